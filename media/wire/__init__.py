@@ -1,0 +1,1 @@
+"""RTP, RTCP and payload formats as bytes: pure readers and writers."""
