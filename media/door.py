@@ -1,0 +1,460 @@
+"""The one door into media: rooms, publishers and viewers as rows of the forwarding tables, driven by Trio.
+
+Everything that crosses the network stays below this module; everything about people stays above it. Calls take effect at
+once and never wait, except `fence`. Facts come back through `events`.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Literal, NewType
+
+import structlog
+import trio
+
+from media.forwarding.admission import FOREVER, Grant, Holding
+from media.forwarding.feedback import Feedback
+from media.forwarding.forwarder import Forwarder, Limits
+from media.webrtc.certificate import Certificate
+from media.webrtc.ice import Address, IceCredentials
+from media.webrtc.negotiation import CodecDescription, LocalEndpoint, answer_publisher, answer_viewer
+from media.webrtc.peer import AddressForgotten, AddressValidated, Closed, Nominated, Peer, PeerEvent, Secured, Transmit
+from media.webrtc.sdp import parse_sdp_untrusted
+from media.webrtc.sdpfrag import answer_fragment, parse_sdpfrag_untrusted
+from media.webrtc.stun import username_untrusted
+
+RoomRow = NewType("RoomRow", int)
+TransportId = NewType("TransportId", int)
+
+EVENTS_BUFFERED = 65_536  # two facts for each of the most transports a node can hold; a fact is never lost
+IDLE_TICK_NS = 20_000_000  # how late a publisher's first packet may be noticed; also the pace of upstream NACKs
+
+log = structlog.get_logger("media")
+
+
+class NoSource(Exception):
+    """Nobody publishes what was asked for; a viewer may try again shortly."""
+
+
+@dataclass(frozen=True, slots=True)
+class MediaSettings:
+    """Where media arrives: `address` is bound, and `advertise` lists what clients are told besides (1:1 NAT)."""
+
+    address: Address
+    advertise: tuple[Address, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Negotiated:
+    """A transport whose answer is ready; it lives from now on, and dies by itself when the client never comes."""
+
+    transport: TransportId
+    answer_sdp: str
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """ICE and DTLS are done: media can flow."""
+
+    transport: TransportId
+
+
+@dataclass(frozen=True, slots=True)
+class Flowing:
+    """The first media packet of a publisher was accepted."""
+
+    transport: TransportId
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The transport is gone, its rows are free; `reason` is a word for people and logs."""
+
+    transport: TransportId
+    reason: str
+
+
+MediaEvent = Connected | Flowing | Disconnected
+
+
+@dataclass(slots=True)
+class _Track:
+    row: int
+    codec: CodecDescription
+    feeder: TransportId | None = None
+
+
+@dataclass(slots=True)
+class _Room:
+    row: RoomRow
+    sources: dict[str, dict[str, _Track]] = field(default_factory=dict)
+    endpoints: set[TransportId] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class _Endpoint:
+    id: TransportId
+    row: int
+    room: _Room
+    source: str
+    role: Literal["publisher", "viewer"]
+    peer: Peer
+    subscriptions: list[int] = field(default_factory=list)
+    timer_ns: int = FOREVER
+    ufrags: tuple[str, ...] = ()
+    watched_tracks: list[int] = field(default_factory=list)
+
+
+class Media:
+    """The media half of a node; `run` it in a nursery before the first call.
+
+    All methods must be called from the Trio thread. Row and transport numbers of something closed raise KeyError.
+    """
+
+    def __init__(self, settings: MediaSettings, *, clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
+        self._now_ns = clock_ns
+        self._certificate = Certificate.self_made()
+        self._forwarder = Forwarder(settings.address, settings.limits)
+        self._candidates = (self._forwarder.address, *settings.advertise)
+        self._feedback = Feedback(self._forwarder.tables)
+        self._rooms: dict[RoomRow, _Room] = {}
+        self._endpoints: dict[TransportId, _Endpoint] = {}
+        self._by_row: dict[int, _Endpoint] = {}
+        self._by_ufrag: dict[str, _Endpoint] = {}
+        self._silent: dict[TransportId, _Endpoint] = {}  # publishers whose first packet is awaited
+        self._timers: list[tuple[int, TransportId]] = []
+        self._timer_moved = trio.Event()
+        self._numbers = itertools.count(1)
+        self._tell, self.events = trio.open_memory_channel[MediaEvent](EVENTS_BUFFERED)
+        self.faults = 0  # transports ended by an exception of ours
+
+    @property
+    def address(self) -> Address:
+        """The bound UDP address."""
+        return self._forwarder.address
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Forward until cancelled; raises what the forwarding thread died of."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._forwarder.run)
+            nursery.start_soon(self._serve_control)
+            nursery.start_soon(self._keep_time)
+            task_status.started()
+
+    # -- rooms and admission ---------------------------------------------------------------------------------------
+
+    def open_room(self, requires: Grant) -> RoomRow:
+        """Open a room that forwards only to those who hold `requires`; raises NoCapacity."""
+        row = RoomRow(self._forwarder.open_room())
+        self._forwarder.admission.require(row, requires)
+        self._rooms[row] = _Room(row)
+        return row
+
+    def close_room(self, room: RoomRow) -> None:
+        """End every transport of the room and free its rows."""
+        closing = self._rooms.pop(room)
+        self._forwarder.admission.open_until(room, 0)
+        for transport in tuple(closing.endpoints):
+            self.close(transport, "room_closed")
+        for tracks in closing.sources.values():
+            for track in tracks.values():
+                self._forwarder.close_track(track.row)
+        self._forwarder.close_room(room)
+
+    def require(self, room: RoomRow, requires: Grant) -> None:
+        """From the next packet on, forward only to those who hold `requires`. One store."""
+        self._forwarder.admission.require(self._rooms[room].row, requires)
+
+    def open_until(self, room: RoomRow, until_ns: int) -> None:
+        """Let nothing leave the room from `until_ns` (monotonic) on."""
+        self._forwarder.admission.open_until(self._rooms[room].row, until_ns)
+
+    async def fence(self) -> None:
+        """Return when no packet that was admitted before this call is still on its way out."""
+        await self._forwarder.fence()
+
+    def hold(self, transport: TransportId, holding: Holding) -> None:
+        """Replace what a viewer's transport holds."""
+        self._forwarder.admission.hold(self._endpoints[transport].row, holding)
+
+    def publish_until(self, transport: TransportId, until_ns: int) -> None:
+        """Accept a publisher's packets only before `until_ns` (monotonic); 0 stops it at once."""
+        self._forwarder.admission.publish_until(self._endpoints[transport].row, until_ns)
+
+    # -- transports ------------------------------------------------------------------------------------------------
+
+    def publish(self, room: RoomRow, source: str, offer_sdp: str, *, until_ns: int = FOREVER) -> Negotiated:
+        """Answer a WHIP offer: its tracks become, or take over, those of `source`.
+
+        Viewers of the source go on across a publisher's restart when the codec is the same; otherwise they are closed.
+        Raises MalformedSdp, OfferRejected and NoCapacity.
+        """
+        within = self._rooms[room]
+        local = IceCredentials.random()
+        answer = answer_publisher(parse_sdp_untrusted(offer_sdp), self._local(local))
+        endpoint = self._open_endpoint(within, source, "publisher", local, answer)
+        self._forwarder.admission.publish_until(endpoint.row, until_ns)
+        tracks = within.sources.setdefault(source, {})
+        try:
+            for received in answer.tracks:
+                track = tracks.get(received.kind)
+                if track is not None and track.codec != received.codec:
+                    self._drop_track(within, tracks, received.kind)
+                    track = None
+                if track is None:
+                    row = self._forwarder.open_track(
+                        room, received.kind, received.codec.codec, received.codec.clock_rate
+                    )
+                    track = tracks[received.kind] = _Track(row, received.codec)
+                self._forwarder.feed_track(
+                    track.row,
+                    endpoint.row,
+                    payload_type=received.payload_type,
+                    rtx_payload_type=received.rtx_payload_type,
+                    twcc_extension_id=received.transport_cc_extension_id,
+                    nack=received.nack,
+                )
+                track.feeder = endpoint.id
+                endpoint.watched_tracks.append(track.row)
+        except Exception:
+            self.close(endpoint.id, "refused")
+            raise
+        self._feedback.add_publisher(endpoint.row, endpoint.watched_tracks)
+        self._silent[endpoint.id] = endpoint
+        return Negotiated(endpoint.id, answer.sdp, _etag(local))
+
+    def watch(self, room: RoomRow, source: str, offer_sdp: str, holding: Holding) -> Negotiated:
+        """Answer a WHEP offer with the tracks of `source`.
+
+        Raises MalformedSdp, OfferRejected, NoSource (nobody publishes it now) and NoCapacity.
+        """
+        within = self._rooms[room]
+        offer = parse_sdp_untrusted(offer_sdp)
+        available = {kind: track for kind, track in within.sources.get(source, {}).items() if track.feeder is not None}
+        if not available:
+            raise NoSource(source)
+        local = IceCredentials.random()
+        codecs = [track.codec for track in available.values()]
+        answer = answer_viewer(offer, self._local(local), codecs, stream=source)
+        endpoint = self._open_endpoint(within, source, "viewer", local, answer)
+        self._forwarder.admission.hold(endpoint.row, holding)
+        try:
+            for sent in answer.tracks:
+                track = available[sent.kind]
+                endpoint.subscriptions.append(self._forwarder.subscribe(track.row, endpoint.row, sent))
+                endpoint.watched_tracks.append(track.row)
+        except Exception:
+            self.close(endpoint.id, "refused")
+            raise
+        return Negotiated(endpoint.id, answer.sdp, _etag(local))
+
+    def restart_ice(self, transport: TransportId, sdpfrag: str) -> tuple[str, str]:
+        """Answer an ICE restart with (etag, fragment); the old path serves until the new one is proven.
+
+        Raises MalformedSdp; OfferRejected("no_restart") when the fragment carries no new credentials.
+        """
+        endpoint = self._endpoints[transport]
+        fragment = parse_sdpfrag_untrusted(sdpfrag)
+        if fragment.ice is None:
+            from media.webrtc.negotiation import OfferRejected
+
+            raise OfferRejected("no_restart", "the fragment carries no ice-ufrag and ice-pwd")
+        local = endpoint.peer.restart_ice(fragment.ice)
+        self._index_ufrags(endpoint)
+        return _etag(local), answer_fragment(local, self._candidates)
+
+    def is_ice_restart(self, transport: TransportId, sdpfrag: str) -> bool:
+        """Whether a fragment asks for an ICE restart (new credentials) rather than trickling candidates."""
+        fragment = parse_sdpfrag_untrusted(sdpfrag)
+        return fragment.ice is not None and fragment.ice.ufrag != self._endpoints[transport].peer.remote.ufrag
+
+    def close(self, transport: TransportId, reason: str) -> None:
+        """End a transport: consent revoked, close_notify sent, rows freed. Closing twice is no error."""
+        endpoint = self._endpoints.pop(transport, None)
+        if endpoint is None:
+            return
+        self._silent.pop(transport, None)
+        if endpoint.role == "publisher":
+            self._forwarder.admission.publish_until(endpoint.row, 0)
+            self._feedback.remove_publisher(endpoint.row)
+            for tracks in endpoint.room.sources.values():
+                for track in tracks.values():
+                    if track.feeder == transport:
+                        track.feeder = None
+        else:
+            self._forwarder.admission.hold(endpoint.row, Holding(Grant(0)))
+        self._send_all(endpoint.peer.close())
+        for subscription in endpoint.subscriptions:
+            self._forwarder.unsubscribe(subscription)
+        for ufrag in endpoint.ufrags:
+            self._by_ufrag.pop(ufrag, None)
+        self._by_row.pop(endpoint.row, None)
+        endpoint.room.endpoints.discard(transport)
+        self._forwarder.close_transport(endpoint.row)
+        self._tell.send_nowait(Disconnected(transport, reason))
+
+    def delivered_ns(self, transport: TransportId) -> int:
+        """When media was last forwarded to, or accepted from, this transport; 0 for never (monotonic ns)."""
+        return self._forwarder.delivered_ns(self._endpoints[transport].row)
+
+    def counters(self) -> dict[str, int]:
+        """Every counter of the forwarding path and of the peers alive now, by name."""
+        return {**self._forwarder.counters(), "transports": len(self._endpoints), "transport_faults": self.faults}
+
+    # -- the engine room -------------------------------------------------------------------------------------------
+
+    def _local(self, ice: IceCredentials) -> LocalEndpoint:
+        return LocalEndpoint(ice=ice, fingerprint=self._certificate.fingerprint, candidates=self._candidates)
+
+    def _open_endpoint(
+        self,
+        room: _Room,
+        source: str,
+        role: Literal["publisher", "viewer"],
+        local: IceCredentials,
+        answer: PublisherAnswer | ViewerAnswer,
+    ) -> _Endpoint:
+        now_ns = self._now_ns()
+        row = self._forwarder.open_transport(room.row, publishes=role == "publisher")
+        peer = Peer(
+            certificate=self._certificate,
+            local=local,
+            remote=answer.remote_ice,
+            fingerprints=answer.fingerprints,
+            dtls_role=answer.dtls_role,
+            now_ns=now_ns,
+        )
+        endpoint = _Endpoint(TransportId(next(self._numbers)), row, room, source, role, peer)
+        self._endpoints[endpoint.id] = self._by_row[row] = endpoint
+        room.endpoints.add(endpoint.id)
+        self._index_ufrags(endpoint)
+        self._set_timer(endpoint)
+        return endpoint
+
+    def _drop_track(self, room: _Room, tracks: dict[str, _Track], kind: str) -> None:
+        track = tracks.pop(kind)
+        for endpoint in [self._endpoints[transport] for transport in room.endpoints]:
+            if endpoint.role == "viewer" and track.row in endpoint.watched_tracks:
+                self.close(endpoint.id, "codec_changed")
+        self._forwarder.close_track(track.row)
+
+    def _index_ufrags(self, endpoint: _Endpoint) -> None:
+        for ufrag in endpoint.ufrags:
+            self._by_ufrag.pop(ufrag, None)
+        endpoint.ufrags = endpoint.peer.local_ufrags
+        for ufrag in endpoint.ufrags:
+            self._by_ufrag[ufrag] = endpoint
+
+    async def _serve_control(self) -> None:
+        while True:
+            datagrams = await self._forwarder.control()
+            for datagram in datagrams:
+                endpoint = self._addressee(datagram.data, datagram.transport)
+                if endpoint is not None:
+                    self._guarded(endpoint, endpoint.peer.receive_untrusted, datagram.data, datagram.source)
+            self._send_feedback()
+
+    def _addressee(self, datagram: bytes, row: int) -> _Endpoint | None:
+        names = username_untrusted(datagram)
+        if names is not None:
+            return self._by_ufrag.get(names[0])
+        return self._by_row.get(row)
+
+    def _guarded(self, endpoint: _Endpoint, step: Callable[..., Iterable[PeerEvent]], *arguments: object) -> None:
+        # A fault of ours in one transport's engine ends that transport and nothing else.
+        try:
+            self._apply(endpoint, step(*arguments, self._now_ns()))
+        except Exception:
+            self.faults += 1
+            log.exception("transport_fault", transport=endpoint.id)
+            self.close(endpoint.id, "internal_error")
+
+    def _apply(self, endpoint: _Endpoint, events: Iterable[PeerEvent]) -> None:
+        for event in events:
+            match event:
+                case Transmit(datagram, destination):
+                    self._forwarder.send(datagram, destination)
+                case AddressValidated(address):
+                    self._forwarder.bind_address(endpoint.row, address)
+                case AddressForgotten(address):
+                    self._forwarder.unbind_address(address)
+                case Nominated(address):
+                    self._forwarder.send_to(endpoint.row, address)
+                case Secured(keys):
+                    self._forwarder.set_keys(endpoint.row, keys)
+                    self._tell.send_nowait(Connected(endpoint.id))
+                case Closed(reason):
+                    self.close(endpoint.id, reason.value)
+                    return
+        if endpoint.ufrags != endpoint.peer.local_ufrags:
+            self._index_ufrags(endpoint)
+        self._set_timer(endpoint)
+
+    def _send_all(self, events: Iterable[PeerEvent]) -> None:
+        for event in events:
+            if isinstance(event, Transmit):
+                self._forwarder.send(event.datagram, event.destination)
+
+    def _send_feedback(self) -> None:
+        for row, rtcp in self._feedback.due(self._now_ns()):
+            self._forwarder.send_rtcp(row, rtcp)
+
+    # -- time --------------------------------------------------------------------------------------------------------
+
+    def _set_timer(self, endpoint: _Endpoint) -> None:
+        # Entries are lazy: one that comes too early looks again, so only an earlier deadline needs a new entry.
+        deadline_ns = endpoint.peer.deadline_ns()
+        if deadline_ns < endpoint.timer_ns:
+            endpoint.timer_ns = deadline_ns
+            heapq.heappush(self._timers, (deadline_ns, endpoint.id))
+            if self._timers[0][1] == endpoint.id:
+                self._timer_moved.set()
+
+    async def _keep_time(self) -> None:
+        while True:
+            now_ns = self._now_ns()
+            self._run_timers(now_ns)
+            self._notice_first_packets()
+            self._send_feedback()
+            wake_ns = min(self._next_timer_ns(), self._feedback.next_deadline_ns())
+            if self._silent:
+                wake_ns = min(wake_ns, now_ns + IDLE_TICK_NS)
+            self._timer_moved = trio.Event()
+            pause = math.inf if wake_ns >= FOREVER else max(0.0, (wake_ns - self._now_ns()) / 1e9)
+            with trio.move_on_after(pause):
+                await self._timer_moved.wait()
+
+    def _next_timer_ns(self) -> int:
+        return self._timers[0][0] if self._timers else FOREVER
+
+    def _run_timers(self, now_ns: int) -> None:
+        while self._timers and self._timers[0][0] <= now_ns:
+            deadline_ns, transport = heapq.heappop(self._timers)
+            endpoint = self._endpoints.get(transport)
+            if endpoint is None or endpoint.timer_ns != deadline_ns:
+                continue
+            endpoint.timer_ns = FOREVER
+            last_media_ns = self._forwarder.last_media_ns(endpoint.row)
+            if last_media_ns:
+                endpoint.peer.saw_media(last_media_ns)
+            if endpoint.peer.deadline_ns() <= now_ns:
+                self._guarded(endpoint, endpoint.peer.handle_timeout)
+            else:
+                self._set_timer(endpoint)
+
+    def _notice_first_packets(self) -> None:
+        for transport, endpoint in tuple(self._silent.items()):
+            if self._forwarder.delivered_ns(endpoint.row):
+                del self._silent[transport]
+                self._tell.send_nowait(Flowing(transport))
+
+
+def _etag(ice: IceCredentials) -> str:
+    return f'"{ice.ufrag}"'
