@@ -1,0 +1,295 @@
+"""Decides what of an offer is accepted, for publishers (WHIP, RFC 9725) and viewers (WHEP): one codec per m-line."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from media.webrtc.answer import AcceptedMedia, LocalEndpoint, OutgoingStream, write_answer
+from media.webrtc.attributes import Direction, HeaderExtension, Setup
+from media.webrtc.dtls import DtlsRole, Fingerprint
+from media.webrtc.formats import (
+    Choice,
+    CodecDescription,
+    Kind,
+    best_to_receive,
+    carries,
+    choices,
+    receiving_parameters,
+    sending_parameters,
+)
+from media.webrtc.ice import IceCredentials
+from media.webrtc.sdp import MediaDescription, SessionDescription
+
+__all__ = [
+    "CodecDescription",
+    "LocalEndpoint",
+    "OfferRejected",
+    "PublisherAnswer",
+    "ReceivedTrack",
+    "SentTrack",
+    "ViewerAnswer",
+    "answer_publisher",
+    "answer_viewer",
+]
+
+TRANSPORT_CC = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
+ACCEPTED_EXTENSIONS = (
+    "urn:ietf:params:rtp-hdrext:sdes:mid",
+    TRANSPORT_CC,
+    "urn:ietf:params:rtp-hdrext:ssrc-audio-level",
+)
+ONE_BYTE_IDS = range(
+    1, 15
+)  # what fits a one-byte extension header (RFC 8285 section 4.2); every client seen stays there
+PUBLISHER_FEEDBACK = ("transport-cc", "ccm fir", "nack", "nack pli")
+VIEWER_FEEDBACK = ("ccm fir", "nack", "nack pli")
+PROTOCOLS = ("UDP/TLS/RTP/SAVPF", "UDP/TLS/RTP/SAVP", "RTP/SAVPF", "RTP/SAVP")  # RFC 8829 section 5.1.2
+USABLE_HASHES = ("sha-256", "sha-384", "sha-512")  # SHA-1 can be forged (RFC 8122 section 5)
+SESSION_ID_BITS = 62  # RFC 8829 section 5.2.1
+
+
+class OfferRejected(Exception):  # noqa: N818 - an event, not a fault of ours
+    """An offer that parses but can't be served.
+
+    `reason` is "malformed" (breaks a rule of its own format), "unsupported" (right, but not what we can do) or
+    "no_common_codec"; `detail` tells a person what to change.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedTrack:
+    """A publisher's track: how its packets look, and which feedback the publisher understands."""
+
+    kind: Kind
+    mid: str
+    codec: CodecDescription
+    payload_type: int
+    rtx_payload_type: int | None
+    nack: bool
+    pli: bool
+    fir: bool
+    transport_cc_extension_id: int | None
+    ssrcs: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SentTrack:
+    """A viewer's track: how packets must look when they leave, and which feedback may come back."""
+
+    kind: Kind
+    mid: str
+    payload_type: int
+    rtx_payload_type: int | None
+    ssrc: int
+    rtx_ssrc: int | None
+    nack: bool
+    pli: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PublisherAnswer:
+    """The answer to a WHIP offer and what follows from it."""
+
+    sdp: str
+    tracks: tuple[ReceivedTrack, ...]
+    remote_ice: IceCredentials
+    fingerprints: tuple[Fingerprint, ...]
+    dtls_role: DtlsRole
+
+
+@dataclass(frozen=True, slots=True)
+class ViewerAnswer:
+    """The answer to a WHEP offer and what follows from it."""
+
+    sdp: str
+    tracks: tuple[SentTrack, ...]
+    remote_ice: IceCredentials
+    fingerprints: tuple[Fingerprint, ...]
+    dtls_role: DtlsRole
+
+
+def answer_publisher(
+    offer: SessionDescription, local: LocalEndpoint, *, random_bits: Callable[[int], int] = secrets.randbits
+) -> PublisherAnswer:
+    """Accept an offer's audio and video whole, or not at all (RFC 9725 section 4.4.2).
+
+    The first codec that we know is taken; simulcast is answered without, so that one plain encoding is sent.
+    Raises OfferRejected.
+    """
+    taken: set[int] = set()
+    accepted: dict[int, AcceptedMedia] = {}
+    tracks: list[ReceivedTrack] = []
+    for index, media in _usable_media(offer, Direction.SENDONLY):
+        choice = best_to_receive(media, taken)
+        if choice is None:
+            names = ", ".join(dict.fromkeys(item.name for item in media.codecs)) or "none by name"
+            raise OfferRejected("unsupported", f"no {media.kind} codec that is supported among those offered: {names}")
+        taken |= choice.payload_types
+        tracks.append(_received(media, choice))
+        accepted[index] = _accept_received(media, choice)
+    remote_ice, fingerprints, role = _remote(_carrier(offer, accepted))
+    sdp = write_answer(offer, accepted, local, role, session_id=random_bits(SESSION_ID_BITS))
+    return PublisherAnswer(sdp, tuple(tracks), remote_ice, fingerprints, role)
+
+
+def answer_viewer(
+    offer: SessionDescription,
+    local: LocalEndpoint,
+    available: Sequence[CodecDescription],
+    *,
+    stream: str,
+    random_bits: Callable[[int], int] = secrets.randbits,
+) -> ViewerAnswer:
+    """Accept the m-lines for which `available` has a track in a codec that the viewer offers; the others get port 0.
+
+    `stream` becomes the viewer's MediaStream id and must be a token. Raises OfferRejected, with "no_common_codec" when
+    nothing is left.
+    """
+    taken: set[int] = set()
+    ssrcs = _fresh_ssrcs(random_bits, {ssrc for media in offer.media for ssrc in media.ssrcs})
+    accepted: dict[int, AcceptedMedia] = {}
+    tracks: list[SentTrack] = []
+    for index, media in _usable_media(offer, Direction.RECVONLY):
+        pairs = ((choice, codec) for codec in available for choice in choices(media, taken) if carries(choice, codec))
+        choice, codec = next(pairs, (None, None))
+        if choice is None or codec is None:
+            continue
+        taken |= choice.payload_types
+        tracks.append(track := _sent(media, choice, ssrcs))
+        accepted[index] = _accept_sent(choice, track, sending_parameters(choice, codec), stream)
+    if not accepted:
+        names = ", ".join(codec.codec.name for codec in available)
+        raise OfferRejected("no_common_codec", f"the stream is in {names}, and the offer can receive none of it")
+    remote_ice, fingerprints, role = _remote(_carrier(offer, accepted))
+    sdp = write_answer(offer, accepted, local, role, session_id=random_bits(SESSION_ID_BITS))
+    return ViewerAnswer(sdp, tuple(tracks), remote_ice, fingerprints, role)
+
+
+def _usable_media(offer: SessionDescription, direction: Direction) -> Iterator[tuple[int, MediaDescription]]:
+    """Yield the live audio and video m-lines with their index, after checking the rules of WHIP and WHEP."""
+    live = [(index, media) for index, media in enumerate(offer.media) if media.live and media.kind != "application"]
+    kinds = [media.kind for _, media in live]
+    if not kinds:
+        raise OfferRejected("unsupported", "the offer has no audio or video m-line in use")
+    for index, media in live:
+        where = f"the {media.kind} m-line (line {media.line})"
+        if media.kind not in ("audio", "video"):
+            raise OfferRejected("unsupported", f"{where} is neither audio nor video")
+        if kinds.count(media.kind) > 1:
+            raise OfferRejected("unsupported", f"more than one {media.kind} m-line; one audio and one video are served")
+        if media.protocol not in PROTOCOLS:
+            raise OfferRejected("unsupported", f"{where} asks for {media.protocol}; only {PROTOCOLS[0]} is served")
+        if media.direction not in (Direction.SENDRECV, direction):
+            raise OfferRejected("unsupported", f"{where} is {media.direction}; it must be {direction} or sendrecv")
+        if "rtcp-mux" not in media.flags:
+            raise OfferRejected("unsupported", f"{where} has no a=rtcp-mux")
+        if media.mid is None:
+            raise OfferRejected("malformed", f"{where} has no a=mid")
+        if len(live) > 1 and media.mid not in _bundle(offer):
+            raise OfferRejected("unsupported", f"{where} is not in the BUNDLE group; all media share one transport")
+        yield index, media
+
+
+def _bundle(offer: SessionDescription) -> tuple[str, ...]:
+    return offer.bundles[0] if offer.bundles else ()
+
+
+def _carrier(offer: SessionDescription, accepted: dict[int, AcceptedMedia]) -> MediaDescription:
+    """Return the m-line whose transport attributes count: the first of the bundle that lives (RFC 9143 section 7.3)."""
+    order = _bundle(offer)
+    sections = [offer.media[index] for index in accepted]
+    return min(sections, key=lambda media: order.index(media.mid) if media.mid in order else len(order))
+
+
+def _remote(carrier: MediaDescription) -> tuple[IceCredentials, tuple[Fingerprint, ...], DtlsRole]:
+    fingerprints = tuple(item for item in carrier.fingerprints if item.algorithm in USABLE_HASHES)
+    if carrier.ice is None:
+        raise OfferRejected("malformed", "the offer has no a=ice-ufrag and a=ice-pwd")
+    if not carrier.fingerprints:
+        raise OfferRejected("malformed", "the offer has no a=fingerprint")
+    if not fingerprints:
+        raise OfferRejected("unsupported", f"no fingerprint is made with {', '.join(USABLE_HASHES)}")
+    return carrier.ice, fingerprints, _dtls_role(carrier)
+
+
+def _dtls_role(media: MediaDescription) -> DtlsRole:
+    """Choose our side of the handshake: the server's, except towards clients that insist on being it (FFmpeg).
+
+    Raises OfferRejected for holdconn. RFC 4145 section 4.1: an offer without setup is active.
+    """
+    if media.setup is Setup.HOLDCONN:
+        raise OfferRejected("unsupported", "a=setup:holdconn asks for no connection")
+    return DtlsRole.CLIENT if media.setup is Setup.PASSIVE else DtlsRole.SERVER
+
+
+def _received(media: MediaDescription, choice: Choice) -> ReceivedTrack:
+    feedback = choice.format.feedback
+    extension = next((item.id for item in _extensions(media) if item.uri == TRANSPORT_CC), None)
+    return ReceivedTrack(
+        kind=choice.codec.kind,
+        mid=media.mid or "",
+        codec=choice.codec,
+        payload_type=choice.format.payload_type,
+        rtx_payload_type=choice.rtx,
+        nack="nack" in feedback,
+        pli="nack pli" in feedback,
+        fir="ccm fir" in feedback,
+        transport_cc_extension_id=extension if "transport-cc" in feedback else None,
+        ssrcs=media.ssrcs,
+    )
+
+
+def _accept_received(media: MediaDescription, choice: Choice) -> AcceptedMedia:
+    feedback = tuple(name for name in PUBLISHER_FEEDBACK if name in choice.format.feedback)
+    extensions = tuple(
+        item for item in _extensions(media) if item.uri != TRANSPORT_CC or "transport-cc" in choice.format.feedback
+    )
+    return AcceptedMedia(choice.format, receiving_parameters(choice), choice.rtx, feedback, extensions, None)
+
+
+def _extensions(media: MediaDescription) -> list[HeaderExtension]:
+    """Return the publisher's extensions that we accept, each URI and id once."""
+    found: dict[str, HeaderExtension] = {}
+    for item in media.extensions:
+        fits = item.id in ONE_BYTE_IDS and item.id not in {other.id for other in found.values()}
+        sent = item.direction in (Direction.SENDRECV, Direction.SENDONLY)
+        if item.uri in ACCEPTED_EXTENSIONS and fits and sent:
+            found.setdefault(item.uri, item)
+    return list(found.values())
+
+
+def _sent(media: MediaDescription, choice: Choice, ssrcs: Iterator[int]) -> SentTrack:
+    return SentTrack(
+        kind=choice.codec.kind,
+        mid=media.mid or "",
+        payload_type=choice.format.payload_type,
+        rtx_payload_type=choice.rtx,
+        ssrc=next(ssrcs),
+        rtx_ssrc=next(ssrcs) if choice.rtx is not None else None,
+        nack="nack" in choice.format.feedback,
+        pli="nack pli" in choice.format.feedback,
+    )
+
+
+def _accept_sent(choice: Choice, track: SentTrack, fmtp: str, stream: str) -> AcceptedMedia:
+    # No header extensions and no transport-cc towards viewers: packets leave as short as they can be.
+    feedback = tuple(name for name in VIEWER_FEEDBACK if name in choice.format.feedback)
+    own = (track.ssrc,) if track.rtx_ssrc is None else (track.ssrc, track.rtx_ssrc)
+    outgoing = OutgoingStream(msid=f"{stream} {track.kind}", cname=stream, ssrcs=own)
+    return AcceptedMedia(choice.format, fmtp, choice.rtx, feedback, (), outgoing)
+
+
+def _fresh_ssrcs(random_bits: Callable[[int], int], used: set[int]) -> Iterator[int]:
+    used = used | {0}  # 0 stands for "none yet" in the forwarding tables
+    while True:
+        ssrc = random_bits(32)
+        if ssrc not in used:
+            used.add(ssrc)
+            yield ssrc

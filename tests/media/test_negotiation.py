@@ -1,0 +1,324 @@
+from __future__ import annotations
+
+import itertools
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from media.webrtc.attributes import Direction
+from media.webrtc.dtls import DtlsRole
+from media.webrtc.negotiation import CodecDescription, OfferRejected, answer_publisher, answer_viewer
+from media.webrtc.sdp import MalformedSdp, SessionDescription, parse_sdp_untrusted
+from media.wire.codecs import Codec
+from tests.media.offers import LOCAL, PUBLISHERS, VIEWERS, offer_text
+
+OPUS = CodecDescription(Codec.OPUS, 48_000, 2, "minptime=10;useinbandfec=1")
+VP8 = CodecDescription(Codec.VP8, 90_000, 1, "")
+AV1 = CodecDescription(Codec.AV1, 90_000, 1, "profile=0")
+
+
+def h264(profile_level_id: str) -> CodecDescription:
+    fmtp = f"level-asymmetry-allowed=1;packetization-mode=1;profile-level-id={profile_level_id}"
+    return CodecDescription(Codec.H264, 90_000, 1, fmtp)
+
+
+def offer(name: str, *replacements: tuple[str, str]) -> SessionDescription:
+    text = offer_text(name)
+    for old, new in replacements:
+        assert old in text
+        text = text.replace(old, new)
+    return parse_sdp_untrusted(text)
+
+
+def check_form(answer: str, of: SessionDescription) -> SessionDescription:
+    """Check what RFC 8829 section 5.3.1 asks of every answer."""
+    parsed = parse_sdp_untrusted(answer)
+    assert [(media.kind, media.mid, media.protocol) for media in parsed.media] == [
+        (media.kind, media.mid, media.protocol) for media in of.media
+    ]
+    live = [media for media in parsed.media if media.live]
+    assert live
+    numbers = list(itertools.chain.from_iterable([codec.payload_type for codec in media.codecs] for media in live))
+    assert len(set(numbers)) == len(numbers)
+    assert parsed.bundles in ((), (tuple(mid for mid in of.bundles[0] if mid in {media.mid for media in live}),))
+    for ours in live:
+        theirs = of.media[parsed.media.index(ours)]
+        assert {codec.payload_type for codec in ours.codecs} <= {codec.payload_type for codec in theirs.codecs}
+        assert {(item.id, item.uri) for item in ours.extensions} <= {(item.id, item.uri) for item in theirs.extensions}
+        assert {"rtcp-mux", "rtcp-mux-only"} <= ours.flags
+        assert ("rtcp-rsize" in ours.flags) == ("rtcp-rsize" in theirs.flags)
+        assert ("extmap-allow-mixed" in ours.flags) == ("extmap-allow-mixed" in theirs.flags)
+        assert ours.ice == LOCAL.ice
+    assert ("extmap-allow-mixed" in parsed.flags) == ("extmap-allow-mixed" in of.flags)
+    assert answer.count("a=end-of-candidates") == 1
+    assert "a=ice-lite\r\n" in answer
+    return parsed
+
+
+@pytest.mark.parametrize("name", PUBLISHERS)
+def test_every_recorded_publisher_gets_both_of_its_tracks(name: str) -> None:
+    theirs = offer(name)
+    answer = answer_publisher(theirs, LOCAL)
+    ours = check_form(answer.sdp, theirs)
+    assert {media.direction for media in ours.media} == {Direction.RECVONLY}
+    assert {track.kind for track in answer.tracks} == {"audio", "video"}
+    assert answer.remote_ice == theirs.media[0].ice
+    assert answer.fingerprints == theirs.media[0].fingerprints
+    for track, media in zip(answer.tracks, ours.media, strict=True):
+        assert track.mid == media.mid
+        assert track.payload_type == media.codecs[0].payload_type
+        assert track.nack == ("nack" in media.codecs[0].feedback)
+
+
+@pytest.mark.parametrize("name", VIEWERS)
+def test_every_recorded_viewer_gets_vp8_and_opus_without_header_extensions(name: str) -> None:
+    theirs = offer(name)
+    answer = answer_viewer(theirs, LOCAL, [VP8, OPUS], stream="streamer")
+    ours = check_form(answer.sdp, theirs)
+    assert {media.direction for media in ours.media} == {Direction.SENDONLY}
+    ssrcs = [ssrc for track in answer.tracks for ssrc in (track.ssrc, track.rtx_ssrc) if ssrc is not None]
+    assert len(set(ssrcs)) == len(ssrcs)
+    assert [ssrc for media in ours.media for ssrc in media.ssrcs] == ssrcs
+    assert not {ssrc for media in theirs.media for ssrc in media.ssrcs} & set(ssrcs)
+    for track, media in zip(answer.tracks, ours.media, strict=True):
+        assert not media.extensions
+        assert media.codecs[0].feedback <= {"nack", "nack pli", "ccm fir"}
+        assert (track.rtx_payload_type is None) == (track.rtx_ssrc is None)
+        assert f"a=msid:streamer {track.kind}\r\n" in answer.sdp
+
+
+@pytest.mark.parametrize(("publisher", "viewer"), list(itertools.product(PUBLISHERS, VIEWERS)))
+def test_every_publisher_meets_every_viewer_at_least_in_sound(publisher: str, viewer: str) -> None:
+    codecs = [track.codec for track in answer_publisher(offer(publisher), LOCAL).tracks]
+    theirs = offer(viewer)
+    answer = answer_viewer(theirs, LOCAL, codecs, stream="streamer")
+    check_form(answer.sdp, theirs)
+    assert "audio" in {track.kind for track in answer.tracks}
+
+
+def test_retransmission_and_transport_cc_of_chromium_are_taken() -> None:
+    audio, video = answer_publisher(offer("chromium156-vp8-pub"), LOCAL).tracks
+    assert (audio.payload_type, audio.rtx_payload_type, audio.nack) == (111, None, False)
+    assert (video.payload_type, video.rtx_payload_type, video.nack) == (96, 97, True)
+    assert (video.pli, video.fir) == (True, True)
+    assert audio.transport_cc_extension_id == video.transport_cc_extension_id == 3
+
+
+def test_ids_are_those_of_the_peer() -> None:
+    audio, video = answer_publisher(offer("firefox153-pub"), LOCAL).tracks
+    assert (audio.payload_type, video.payload_type, video.rtx_payload_type) == (109, 120, 124)
+    assert video.transport_cc_extension_id == 7
+
+
+def test_without_the_extension_there_is_no_transport_cc() -> None:
+    answer = answer_publisher(offer("gstreamer122-pub"), LOCAL)
+    assert {track.transport_cc_extension_id for track in answer.tracks} == {None}
+
+
+@pytest.mark.parametrize(
+    ("setup", "role", "ours"),
+    [
+        ("actpass", DtlsRole.SERVER, "passive"),
+        ("active", DtlsRole.SERVER, "passive"),
+        ("passive", DtlsRole.CLIENT, "active"),
+    ],
+)
+def test_the_client_chooses_the_dtls_role_where_it_must(setup: str, role: DtlsRole, ours: str) -> None:
+    answer = answer_publisher(offer("chromium156-vp8-pub", ("a=setup:actpass", f"a=setup:{setup}")), LOCAL)
+    assert answer.dtls_role is role
+    assert answer.sdp.count(f"a=setup:{ours}\r\n") == 2
+
+
+def test_simulcast_is_answered_with_one_plain_encoding() -> None:
+    answer = answer_publisher(offer("chromium156-simulcast-pub"), LOCAL)
+    assert "simulcast" not in answer.sdp
+    assert "rid" not in answer.sdp
+    assert "rtp-stream-id" not in answer.sdp
+
+
+def test_no_plane_of_the_offer_that_we_cannot_serve_is_negotiated() -> None:
+    sdp = answer_publisher(offer("chromium156-av1svc-pub"), LOCAL).sdp
+    for word in ("goog-remb", "ulpfec", "red/", "video-orientation", "abs-send-time", "dependency-descriptor"):
+        assert word not in sdp
+
+
+def test_codec_names_compare_without_case() -> None:
+    assert "OPUS/48000/2" in offer_text("gstreamer122-pub")
+    assert answer_publisher(offer("gstreamer122-pub"), LOCAL).tracks[1].codec.codec is Codec.OPUS
+
+
+def test_the_first_codec_of_the_publisher_wins() -> None:
+    formats = "96 97 102 103 104 107 108 109 114 115 116 117 39 40 45 46 98 99 100 101 118 119 120"
+    av1_first = offer("chromium156-vp8-pub", (f"SAVPF {formats}", f"SAVPF 45 46 {formats.replace(' 45 46', '')}"))
+    assert answer_publisher(av1_first, LOCAL).tracks[1].codec == AV1
+
+
+def test_of_h264_constrained_baseline_is_taken_as_it_plays_everywhere() -> None:
+    formats = "96 97 102 103 104 107 108 109 114 115 116 117 39 40 45 46 98 99 100 101 118 119 120"
+    h264_first = offer("chromium156-vp8-pub", (f"SAVPF {formats}", "SAVPF 102 103 104 107 108 109 96 97"))
+    track = answer_publisher(h264_first, LOCAL).tracks[1]
+    assert (track.payload_type, track.rtx_payload_type) == (108, 109)
+    assert track.codec == h264("42e01f")
+
+
+@pytest.mark.parametrize(
+    ("published", "payload_type", "answered"),
+    [
+        ("42e01f", 108, "42e01f"),
+        ("42c01e", 108, "42e01e"),
+        ("4d8015", 108, "42e015"),
+        ("42e034", 108, "42e01f"),
+        ("42001e", 102, "42001e"),
+        ("4d401f", 116, "4d001f"),
+        ("42f00b", 108, "42f00b"),
+    ],
+)
+def test_h264_is_matched_by_profile_and_answered_at_the_lower_level(
+    published: str, payload_type: int, answered: str
+) -> None:
+    answer = answer_viewer(offer("chromium156-vp8-sub"), LOCAL, [h264(published)], stream="s")
+    assert answer.tracks[0].payload_type == payload_type
+    assert f"profile-level-id={answered}\r\n" in answer.sdp
+
+
+def test_stereo_reaches_the_publisher_and_the_viewer() -> None:
+    published = answer_publisher(offer("firefox153-pub"), LOCAL)
+    assert "a=fmtp:109 minptime=10;useinbandfec=1;stereo=1;maxplaybackrate=48000\r\n" in published.sdp
+    watched = answer_viewer(
+        offer("chromium156-vp8-sub"), LOCAL, [track.codec for track in published.tracks], stream="s"
+    )
+    assert "a=fmtp:111 minptime=10;useinbandfec=1;stereo=1;sprop-stereo=1\r\n" in watched.sdp
+
+
+def test_what_the_publisher_does_not_send_gets_port_0_in_the_viewers_answer() -> None:
+    answer = answer_viewer(offer("chromium156-vp8-sub"), LOCAL, [OPUS], stream="streamer")
+    audio, video = parse_sdp_untrusted(answer.sdp).media
+    assert audio.live
+    assert not video.live
+    assert parse_sdp_untrusted(answer.sdp).bundles == (("0",),)
+    assert "candidate" in answer.sdp.split("m=audio")[1].split("m=video")[0]
+
+
+def test_candidates_move_to_the_first_m_line_that_lives() -> None:
+    answer = answer_viewer(offer("chromium156-vp8-sub"), LOCAL, [VP8], stream="streamer")
+    assert "a=candidate:1 1 udp 2130706431 192.0.2.7 7882 typ host\r\n" in answer.sdp.split("m=video")[1]
+    assert "a=candidate:2 1 udp 2130706175 2001:db8::7 7882 typ host\r\n" in answer.sdp.split("m=video")[1]
+    assert answer.remote_ice is not None
+
+
+def test_a_viewer_without_the_codec_is_told_so() -> None:
+    with pytest.raises(OfferRejected) as caught:
+        answer_viewer(offer("roamhq-wrtc010-sub1"), LOCAL, [AV1], stream="streamer")
+    assert caught.value.reason == "no_common_codec"
+    assert "AV1" in caught.value.detail
+
+
+def test_a_data_channel_is_refused_by_port_0_and_nothing_else() -> None:
+    text = offer_text("chromium156-vp8-pub").replace("BUNDLE 0 1", "BUNDLE 0 1 2")
+    text += "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=mid:2\r\n"
+    theirs = parse_sdp_untrusted(text)
+    answer = answer_publisher(theirs, LOCAL)
+    check_form(answer.sdp, theirs)
+    assert "m=application 0 UDP/DTLS/SCTP webrtc-datachannel\r\n" in answer.sdp
+
+
+VIDEO_FORMATS = "96 97 102 103 104 107 108 109 114 115 116 117 39 40 45 46 98 99 100 101 118 119 120"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason", "words"),
+    [
+        (f"SAVPF {VIDEO_FORMATS}", "SAVPF 104 118", "unsupported", "no video codec"),
+        (f"SAVPF {VIDEO_FORMATS}", "SAVPF 111", "unsupported", "no video codec"),
+        ("a=sendonly", "a=recvonly", "unsupported", "it must be sendonly or sendrecv"),
+        ("a=sendonly", "a=inactive", "unsupported", "it must be sendonly or sendrecv"),
+        ("a=group:BUNDLE 0 1", "a=group:BUNDLE 0", "unsupported", "BUNDLE"),
+        ("a=rtcp-mux\r\n", "", "unsupported", "rtcp-mux"),
+        ("UDP/TLS/RTP/SAVPF", "RTP/AVP", "unsupported", "RTP/AVP"),
+        ("a=mid:0\r\n", "", "malformed", "a=mid"),
+        ("a=setup:actpass", "a=setup:holdconn", "unsupported", "holdconn"),
+        ("m=video", "m=audio", "unsupported", "more than one audio"),
+        ("m=video", "m=text", "unsupported", "neither audio nor video"),
+        ("m=", "m=x", "unsupported", "neither audio nor video"),
+    ],
+)
+def test_a_publishers_offer_is_taken_whole_or_refused_with_the_reason(
+    old: str, new: str, reason: str, words: str
+) -> None:
+    with pytest.raises(OfferRejected) as caught:
+        answer_publisher(offer("chromium156-vp8-pub", (old, new)), LOCAL)
+    assert caught.value.reason == reason
+    assert words in caught.value.detail
+
+
+@pytest.mark.parametrize("prefix", ["a=ice-", "a=fingerprint"])
+def test_an_offer_without_transport_is_malformed(prefix: str) -> None:
+    lines = offer_text("chromium156-vp8-pub").splitlines(keepends=True)
+    text = "".join(line for line in lines if not line.startswith(prefix))
+    with pytest.raises(OfferRejected, match="malformed"):
+        answer_publisher(parse_sdp_untrusted(text), LOCAL)
+
+
+def test_payload_types_that_look_like_rtcp_are_never_taken() -> None:
+    with pytest.raises(OfferRejected, match="no audio codec"):
+        answer_publisher(offer("ffmpeg812-pub", ("111", "72")), LOCAL)
+
+
+def test_two_m_lines_never_share_a_payload_type() -> None:
+    clash = offer(
+        "roamhq-wrtc010-sub1", ("SAVPF 98", "SAVPF 96 98"), ("a=rtpmap:98", "a=rtpmap:96 VP8/90000\r\na=rtpmap:98")
+    )
+    assert [track.payload_type for track in answer_viewer(clash, LOCAL, [VP8, OPUS], stream="s").tracks] == [96, 98]
+
+
+def test_ssrcs_come_from_the_given_source_and_avoid_zero_and_the_peers_own() -> None:
+    numbers = iter([0, 1554332569, 7, 7, 8])
+    answer = answer_viewer(
+        offer("roamhq-wrtc010-sub1"),
+        LOCAL,
+        [VP8, OPUS],
+        stream="s",
+        random_bits=lambda bits: next(numbers) if bits == 32 else 1,
+    )
+    assert [track.ssrc for track in answer.tracks] == [7, 8]
+
+
+def mutated(name: str, seed: int) -> str:
+    """Change an offer as damaged or hostile clients might: lines dropped, doubled, moved, cut, bytes replaced."""
+    dice = random.Random(seed)
+    lines = offer_text(name).split("\r\n")
+    for _ in range(dice.randint(1, 6)):
+        at = dice.randrange(len(lines))
+        match dice.randrange(6):
+            case 0:
+                del lines[at]
+            case 1:
+                lines.insert(at, lines[at])
+            case 2:
+                lines.insert(dice.randrange(len(lines)), lines.pop(at))
+            case 3:
+                lines[at] = lines[at][: dice.randrange(len(lines[at]) + 1)]
+            case 4:
+                where = dice.randrange(len(lines[at]) + 1)
+                lines[at] = (
+                    lines[at][:where] + chr(dice.choice([0, 10, 32, 47, 48, 57, 58, 178, 955])) + lines[at][where + 1 :]
+                )
+            case 5:
+                lines[at] = lines[dice.randrange(len(lines))]
+    return "\r\n".join(lines)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.sampled_from(PUBLISHERS + VIEWERS), st.integers(0, 2**32))
+def test_a_damaged_offer_gets_a_valid_answer_or_a_clear_refusal(name: str, seed: int) -> None:
+    try:
+        theirs = parse_sdp_untrusted(mutated(name, seed))
+        if name in PUBLISHERS:
+            answer = answer_publisher(theirs, LOCAL).sdp
+        else:
+            answer = answer_viewer(theirs, LOCAL, [VP8, OPUS, h264("42e01f")], stream="streamer").sdp
+    except (MalformedSdp, OfferRejected):
+        return
+    check_form(answer, theirs)
