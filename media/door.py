@@ -1,7 +1,7 @@
 """The one door into media: rooms, publishers and viewers as rows of the forwarding tables, driven by Trio.
 
-Everything that crosses the network stays below this module; everything about people stays above it. Calls take effect at
-once and never wait, except `fence`. Facts come back through `events`.
+Everything that crosses the network stays below this module; everything about people stays above it. Calls take effect
+at once and never wait, except `fence`. Facts come back through `events`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,15 @@ from media.forwarding.feedback import Feedback
 from media.forwarding.forwarder import Forwarder, Limits
 from media.webrtc.certificate import Certificate
 from media.webrtc.ice import Address, IceCredentials
-from media.webrtc.negotiation import CodecDescription, LocalEndpoint, answer_publisher, answer_viewer
+from media.webrtc.negotiation import (
+    CodecDescription,
+    LocalEndpoint,
+    OfferRejected,
+    PublisherAnswer,
+    ViewerAnswer,
+    answer_publisher,
+    answer_viewer,
+)
 from media.webrtc.peer import AddressForgotten, AddressValidated, Closed, Nominated, Peer, PeerEvent, Secured, Transmit
 from media.webrtc.sdp import parse_sdp_untrusted
 from media.webrtc.sdpfrag import answer_fragment, parse_sdpfrag_untrusted
@@ -263,8 +271,6 @@ class Media:
         endpoint = self._endpoints[transport]
         fragment = parse_sdpfrag_untrusted(sdpfrag)
         if fragment.ice is None:
-            from media.webrtc.negotiation import OfferRejected
-
             raise OfferRejected("no_restart", "the fragment carries no ice-ufrag and ice-pwd")
         local = endpoint.peer.restart_ice(fragment.ice)
         self._index_ufrags(endpoint)
@@ -384,7 +390,7 @@ class Media:
                 case AddressValidated(address):
                     self._forwarder.bind_address(endpoint.row, address)
                 case AddressForgotten(address):
-                    self._forwarder.unbind_address(address)
+                    self._forwarder.unbind_address(endpoint.row, address)
                 case Nominated(address):
                     self._forwarder.send_to(endpoint.row, address)
                 case Secured(keys):

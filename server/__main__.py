@@ -1,4 +1,4 @@
-"""`python3 -m server [--demo] [options]`: sets up the environment on first use, then runs `mesi demo` or `mesi serve`."""
+"""`python3 -m server [--demo] [options]`: sets up the environment on first use, then runs `mesi`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from server.bootstrap import ENVIRONMENT, SetupFailed, ensure_environment
 
 
 def main() -> int:
-    """Replace this process by the server's; returns only when the set-up failed."""
+    """Replace this process by the server's; returns, with 1, only when the set-up failed."""
     arguments = sys.argv[1:]
     command = "demo" if "--demo" in arguments else "serve"
     try:
@@ -18,7 +18,7 @@ def main() -> int:
         sys.stderr.write(f"mesi: {failure}\n")
         return 1
     mesi = str(ENVIRONMENT / "bin" / "mesi")
-    os.execv(mesi, [mesi, command, *(word for word in arguments if word != "--demo")])
+    return os.execv(mesi, [mesi, command, *(word for word in arguments if word != "--demo")])
 
 
 if __name__ == "__main__":

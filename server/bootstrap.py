@@ -27,7 +27,9 @@ def ensure_environment() -> Path:
     Raises SetupFailed with a sentence for the person at the terminal.
     """
     if sys.version_info < OLDEST_PYTHON:
-        raise SetupFailed(f"Python {'.'.join(map(str, OLDEST_PYTHON))} or newer is needed; this is {sys.version.split()[0]}.")
+        raise SetupFailed(
+            f"Python {'.'.join(map(str, OLDEST_PYTHON))} or newer is needed; this is {sys.version.split()[0]}."
+        )
     fingerprint = _fingerprint()
     if STAMP.exists() and STAMP.read_text() == fingerprint and PYTHON.exists():
         return PYTHON
@@ -46,7 +48,9 @@ def step(what: str, command: list[str], *, cwd: Path = ROOT) -> None:
     say(f"  {what} ...")
     result = subprocess.run(command, cwd=cwd, check=False)
     if result.returncode != 0:
-        raise SetupFailed(f"{what} failed: `{' '.join(command)}` ended with {result.returncode}; its own words are above.")
+        raise SetupFailed(
+            f"{what} failed: `{' '.join(command)}` ended with {result.returncode}; its own words are above."
+        )
 
 
 def say(words: str) -> None:

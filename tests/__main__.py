@@ -1,4 +1,4 @@
-"""`python3 -m tests [pytest options]`: installs what the tests need, browsers included, then checks and tests everything."""
+"""`python3 -m tests [pytest options]`: installs what the tests need, browsers included, then checks everything."""
 
 from __future__ import annotations
 

@@ -1,0 +1,68 @@
+"""Who may receive: the one writer of the admission columns, which the kernel reads inline on every packet.
+
+A room requires, a participant holds; a packet passes when the holder has all that its room requires; what lapses,
+lapses by itself. A change is a few stores, in an order that never admits more than the old or the new state does.
+do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntFlag
+
+from media.forwarding.tables import FOREVER, Tables
+
+__all__ = ["FOREVER", "NOTHING", "Admission", "Grant", "Holding"]
+
+
+class Grant(IntFlag):
+    """What a participant holds and a room requires."""
+
+    WELCOME = 1  # has an account and is not ejected
+    TICKET = 2
+    CHOSEN = 4  # the two of a one-to-one
+    ENTITLED = 8  # meets a private stream's rules
+    HD = 16  # may receive the highest layer
+
+
+NOTHING = Grant(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What a viewer holds before `until_ns` (monotonic), and what it `keeps` from then on.
+
+    Without `keeps` an ex-holder of a ticket would be locked out of an open room.
+    """
+
+    holds: Grant
+    until_ns: int = FOREVER
+    keeps: Grant = NOTHING
+
+
+class Admission:
+    """Writes the admission columns of one node's tables; every method is a few stores and never waits."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._rooms, self._transports = tables.rooms, tables.transports
+
+    def require(self, room: int, requires: Grant) -> None:
+        """Let only those through who hold all of `requires`."""
+        self._rooms["requires"][room] = int(requires)
+
+    def open_until(self, room: int, until_ns: int) -> None:
+        """Let nothing through from `until_ns` on."""
+        self._rooms["open_until"][room] = until_ns
+
+    def hold(self, transport: int, holding: Holding) -> None:
+        """Replace what a viewer's transport holds, as one row."""
+        row = self._transports
+        row["holds"][transport] = 0
+        row["keeps"][transport] = 0
+        row["until"][transport] = holding.until_ns
+        row["keeps"][transport] = int(holding.keeps)
+        row["holds"][transport] = int(holding.holds)
+
+    def publish_until(self, transport: int, until_ns: int) -> None:
+        """Accept a publisher's packets only before `until_ns`."""
+        self._transports["publish_until"][transport] = until_ns

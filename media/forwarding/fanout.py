@@ -1,0 +1,243 @@
+"""Compiled: which subscription gets which cached packet, and under which numbers.
+
+Cost: 20-40 ns a subscription that gets nothing, else see sending.py. Reads rooms, transports, tracks, cache; writes
+subscriptions and counters. Judged by
+tests/media/test_forwarder.py and, decision by decision, reference.py.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from media.forwarding.sending import (
+    make_room,
+    protect_and_queue,
+    read_clock,
+    send_report,
+    write_packet,
+)
+from media.forwarding.tables import CACHE, VIDEO, Count, Shared
+
+ADMITTED = 0  # otherwise a verdict is the counter of its reason
+REPLAY_NS = 500_000_000  # an older keyframe is not replayed: asking for a new one is quicker than decoding that much
+REPLAY_TICKS = 90  # 1 ms at 90 kHz between replayed frames: players show them at once and stall nowhere
+PAD_LIMIT = 32  # octets of padding that cost less than a message of their own
+RTX_RATE = 250_000  # bytes a second of retransmission for one subscription: twice a 1 Mbit/s stream
+RTX_BURST = 250_000
+SECOND_NS = 1_000_000_000
+
+
+@njit(nogil=True)
+def verdict(requires, open_until, holds, until, keeps, now):
+    """Whether a packet passes: ADMITTED, or the counter of the reason why not.
+
+    A room requires, a participant holds; what lapses, lapses by itself.
+    """
+    if now >= open_until:
+        return np.int64(Count.ROOM_CLOSED)
+    if now < until:
+        return np.int64(ADMITTED if holds & requires == requires else Count.NOT_ADMITTED)
+    return np.int64(ADMITTED if keeps & requires == requires else Count.LAPSED)
+
+
+@njit(nogil=True)
+def admitted(t, transport, now):
+    """Return the verdict over one viewer's transport, inline from the admission table."""
+    row = t.transports[transport]
+    room = t.rooms[row.room]
+    return verdict(room.requires, room.open_until, row.holds, row.until, row.keeps, now)
+
+
+@njit(nogil=True)
+def plan_padding(t, start, stop):
+    """Give nearly equal packets of one run the same size, so that they leave as one GSO message."""
+    segment = 0
+    for i in range(start, stop):
+        track = t.pending[i].track
+        size = np.int64(t.cache_info[track, t.pending[i].ext_seq % CACHE].size)
+        t.pending[i].pad = 0
+        if size > segment or segment - size > PAD_LIMIT:
+            segment = size
+        elif size < segment and i + 1 < stop and size > 0:
+            t.pending[i].pad = segment - size
+
+
+@njit(nogil=True)
+def fan_out(t, start, stop):
+    """Forward a run of cached packets of one track (`pending[start:stop]`) to all its subscriptions."""
+    if t.shared[Shared.USE_GSO]:
+        plan_padding(t, start, stop)
+    track = np.int64(t.pending[start].track)
+    s = np.int64(t.tracks[track].first_subscription)
+    while s >= 0:
+        forward_run(t, s, track, start, stop)
+        s = np.int64(t.subscriptions[s].next)
+
+
+@njit(nogil=True)
+def forward_run(t, s, track, start, stop):
+    """Forward a run to one subscription, admission first."""
+    transport = np.int64(t.subscriptions[s].transport)
+    row = t.transports[transport]
+    if row.tx == 0 or row.address_size == 0:
+        t.counters[Count.NO_DESTINATION] += np.uint64(stop - start)
+        return
+    for i in range(start, stop):
+        make_room(t)
+        now = t.shared[Shared.NOW]
+        reason = admitted(t, transport, now)
+        if reason != ADMITTED:
+            t.counters[reason] += np.uint64(1)
+            t.subscriptions[s].anchored = 0
+            continue
+        ext_seq = np.int64(t.pending[i].ext_seq)
+        if t.subscriptions[s].anchored == 0 or t.subscriptions[s].restarts != t.tracks[track].restarts:
+            if start_subscription(t, s, track, ext_seq, now):
+                continue
+            if t.subscriptions[s].anchored == 0:
+                continue
+        if ext_seq < t.subscriptions[s].anchor_ext_seq:
+            t.counters[Count.BEFORE_ANCHOR] += np.uint64(1)
+            continue
+        send_cached(t, s, track, ext_seq, np.int64(t.pending[i].pad), now)
+    if t.shared[Shared.NOW] >= t.subscriptions[s].sr_due_ns:
+        send_report(t, s, t.shared[Shared.NOW])
+
+
+@njit(nogil=True)
+def start_subscription(t, s, track, ext_seq, now):
+    """Anchor a subscription at this packet, or at the track's last keyframe; returns whether that sent the packet.
+
+    Video starts only where a decoder can: at a keyframe, or by replaying a young one and what followed it.
+    """
+    slot = ext_seq % CACHE
+    t.subscriptions[s].anchored = 0
+    if t.tracks[track].kind != VIDEO or t.cache_info[track, slot].is_key:
+        anchor(t, s, track, ext_seq, np.int64(t.cache_info[track, slot].ts), now)
+        return False
+    key = np.int64(t.tracks[track].key_ext_seq)
+    young = now - t.tracks[track].last_keyframe_ns < REPLAY_NS
+    if key < 0 or not young or t.cache_seq[track, key % CACHE] != key or ext_seq < key:
+        t.counters[Count.AWAITING_KEYFRAME] += np.uint64(1)
+        if t.tracks[track].keyframe_wanted == 0:
+            t.tracks[track].keyframe_wanted = 1
+            t.shared[Shared.ATTENTION] = 1
+        return False
+    replay(t, s, track, key, ext_seq, now)
+    return True
+
+
+@njit(nogil=True)
+def anchor(t, s, track, ext_seq, ts, now):
+    """Let outgoing numbers go on from the last sent, from source packet `ext_seq` with timestamp `ts`."""
+    subscription = t.subscriptions[s]
+    t.subscriptions[s].seq_delta = subscription.last_seq + 1 - ext_seq
+    if subscription.last_ns == 0:
+        t.subscriptions[s].ts_delta = 0
+    else:
+        elapsed = max((now - subscription.last_ns) * t.tracks[track].clock_rate // SECOND_NS, 1)
+        t.subscriptions[s].ts_delta = subscription.last_ts + elapsed - ts
+    t.subscriptions[s].anchor_ext_seq = ext_seq
+    t.subscriptions[s].anchor_frame = -1
+    t.subscriptions[s].restarts = t.tracks[track].restarts
+    t.subscriptions[s].anchored = 1
+    t.subscriptions[s].sr_due_ns = now
+
+
+@njit(nogil=True)
+def replay(t, s, track, key, newest, now):
+    """Send the last keyframe and what followed it, with timestamps squeezed so that players catch up at once."""
+    frame = t.cache_info[track, newest % CACHE].frame_no
+    ts = np.int64(t.cache_info[track, newest % CACHE].ts)
+    first = ts - REPLAY_TICKS * (frame - t.cache_info[track, key % CACHE].frame_no)
+    anchor(t, s, track, key, first, now)
+    t.subscriptions[s].anchor_frame = frame
+    t.subscriptions[s].anchor_ts = ts
+    for ext_seq in range(key, newest + 1):
+        if t.cache_seq[track, ext_seq % CACHE] == ext_seq:
+            make_room(t)
+            t.counters[Count.REPLAYED] += np.uint64(1)
+            send_cached(t, s, track, ext_seq, 0, now)
+
+
+@njit(nogil=True)
+def outgoing_ts(t, s, track, slot):
+    """Return the timestamp under which a subscription sees a cached packet; the same at each retransmission."""
+    info = t.cache_info[track, slot]
+    subscription = t.subscriptions[s]
+    if info.frame_no <= subscription.anchor_frame:
+        squeezed = subscription.anchor_ts - REPLAY_TICKS * (subscription.anchor_frame - info.frame_no)
+        return squeezed + subscription.ts_delta
+    return info.ts + subscription.ts_delta
+
+
+@njit(nogil=True)
+def send_cached(t, s, track, ext_seq, pad, now):
+    """Send one cached packet to one subscription, whose admission the caller has just seen."""
+    slot = ext_seq % CACHE
+    subscription = t.subscriptions[s]
+    seq = ext_seq + subscription.seq_delta
+    ts = outgoing_ts(t, s, track, slot)
+    transport = np.int64(subscription.transport)
+    size = write_packet(
+        t, np.int64(subscription.payload_type), np.int64(subscription.ssrc), seq, ts, track, slot, -1, pad
+    )
+    if not protect_and_queue(t, transport, size):
+        return
+    t.subscriptions[s].packets += np.uint64(1)
+    t.subscriptions[s].octets += np.uint64(t.cache_info[track, slot].size)
+    t.transports[transport].delivered_ns = now
+    t.transports[transport].packets += np.uint64(1)
+    t.transports[transport].octets += np.uint64(size)
+    if seq > subscription.last_seq:
+        t.subscriptions[s].last_seq = seq
+        t.subscriptions[s].last_ts = ts
+        t.subscriptions[s].last_ns = now
+
+
+@njit(nogil=True)
+def answer_nack(t, s, seq16):
+    """Send one lost packet again, through RTX where negotiated (RFC 4588), else as it was, if still admitted."""
+    subscription = t.subscriptions[s]
+    track, transport = np.int64(subscription.track), np.int64(subscription.transport)
+    make_room(t)
+    now = read_clock(t)
+    reason = admitted(t, transport, now)
+    if reason != ADMITTED or subscription.anchored == 0:
+        t.counters[reason if reason != ADMITTED else np.int64(Count.BEFORE_ANCHOR)] += np.uint64(1)
+        return
+    behind = (subscription.last_seq - seq16) & 0xFFFF
+    seq = subscription.last_seq - behind
+    ext_seq = seq - subscription.seq_delta
+    slot = ext_seq % CACHE
+    if ext_seq < subscription.anchor_ext_seq or t.cache_seq[track, slot] != ext_seq:
+        t.counters[Count.RETRANSMISSION_GONE] += np.uint64(1)
+        return
+    if not _spend(t, s, np.int64(t.cache_info[track, slot].size) + 40, now):
+        t.counters[Count.RETRANSMISSION_BUDGET] += np.uint64(1)
+        return
+    ts = outgoing_ts(t, s, track, slot)
+    if subscription.rtx_payload_type:
+        t.subscriptions[s].rtx_seq += 1
+        payload_type, ssrc = np.int64(subscription.rtx_payload_type), np.int64(subscription.rtx_ssrc)
+        size = write_packet(t, payload_type, ssrc, t.subscriptions[s].rtx_seq, ts, track, slot, seq & 0xFFFF, 0)
+    else:
+        payload_type, ssrc = np.int64(subscription.payload_type), np.int64(subscription.ssrc)
+        size = write_packet(t, payload_type, ssrc, seq, ts, track, slot, -1, 0)
+    if protect_and_queue(t, transport, size):
+        t.counters[Count.RETRANSMITTED] += np.uint64(1)
+        t.transports[transport].delivered_ns = now
+
+
+@njit(nogil=True)
+def _spend(t, s, size, now):
+    # A token bucket of bytes: a viewer that asks for everything again costs a bounded amount.
+    elapsed = min(now - t.subscriptions[s].rtx_refilled_ns, SECOND_NS)
+    tokens = min(t.subscriptions[s].rtx_tokens + elapsed * RTX_RATE // SECOND_NS, RTX_BURST)
+    t.subscriptions[s].rtx_refilled_ns = now
+    if tokens < size:
+        t.subscriptions[s].rtx_tokens = tokens
+        return False
+    t.subscriptions[s].rtx_tokens = tokens - size
+    return True

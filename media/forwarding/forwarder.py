@@ -1,0 +1,381 @@
+"""The forwarding thread as the rest of media sees it: rows given out, keys and addresses set, fences passed."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import trio
+from pylibsrtp import Error as SrtpError
+from pylibsrtp import Session
+
+from media.forwarding import kernel
+from media.forwarding.addresses import Address, AddressTable, pack_sockaddr, unpack_sockaddr
+from media.forwarding.admission import Admission, Grant, Holding
+from media.forwarding.tables import AUDIO, FOREVER, RING, RTX_BIT, VIDEO, Count, Limits, Shared, make_tables
+from media.webrtc.srtp import SrtpKeys, context_address, open_receiver, open_sender
+
+__all__ = ["ControlDatagram", "Forwarder", "Limits", "NoCapacity"]
+
+SOCKET_BUFFER = 4 << 20  # bytes: 30 ms of 1 Gbit/s, while the thread is not scheduled
+NO_ROW = -1
+
+
+class NoCapacity(Exception):
+    """A table is full: the node carries as much as its limits allow."""
+
+
+class SubscribedTrack(Protocol):
+    """What the kernel must know of one negotiated outgoing m-line."""
+
+    @property
+    def payload_type(self) -> int: ...
+    @property
+    def rtx_payload_type(self) -> int | None: ...
+    @property
+    def ssrc(self) -> int: ...
+    @property
+    def rtx_ssrc(self) -> int | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ControlDatagram:
+    """A STUN or DTLS datagram; `transport` is the row that validated its source, or -1."""
+
+    data: bytes
+    source: Address
+    transport: int
+
+
+@dataclass(slots=True)
+class _Keys:
+    """The SRTP sessions of one transport; the kernel holds their addresses."""
+
+    sender: Session
+    receiver: Session
+    feedback: Session  # for RTCP that Python sends: libsrtp sessions must not be shared between threads
+
+
+@dataclass(slots=True)
+class _Rows:
+    """Row numbers of one table: the lowest free first, so that pages stay few."""
+
+    capacity: int
+    free: list[int] = field(default_factory=list)
+    used: int = 0
+
+    def take(self) -> int:
+        if self.free:
+            return self.free.pop()
+        if self.used == self.capacity:
+            raise NoCapacity
+        self.used += 1
+        return self.used - 1
+
+
+class Forwarder:
+    """One socket, one thread, one set of tables; methods belong to the Trio thread, and only the async ones wait."""
+
+    def __init__(self, address: Address, limits: Limits) -> None:
+        self.tables = make_tables(limits)
+        self.admission = Admission(self.tables)
+        self._addresses = AddressTable(self.tables)
+        self._rooms, self._transports = _Rows(limits.rooms), _Rows(limits.transports)
+        self._tracks, self._subscriptions = _Rows(limits.tracks), _Rows(limits.subscriptions)
+        self._arrival_logs = _Rows(limits.tracks)
+        self._keys: dict[int, _Keys] = {}
+        self._bound: dict[int, set[Address]] = {}
+        self._socket = _open_socket(address)
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK)
+        self._notify = os.eventfd(0, os.EFD_NONBLOCK)
+        self._attention = trio.Event()
+        self._fences: deque[tuple[int, Callable[[], None]]] = deque()
+        self._died: BaseException | None = None
+        self.control_send_failed = 0
+        self.feedback_failed = 0
+        shared = self.tables.shared
+        shared[Shared.SOCKET], shared[Shared.WAKE] = self._socket.fileno(), self._wake
+        shared[Shared.NOTIFY] = self._notify
+
+    @property
+    def address(self) -> Address:
+        """The bound UDP address."""
+        name = self._socket.getsockname()
+        return name[0], name[1]
+
+    # -- running -----------------------------------------------------------------------------------------------------
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run the thread until cancelled; raises RuntimeError when it ends by itself."""
+        thread = threading.Thread(target=self._forward, name="forwarding", daemon=True)
+        thread.start()
+        try:
+            task_status.started()
+            while True:
+                await trio.lowlevel.wait_readable(self._notify)
+                os.eventfd_read(self._notify)
+                if self._died is not None:
+                    raise RuntimeError("the forwarding thread died") from self._died
+                self._pass_fences()
+                self._attention.set()
+        finally:
+            self.tables.shared[Shared.STOP] = 1
+            os.eventfd_write(self._wake, 1)
+            thread.join()
+            self._socket.close()
+
+    def _forward(self) -> None:
+        try:
+            kernel.run(self.tables)
+        except BaseException as error:
+            self._died = error
+            os.eventfd_write(self._notify, 1)
+
+    async def control(self) -> list[ControlDatagram]:
+        """Wait until something needs attention; return the STUN and DTLS datagrams that came (perhaps none)."""
+        await self._attention.wait()
+        self._attention = trio.Event()
+        shared = self.tables.shared
+        datagrams = []
+        for number in range(int(shared[Shared.RING_TAIL]), int(shared[Shared.RING_HEAD])):
+            slot = number % RING
+            entry = self.tables.ring[slot]
+            source = unpack_sockaddr(self.tables.ring_address[slot].tobytes())
+            data = self.tables.ring_data[slot, : entry["size"]].tobytes()
+            datagrams.append(ControlDatagram(data, source, int(entry["transport"])))
+            shared[Shared.RING_TAIL] = number + 1
+        return datagrams
+
+    async def fence(self) -> None:
+        """Return when every batch begun before this call is out: nothing decided earlier is still on its way."""
+        passed = trio.Event()
+        self._after_fence(passed.set)
+        await passed.wait()
+
+    def _after_fence(self, do: Callable[[], None]) -> None:
+        number = int(self.tables.shared[Shared.FENCE_ASKED]) + 1
+        self.tables.shared[Shared.FENCE_ASKED] = number
+        self._fences.append((number, do))
+        os.eventfd_write(self._wake, 1)
+
+    def _pass_fences(self) -> None:
+        done = int(self.tables.shared[Shared.FENCE_DONE])
+        while self._fences and self._fences[0][0] <= done:
+            self._fences.popleft()[1]()
+
+    def send(self, datagram: bytes, destination: Address) -> None:
+        """Send a control datagram from the media socket; never blocks, failures are counted."""
+        try:
+            self._socket.sendto(datagram, destination)
+        except OSError:
+            self.control_send_failed += 1
+
+    def send_rtcp(self, transport: int, rtcp: bytes) -> None:
+        """Protect RTCP for a publisher and send it to its nominated address; failures are counted."""
+        keys = self._keys.get(transport)
+        size = int(self.tables.transports["address_size"][transport])
+        if keys is None or size == 0:
+            return
+        try:
+            datagram = keys.feedback.protect_rtcp(rtcp)
+        except SrtpError:
+            self.feedback_failed += 1
+            return
+        self.send(datagram, unpack_sockaddr(self.tables.sockaddrs[transport].tobytes()))
+
+    # -- rows --------------------------------------------------------------------------------------------------------
+
+    def open_room(self) -> int:
+        """Open a room that admits nobody until `admission.require` says whom; it has no time limit."""
+        row = self._rooms.take()
+        self.tables.rooms["requires"][row] = 0xFF
+        self.tables.rooms["open_until"][row] = FOREVER
+        self.tables.rooms["active"][row] = 1
+        return row
+
+    def close_room(self, room: int) -> None:
+        """Let nothing leave the room any more; its row is free a fence later."""
+        self.tables.rooms["open_until"][room] = 0
+        self.tables.rooms["active"][room] = 0
+        self._after_fence(lambda: self._rooms.free.append(room))
+
+    def open_transport(self, room: int, *, publishes: bool) -> int:
+        """Open a transport that holds nothing, may not publish, and has neither keys nor address yet."""
+        row = self._transports.take()
+        record = self.tables.transports[row : row + 1]
+        record[:] = 0
+        record["room"], record["publishes"], record["twcc_slot"], record["twcc_highest"] = room, publishes, NO_ROW, -1
+        self.tables.payload_types[row] = 0
+        record["active"] = 1
+        self._bound[row] = set()
+        return row
+
+    def close_transport(self, transport: int) -> None:
+        """Stop everything of a transport; its row and its SRTP contexts are free a fence later."""
+        record = self.tables.transports
+        self.admission.hold(transport, Holding(Grant(0)))
+        self.admission.publish_until(transport, 0)
+        record["active"][transport] = 0
+        record["tx"][transport] = record["rx"][transport] = 0
+        for address in self._bound.pop(transport):
+            self._addresses.unbind(address, transport)
+        keys = self._keys.pop(transport, None)
+        log = int(record["twcc_slot"][transport])
+        record["twcc_slot"][transport] = NO_ROW
+
+        def free(_kept_alive: _Keys | None = keys) -> None:
+            self._transports.free.append(transport)
+            if log != NO_ROW:
+                self._arrival_logs.free.append(log)
+
+        self._after_fence(free)
+
+    def bind_address(self, transport: int, address: Address) -> None:
+        """Take media and DTLS from `address` for this transport."""
+        self._addresses.bind(address, transport)
+        self._bound[transport].add(address)
+
+    def unbind_address(self, transport: int, address: Address) -> None:
+        """Take nothing from `address` any more."""
+        self._addresses.unbind(address, transport)
+        self._bound[transport].discard(address)
+
+    def send_to(self, transport: int, address: Address) -> None:
+        """Send media to `address` from now on."""
+        raw = pack_sockaddr(address)
+        self.tables.sockaddrs[transport, : len(raw)] = memoryview(raw)
+        self.tables.transports["address_size"][transport] = len(raw)
+
+    def set_keys(self, transport: int, keys: SrtpKeys) -> None:
+        """Give a transport its SRTP keys; media flows from now on."""
+        held = self._keys[transport] = _Keys(open_sender(keys), open_receiver(keys), open_sender(keys))
+        self.tables.transports["rx"][transport] = context_address(held.receiver)
+        self.tables.transports["tx"][transport] = context_address(held.sender)
+
+    def open_track(self, room: int, kind: str, codec: int, clock_rate: int) -> int:
+        """Open a track of a room; nobody feeds it yet."""
+        row = self._tracks.take()
+        record = self.tables.tracks[row : row + 1]
+        restarts = int(record["restarts"][0])
+        record[:] = 0
+        record["room"], record["kind"] = room, AUDIO if kind == "audio" else VIDEO
+        record["codec"], record["clock_rate"] = codec, clock_rate
+        record["transport"] = record["first_subscription"] = NO_ROW
+        record["restarts"], record["last_ts"], record["key_ext_seq"] = restarts, -1, -1
+        self.tables.cache_seq[row] = -1
+        record["active"] = 1
+        return row
+
+    def feed_track(
+        self,
+        track: int,
+        transport: int,
+        *,
+        payload_type: int,
+        rtx_payload_type: int | None,
+        twcc_extension_id: int | None,
+        nack: bool,
+    ) -> None:
+        """Connect a publisher's m-line to a track; a former publisher is disconnected."""
+        tracks, payload_types = self.tables.tracks, self.tables.payload_types
+        former = int(tracks["transport"][track])
+        if former != NO_ROW:
+            row = payload_types[former]
+            row[(row == track + 1) | (row == ((track + 1) | RTX_BIT))] = 0
+        tracks["transport"][track] = transport
+        tracks["nack"][track] = nack
+        tracks["ssrc"][track] = 0
+        if twcc_extension_id is not None:
+            self._open_arrival_log(transport, twcc_extension_id)
+        if rtx_payload_type is not None:
+            payload_types[transport, rtx_payload_type] = (track + 1) | RTX_BIT
+        payload_types[transport, payload_type] = track + 1
+
+    def _open_arrival_log(self, transport: int, extension_id: int) -> None:
+        if self.tables.transports["twcc_slot"][transport] == NO_ROW:
+            slot = self._arrival_logs.take()
+            self.tables.twcc_seq[slot] = -1
+            self.tables.transports["twcc_slot"][transport] = slot
+        self.tables.transports["twcc_id"][transport] = extension_id
+
+    def close_track(self, track: int) -> None:
+        """End a track; its row is free a fence later. Its subscriptions must be gone."""
+        tracks = self.tables.tracks
+        former = int(tracks["transport"][track])
+        if former != NO_ROW:
+            row = self.tables.payload_types[former]
+            row[(row == track + 1) | (row == ((track + 1) | RTX_BIT))] = 0
+        tracks["active"][track] = 0
+        self._after_fence(lambda: self._tracks.free.append(track))
+
+    def subscribe(self, track: int, transport: int, sent: SubscribedTrack, *, first_seq: int | None = None) -> int:
+        """Forward a track to a viewer's transport; `first_seq` is random below 2**15 (libsrtp's rollover rule)."""
+        row = self._subscriptions.take()
+        record = self.tables.subscriptions[row : row + 1]
+        record[:] = 0
+        record["track"], record["transport"] = track, transport
+        record["payload_type"], record["rtx_payload_type"] = sent.payload_type, sent.rtx_payload_type or 0
+        record["ssrc"], record["rtx_ssrc"] = sent.ssrc, sent.rtx_ssrc or 0
+        record["last_seq"] = (secrets.randbelow(1 << 15) if first_seq is None else first_seq) - 1
+        record["rtx_seq"] = secrets.randbelow(1 << 15)
+        record["next"] = self.tables.tracks["first_subscription"][track]
+        record["active"] = 1
+        self._list_subscription(transport, row)
+        self.tables.tracks["first_subscription"][track] = row
+        return row
+
+    def _list_subscription(self, transport: int, row: int) -> None:
+        # A viewer has no payload types to map: its row of that table lists its subscriptions, for incoming RTCP.
+        listed = self.tables.payload_types[transport]
+        listed[int((listed != 0).sum())] = row + 1
+
+    def unsubscribe(self, subscription: int) -> None:
+        """Forward no more; the row is free a fence later."""
+        subscriptions, tracks = self.tables.subscriptions, self.tables.tracks
+        track, following = int(subscriptions["track"][subscription]), int(subscriptions["next"][subscription])
+        subscriptions["active"][subscription] = 0
+        before = int(tracks["first_subscription"][track])
+        if before == subscription:
+            tracks["first_subscription"][track] = following
+        else:
+            while subscriptions["next"][before] != subscription:
+                before = int(subscriptions["next"][before])
+            subscriptions["next"][before] = following
+        self._after_fence(lambda: self._subscriptions.free.append(subscription))
+
+    # -- what the kernel saw -------------------------------------------------------------------------------------------
+
+    def delivered_ns(self, transport: int) -> int:
+        """When media was last forwarded to, or accepted from, a transport (monotonic ns; 0 never)."""
+        return int(self.tables.transports["delivered_ns"][transport])
+
+    def last_media_ns(self, transport: int) -> int:
+        """When the last authenticated packet came from a transport (monotonic ns; 0 never)."""
+        return int(self.tables.transports["last_media_ns"][transport])
+
+    def counters(self) -> dict[str, int]:
+        """Every counter of the path by its name in lower case."""
+        counts: Sequence[int] = self.tables.counters.tolist()
+        named = {count.name.lower(): counts[count] for count in Count if count is not Count.CELLS}
+        return {
+            **named,
+            "control_send_failed": self.control_send_failed,
+            "feedback_failed": self.feedback_failed,
+            "uses_gso": int(self.tables.shared[Shared.USE_GSO]),
+        }
+
+
+def _open_socket(address: Address) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    opened = socket.socket(family, socket.SOCK_DGRAM)
+    opened.setblocking(False)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)
+    opened.bind(address)
+    return opened

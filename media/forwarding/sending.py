@@ -1,0 +1,247 @@
+"""Compiled: from an admitted packet to the wire: rewrite, protect, merge per destination, sendmmsg with GSO.
+
+Cost, 2-core VM, loopback: rewrite and GCM 0.6-0.8 us, system call share 1.3-2.4 us a packet. Reads transports,
+subscriptions, cache; writes arena, outbox, subscriptions' counters. Judged by
+tests/media/test_forwarder.py.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from media.forwarding.tables import ARENA, MESSAGES, Count, Shared
+from media.io.native import (
+    CLOCK_MONOTONIC,
+    MSG_DONTWAIT,
+    clock_gettime,
+    memcpy,
+    sendmmsg,
+    srtp_protect,
+    srtp_protect_rtcp,
+)
+
+MAX_SEGMENTS = 64  # UDP_MAX_SEGMENTS of older kernels
+MAX_MESSAGE = 60_000  # below the largest UDP payload
+ROOM_FOR_ONE = 2048  # the largest packet with its tag
+SECOND_NS = 1_000_000_000
+NTP_FRACTION = 4_294_967_296.0
+CNAME = np.frombuffer(b"mesi", dtype=np.uint8)
+
+
+@njit(nogil=True)
+def read_clock(t):
+    """Store the monotonic time in `shared[NOW]` and return it (ns)."""
+    clock_gettime(np.int32(CLOCK_MONOTONIC), t.scratch.ctypes.data)
+    now = t.scratch[0] * SECOND_NS + t.scratch[1]
+    t.shared[Shared.NOW] = now
+    return now
+
+
+@njit(nogil=True)
+def write_u16(data, at, value):
+    """Store 16 bits in network order."""
+    data[at] = (value >> 8) & 255
+    data[at + 1] = value & 255
+
+
+@njit(nogil=True)
+def write_u32(data, at, value):
+    """Store 32 bits in network order."""
+    data[at] = (value >> 24) & 255
+    data[at + 1] = (value >> 16) & 255
+    data[at + 2] = (value >> 8) & 255
+    data[at + 3] = value & 255
+
+
+@njit(nogil=True)
+def write_packet(t, payload_type, ssrc, seq, ts, track, slot, osn, pad):
+    """Write one RTP packet at the arena's end, without header extensions; returns its size.
+
+    `osn` >= 0 puts the original sequence number before the payload (RFC 4588 section 4); `pad` adds that many octets of
+    padding. A payload of no octets goes out as one octet of padding, so that sequence numbers stay contiguous.
+    """
+    out, at = t.arena, t.shared[Shared.ARENA_USED]
+    size = np.int64(t.cache_info[track, slot].size)
+    if size == 0 and pad == 0:
+        pad = 1
+    out[at] = 0x80 | (0x20 if pad > 0 else 0)
+    out[at + 1] = payload_type | (0x80 if t.cache_info[track, slot].marker else 0)
+    write_u16(out, at + 2, seq)
+    write_u32(out, at + 4, ts)
+    write_u32(out, at + 8, ssrc)
+    start = at + 12
+    if osn >= 0:
+        write_u16(out, start, osn)
+        start += 2
+    if size > 0:
+        memcpy(out.ctypes.data + np.uint64(start), t.cache_data[track, slot].ctypes.data, np.uint64(size))
+    for i in range(pad):
+        out[start + size + i] = 0
+    if pad > 0:
+        out[start + size + pad - 1] = pad
+    return start + size + pad - at
+
+
+@njit(nogil=True)
+def protect_and_queue(t, transport, size):
+    """Protect the packet at the arena's end and queue it for `transport`; returns whether it is on its way."""
+    at = t.shared[Shared.ARENA_USED]
+    t.scratch[2] = size
+    context = t.transports[transport].tx
+    status = srtp_protect(context, t.arena.ctypes.data + np.uint64(at), t.scratch[2:].ctypes.data)
+    if status != 0:
+        t.counters[Count.PROTECT_FAILED] += np.uint64(1)
+        return False
+    _queue(t, transport, t.scratch[2] & 0xFFFFFFFF)
+    return True
+
+
+@njit(nogil=True)
+def make_room(t):
+    """Flush when the next packet might not fit."""
+    if t.shared[Shared.ARENA_USED] + ROOM_FOR_ONE > ARENA:
+        flush(t)
+
+
+@njit(nogil=True)
+def _queue(t, transport, size):
+    # Equal sizes to one destination grow one message; a smaller segment ends it (UDP_SEGMENT's rule).
+    at = t.shared[Shared.ARENA_USED]
+    t.shared[Shared.ARENA_USED] = at + size
+    last = t.shared[Shared.MESSAGES_QUEUED] - 1
+    segment = t.shared[Shared.SEGMENT_SIZE]
+    if (
+        t.shared[Shared.USE_GSO]
+        and t.shared[Shared.OPEN_TRANSPORT] == transport
+        and size <= segment
+        and t.outbox_counts[last] < MAX_SEGMENTS
+        and t.outbox_vectors[last, 1] + np.uint64(size) <= MAX_MESSAGE
+    ):
+        t.outbox_vectors[last, 1] += np.uint64(size)
+        t.outbox_counts[last] += 1
+        if t.outbox_counts[last] == 2:
+            t.outbox_headers[last, 4] = t.outbox_segments[last].ctypes.data
+            t.outbox_headers[last, 5] = np.uint64(24)
+            t.outbox_segments[last, 16] = segment & 255
+            t.outbox_segments[last, 17] = segment >> 8
+        if size < segment:
+            t.shared[Shared.OPEN_TRANSPORT] = -1
+        return
+    if last + 1 == MESSAGES:
+        # The packet just written lies beyond what is flushed: send the others, then start with it at its place.
+        _send_queued(t)
+        last = -1
+    message = last + 1
+    t.outbox_vectors[message, 0] = t.arena.ctypes.data + np.uint64(at)
+    t.outbox_vectors[message, 1] = np.uint64(size)
+    t.outbox_counts[message] = 1
+    t.outbox_headers[message, 0] = t.sockaddrs[transport].ctypes.data
+    t.outbox_headers[message, 1] = np.uint64(t.transports[transport].address_size)
+    t.outbox_headers[message, 4] = np.uint64(0)
+    t.outbox_headers[message, 5] = np.uint64(0)
+    t.shared[Shared.MESSAGES_QUEUED] = message + 1
+    t.shared[Shared.OPEN_TRANSPORT] = transport
+    t.shared[Shared.SEGMENT_SIZE] = size
+
+
+@njit(nogil=True)
+def flush(t):
+    """Send everything queued and empty the arena."""
+    _send_queued(t)
+    t.shared[Shared.ARENA_USED] = 0
+
+
+@njit(nogil=True)
+def _send_queued(t):
+    queued = t.shared[Shared.MESSAGES_QUEUED]
+    t.shared[Shared.MESSAGES_QUEUED] = 0
+    t.shared[Shared.OPEN_TRANSPORT] = -1
+    socket = np.int32(t.shared[Shared.SOCKET])
+    done = 0
+    while done < queued:
+        where = t.outbox_headers.ctypes.data + np.uint64(64 * done)
+        sent = sendmmsg(socket, where, np.uint32(queued - done), np.int32(MSG_DONTWAIT))
+        t.counters[Count.SEND_CALLS] += np.uint64(1)
+        for i in range(done, done + max(sent, 0)):
+            t.counters[Count.SENT] += np.uint64(t.outbox_counts[i])
+            t.counters[Count.SENT_BYTES] += t.outbox_vectors[i, 1]
+            t.counters[Count.GSO_MESSAGES] += np.uint64(t.outbox_counts[i] > 1)
+        done += max(sent, 0)
+        if sent <= 0:
+            # The first message of the rest failed: once more without GSO, then it is given up; the others go on.
+            if t.outbox_counts[done] > 1:
+                _send_singly(t, done)
+            else:
+                t.counters[Count.SEND_FAILED] += np.uint64(1)
+            done += 1
+    read_clock(t)
+
+
+@njit(nogil=True)
+def _send_singly(t, message):
+    # A message whose segments go out one by one where GSO did not means that GSO is refused: use it no more.
+    segment = np.int64(t.outbox_segments[message, 16]) | (np.int64(t.outbox_segments[message, 17]) << 8)
+    start, total = t.outbox_vectors[message, 0], np.int64(t.outbox_vectors[message, 1])
+    t.outbox_headers[message, 4] = np.uint64(0)
+    t.outbox_headers[message, 5] = np.uint64(0)
+    where = t.outbox_headers.ctypes.data + np.uint64(64 * message)
+    at = 0
+    while at < total:
+        size = min(segment, total - at)
+        t.outbox_vectors[message, 0] = start + np.uint64(at)
+        t.outbox_vectors[message, 1] = np.uint64(size)
+        sent = sendmmsg(np.int32(t.shared[Shared.SOCKET]), where, np.uint32(1), np.int32(MSG_DONTWAIT))
+        t.counters[Count.SEND_CALLS] += np.uint64(1)
+        if sent == 1:
+            t.counters[Count.SENT] += np.uint64(1)
+            t.counters[Count.SENT_BYTES] += np.uint64(size)
+            if t.shared[Shared.USE_GSO]:
+                t.shared[Shared.USE_GSO] = 0
+                t.counters[Count.GSO_REFUSED] += np.uint64(1)
+        else:
+            t.counters[Count.SEND_FAILED] += np.uint64(1)
+        at += size
+
+
+@njit(nogil=True)
+def send_report(t, s, now):
+    """Send a sender report with CNAME for one subscription (RFC 3550 section 6.4.1).
+
+    NTP time is the publisher's own clock extrapolated from its last report, the same for its sound and its picture, so
+    that players keep them together; the RTP time is that moment through the subscription's own mapping.
+    """
+    subscription = t.subscriptions[s]
+    track = t.tracks[subscription.track]
+    t.subscriptions[s].sr_due_ns = now + SECOND_NS
+    if track.sr_ntp == 0 or subscription.anchored == 0:
+        return
+    make_room(t)
+    elapsed = now - track.sr_arrival_ns
+    ntp = track.sr_ntp + np.uint64(elapsed / 1e9 * NTP_FRACTION)
+    ts = track.sr_rtp + elapsed * track.clock_rate // SECOND_NS + subscription.ts_delta
+    out, at = t.arena, t.shared[Shared.ARENA_USED]
+    out[at], out[at + 1] = 0x80, 200
+    write_u16(out, at + 2, 6)
+    write_u32(out, at + 4, np.int64(subscription.ssrc))
+    write_u32(out, at + 8, np.int64(ntp >> np.uint64(32)))
+    write_u32(out, at + 12, np.int64(ntp & np.uint64(0xFFFFFFFF)))
+    write_u32(out, at + 16, ts)
+    write_u32(out, at + 20, np.int64(subscription.packets))
+    write_u32(out, at + 24, np.int64(subscription.octets))
+    out[at + 28], out[at + 29] = 0x81, 202
+    write_u16(out, at + 30, 3)
+    write_u32(out, at + 32, np.int64(subscription.ssrc))
+    out[at + 36], out[at + 37] = 1, 4
+    for i in range(4):
+        out[at + 38 + i] = CNAME[i]
+    write_u16(out, at + 42, 0)
+    t.scratch[2] = 44
+    transport = np.int64(subscription.transport)
+    context = t.transports[transport].tx
+    status = srtp_protect_rtcp(context, out.ctypes.data + np.uint64(at), t.scratch[2:].ctypes.data)
+    if status != 0:
+        t.counters[Count.PROTECT_FAILED] += np.uint64(1)
+        return
+    t.counters[Count.SENDER_REPORTS] += np.uint64(1)
+    _queue(t, transport, t.scratch[2] & 0xFFFFFFFF)

@@ -1,0 +1,306 @@
+"""The forwarding tables: NumPy record arrays that Python writes and the kernel reads, and the other way round.
+
+Who writes a column is said beside it: P (Python, between two checkpoints), K (the kernel thread). Every column has one
+writer, except where a comment says otherwise. Capacities are fixed; memory is touched only where rows are used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+CACHE = 512  # packets kept of each track: 4 s at 1 Mbit/s, 1 s at 4 Mbit/s; a power of two
+PAYLOAD = 1504  # bytes of one cached payload
+DATAGRAM = 2048  # bytes of one receive buffer and of one slot in the control ring
+BATCH = 64  # datagrams of one recvmmsg
+MESSAGES = 64  # messages of one sendmmsg: below 1 ms of queueing at 10 us each
+ARENA = 65_536 * 4  # bytes of ciphertext between two flushes
+RING = 1024  # control datagrams waiting for Python; what comes on top is dropped and counted
+TWCC = 1024  # transport-wide sequence numbers remembered of each publisher
+ADDRESSES = 65_536  # slots of the address table; a power of two, four times the transports
+PROBES = 64  # slots looked at for one address
+FOREVER = 2**63 - 1
+
+
+class Shared(IntEnum):
+    """Cells of `Tables.shared` (int64)."""
+
+    STOP = 0  # P: 1 ends the thread
+    FENCE_ASKED = 1  # P: number of the newest fence
+    FENCE_DONE = 2  # K: every batch begun before this fence is out
+    RING_HEAD = 3  # K: control datagrams written so far
+    RING_TAIL = 4  # P: control datagrams taken so far
+    USE_GSO = 5  # P sets 1 at start, K sets 0 for good when the kernel or the path refuses it
+    SOCKET = 6  # P: the UDP socket's file descriptor
+    WAKE = 7  # P: eventfd that ends the thread's poll
+    NOTIFY = 8  # P: eventfd that wakes the Trio thread
+    ATTENTION = 9  # K within one turn: something for Python to look at
+    MESSAGES_QUEUED = 10  # K
+    ARENA_USED = 11  # K
+    OPEN_TRANSPORT = 12  # K: destination of the message that still grows, or -1
+    SEGMENT_SIZE = 13  # K: of that message
+    NOW = 14  # K: monotonic ns, read anew at least every message
+    CELLS = 15
+
+
+class Count(IntEnum):
+    """Cells of `Tables.counters` (uint64), each written by the kernel alone."""
+
+    RECEIVED = 0
+    SENT = 1
+    SENT_BYTES = 2
+    SEND_CALLS = 3
+    GSO_MESSAGES = 4
+    CONTROL = 5
+    KEYFRAMES = 6
+    REPLAYED = 7
+    RETRANSMITTED = 8
+    SENDER_REPORTS = 9
+    UPSTREAM_RTX = 10
+    # drops, each with its reason
+    TOO_SHORT = 11
+    UNKNOWN_FIRST_BYTE = 12
+    UNKNOWN_ADDRESS = 13
+    NO_KEYS = 14
+    UNPROTECT_AUTH = 15
+    UNPROTECT_REPLAY = 16
+    UNPROTECT_OTHER = 17
+    RTCP_UNPROTECT = 18
+    MALFORMED_RTP = 19
+    MALFORMED_RTCP = 20
+    UNKNOWN_PAYLOAD_TYPE = 21
+    SECOND_SSRC = 22
+    PUBLISH_LAPSED = 23
+    DUPLICATE = 24
+    TOO_OLD = 25
+    TOO_LARGE = 26
+    NOT_ADMITTED = 27
+    LAPSED = 28
+    ROOM_CLOSED = 29
+    AWAITING_KEYFRAME = 30
+    BEFORE_ANCHOR = 31
+    NO_DESTINATION = 32
+    PROTECT_FAILED = 33
+    SEND_FAILED = 34
+    GSO_REFUSED = 35
+    RING_FULL = 36
+    RETRANSMISSION_BUDGET = 37
+    RETRANSMISSION_GONE = 38
+    FROM_VIEWER = 39
+    PADDING = 40
+    CELLS = 41
+
+
+AUDIO, VIDEO = 1, 2
+
+ROOM = np.dtype(
+    [
+        ("active", "u1"),  # P
+        ("requires", "u1"),  # P: grants
+        ("open_until", "i8"),  # P: monotonic ns
+    ],
+    align=True,
+)
+
+TRANSPORT = np.dtype(
+    [
+        ("active", "u1"),  # P
+        ("publishes", "u1"),  # P
+        ("holds", "u1"),  # P: grants before `until`
+        ("keeps", "u1"),  # P: grants from `until` on
+        ("twcc_id", "u1"),  # P: header extension id of transport-wide sequence numbers, 0 none
+        ("room", "i4"),  # P
+        ("until", "i8"),  # P: monotonic ns
+        ("publish_until", "i8"),  # P: monotonic ns
+        ("rx", "u8"),  # P: libsrtp context for what arrives, 0 none
+        ("tx", "u8"),  # P: libsrtp context for what leaves, 0 none
+        ("address_size", "u4"),  # P: bytes of `sockaddrs[row]`, 0 before a nomination
+        ("twcc_slot", "i4"),  # P: row of the arrival log, -1 none
+        ("twcc_highest", "i8"),  # K: extended transport-wide sequence number
+        ("last_media_ns", "i8"),  # K: last authenticated packet from it
+        ("delivered_ns", "i8"),  # K: media last forwarded to it, or accepted from it
+        ("packets", "u8"),  # K
+        ("octets", "u8"),  # K
+    ],
+    align=True,
+)
+
+TRACK = np.dtype(
+    [
+        ("active", "u1"),  # P
+        ("kind", "u1"),  # P: AUDIO or VIDEO
+        ("codec", "u1"),  # P
+        ("nack", "u1"),  # P: the publisher repairs losses
+        ("keyframe_wanted", "u1"),  # K sets it, P clears it
+        ("room", "i4"),  # P
+        ("transport", "i4"),  # P: the publisher's row, -1 none
+        ("first_subscription", "i4"),  # P: head of the list through `next`, -1 none
+        ("restarts", "i4"),  # K: a new source began; every subscription anchors anew
+        ("clock_rate", "i8"),  # P
+        ("ssrc", "u8"),  # K latches it; P sets 0 to let it latch anew
+        ("first_ext_seq", "i8"),  # K: this and the next five describe the source since its restart
+        ("highest_ext_seq", "i8"),
+        ("received", "i8"),
+        ("jitter_q4", "i8"),  # RFC 3550 A.8, scaled by 16
+        ("transit", "i8"),
+        ("last_ts", "i8"),
+        ("last_ns", "i8"),  # K: arrival of the newest packet
+        ("frame_no", "i8"),  # K: rises by one with each timestamp
+        ("key_ext_seq", "i8"),  # K: first packet of the newest keyframe, -1 none
+        ("key_ts", "i8"),
+        ("last_keyframe_ns", "i8"),  # K
+        ("sr_ntp", "u8"),  # K: of the publisher's newest sender report, 0 none
+        ("sr_rtp", "i8"),
+        ("sr_arrival_ns", "i8"),
+    ],
+    align=True,
+)
+
+SUBSCRIPTION = np.dtype(
+    [
+        ("active", "u1"),  # P
+        ("anchored", "u1"),  # K: 0 = the next packet that may start anchors it; P sets 0 at birth
+        ("payload_type", "u1"),  # P
+        ("rtx_payload_type", "u1"),  # P: 0 none
+        ("fraction_lost", "u1"),  # K: of the newest receiver report
+        ("track", "i4"),  # P
+        ("transport", "i4"),  # P
+        ("next", "i4"),  # P
+        ("restarts", "i4"),  # K: of the track when it anchored
+        ("ssrc", "u4"),  # P
+        ("rtx_ssrc", "u4"),  # P
+        ("seq_delta", "i8"),  # K: outgoing = source + delta, both extended
+        ("ts_delta", "i8"),  # K
+        ("anchor_ext_seq", "i8"),  # K: nothing older is forwarded
+        ("anchor_frame", "i8"),  # K: frames up to this one were replayed ...
+        ("anchor_ts", "i8"),  # K: ... with timestamps squeezed towards this one
+        ("last_seq", "i8"),  # K: highest outgoing; P sets the first below 2**15
+        ("last_ts", "i8"),  # K
+        ("last_ns", "i8"),  # K: 0 = nothing sent yet
+        ("rtx_seq", "i8"),  # K
+        ("rtx_tokens", "i8"),  # K: bytes of retransmission allowed now
+        ("rtx_refilled_ns", "i8"),  # K
+        ("sr_due_ns", "i8"),  # K
+        ("packets", "u8"),  # K
+        ("octets", "u8"),  # K: payload octets, as sender reports count
+        ("rtt_ns", "i8"),  # K
+    ],
+    align=True,
+)
+
+CACHED = np.dtype(
+    [("size", "i4"), ("marker", "u1"), ("is_key", "u1"), ("ts", "i8"), ("frame_no", "i8")], align=True
+)  # K
+
+ADDRESS = np.dtype(
+    [("high", "u8"), ("low", "u8"), ("port", "u4"), ("row", "i4")], align=True
+)  # P; row + 1, -1 = deleted
+
+CONTROL = np.dtype([("size", "i4"), ("transport", "i4"), ("address_size", "i4")], align=True)  # K
+
+PENDING = np.dtype([("track", "i4"), ("pad", "i4"), ("ext_seq", "i8")], align=True)  # K
+
+
+class Tables(NamedTuple):
+    """Every array the kernel sees, in one value."""
+
+    rooms: npt.NDArray[np.void]
+    transports: npt.NDArray[np.void]
+    tracks: npt.NDArray[np.void]
+    subscriptions: npt.NDArray[np.void]
+    payload_types: npt.NDArray[np.int32]  # [transport, 128]: track + 1, plus RTX_BIT for its retransmissions; P
+    sockaddrs: npt.NDArray[np.uint8]  # [transport, 32]: where media is sent; P
+    addresses: npt.NDArray[np.void]
+    cache_seq: npt.NDArray[np.int64]  # [track, CACHE]: extended sequence number held there; K
+    cache_info: npt.NDArray[np.void]  # [track, CACHE]
+    cache_data: npt.NDArray[np.uint8]  # [track, CACHE, PAYLOAD]: decrypted payloads; K
+    twcc_seq: npt.NDArray[np.int64]  # [slot, TWCC]; K
+    twcc_arrival_ns: npt.NDArray[np.int64]  # [slot, TWCC]; K
+    ring: npt.NDArray[np.void]
+    ring_data: npt.NDArray[np.uint8]  # [RING, DATAGRAM]; K
+    ring_address: npt.NDArray[np.uint8]  # [RING, 32]; K
+    counters: npt.NDArray[np.uint64]
+    shared: npt.NDArray[np.int64]
+    # the kernel's own buffers
+    inbox: npt.NDArray[np.uint8]  # [BATCH, DATAGRAM]
+    inbox_address: npt.NDArray[np.uint8]  # [BATCH, 32]
+    inbox_headers: npt.NDArray[np.uint64]  # [BATCH, 8]: struct mmsghdr
+    inbox_vectors: npt.NDArray[np.uint64]  # [BATCH, 2]: struct iovec
+    arena: npt.NDArray[np.uint8]
+    outbox_headers: npt.NDArray[np.uint64]  # [MESSAGES, 8]
+    outbox_vectors: npt.NDArray[np.uint64]  # [MESSAGES, 2]
+    outbox_segments: npt.NDArray[np.uint8]  # [MESSAGES, 24]: struct cmsghdr with the segment size
+    outbox_counts: npt.NDArray[np.int64]  # [MESSAGES]: packets in each message
+    pending: npt.NDArray[np.void]
+    scratch: npt.NDArray[np.int64]  # lengths, timespecs and pollfds handed to C
+
+
+RTX_BIT = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Capacities of one node; the defaults hold several times what one core can forward."""
+
+    rooms: int = 2048
+    transports: int = 8192
+    tracks: int = 1024
+    subscriptions: int = 16_384
+
+
+def make_tables(limits: Limits) -> Tables:
+    """Allocate all tables; pages are touched only as rows are used."""
+    tables = Tables(
+        rooms=np.zeros(limits.rooms, ROOM),
+        transports=np.zeros(limits.transports, TRANSPORT),
+        tracks=np.zeros(limits.tracks, TRACK),
+        subscriptions=np.zeros(limits.subscriptions, SUBSCRIPTION),
+        payload_types=np.zeros((limits.transports, 128), np.int32),
+        sockaddrs=np.zeros((limits.transports, 32), np.uint8),
+        addresses=np.zeros(ADDRESSES, ADDRESS),
+        cache_seq=np.zeros((limits.tracks, CACHE), np.int64),
+        cache_info=np.zeros((limits.tracks, CACHE), CACHED),
+        cache_data=np.zeros((limits.tracks, CACHE, PAYLOAD), np.uint8),
+        twcc_seq=np.zeros((limits.tracks, TWCC), np.int64),
+        twcc_arrival_ns=np.zeros((limits.tracks, TWCC), np.int64),
+        ring=np.zeros(RING, CONTROL),
+        ring_data=np.zeros((RING, DATAGRAM), np.uint8),
+        ring_address=np.zeros((RING, 32), np.uint8),
+        counters=np.zeros(Count.CELLS, np.uint64),
+        shared=np.zeros(Shared.CELLS, np.int64),
+        inbox=np.zeros((BATCH, DATAGRAM), np.uint8),
+        inbox_address=np.zeros((BATCH, 32), np.uint8),
+        inbox_headers=np.zeros((BATCH, 8), np.uint64),
+        inbox_vectors=np.zeros((BATCH, 2), np.uint64),
+        arena=np.zeros(ARENA, np.uint8),
+        outbox_headers=np.zeros((MESSAGES, 8), np.uint64),
+        outbox_vectors=np.zeros((MESSAGES, 2), np.uint64),
+        outbox_segments=np.zeros((MESSAGES, 24), np.uint8),
+        outbox_counts=np.zeros(MESSAGES, np.int64),
+        pending=np.zeros(BATCH, PENDING),
+        scratch=np.zeros(16, np.int64),
+    )
+    tables.shared[Shared.USE_GSO] = 1
+    tables.shared[Shared.OPEN_TRANSPORT] = -1
+    _point_headers_at_buffers(tables)
+    return tables
+
+
+def _point_headers_at_buffers(tables: Tables) -> None:
+    # struct mmsghdr on 64-bit Linux: name, namelen, iov, iovlen, control, controllen, flags, msg_len
+    for i in range(BATCH):
+        tables.inbox_vectors[i] = (tables.inbox[i].ctypes.data, DATAGRAM)
+        tables.inbox_headers[i, 0] = tables.inbox_address[i].ctypes.data
+        tables.inbox_headers[i, 2] = tables.inbox_vectors[i].ctypes.data
+        tables.inbox_headers[i, 3] = 1
+    for i in range(MESSAGES):
+        tables.outbox_headers[i, 2] = tables.outbox_vectors[i].ctypes.data
+        tables.outbox_headers[i, 3] = 1
+        segment = tables.outbox_segments[i]
+        segment[0] = 18  # cmsg_len: header and a uint16
+        segment[8] = 17  # SOL_UDP
+        segment[12] = 103  # UDP_SEGMENT

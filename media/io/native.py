@@ -1,0 +1,44 @@
+"""C symbols for compiled code: the system calls and libsrtp functions that the forwarding kernel uses.
+
+Names are resolved in the process, not by address, so that compiled code can be cached on disk. libsrtp is the copy
+inside pylibsrtp's extension: one library for Python and kernel.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import llvmlite.binding
+from numba import types
+from pylibsrtp import _binding
+
+llvmlite.binding.load_library_permanently(_binding.__file__)
+
+_pointer, _int, _unsigned, _long = types.uintp, types.int32, types.uint32, types.int64
+
+# int poll(struct pollfd *, nfds_t, int timeout_ms)
+poll: Any = types.ExternalFunction("poll", _int(_pointer, types.uint64, _int))
+# int recvmmsg(int, struct mmsghdr *, unsigned, int flags, struct timespec *)
+recvmmsg: Any = types.ExternalFunction("recvmmsg", _int(_int, _pointer, _unsigned, _int, _pointer))
+# int sendmmsg(int, struct mmsghdr *, unsigned, int flags)
+sendmmsg: Any = types.ExternalFunction("sendmmsg", _int(_int, _pointer, _unsigned, _int))
+# ssize_t read(int, void *, size_t); ssize_t write(int, const void *, size_t)
+read: Any = types.ExternalFunction("read", _long(_int, _pointer, _pointer))
+write: Any = types.ExternalFunction("write", _long(_int, _pointer, _pointer))
+# int clock_gettime(clockid_t, struct timespec *)
+clock_gettime: Any = types.ExternalFunction("clock_gettime", _int(_int, _pointer))
+# void *memcpy(void *, const void *, size_t)
+memcpy: Any = types.ExternalFunction("memcpy", _pointer(_pointer, _pointer, _pointer))
+# srtp_err_status_t srtp_*(srtp_t, void *, int *)
+srtp_protect: Any = types.ExternalFunction("srtp_protect", _int(_pointer, _pointer, _pointer))
+srtp_unprotect: Any = types.ExternalFunction("srtp_unprotect", _int(_pointer, _pointer, _pointer))
+srtp_protect_rtcp: Any = types.ExternalFunction("srtp_protect_rtcp", _int(_pointer, _pointer, _pointer))
+srtp_unprotect_rtcp: Any = types.ExternalFunction("srtp_unprotect_rtcp", _int(_pointer, _pointer, _pointer))
+
+CLOCK_MONOTONIC = 1
+MSG_DONTWAIT = 0x40
+POLLIN = 1
+AF_INET = 2
+AF_INET6 = 10
+SOL_UDP = 17
+UDP_SEGMENT = 103
