@@ -53,7 +53,7 @@ class HeaderExtension:
     direction: Direction
 
 
-class WrongLine(Exception):  # noqa: N818 - never leaves the parser
+class WrongLine(Exception):
     """What is wrong with the line being read; gets its line number further up."""
 
 

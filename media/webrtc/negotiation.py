@@ -50,7 +50,7 @@ USABLE_HASHES = ("sha-256", "sha-384", "sha-512")  # SHA-1 can be forged (RFC 81
 SESSION_ID_BITS = 62  # RFC 8829 section 5.2.1
 
 
-class OfferRejected(Exception):  # noqa: N818 - an event, not a fault of ours
+class OfferRejected(Exception):
     """An offer that parses but can't be served.
 
     `reason` is "malformed" (breaks a rule of its own format), "unsupported" (right, but not what we can do) or

@@ -27,7 +27,7 @@ MAX_MEDIA = 16  # one audio and one video are ever accepted; rejected ones are a
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
-class MalformedSdp(ValueError):  # noqa: N818 - says what the text is, as OfferRejected says what happened
+class MalformedSdp(ValueError):
     """The text is no session description; `line` counts from 1, `detail` says in plain words what is wrong there."""
 
     def __init__(self, line: int, detail: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
@@ -78,26 +79,21 @@ def parse_profile_level_id(text: str) -> ProfileLevel | None:
 
 def starts_keyframe(payload: bytes) -> bool:
     """Whether a sequence parameter set or an IDR slice begins in this packet (RFC 6184 sections 5.6 to 5.8)."""
-    if len(payload) < 2:
+    if not payload:
         return False
     kind = payload[0] & 0x1F
     if kind == _STAP_A:
         return any(_begins_sequence(unit) for unit in _aggregated(payload))
     if kind == _FU_A:
-        return bool(payload[1] & _FU_START) and _begins_sequence(payload[1] & 0x1F)
+        return len(payload) > 1 and bool(payload[1] & _FU_START) and _begins_sequence(payload[1] & 0x1F)
     return _begins_sequence(kind)
 
 
-def _aggregated(payload: bytes) -> list[int]:
-    kinds = []
+def _aggregated(payload: bytes) -> Iterator[int]:
     at = 1
     while at + 3 <= len(payload):
-        size = int.from_bytes(payload[at : at + 2], "big")
-        if size == 0 or at + 2 + size > len(payload):
-            break
-        kinds.append(payload[at + 2] & 0x1F)
-        at += 2 + size
-    return kinds
+        yield payload[at + 2] & 0x1F
+        at += 2 + int.from_bytes(payload[at : at + 2], "big")
 
 
 def _begins_sequence(kind: int) -> bool:
