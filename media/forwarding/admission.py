@@ -2,7 +2,6 @@
 
 A room requires, a participant holds; a packet passes when the holder has all that its room requires; what lapses,
 lapses by itself. A change is a few stores, in an order that never admits more than the old or the new state does.
-do.
 """
 
 from __future__ import annotations

@@ -1,0 +1,150 @@
+"""What can be asked of a room, and the facts that reach it: inputs of the policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from signalling.identifiers import AccountId, Mode
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Someone is present, admitted or waiting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Someone is no longer present."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareMode:
+    """The streamer asks what a switch would do; `token` is fresh and unguessable."""
+
+    mode: Mode
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmMode:
+    """The streamer does what was prepared under `token`; doing it twice is doing it once."""
+
+    token: str
+    allow_empty: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SetTimeLimit:
+    """The streamer lets the stream end in `seconds`, or clears the limit with None."""
+
+    seconds: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class GrantTicket:
+    """An account gets a ticket."""
+
+    account: AccountId
+
+
+@dataclass(frozen=True, slots=True)
+class RevokeTicket:
+    """An account loses its ticket."""
+
+    account: AccountId
+
+
+@dataclass(frozen=True, slots=True)
+class Entitle:
+    """An account may watch while the stream is private."""
+
+    account: AccountId
+
+
+@dataclass(frozen=True, slots=True)
+class Disentitle:
+    """An account may no longer watch while the stream is private."""
+
+    account: AccountId
+
+
+@dataclass(frozen=True, slots=True)
+class Eject:
+    """An account is put out and stays out, whatever else it holds."""
+
+    account: AccountId
+
+
+@dataclass(frozen=True, slots=True)
+class Readmit:
+    """An ejected account may come back."""
+
+    account: AccountId
+
+
+@dataclass(frozen=True, slots=True)
+class RequestOneToOne:
+    """A viewer asks for a one-to-one."""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelOneToOne:
+    """A viewer takes the request back."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeclineOneToOne:
+    """The streamer turns a request down."""
+
+    account: AccountId
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptOneToOne:
+    """The streamer takes one viewer into a one-to-one of `seconds`."""
+
+    account: AccountId
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndOneToOne:
+    """Either side hangs up."""
+
+
+@dataclass(frozen=True, slots=True)
+class MediaFlows:
+    """Fact: both sides of the one-to-one send media."""
+
+
+@dataclass(frozen=True, slots=True)
+class MediaStops:
+    """Fact: one side of the one-to-one no longer sends."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndStream:
+    """The streamer ends the stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Fact: time passed; due when `policy.deadline_ns` says so."""
+
+
+OwnersCommand = (
+    PrepareMode
+    | ConfirmMode
+    | SetTimeLimit
+    | GrantTicket
+    | RevokeTicket
+    | Entitle
+    | Disentitle
+    | Eject
+    | Readmit
+    | DeclineOneToOne
+    | AcceptOneToOne
+    | EndStream
+)
+Command = OwnersCommand | Join | Leave | RequestOneToOne | CancelOneToOne | EndOneToOne
+Fact = MediaFlows | MediaStops | Tick

@@ -1,0 +1,124 @@
+"""What happened in a room: outputs of the policy, in the order in which they happened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from signalling.identifiers import AccountId, Mode
+
+
+@dataclass(frozen=True, slots=True)
+class ModePrepared:
+    """What a switch would do, as of now."""
+
+    mode: Mode
+    token: str
+    would_remove: tuple[AccountId, ...]
+    stay: tuple[AccountId, ...]
+    expires_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModeSwitched:
+    """The room's mode, and who had to leave for it."""
+
+    mode: Mode
+    epoch: int
+    removed: tuple[AccountId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AccessGranted:
+    """An account that is present may watch from now on."""
+
+    account: AccountId
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRevoked:
+    """An account that was watching may not any more; `readmit` lists the grants that would let it back."""
+
+    account: AccountId
+    epoch: int
+    reason: str
+    readmit: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TimeLimitSet:
+    """When the stream will end (monotonic ns), or None for no limit."""
+
+    until_ns: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TimeWarning:
+    """The stream, or the one-to-one, ends in `remaining_s` seconds."""
+
+    remaining_s: int
+    until_ns: int
+    of_one_to_one: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OneToOneRequested:
+    """A viewer asked."""
+
+    account: AccountId
+
+
+@dataclass(frozen=True, slots=True)
+class OneToOneWithdrawn:
+    """A request is gone; `reason` is cancelled, declined or left."""
+
+    account: AccountId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class OneToOneAccepted:
+    """The guest may publish until `setup_until_ns`; the clock starts when both sides' media flows."""
+
+    account: AccountId
+    setup_until_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class OneToOneStarted:
+    """The clock runs, or runs on after a pause, until `until_ns`."""
+
+    account: AccountId
+    until_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class OneToOneEnded:
+    """It is over; `delivered_ns` of it were delivered."""
+
+    account: AccountId
+    reason: str
+    delivered_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnded:
+    """The stream is over for everybody."""
+
+    reason: str
+
+
+Event = (
+    ModePrepared
+    | ModeSwitched
+    | AccessGranted
+    | AccessRevoked
+    | TimeLimitSet
+    | TimeWarning
+    | OneToOneRequested
+    | OneToOneWithdrawn
+    | OneToOneAccepted
+    | OneToOneStarted
+    | OneToOneEnded
+    | StreamEnded
+)

@@ -1,0 +1,340 @@
+"""Decides what a request or a fact does to a room: `step(state, actor, given, now_ns) -> (state, events)`.
+
+Pure: no clock, no randomness, nothing outside is touched. What must be done next is returned, so it can't be forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from media.forwarding.admission import FOREVER
+from signalling import commands as c
+from signalling import events as e
+from signalling.identifiers import AccountId, Mode
+from signalling.refusals import Refused
+from signalling.state import OneToOne, Prepared, RoomState
+
+SECOND_NS = 1_000_000_000
+PREPARED_FOR_NS = 60 * SECOND_NS  # long enough to read a list of names
+CONFIRMED_KEPT = 16  # answers remembered for a confirmation that is repeated
+TIME_LIMIT_S = (60, 7 * 86_400)
+STREAM_WARNINGS_S = (300, 60, 10)
+ONE_TO_ONE_S = (300, 1800)
+ONE_TO_ONE_WARNINGS_S = (60, 10)
+SETUP_NS = 45 * SECOND_NS  # to allow a camera and connect
+PAUSE_NS = 60 * SECOND_NS  # of lost connections, over a whole one-to-one
+MAX_REQUESTS = 100  # a streamer does not read a longer list
+
+Result = tuple[RoomState, list[e.Event]]
+
+
+def step(state: RoomState, actor: AccountId | None, given: c.Command | c.Fact, now_ns: int) -> Result:
+    """Apply one command of `actor`, or one fact (actor None); raises Refused, and then nothing changed."""
+    if state.ended is not None:
+        if isinstance(given, c.Fact | c.Leave):
+            return state, []
+        raise Refused("stream_ended")
+    if isinstance(given, c.OwnersCommand) and actor != state.owner:
+        raise Refused("not_the_owner")
+    match given:
+        case c.Join():
+            return _join(state, _who(actor))
+        case c.Leave():
+            return _leave(state, _who(actor), now_ns)
+        case c.PrepareMode():
+            return _prepare(state, given, now_ns)
+        case c.ConfirmMode():
+            return _confirm(state, given, now_ns)
+        case c.SetTimeLimit(seconds):
+            return _set_time_limit(state, seconds, now_ns)
+        case c.GrantTicket(account):
+            return _access(state, lambda s: replace(s, tickets=s.tickets | {account}), now_ns)
+        case c.RevokeTicket(account):
+            return _access(state, lambda s: replace(s, tickets=s.tickets - {account}), now_ns, "ticket_revoked")
+        case c.Entitle(account):
+            return _access(state, lambda s: replace(s, entitled=s.entitled | {account}), now_ns)
+        case c.Disentitle(account):
+            return _access(state, lambda s: replace(s, entitled=s.entitled - {account}), now_ns)
+        case c.Eject(account):
+            return _eject(state, account, now_ns)
+        case c.Readmit(account):
+            return _access(state, lambda s: replace(s, ejected=s.ejected - {account}), now_ns)
+        case c.RequestOneToOne():
+            return _request(state, _who(actor), now_ns)
+        case c.CancelOneToOne():
+            return _withdraw(state, _who(actor), "cancelled")
+        case c.DeclineOneToOne(account):
+            return _withdraw(state, account, "declined")
+        case c.AcceptOneToOne():
+            return _accept(state, given, now_ns)
+        case c.EndOneToOne():
+            return _hang_up(state, _who(actor), now_ns)
+        case c.MediaFlows():
+            return _media_flows(state, now_ns)
+        case c.MediaStops():
+            return _media_stops(state, now_ns)
+        case c.EndStream():
+            return _end(state, "ended_by_streamer", now_ns)
+        case c.Tick():
+            return _tick(state, now_ns)
+
+
+def deadline_ns(state: RoomState) -> int:
+    """When the next Tick is due; FOREVER for never."""
+    due = [FOREVER]
+    if state.until_ns is not None:
+        due += [state.until_ns, *(state.until_ns - seconds * SECOND_NS for seconds in state.warnings_s)]
+    if state.one_to_one is not None:
+        until_ns = state.one_to_one.until_ns
+        due += [until_ns, *(until_ns - seconds * SECOND_NS for seconds in state.one_to_one.warnings_s)]
+    return min(due)
+
+
+def _who(actor: AccountId | None) -> AccountId:
+    assert actor is not None, "a command without an actor is a bug"
+    return actor
+
+
+# -- coming and going, and who may watch -------------------------------------------------------------------------------
+
+
+def _join(state: RoomState, account: AccountId) -> Result:
+    if account == state.owner:
+        return state, []
+    return replace(state, present=state.present | {account}), []
+
+
+def _leave(state: RoomState, account: AccountId, now_ns: int) -> Result:
+    if state.one_to_one is not None and account == state.one_to_one.guest:
+        state, events = _finish(state, "guest_left", now_ns)
+    else:
+        events = []
+    if account in state.requests:
+        state, withdrawn = _withdraw(state, account, "left")
+        events += withdrawn
+    return replace(state, present=state.present - {account}), events
+
+
+def _access(
+    state: RoomState, change: Callable[[RoomState], RoomState], now_ns: int, reason: str | None = None
+) -> Result:
+    """Apply a change of who may watch: the epoch rises by one, and everyone present whose right changed is told."""
+    after = change(state)
+    if after == state:
+        return state, []
+    after = replace(after, epoch=state.epoch + 1, prepared=None)
+    events: list[e.Event] = []
+    for account in sorted(state.present):
+        was, may = state.admits(account, now_ns), after.admits(account, now_ns)
+        if was and not may:
+            why, readmit = after.refusal(account, now_ns)
+            events.append(e.AccessRevoked(account, after.epoch, reason or why, readmit))
+        elif may and not was:
+            events.append(e.AccessGranted(account, after.epoch))
+    return after, events
+
+
+def _eject(state: RoomState, account: AccountId, now_ns: int) -> Result:
+    if account == state.owner:
+        raise Refused("mode_conflict", "the streamer can't be put out of the own stream")
+    events: list[e.Event] = []
+    if state.one_to_one is not None and account == state.one_to_one.guest:
+        state, events = _finish(state, "guest_ejected", now_ns)
+    if account in state.requests:
+        state, withdrawn = _withdraw(state, account, "declined")
+        events += withdrawn
+    state, told = _access(state, lambda s: replace(s, ejected=s.ejected | {account}), now_ns)
+    return state, events + told
+
+
+# -- modes: first prepared, then confirmed -----------------------------------------------------------------------------
+
+
+def _prepare(state: RoomState, given: c.PrepareMode, now_ns: int) -> Result:
+    if given.mode is Mode.ONE_TO_ONE:
+        raise Refused("invalid_mode", "a one-to-one begins by accepting a viewer")
+    if state.mode is Mode.ONE_TO_ONE:
+        raise Refused("mode_conflict", "end the one-to-one first")
+    prepared = Prepared(given.mode, given.token, state.epoch, now_ns + PREPARED_FOR_NS)
+    removed, stay = _audience(state, given.mode, now_ns)
+    event = e.ModePrepared(given.mode, given.token, removed, stay, prepared.expires_ns)
+    return replace(state, prepared=prepared), [event]
+
+
+def _confirm(state: RoomState, given: c.ConfirmMode, now_ns: int) -> Result:
+    for token, mode, epoch, removed in state.confirmed:
+        if token == given.token:
+            return state, [e.ModeSwitched(mode, epoch, removed)]
+    prepared = state.prepared
+    if prepared is None or prepared.token != given.token or prepared.epoch != state.epoch:
+        raise Refused("room_changed")
+    if now_ns >= prepared.expires_ns:
+        raise Refused("room_changed", "the preparation is older than a minute; look again who would leave")
+    removed, stay = _audience(state, prepared.mode, now_ns)
+    if removed and not stay and not given.allow_empty:
+        raise Refused("audience_empty")
+    mode = prepared.mode
+    after, told = _access(state, lambda s: replace(s, mode=mode), now_ns)
+    done = (given.token, mode, after.epoch, removed)
+    after = replace(after, prepared=None, confirmed=(*after.confirmed, done)[-CONFIRMED_KEPT:])
+    return after, [e.ModeSwitched(mode, after.epoch, removed), *told]
+
+
+def _audience(state: RoomState, mode: Mode, now_ns: int) -> tuple[tuple[AccountId, ...], tuple[AccountId, ...]]:
+    after = replace(state, mode=mode)
+    watching = [account for account in sorted(state.present) if state.admits(account, now_ns)]
+    stay = tuple(account for account in watching if after.admits(account, now_ns))
+    return tuple(account for account in watching if account not in stay), stay
+
+
+# -- time --------------------------------------------------------------------------------------------------------------
+
+
+def _set_time_limit(state: RoomState, seconds: int | None, now_ns: int) -> Result:
+    if seconds is None:
+        return replace(state, until_ns=None, warnings_s=()), [e.TimeLimitSet(None)]
+    if isinstance(seconds, bool) or not TIME_LIMIT_S[0] <= seconds <= TIME_LIMIT_S[1]:
+        raise Refused("invalid_time_limit", f"from {TIME_LIMIT_S[0]} to {TIME_LIMIT_S[1]} seconds from now")
+    until_ns = now_ns + seconds * SECOND_NS
+    if state.one_to_one is not None and until_ns < _latest_end_ns(state.one_to_one):
+        raise Refused("exceeds_time_limit", "the running one-to-one would not be over by then")
+    ahead = tuple(warning for warning in STREAM_WARNINGS_S if warning < seconds)
+    return replace(state, until_ns=until_ns, warnings_s=ahead), [e.TimeLimitSet(until_ns)]
+
+
+def _tick(state: RoomState, now_ns: int) -> Result:
+    if state.until_ns is not None and now_ns >= state.until_ns:
+        return _end(state, "time_limit", now_ns)
+    events: list[e.Event] = []
+    if state.until_ns is not None:
+        due = tuple(s for s in state.warnings_s if now_ns >= state.until_ns - s * SECOND_NS)
+        events += [e.TimeWarning(s, state.until_ns, False) for s in due]
+        state = replace(state, warnings_s=tuple(s for s in state.warnings_s if s not in due))
+    session = state.one_to_one
+    if session is None:
+        return state, events
+    if now_ns >= session.until_ns:
+        state, ended = _finish(state, _why_over(session), now_ns)
+        return state, events + ended
+    due = tuple(s for s in session.warnings_s if now_ns >= session.until_ns - s * SECOND_NS)
+    events += [e.TimeWarning(s, session.until_ns, True) for s in due]
+    left = tuple(s for s in session.warnings_s if s not in due)
+    return replace(state, one_to_one=replace(session, warnings_s=left)), events
+
+
+def _end(state: RoomState, reason: str, now_ns: int) -> Result:
+    events: list[e.Event] = []
+    if state.one_to_one is not None:
+        state, events = _finish(state, "stream_ended", now_ns)
+    return replace(state, ended=reason, requests=(), epoch=state.epoch + 1), [*events, e.StreamEnded(reason)]
+
+
+# -- one-to-one --------------------------------------------------------------------------------------------------------
+
+
+def _request(state: RoomState, account: AccountId, now_ns: int) -> Result:
+    if account == state.owner or state.mode is Mode.PAID:
+        raise Refused("mode_conflict", "a one-to-one is asked for by a viewer of a public or private stream")
+    if account in state.requests:
+        raise Refused("request_exists")
+    if state.mode is not Mode.ONE_TO_ONE and not state.admits(account, now_ns):
+        reason, readmit = state.refusal(account, now_ns)
+        raise Refused(reason, readmit=readmit)
+    if account in state.ejected:
+        raise Refused("ejected")
+    if len(state.requests) >= MAX_REQUESTS:
+        raise Refused("too_many_requests")
+    return replace(state, requests=(*state.requests, account)), [e.OneToOneRequested(account)]
+
+
+def _withdraw(state: RoomState, account: AccountId, reason: str) -> Result:
+    if account not in state.requests:
+        raise Refused("request_unknown")
+    rest = tuple(other for other in state.requests if other != account)
+    return replace(state, requests=rest), [e.OneToOneWithdrawn(account, reason)]
+
+
+def _accept(state: RoomState, given: c.AcceptOneToOne, now_ns: int) -> Result:
+    if state.one_to_one is not None:
+        raise Refused("already_in_one_to_one")
+    if state.mode not in (Mode.PUBLIC, Mode.PRIVATE):
+        raise Refused("mode_conflict", "a one-to-one starts from a public or private stream")
+    if isinstance(given.seconds, bool) or not ONE_TO_ONE_S[0] <= given.seconds <= ONE_TO_ONE_S[1]:
+        raise Refused("duration_out_of_range")
+    if given.account not in state.requests:
+        raise Refused("request_unknown")
+    session = OneToOne(
+        given.account,
+        state.mode,
+        given.seconds * SECOND_NS,
+        PAUSE_NS,
+        now_ns + SETUP_NS,
+        warnings_s=ONE_TO_ONE_WARNINGS_S,
+    )
+    if state.until_ns is not None and _latest_end_ns(session) > state.until_ns:
+        raise Refused("exceeds_time_limit")
+    rest = tuple(other for other in state.requests if other != given.account)
+    # While it is set up no warning of the end makes sense: the end is not known yet.
+    waiting = replace(session, warnings_s=())
+    after, told = _access(state, lambda s: replace(s, mode=Mode.ONE_TO_ONE, one_to_one=waiting, requests=rest), now_ns)
+    switched = e.ModeSwitched(Mode.ONE_TO_ONE, after.epoch, ())
+    return after, [switched, e.OneToOneAccepted(given.account, session.until_ns), *told]
+
+
+def _media_flows(state: RoomState, now_ns: int) -> Result:
+    session = state.one_to_one
+    if session is None or session.running_since_ns is not None or now_ns >= session.until_ns:
+        return state, []
+    if session.delivered_ns or session.pause_left_ns < PAUSE_NS:
+        session = replace(session, pause_left_ns=session.until_ns - now_ns)
+    until_ns = now_ns + session.left_ns
+    warnings = tuple(s for s in ONE_TO_ONE_WARNINGS_S if s * SECOND_NS < session.left_ns)
+    session = replace(session, running_since_ns=now_ns, until_ns=until_ns, warnings_s=warnings)
+    return replace(state, one_to_one=session), [e.OneToOneStarted(session.guest, until_ns)]
+
+
+def _media_stops(state: RoomState, now_ns: int) -> Result:
+    session = state.one_to_one
+    if session is None or session.running_since_ns is None or now_ns >= session.until_ns:
+        return state, []
+    session = replace(
+        session,
+        delivered_ns=session.delivered_ns + now_ns - session.running_since_ns,
+        left_ns=session.until_ns - now_ns,
+        running_since_ns=None,
+        until_ns=now_ns + session.pause_left_ns,
+        warnings_s=(),
+    )
+    return replace(state, one_to_one=session), []
+
+
+def _hang_up(state: RoomState, account: AccountId, now_ns: int) -> Result:
+    session = state.one_to_one
+    if session is None:
+        raise Refused("mode_conflict", "no one-to-one is running")
+    if account not in (state.owner, session.guest):
+        raise Refused("not_the_owner", "only the two in a one-to-one can end it")
+    return _finish(state, "ended_by_streamer" if account == state.owner else "ended_by_guest", now_ns)
+
+
+def _finish(state: RoomState, reason: str, now_ns: int) -> Result:
+    """Return to the former mode, with its rules as they are now."""
+    session = state.one_to_one
+    assert session is not None
+    delivered_ns = session.delivered_ns
+    if session.running_since_ns is not None:
+        delivered_ns += min(now_ns, session.until_ns) - session.running_since_ns
+    after, told = _access(state, lambda s: replace(s, mode=session.former, one_to_one=None), now_ns)
+    ended = e.OneToOneEnded(session.guest, reason, delivered_ns)
+    return after, [ended, e.ModeSwitched(session.former, after.epoch, ()), *told]
+
+
+def _why_over(session: OneToOne) -> str:
+    if session.running_since_ns is not None:
+        return "time_over"
+    return "connection_lost" if session.delivered_ns else "setup_timeout"
+
+
+def _latest_end_ns(session: OneToOne) -> int:
+    return session.until_ns + (0 if session.running_since_ns is not None else session.left_ns) + session.pause_left_ns

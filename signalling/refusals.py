@@ -1,0 +1,35 @@
+"""Every way a request can be refused: a stable code, a title for people, and its HTTP status."""
+
+from __future__ import annotations
+
+TITLES: dict[str, tuple[int, str]] = {
+    "not_the_owner": (403, "Only the streamer may do this"),
+    "stream_ended": (410, "The stream has ended"),
+    "ticket_required": (403, "This stream is for ticket holders"),
+    "not_entitled": (403, "This stream is for people its streamer chose"),
+    "one_to_one_running": (403, "The streamer is in a one-to-one"),
+    "ejected": (403, "The streamer has removed you"),
+    "invalid_mode": (422, "There is no such mode to switch to"),
+    "room_changed": (409, "The stream changed since you prepared this"),
+    "audience_empty": (409, "Nobody would be left watching"),
+    "mode_conflict": (409, "The stream's mode does not allow this"),
+    "invalid_time_limit": (422, "The time limit is out of range"),
+    "duration_out_of_range": (422, "A one-to-one lasts from 5 to 30 minutes"),
+    "exceeds_time_limit": (409, "The stream ends before this one-to-one would"),
+    "already_in_one_to_one": (409, "A one-to-one is already running"),
+    "request_exists": (409, "You have already asked"),
+    "request_unknown": (404, "There is no such request"),
+    "too_many_requests": (429, "Too many people are waiting"),
+}
+
+
+class Refused(Exception):
+    """A request that was understood and not granted.
+
+    `code` is one of TITLES; `detail` says it for this case; `extra` holds what would help, by name.
+    """
+
+    def __init__(self, code: str, detail: str = "", **extra: object) -> None:
+        self.status, self.title = TITLES[code]
+        self.code, self.detail, self.extra = code, detail or self.title, extra
+        super().__init__(f"{code}: {self.detail}")

@@ -1,0 +1,109 @@
+"""The state of one room as a value, and who may watch in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from media.forwarding.admission import FOREVER, NOTHING, Grant, Holding
+from signalling.identifiers import AccountId, Mode
+
+REQUIRES = {
+    Mode.PUBLIC: Grant.WELCOME,
+    Mode.PRIVATE: Grant.WELCOME | Grant.ENTITLED,
+    Mode.PAID: Grant.WELCOME | Grant.TICKET,
+    Mode.ONE_TO_ONE: Grant.WELCOME | Grant.CHOSEN,
+}
+EVERYTHING = Grant.WELCOME | Grant.TICKET | Grant.CHOSEN | Grant.ENTITLED | Grant.HD
+# What a missing grant is called when it is the reason, strongest first.
+REASONS = {
+    Grant.WELCOME: "ejected",
+    Grant.CHOSEN: "one_to_one_running",
+    Grant.TICKET: "ticket_required",
+    Grant.ENTITLED: "not_entitled",
+}
+READMITS = {Grant.TICKET: "ticket", Grant.ENTITLED: "entitlement"}
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A mode switch that waits for its confirmation; it fits one epoch only."""
+
+    mode: Mode
+    token: str
+    epoch: int
+    expires_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class OneToOne:
+    """A one-to-one: set up until `until_ns` while `started_ns` is None, then running until it, or paused.
+
+    `left_ns` is what remains of the agreed time while the clock stands, `pause_left_ns` of the allowed pause.
+    """
+
+    guest: AccountId
+    former: Mode
+    left_ns: int
+    pause_left_ns: int
+    until_ns: int
+    running_since_ns: int | None = None
+    delivered_ns: int = 0
+    warnings_s: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RoomState:
+    """Everything the policy knows. `present` are the accounts in the room, admitted or waiting, without the owner."""
+
+    owner: AccountId
+    mode: Mode = Mode.PUBLIC
+    epoch: int = 1
+    present: frozenset[AccountId] = frozenset()
+    tickets: frozenset[AccountId] = frozenset()
+    entitled: frozenset[AccountId] = frozenset()
+    ejected: frozenset[AccountId] = frozenset()
+    requests: tuple[AccountId, ...] = ()
+    one_to_one: OneToOne | None = None
+    prepared: Prepared | None = None
+    confirmed: tuple[tuple[str, Mode, int, tuple[AccountId, ...]], ...] = field(default=())
+    until_ns: int | None = None
+    warnings_s: tuple[int, ...] = ()
+    ended: str | None = None
+
+    @property
+    def requires(self) -> Grant:
+        """What a viewer must hold."""
+        return REQUIRES[self.mode]
+
+    def holding(self, account: AccountId) -> Holding:
+        """Return what an account holds; deny beats allow, and what is granted for a time lapses by itself."""
+        if account == self.owner:
+            return Holding(EVERYTHING)
+        if account in self.ejected or self.ended is not None:
+            return Holding(NOTHING)
+        lasting = Grant.WELCOME
+        if account in self.tickets:
+            lasting |= Grant.TICKET
+        if account in self.entitled:
+            lasting |= Grant.ENTITLED
+        if self.one_to_one is not None and self.one_to_one.guest == account:
+            return Holding(lasting | Grant.CHOSEN, self.one_to_one.until_ns, lasting)
+        return Holding(lasting, FOREVER, NOTHING)
+
+    def admits(self, account: AccountId, now_ns: int) -> bool:
+        """Whether a packet to this account would pass, by the forwarding kernel's own rule."""
+        if self.ended is not None or (self.until_ns is not None and now_ns >= self.until_ns):
+            return False
+        holding = self.holding(account)
+        held = holding.holds if now_ns < holding.until_ns else holding.keeps
+        return held & self.requires == self.requires
+
+    def refusal(self, account: AccountId, now_ns: int) -> tuple[str, tuple[str, ...]]:
+        """Why an account may not watch, and which grants would let it."""
+        if self.ended is not None or (self.until_ns is not None and now_ns >= self.until_ns):
+            return "stream_ended", ()
+        holding = self.holding(account)
+        held = holding.holds if now_ns < holding.until_ns else holding.keeps
+        missing = self.requires & ~held
+        reason = next(word for grant, word in REASONS.items() if grant in missing)
+        return reason, tuple(word for grant, word in READMITS.items() if grant in missing and reason != "ejected")

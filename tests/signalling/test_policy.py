@@ -1,0 +1,274 @@
+"""The rules of a room, each a sentence; and what must hold after any sequence of commands."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from media.forwarding.admission import FOREVER, Grant
+from signalling import commands as c
+from signalling import events as e
+from signalling.identifiers import AccountId, Mode
+from signalling.policy import (
+    PAUSE_NS,
+    PREPARED_FOR_NS,
+    SECOND_NS,
+    SETUP_NS,
+    deadline_ns,
+    step,
+)
+from signalling.refusals import Refused
+from signalling.state import RoomState
+
+OWNER, ANN, BOB, CAT = (AccountId(name) for name in ("owner", "ann", "bob", "cat"))
+NOW = 5 * SECOND_NS
+
+
+def room(**changes: object) -> RoomState:
+    return replace(RoomState(OWNER, present=frozenset({ANN, BOB, CAT})), **changes)  # type: ignore[arg-type]
+
+
+def do(state: RoomState, actor: AccountId | None, *given: c.Command | c.Fact, now_ns: int = NOW) -> RoomState:
+    for item in given:
+        state, _ = step(state, actor, item, now_ns)
+    return state
+
+
+def refused(state: RoomState, actor: AccountId, given: c.Command, now_ns: int = NOW) -> str:
+    with pytest.raises(Refused) as caught:
+        step(state, actor, given, now_ns)
+    return caught.value.code
+
+
+def in_one_to_one(seconds: int = 300) -> RoomState:
+    asked = do(room(), ANN, c.RequestOneToOne())
+    return do(asked, OWNER, c.AcceptOneToOne(ANN, seconds))
+
+
+def test_anyone_watches_a_public_stream_and_the_streamer_always_does() -> None:
+    assert room().admits(ANN, NOW)
+    for mode in Mode:
+        assert room(mode=mode).admits(OWNER, NOW)
+
+
+def test_preparing_says_who_would_go_and_confirming_makes_it_so() -> None:
+    state = do(room(), OWNER, c.GrantTicket(ANN))
+    state, events = step(state, OWNER, c.PrepareMode(Mode.PAID, "t"), NOW)
+    assert events == [e.ModePrepared(Mode.PAID, "t", (BOB, CAT), (ANN,), NOW + PREPARED_FOR_NS)]
+    assert state.admits(BOB, NOW)
+    after, events = step(state, OWNER, c.ConfirmMode("t"), NOW)
+    assert after.epoch == state.epoch + 1
+    assert events[0] == e.ModeSwitched(Mode.PAID, after.epoch, (BOB, CAT))
+    assert events[1:] == [
+        e.AccessRevoked(account, after.epoch, "ticket_required", ("ticket",)) for account in (BOB, CAT)
+    ]
+    assert [account for account in (ANN, BOB, CAT) if after.admits(account, NOW)] == [ANN]
+
+
+def test_confirming_twice_is_confirming_once() -> None:
+    state = do(room(), OWNER, c.GrantTicket(ANN), c.PrepareMode(Mode.PAID, "t"))
+    once, first = step(state, OWNER, c.ConfirmMode("t"), NOW)
+    twice, second = step(once, OWNER, c.ConfirmMode("t"), NOW)
+    assert twice == once
+    assert second == first[:1]
+
+
+def test_a_stale_confirmation_is_refused_and_a_newcomer_does_not_make_it_stale() -> None:
+    state = do(room(present=frozenset({ANN})), OWNER, c.GrantTicket(ANN), c.PrepareMode(Mode.PAID, "t"))
+    joined = do(state, BOB, c.Join())
+    assert isinstance(step(joined, OWNER, c.ConfirmMode("t"), NOW)[1][0], e.ModeSwitched)
+    assert refused(do(state, OWNER, c.GrantTicket(CAT)), OWNER, c.ConfirmMode("t")) == "room_changed"
+    assert refused(state, OWNER, c.ConfirmMode("t"), NOW + PREPARED_FOR_NS) == "room_changed"
+    assert refused(state, OWNER, c.ConfirmMode("other")) == "room_changed"
+
+
+def test_an_empty_audience_must_be_allowed_in_words() -> None:
+    state = do(room(), OWNER, c.PrepareMode(Mode.PAID, "t"))
+    assert refused(state, OWNER, c.ConfirmMode("t")) == "audience_empty"
+    assert do(state, OWNER, c.ConfirmMode("t", allow_empty=True)).mode is Mode.PAID
+
+
+def test_a_ticket_matters_only_where_tickets_are_required_and_its_loss_is_told() -> None:
+    paid = room(mode=Mode.PAID, tickets=frozenset({ANN}))
+    after, events = step(paid, OWNER, c.RevokeTicket(ANN), NOW)
+    assert events == [e.AccessRevoked(ANN, after.epoch, "ticket_revoked", ("ticket",))]
+    after, events = step(paid, OWNER, c.GrantTicket(BOB), NOW)
+    assert events == [e.AccessGranted(BOB, after.epoch)]
+    assert do(room(tickets=frozenset({ANN})), OWNER, c.RevokeTicket(ANN)).admits(ANN, NOW)
+
+
+def test_an_ejected_account_stays_out_whatever_it_holds() -> None:
+    for mode in (Mode.PUBLIC, Mode.PRIVATE, Mode.PAID):
+        state = room(mode=mode, tickets=frozenset({ANN}), entitled=frozenset({ANN}))
+        after, events = step(state, OWNER, c.Eject(ANN), NOW)
+        assert events == [e.AccessRevoked(ANN, after.epoch, "ejected", ())]
+        assert not do(after, OWNER, c.GrantTicket(ANN), c.Entitle(ANN)).admits(ANN, NOW)
+        assert do(after, OWNER, c.Readmit(ANN)).admits(ANN, NOW)
+
+
+def test_only_the_streamer_changes_the_room() -> None:
+    given: list[c.Command] = [
+        c.PrepareMode(Mode.PAID, "t"),
+        c.SetTimeLimit(60),
+        c.GrantTicket(ANN),
+        c.Eject(BOB),
+        c.AcceptOneToOne(ANN, 300),
+        c.EndStream(),
+    ]
+    assert {refused(room(), ANN, command) for command in given} == {"not_the_owner"}
+
+
+@pytest.mark.parametrize("seconds", [299, 1801, 0, -1, True])
+def test_a_one_to_one_lasts_from_five_to_thirty_minutes(seconds: int) -> None:
+    asked = do(room(), ANN, c.RequestOneToOne())
+    assert refused(asked, OWNER, c.AcceptOneToOne(ANN, seconds)) == "duration_out_of_range"
+    for fine in (300, 1800):
+        assert do(asked, OWNER, c.AcceptOneToOne(ANN, fine)).mode is Mode.ONE_TO_ONE
+
+
+def test_in_a_one_to_one_only_the_two_get_anything_and_the_others_come_back_by_themselves() -> None:
+    state = in_one_to_one()
+    assert state.requires == Grant.WELCOME | Grant.CHOSEN
+    assert [account for account in (OWNER, ANN, BOB, CAT) if state.admits(account, NOW)] == [OWNER, ANN]
+    after, events = step(state, OWNER, c.EndOneToOne(), NOW)
+    assert after.mode is Mode.PUBLIC
+    assert [event.account for event in events if isinstance(event, e.AccessGranted)] == [BOB, CAT]
+
+
+def test_the_clock_starts_when_both_sides_media_flows_and_stops_to_the_nanosecond() -> None:
+    state = in_one_to_one(300)
+    late = NOW + SETUP_NS - 1
+    running, events = step(state, None, c.MediaFlows(), late)
+    until_ns = late + 300 * SECOND_NS
+    assert events == [e.OneToOneStarted(ANN, until_ns)]
+    assert running.admits(ANN, until_ns - 1)
+    assert not running.admits(ANN, until_ns)
+    ended, events = step(running, None, c.Tick(), until_ns)
+    assert events[0] == e.OneToOneEnded(ANN, "time_over", 300 * SECOND_NS)
+    assert ended.mode is Mode.PUBLIC
+
+
+def test_a_one_to_one_that_is_never_set_up_ends_and_delivered_nothing() -> None:
+    state = in_one_to_one()
+    assert deadline_ns(state) == NOW + SETUP_NS
+    _, events = step(state, None, c.Tick(), NOW + SETUP_NS)
+    assert events[0] == e.OneToOneEnded(ANN, "setup_timeout", 0)
+
+
+def test_a_lost_connection_stops_the_clock_for_a_minute_in_all() -> None:
+    state = do(in_one_to_one(300), None, c.MediaFlows())
+    at = NOW + 100 * SECOND_NS
+    state = do(state, None, c.MediaStops(), now_ns=at)
+    state, events = step(state, None, c.MediaFlows(), at + 40 * SECOND_NS)
+    assert events == [e.OneToOneStarted(ANN, at + 240 * SECOND_NS)]
+    state = do(state, None, c.MediaStops(), now_ns=at + 50 * SECOND_NS)
+    assert deadline_ns(state) == at + 50 * SECOND_NS + PAUSE_NS - 40 * SECOND_NS
+    _, events = step(state, None, c.Tick(), deadline_ns(state))
+    assert events[0] == e.OneToOneEnded(ANN, "connection_lost", 110 * SECOND_NS)
+
+
+def test_from_a_paid_stream_there_is_no_one_to_one() -> None:
+    assert refused(room(mode=Mode.PAID), ANN, c.RequestOneToOne()) == "mode_conflict"
+    asked = replace(do(room(), ANN, c.RequestOneToOne()), mode=Mode.PAID)
+    assert refused(asked, OWNER, c.AcceptOneToOne(ANN, 300)) == "mode_conflict"
+
+
+def test_one_guest_at_a_time_and_one_request_each() -> None:
+    asked = do(room(), ANN, c.RequestOneToOne())
+    assert refused(asked, ANN, c.RequestOneToOne()) == "request_exists"
+    both = do(asked, BOB, c.RequestOneToOne())
+    running = do(both, OWNER, c.AcceptOneToOne(ANN, 300))
+    assert running.requests == (BOB,)
+    assert refused(running, OWNER, c.AcceptOneToOne(BOB, 300)) == "already_in_one_to_one"
+
+
+def test_a_time_limit_can_be_set_extended_and_cleared_and_warns_on_the_way() -> None:
+    state = do(room(), OWNER, c.SetTimeLimit(400))
+    warned = []
+    for _ in range(3):
+        at = deadline_ns(state)
+        state, events = step(state, None, c.Tick(), at)
+        warned += [event.remaining_s for event in events if isinstance(event, e.TimeWarning)]
+    assert warned == [300, 60, 10]
+    assert deadline_ns(do(state, OWNER, c.SetTimeLimit(None))) == FOREVER
+    assert not state.admits(ANN, NOW + 400 * SECOND_NS)
+    _, events = step(state, None, c.Tick(), NOW + 400 * SECOND_NS)
+    assert events == [e.StreamEnded("time_limit")]
+
+
+@pytest.mark.parametrize("seconds", [0, -5, 59, 7 * 86_400 + 1, True])
+def test_a_senseless_time_limit_is_refused(seconds: int) -> None:
+    assert refused(room(), OWNER, c.SetTimeLimit(seconds)) == "invalid_time_limit"
+
+
+def test_a_one_to_one_never_outlives_the_streams_time_limit() -> None:
+    asked = do(do(room(), OWNER, c.SetTimeLimit(600)), ANN, c.RequestOneToOne())
+    assert refused(asked, OWNER, c.AcceptOneToOne(ANN, 600)) == "exceeds_time_limit"
+    assert refused(do(in_one_to_one(300), None, c.MediaFlows()), OWNER, c.SetTimeLimit(60)) == "exceeds_time_limit"
+
+
+def test_an_ended_stream_admits_nobody_and_takes_no_command() -> None:
+    state, events = step(in_one_to_one(), OWNER, c.EndStream(), NOW)
+    assert [type(event) for event in events][0 :: len(events) - 1] == [e.OneToOneEnded, e.StreamEnded]
+    assert not state.admits(ANN, NOW)
+    assert refused(state, OWNER, c.SetTimeLimit(60)) == "stream_ended"
+
+
+people = st.sampled_from([OWNER, ANN, BOB, CAT])
+tokens = st.sampled_from(["t1", "t2"])
+inputs = st.one_of(
+    st.builds(c.Join),
+    st.builds(c.Leave),
+    st.builds(c.PrepareMode, st.sampled_from(list(Mode)), tokens),
+    st.builds(c.ConfirmMode, tokens, st.booleans()),
+    st.builds(c.SetTimeLimit, st.one_of(st.none(), st.integers(0, 5000))),
+    st.builds(c.GrantTicket, people),
+    st.builds(c.RevokeTicket, people),
+    st.builds(c.Entitle, people),
+    st.builds(c.Disentitle, people),
+    st.builds(c.Eject, people),
+    st.builds(c.Readmit, people),
+    st.builds(c.RequestOneToOne),
+    st.builds(c.CancelOneToOne),
+    st.builds(c.DeclineOneToOne, people),
+    st.builds(c.AcceptOneToOne, people, st.integers(299, 1801)),
+    st.builds(c.EndOneToOne),
+    st.builds(c.MediaFlows),
+    st.builds(c.MediaStops),
+    st.builds(c.Tick),
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(st.tuples(people, inputs, st.integers(0, 400 * SECOND_NS)), max_size=40))
+def test_after_any_sequence_the_right_people_watch_and_are_told(
+    sequence: list[tuple[AccountId, c.Command | c.Fact, int]],
+) -> None:
+    state, now_ns = room(), NOW
+    for actor, item, passed_ns in sequence:
+        now_ns += passed_ns
+        if deadline_ns(state) <= now_ns:
+            state, _ = step(state, None, c.Tick(), now_ns)
+        before = state
+        may_before = {account for account in before.present if before.admits(account, now_ns)}
+        try:
+            state, events = step(state, None if isinstance(item, c.Fact) else actor, item, now_ns)
+        except Refused:
+            assert state is before
+            continue
+        assert state.epoch - before.epoch in (0, 1, 2)
+        may_after = {account for account in state.present if state.admits(account, now_ns)}
+        told_in = {event.account for event in events if isinstance(event, e.AccessGranted)}
+        told_out = {event.account for event in events if isinstance(event, e.AccessRevoked)}
+        if state.ended is None and not isinstance(item, c.Join | c.Leave):
+            assert may_after - may_before <= told_in
+            assert may_before - may_after <= told_out
+        if state.epoch == before.epoch and not isinstance(item, c.Join | c.Leave | c.MediaFlows | c.MediaStops):
+            assert may_after == may_before or state.until_ns != before.until_ns
+        if state.mode is Mode.ONE_TO_ONE and state.ended is None:
+            assert state.one_to_one is not None
+            assert may_after <= {state.one_to_one.guest}
+        assert not may_after & state.ejected
