@@ -1,0 +1,274 @@
+"""RTCP to publishers: transport feedback, receiver reports, repair requests, and the one owner of keyframe requests.
+
+Nothing here waits, sends or reads a clock: `due` looks at the columns that the kernel keeps and says what to send now.
+Only publishers that were added are ever looked at.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from media.forwarding.losses import Losses
+from media.wire import twcc
+from media.wire.rtcp import Fir, Nack, Pli, ReceiverReport, ReportBlock, RtcpPacket, Sdes, build_rtcp
+from media.wire.twcc import Twcc
+
+FOREVER = 2**63 - 1
+VIDEO = 2  # value of the column `kind`
+OUR_SSRC = 1  # what libwebrtc uses for receivers that send nothing; our answers to publishers promise no other
+CNAME = b"mesi"
+TICK_NS = 25_000_000  # how often losses are looked for: soon enough to repair within a viewer's jitter buffer
+TWCC_INTERVAL_NS = 50_000_000  # what congestion control of browsers is tuned for (draft-holmer section 2)
+REPORT_INTERVAL_NS = 1_000_000_000  # RFC 3550 section 6.2 at our bandwidths, and often enough for a round-trip time
+KEYFRAME_INTERVAL_NS = 500_000_000  # a keyframe costs a publisher ten frames: one for any number of viewers joining
+KEYFRAME_PATIENCE_NS = 10_000_000_000  # a publisher that sent none for so long gets no more requests ...
+KEYFRAME_REST_NS = 10_000_000_000  # ... for this long
+DEFAULT_RTT_NS = 100_000_000  # of a publisher far away: pacing repeats slower than needed costs less than faster
+NTP_FRACTION_BITS = 16  # of the middle 32 bits of an NTP time
+
+
+class FeedbackTables(Protocol):
+    """The columns that feedback reads (`tracks["keyframe_wanted"]` it also clears); layouts as in `tables`."""
+
+    @property
+    def transports(self) -> npt.NDArray[Any]: ...  # noqa: D102 - the table of this name
+    @property
+    def tracks(self) -> npt.NDArray[Any]: ...  # noqa: D102
+    @property
+    def cache_seq(self) -> npt.NDArray[np.int64]: ...  # noqa: D102
+    @property
+    def twcc_seq(self) -> npt.NDArray[np.int64]: ...  # noqa: D102
+    @property
+    def twcc_arrival_ns(self) -> npt.NDArray[np.int64]: ...  # noqa: D102
+
+
+@dataclass(slots=True)
+class _Track:
+    """What was said about one track so far."""
+
+    row: int
+    uses_fir: bool
+    losses: Losses = field(default_factory=Losses)
+    restarts: int = -1
+    # keyframes
+    wanted_since_ns: int = 0  # 0: none is wanted
+    asked_ns: int = -FOREVER
+    resting_until_ns: int = 0
+    given_up_on_loss: bool = False
+    fir_number: int = 0
+    # receiver reports
+    reported_expected: int = 0
+    reported_received: int = 0
+
+
+@dataclass(slots=True)
+class _Publisher:
+    transport: int
+    tracks: list[_Track]
+    tick_ns: int = 0
+    twcc_ns: int = 0
+    report_ns: int = 0
+    twcc_next: int = -1  # first transport-wide number not yet reported
+    twcc_count: int = 0
+
+
+class Feedback:
+    """Feedback to all publishers; counters tell how often a limit was hit."""
+
+    def __init__(self, tables: FeedbackTables, *, rtt_ns: int = DEFAULT_RTT_NS) -> None:
+        self._tables = tables
+        self._rtt_ns = rtt_ns
+        self._publishers: dict[int, _Publisher] = {}
+        self._ticks: list[tuple[int, int, _Publisher]] = []  # a heap; entries of removed publishers die lazily
+        self._order = itertools.count()
+        self._video_rows: npt.NDArray[np.int64] = np.zeros(0, np.int64)
+        self._video: list[tuple[_Publisher, _Track]] = []
+        self.keyframe_requests = 0
+        self.keyframes_given_up = 0
+        self.losses_given_up = 0
+
+    def add_publisher(self, transport_row: int, track_rows: Sequence[int], *, fir_only: Collection[int] = ()) -> None:
+        """Look after a publisher's transport and the tracks it feeds.
+
+        Tracks in `fir_only` get FIR instead of PLI, for publishers that negotiated nothing else.
+        """
+        tracks = [_Track(row, row in fir_only) for row in track_rows]
+        publisher = _Publisher(transport_row, tracks)
+        self._publishers[transport_row] = publisher
+        heapq.heappush(self._ticks, (0, next(self._order), publisher))
+        self._index_video()
+
+    def remove_publisher(self, transport_row: int) -> None:
+        """Forget a publisher; unknown rows are ignored."""
+        if self._publishers.pop(transport_row, None) is not None:
+            self._index_video()
+
+    def next_deadline_ns(self) -> int:
+        """When `due` wants to be called at the latest (monotonic ns); call it earlier when a keyframe is wanted."""
+        self._drop_removed()
+        return self._ticks[0][0] if self._ticks else FOREVER
+
+    def due(self, now_ns: int) -> list[tuple[int, bytes]]:
+        """Return (transport row, RTCP) for all that is to be sent now; each fits one datagram."""
+        out: list[tuple[int, bytes]] = []
+        while self._ticks and self._ticks[0][0] <= now_ns:
+            _, _, publisher = heapq.heappop(self._ticks)
+            if self._publishers.get(publisher.transport) is not publisher:
+                continue
+            out += ((publisher.transport, build_rtcp(*packets)) for packets in self._tick(publisher, now_ns))
+            publisher.tick_ns = _following(publisher.tick_ns, TICK_NS, now_ns)
+            heapq.heappush(self._ticks, (publisher.tick_ns, next(self._order), publisher))
+        out += ((row, build_rtcp(packet)) for row, packet in self._keyframe_requests(now_ns))
+        return out
+
+    def _tick(self, publisher: _Publisher, now_ns: int) -> Iterator[list[RtcpPacket]]:
+        live = [track for track in publisher.tracks if self._is_fed(track, publisher)]
+        for track in live:
+            yield from ([nack] for nack in self._nacks(track, now_ns))
+        if now_ns >= publisher.twcc_ns:
+            publisher.twcc_ns = _following(publisher.twcc_ns, TWCC_INTERVAL_NS, now_ns)
+            yield from ([report] for report in self._transport_feedback(publisher, live))
+        if now_ns >= publisher.report_ns and live:
+            publisher.report_ns = _following(publisher.report_ns, REPORT_INTERVAL_NS, now_ns)
+            blocks = tuple(self._report_block(track, now_ns) for track in live)
+            yield [ReceiverReport(OUR_SSRC, blocks), Sdes(((OUR_SSRC, CNAME),))]
+
+    def _is_fed(self, track: _Track, publisher: _Publisher) -> bool:
+        """Whether this publisher's packets have arrived on the track; notices where a source began anew."""
+        row = self._tables.tracks[track.row]
+        if not row["active"] or row["transport"] != publisher.transport or row["ssrc"] == 0:
+            return False
+        if row["restarts"] != track.restarts:
+            track.restarts = int(row["restarts"])
+            track.losses = Losses()
+            track.reported_expected = track.reported_received = 0
+        return True
+
+    # -- repair ------------------------------------------------------------------------------------------------------
+
+    def _nacks(self, track: _Track, now_ns: int) -> Iterator[RtcpPacket]:
+        row = self._tables.tracks[track.row]
+        if not row["nack"]:
+            return
+        first, highest = int(row["first_ext_seq"]), int(row["highest_ext_seq"])
+        missing = track.losses.look(self._tables.cache_seq[track.row], first, highest, now_ns, self._rtt_ns)
+        if track.losses.given_up:
+            self.losses_given_up += track.losses.given_up
+            track.given_up_on_loss = row["kind"] == VIDEO
+        if missing:
+            yield Nack(OUR_SSRC, int(row["ssrc"]), tuple(number & 0xFFFF for number in missing))
+
+    # -- transport-wide feedback ---------------------------------------------------------------------------------------
+
+    def _transport_feedback(self, publisher: _Publisher, live: list[_Track]) -> Iterator[RtcpPacket]:
+        row = self._tables.transports[publisher.transport]
+        slot, highest = int(row["twcc_slot"]), int(row["twcc_highest"])
+        if slot < 0 or highest < 0 or not live:
+            return
+        oldest = highest - twcc.MAX_STATUSES + 1
+        numbers = np.arange(oldest if publisher.twcc_next < 0 else max(publisher.twcc_next, oldest), highest + 1)
+        places = numbers & (self._tables.twcc_seq.shape[1] - 1)
+        arrived = self._tables.twcc_seq[slot, places] == numbers
+        if not arrived.any():
+            return
+        # What was missing when nothing had been reported yet was never sent to us.
+        begin = int(arrived.argmax()) if publisher.twcc_next < 0 else 0
+        times = self._tables.twcc_arrival_ns[slot, places]
+        arrivals = [time if is_there else None for time, is_there in zip(times.tolist(), arrived.tolist(), strict=True)]
+        media_ssrc = int(self._tables.tracks["ssrc"][live[-1].row])
+        template = Twcc(OUR_SSRC, media_ssrc, 0, publisher.twcc_count, 0, ())
+        for report in twcc.reports(int(numbers[begin]), arrivals[begin:], template):
+            publisher.twcc_count = (report.feedback_count + 1) & 0xFF
+            yield report
+        publisher.twcc_next = highest + 1
+
+    # -- receiver reports ----------------------------------------------------------------------------------------------
+
+    def _report_block(self, track: _Track, now_ns: int) -> ReportBlock:
+        """Report a source as RFC 3550 appendix A.3 computes it; repaired packets count as received."""
+        row = self._tables.tracks[track.row]
+        highest = int(row["highest_ext_seq"])
+        received, expected = int(row["received"]), highest - int(row["first_ext_seq"]) + 1
+        newly_expected, newly_received = expected - track.reported_expected, received - track.reported_received
+        track.reported_expected, track.reported_received = expected, received
+        newly_lost = newly_expected - newly_received
+        fraction = (newly_lost << 8) // newly_expected if newly_expected > 0 and newly_lost > 0 else 0
+        sr_ntp = int(row["sr_ntp"])
+        waited_ns = max(0, now_ns - int(row["sr_arrival_ns"]))
+        return ReportBlock(
+            ssrc=int(row["ssrc"]),
+            fraction_lost=min(fraction, 0xFF),
+            lost=max(-(2**23), min(expected - received, 2**23 - 1)),
+            highest_seq=highest & 0xFFFFFFFF,
+            jitter=(int(row["jitter_q4"]) >> 4) & 0xFFFFFFFF,
+            last_sr=(sr_ntp >> NTP_FRACTION_BITS) & 0xFFFFFFFF,
+            since_last_sr=((waited_ns << NTP_FRACTION_BITS) // 10**9) & 0xFFFFFFFF if sr_ntp else 0,
+        )
+
+    # -- keyframes -----------------------------------------------------------------------------------------------------
+
+    def _keyframe_requests(self, now_ns: int) -> Iterator[tuple[int, Pli | Fir]]:
+        """Ask at once, then every half second while one is wanted, whoever wants it and however many they are."""
+        wanted = self._tables.tracks["keyframe_wanted"][self._video_rows] != 0
+        for is_wanted, (publisher, track) in zip(wanted.tolist(), self._video, strict=True):
+            if (is_wanted or track.given_up_on_loss or track.wanted_since_ns) and self._is_fed(track, publisher):
+                request = self._keyframe_request(track, now_ns)
+                if request is not None:
+                    yield publisher.transport, request
+
+    def _keyframe_request(self, track: _Track, now_ns: int) -> Pli | Fir | None:
+        row = self._tables.tracks[track.row]
+        if now_ns < track.resting_until_ns:
+            return None
+        if not track.wanted_since_ns:
+            track.wanted_since_ns = now_ns
+        if int(row["last_keyframe_ns"]) > track.wanted_since_ns:
+            self._stop_wanting(track)
+            return None
+        if now_ns - track.wanted_since_ns >= KEYFRAME_PATIENCE_NS:
+            self.keyframes_given_up += 1
+            self._stop_wanting(track)
+            track.resting_until_ns = now_ns + KEYFRAME_REST_NS
+            return None
+        if now_ns - track.asked_ns < KEYFRAME_INTERVAL_NS:
+            return None
+        track.asked_ns = now_ns
+        self.keyframe_requests += 1
+        if not track.uses_fir:
+            return Pli(OUR_SSRC, int(row["ssrc"]))
+        track.fir_number = (track.fir_number + 1) & 0xFF
+        return Fir(OUR_SSRC, ((int(row["ssrc"]), track.fir_number),))
+
+    def _stop_wanting(self, track: _Track) -> None:
+        self._tables.tracks["keyframe_wanted"][track.row] = 0
+        track.wanted_since_ns = 0
+        track.given_up_on_loss = False
+
+    # -- bookkeeping ---------------------------------------------------------------------------------------------------
+
+    def _index_video(self) -> None:
+        kinds = self._tables.tracks["kind"]
+        self._video = [
+            (publisher, track)
+            for publisher in self._publishers.values()
+            for track in publisher.tracks
+            if kinds[track.row] == VIDEO
+        ]
+        self._video_rows = np.array([track.row for _, track in self._video], np.int64)
+
+    def _drop_removed(self) -> None:
+        while self._ticks and self._publishers.get(self._ticks[0][2].transport) is not self._ticks[0][2]:
+            heapq.heappop(self._ticks)
+
+
+def _following(planned_ns: int, interval_ns: int, now_ns: int) -> int:
+    """Return the next time of a steady rhythm; after a pause it starts anew instead of catching up."""
+    following_ns = planned_ns + interval_ns
+    return following_ns if following_ns > now_ns else now_ns + interval_ns

@@ -1,0 +1,429 @@
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from media.forwarding import feedback as module
+from media.forwarding.feedback import FOREVER, OUR_SSRC, TICK_NS, Feedback
+from media.forwarding.losses import MAX_MISSING, MAX_TRIES, Losses
+from media.wire.rtcp import Fir, Nack, Pli, ReceiverReport, RtcpPacket, Sdes, parse_rtcp_untrusted
+from media.wire.twcc import TICK_NS as TWCC_TICK_NS
+from media.wire.twcc import Twcc
+
+MS = 1_000_000
+SECOND = 1_000 * MS
+CACHE = 512
+RTT = 100 * MS
+AUDIO_ROW, VIDEO_ROW, TRANSPORT = 3, 5, 2
+TRACK = np.dtype(
+    [
+        ("active", "u1"),
+        ("transport", "i4"),
+        ("kind", "u1"),
+        ("clock_rate", "i8"),
+        ("ssrc", "u8"),
+        ("nack", "u1"),
+        ("first_ext_seq", "i8"),
+        ("highest_ext_seq", "i8"),
+        ("received", "i8"),
+        ("jitter_q4", "i8"),
+        ("sr_ntp", "u8"),
+        ("sr_rtp", "i8"),
+        ("sr_arrival_ns", "i8"),
+        ("keyframe_wanted", "u1"),
+        ("last_keyframe_ns", "i8"),
+        ("restarts", "i4"),
+    ],
+    align=True,
+)
+TRANSPORTS = np.dtype([("twcc_slot", "i4"), ("twcc_highest", "i8")], align=True)
+
+
+@dataclass
+class Columns:
+    """The columns as a forwarding thread would leave them, and the packets that it would note in them."""
+
+    transports: npt.NDArray[Any] = field(default_factory=lambda: np.zeros(8, TRANSPORTS))
+    tracks: npt.NDArray[Any] = field(default_factory=lambda: np.zeros(8, TRACK))
+    cache_seq: npt.NDArray[np.int64] = field(default_factory=lambda: np.full((8, CACHE), -1))
+    twcc_seq: npt.NDArray[np.int64] = field(default_factory=lambda: np.full((2, 1024), -1))
+    twcc_arrival_ns: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((2, 1024), np.int64))
+
+    def __post_init__(self) -> None:
+        self.tracks["transport"] = -1
+        self.transports["twcc_slot"] = -1
+        self.transports["twcc_highest"] = -1
+
+    def open(self, row: int, kind: int, *, nack: bool = True, transport: int = TRANSPORT) -> None:
+        track = self.tracks[row]
+        track["active"], track["transport"], track["kind"], track["nack"] = 1, transport, kind, nack
+
+    def start(self, row: int, ext_seq: int, ssrc: int = 0xABCD) -> None:
+        track = self.tracks[row]
+        track["ssrc"], track["first_ext_seq"], track["highest_ext_seq"] = ssrc, ext_seq, ext_seq - 1
+        track["restarts"] += 1
+        track["received"] = 0
+        self.cache_seq[row] = -1
+
+    def arrive(self, row: int, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            self.cache_seq[row, number & (CACHE - 1)] = number
+            self.tracks["highest_ext_seq"][row] = max(number, self.tracks["highest_ext_seq"][row])
+            self.tracks["received"][row] += 1
+
+    def log(self, number: int, arrival_ns: int) -> None:
+        self.twcc_seq[0, number & 1023] = number
+        self.twcc_arrival_ns[0, number & 1023] = arrival_ns
+        self.transports["twcc_highest"][TRANSPORT] = max(number, self.transports["twcc_highest"][TRANSPORT])
+
+
+@pytest.fixture
+def columns() -> Columns:
+    columns = Columns()
+    columns.open(AUDIO_ROW, 1, nack=False)
+    columns.open(VIDEO_ROW, 2)
+    columns.start(VIDEO_ROW, 65_536 + 65_530)
+    return columns
+
+
+@pytest.fixture
+def feedback(columns: Columns) -> Feedback:
+    feedback = Feedback(columns, rtt_ns=RTT)
+    feedback.add_publisher(TRANSPORT, [AUDIO_ROW, VIDEO_ROW])
+    return feedback
+
+
+def sent(feedback: Feedback, now_ns: int) -> list[RtcpPacket]:
+    packets = []
+    for row, rtcp in feedback.due(now_ns):
+        assert row == TRANSPORT
+        assert len(rtcp) <= 1200
+        packets += parse_rtcp_untrusted(rtcp)
+    return packets
+
+
+def of_kind(packets: list[RtcpPacket], kind: type) -> list[Any]:
+    return [packet for packet in packets if isinstance(packet, kind)]
+
+
+def run(feedback: Feedback, begin_ns: int, end_ns: int, kind: type) -> list[tuple[int, Any]]:
+    """Call `due` at each deadline in [begin, end) and return (time, packet) of one kind."""
+    found = []
+    now_ns = begin_ns
+    while now_ns < end_ns:
+        found += [(now_ns, packet) for packet in of_kind(sent(feedback, now_ns), kind)]
+        now_ns = max(feedback.next_deadline_ns(), now_ns + 1)
+    return found
+
+
+# -- repair --
+
+
+def test_a_gap_is_asked_for_across_the_wrap_with_16_bit_numbers(columns: Columns, feedback: Feedback) -> None:
+    first = 65_536 + 65_530
+    columns.arrive(VIDEO_ROW, [first, first + 1, first + 4, first + 8, first + 9, first + 10, first + 11])
+    nacks = of_kind(sent(feedback, SECOND), Nack)
+    assert nacks == [Nack(OUR_SSRC, 0xABCD, (65_532, 65_533, 65_535, 0, 1))]
+
+
+def test_reordering_is_not_taken_for_loss(columns: Columns, feedback: Feedback) -> None:
+    first = 65_536 + 65_530
+    columns.arrive(VIDEO_ROW, [first, first + 2, first + 3])
+    assert not of_kind(sent(feedback, SECOND), Nack)
+    columns.arrive(VIDEO_ROW, [first + 1])
+    assert not of_kind(sent(feedback, SECOND + TICK_NS), Nack)
+
+
+def test_a_gap_still_there_one_tick_later_is_asked_for(columns: Columns, feedback: Feedback) -> None:
+    first = 65_536 + 65_530
+    columns.arrive(VIDEO_ROW, [first, first + 2])
+    assert not of_kind(sent(feedback, SECOND), Nack)
+    assert of_kind(sent(feedback, SECOND + TICK_NS), Nack)
+
+
+def test_requests_are_a_round_trip_apart_ten_at_most_and_then_a_keyframe_is_asked_for(
+    columns: Columns, feedback: Feedback
+) -> None:
+    first = 65_536 + 65_530
+    columns.arrive(VIDEO_ROW, [first, *range(first + 2, first + 9)])
+    nacks, plis = [], []
+    for now_ns in range(SECOND, 4 * SECOND, TICK_NS):
+        packets = sent(feedback, now_ns)
+        nacks += [now_ns] * len(of_kind(packets, Nack))
+        plis += [now_ns] * len(of_kind(packets, Pli))
+    assert len(nacks) == MAX_TRIES
+    assert min(b - a for a, b in itertools.pairwise(nacks)) >= RTT
+    assert plis
+    assert plis[0] >= nacks[-1]
+    assert feedback.losses_given_up == 1
+
+
+def test_a_repaired_gap_is_forgotten(columns: Columns, feedback: Feedback) -> None:
+    first = 65_536 + 65_530
+    columns.arrive(VIDEO_ROW, [first, *range(first + 2, first + 9)])
+    assert of_kind(sent(feedback, SECOND), Nack)
+    columns.arrive(VIDEO_ROW, [first + 1])
+    assert not run(feedback, SECOND + 1, 3 * SECOND, Nack)
+    assert not feedback.losses_given_up
+
+
+def test_a_burst_is_repaired_by_a_keyframe(columns: Columns, feedback: Feedback) -> None:
+    first = 65_536 + 65_530
+    columns.arrive(VIDEO_ROW, [first, first + MAX_MISSING + 2])
+    packets = sent(feedback, SECOND)
+    assert not of_kind(packets, Nack)
+    assert of_kind(packets, Pli) == [Pli(OUR_SSRC, 0xABCD)]
+    assert feedback.losses_given_up == MAX_MISSING + 1
+
+
+def test_nothing_is_asked_of_publishers_that_do_not_repair(columns: Columns, feedback: Feedback) -> None:
+    columns.start(AUDIO_ROW, 70_000)
+    columns.arrive(AUDIO_ROW, [70_000, 70_010])
+    assert not run(feedback, SECOND, 2 * SECOND, Nack)
+
+
+def test_a_restarted_source_is_not_asked_for_what_the_old_one_lost(columns: Columns, feedback: Feedback) -> None:
+    first = 65_536 + 65_530
+    columns.arrive(VIDEO_ROW, [first, *range(first + 2, first + 9)])
+    assert of_kind(sent(feedback, SECOND), Nack)
+    columns.start(VIDEO_ROW, 66_000, ssrc=7)
+    columns.arrive(VIDEO_ROW, [66_000, 66_001])
+    assert not run(feedback, SECOND + 1, 3 * SECOND, Nack)
+
+
+@given(st.integers(65_536, 131_071), st.lists(st.booleans(), min_size=1, max_size=1_500), st.integers(1, 200))
+def test_losses_ask_exactly_for_what_did_not_arrive(first: int, arrived: list[bool], chunk: int) -> None:
+    cache = np.full(CACHE, -1)
+    losses = Losses()
+    asked: set[int] = set()
+    highest = first - 1
+    for begin in range(0, len(arrived), chunk):
+        for offset in range(begin, min(begin + chunk, len(arrived))):
+            if arrived[offset]:
+                highest = first + offset
+                cache[highest & (CACHE - 1)] = highest
+        numbers = losses.look(cache, first, highest, begin * MS, RTT)
+        assert numbers == sorted(numbers)
+        asked.update(numbers)
+    lost = {first + offset for offset, there in enumerate(arrived) if not there and first + offset < highest}
+    assert asked <= lost
+    asked.update(losses.look(cache, first, highest, 10 * SECOND, RTT))
+    if len(lost) <= MAX_MISSING and len(arrived) <= CACHE:
+        assert asked == lost
+
+
+def test_a_source_seen_halfway_through_its_restart_is_looked_at_anew() -> None:
+    cache = np.full(CACHE, -1)
+    losses = Losses()
+    cache[130_000 & (CACHE - 1)] = 130_000
+    assert losses.look(cache, 130_000, 130_000, 0, RTT) == []
+    cache[:] = -1
+    for number in (70_000, 70_005):
+        cache[number & (CACHE - 1)] = number
+    assert losses.look(cache, 70_000, 70_005, TICK_NS, RTT) == [70_001, 70_002]
+
+
+# -- transport-wide feedback --
+
+
+def test_arrivals_are_reported_every_50_ms_without_gaps(columns: Columns, feedback: Feedback) -> None:
+    columns.transports["twcc_slot"][TRANSPORT] = 0
+    number, now_ns = 65_536 + 65_500, SECOND
+    reports: list[tuple[int, Twcc]] = []
+    while now_ns < 2 * SECOND:
+        if number % 7:
+            columns.log(number, now_ns)
+        number += 1
+        now_ns += 4 * MS
+        if now_ns >= feedback.next_deadline_ns():
+            reports += [(now_ns, packet) for packet in of_kind(sent(feedback, now_ns), Twcc)]
+    assert 18 <= len(reports) <= 21
+    for (_, before), (_, after) in itertools.pairwise(reports):
+        assert after.base_seq == (before.base_seq + len(before.deltas)) & 0xFFFF
+        assert after.feedback_count == before.feedback_count + 1
+    lost = [(r.base_seq + i) & 0xFFFF for _, r in reports for i, delta in enumerate(r.deltas) if delta is None]
+    assert lost == [n & 0xFFFF for n in range(65_536 + 65_501, number) if n % 7 == 0][: len(lost)]
+    assert reports[0][1].media_ssrc == 0xABCD
+
+
+def test_a_late_start_reports_only_what_arrived(columns: Columns, feedback: Feedback) -> None:
+    columns.transports["twcc_slot"][TRANSPORT] = 0
+    columns.log(70_000, SECOND)
+    columns.log(70_002, SECOND + TWCC_TICK_NS)
+    (report,) = of_kind(sent(feedback, SECOND + MS), Twcc)
+    assert (report.base_seq, report.deltas) == (70_000 & 0xFFFF, (report.deltas[0], None, 1))
+
+
+def test_without_new_arrivals_or_without_the_extension_nothing_is_reported(
+    columns: Columns, feedback: Feedback
+) -> None:
+    columns.log(70_000, SECOND)
+    assert not run(feedback, SECOND, 2 * SECOND, Twcc)
+    columns.transports["twcc_slot"][TRANSPORT] = 0
+    assert len(run(feedback, 2 * SECOND, 3 * SECOND, Twcc)) == 1
+
+
+def test_more_arrivals_than_the_log_holds_lose_only_the_oldest(columns: Columns, feedback: Feedback) -> None:
+    columns.transports["twcc_slot"][TRANSPORT] = 0
+    columns.log(70_000, SECOND)
+    sent(feedback, SECOND)
+    for number in range(70_001, 73_000):
+        columns.log(number, SECOND + number * 1_000)
+    reports = of_kind(sent(feedback, 2 * SECOND), Twcc)
+    assert sum(len(report.deltas) for report in reports) == 1024
+    assert [report.feedback_count for report in reports] == [1 + i for i in range(len(reports))]
+
+
+# -- receiver reports --
+
+
+def test_a_receiver_report_covers_every_track_once_a_second(columns: Columns, feedback: Feedback) -> None:
+    columns.start(AUDIO_ROW, 70_000, ssrc=0x1234)
+    columns.arrive(AUDIO_ROW, range(70_000, 70_050))
+    columns.arrive(VIDEO_ROW, range(131_066, 131_100))
+    reports = run(feedback, SECOND, 4 * SECOND, ReceiverReport)
+    assert [now_ns // SECOND for now_ns, _ in reports] == [1, 2, 3]
+    assert [block.ssrc for block in reports[0][1].blocks] == [0x1234, 0xABCD]
+    assert [block.highest_seq for block in reports[0][1].blocks] == [70_049, 131_099]
+
+
+def test_loss_is_reported_as_a_fraction_of_the_interval_and_in_all(columns: Columns, feedback: Feedback) -> None:
+    columns.tracks["nack"][VIDEO_ROW] = 0
+    columns.arrive(VIDEO_ROW, [131_066 + i for i in range(100) if i % 4])
+    columns.arrive(VIDEO_ROW, [131_066 + 100])
+    first = of_kind(sent(feedback, SECOND), ReceiverReport)[0].blocks[0]
+    assert (first.fraction_lost, first.lost) == (25 * 256 // 101, 25)
+    columns.arrive(VIDEO_ROW, range(131_167, 131_200))
+    second = of_kind(sent(feedback, 2 * SECOND), ReceiverReport)[0].blocks[0]
+    assert (second.fraction_lost, second.lost) == (0, 25)
+
+
+def test_more_received_than_expected_is_no_negative_fraction(columns: Columns, feedback: Feedback) -> None:
+    columns.arrive(VIDEO_ROW, [131_066, 131_065, 131_064])
+    block = of_kind(sent(feedback, SECOND), ReceiverReport)[0].blocks[0]
+    assert (block.fraction_lost, block.lost) == (0, -2)
+
+
+def test_the_sender_report_is_echoed_with_its_age_for_the_round_trip_time(columns: Columns, feedback: Feedback) -> None:
+    columns.arrive(VIDEO_ROW, [131_066])
+    columns.tracks["sr_ntp"][VIDEO_ROW] = 0xFEDC_BA98_7654_3210
+    columns.tracks["sr_arrival_ns"][VIDEO_ROW] = SECOND
+    columns.tracks["jitter_q4"][VIDEO_ROW] = 90 << 4
+    packets = sent(feedback, SECOND + SECOND // 2)
+    block = of_kind(packets, ReceiverReport)[0].blocks[0]
+    assert (block.last_sr, block.since_last_sr, block.jitter) == (0xBA98_7654, 65_536 // 2, 90)
+    assert of_kind(packets, Sdes)[0].names == ((OUR_SSRC, b"mesi"),)
+
+
+def test_before_a_sender_report_there_is_nothing_to_echo(columns: Columns, feedback: Feedback) -> None:
+    columns.arrive(VIDEO_ROW, [131_066])
+    block = of_kind(sent(feedback, SECOND), ReceiverReport)[0].blocks[0]
+    assert (block.last_sr, block.since_last_sr) == (0, 0)
+
+
+# -- keyframes --
+
+
+def test_a_wanted_keyframe_is_asked_for_at_once(columns: Columns, feedback: Feedback) -> None:
+    sent(feedback, SECOND)
+    columns.tracks["keyframe_wanted"][VIDEO_ROW] = 1
+    assert sent(feedback, SECOND + 1) == [Pli(OUR_SSRC, 0xABCD)]
+
+
+def test_a_storm_of_wishes_costs_one_request_per_half_second(columns: Columns, feedback: Feedback) -> None:
+    asked = []
+    for now_ns in range(SECOND, 4 * SECOND, MS):
+        columns.tracks["keyframe_wanted"][VIDEO_ROW] = 1
+        if now_ns % (300 * MS) == 0:
+            columns.tracks["last_keyframe_ns"][VIDEO_ROW] = now_ns
+        asked += [now_ns] * len(of_kind(sent(feedback, now_ns), Pli))
+    assert asked[0] == SECOND
+    assert len(asked) >= 5
+    assert min(b - a for a, b in itertools.pairwise(asked)) >= module.KEYFRAME_INTERVAL_NS
+
+
+def test_a_keyframe_ends_the_wish(columns: Columns, feedback: Feedback) -> None:
+    columns.tracks["keyframe_wanted"][VIDEO_ROW] = 1
+    assert of_kind(sent(feedback, SECOND), Pli)
+    columns.tracks["last_keyframe_ns"][VIDEO_ROW] = SECOND + 40 * MS
+    assert not run(feedback, SECOND + 50 * MS, 5 * SECOND, Pli)
+    assert columns.tracks["keyframe_wanted"][VIDEO_ROW] == 0
+
+
+def test_an_older_keyframe_does_not_end_the_wish(columns: Columns, feedback: Feedback) -> None:
+    columns.tracks["last_keyframe_ns"][VIDEO_ROW] = SECOND - 1
+    columns.tracks["keyframe_wanted"][VIDEO_ROW] = 1
+    assert len(run(feedback, SECOND, 3 * SECOND, Pli)) == 4
+
+
+def test_a_publisher_without_keyframes_is_left_in_peace_for_ten_seconds_and_then_asked_again(
+    columns: Columns, feedback: Feedback
+) -> None:
+    asked = []
+    for now_ns in range(SECOND, 32 * SECOND, TICK_NS):
+        columns.tracks["keyframe_wanted"][VIDEO_ROW] = 1
+        asked += [now_ns] * len(of_kind(sent(feedback, now_ns), Pli))
+    assert len([now_ns for now_ns in asked if now_ns < 11 * SECOND]) == 20
+    assert not [now_ns for now_ns in asked if 11 * SECOND <= now_ns < 21 * SECOND]
+    assert [now_ns for now_ns in asked if now_ns >= 21 * SECOND]
+    assert feedback.keyframes_given_up == 2
+    assert feedback.keyframe_requests == len(asked)
+
+
+def test_fir_with_rising_numbers_goes_where_nothing_else_was_negotiated(columns: Columns) -> None:
+    feedback = Feedback(columns)
+    feedback.add_publisher(TRANSPORT, [VIDEO_ROW], fir_only=[VIDEO_ROW])
+    columns.tracks["keyframe_wanted"][VIDEO_ROW] = 1
+    requests = [packet.requests for _, packet in run(feedback, SECOND, 2 * SECOND, Fir)]
+    assert requests == [((0xABCD, 1),), ((0xABCD, 2),)]
+
+
+def test_before_the_first_packet_nobody_is_asked(columns: Columns, feedback: Feedback) -> None:
+    columns.tracks["ssrc"][VIDEO_ROW] = 0
+    columns.tracks["keyframe_wanted"][VIDEO_ROW] = 1
+    assert not run(feedback, SECOND, 3 * SECOND, Pli)
+
+
+# -- who is looked after --
+
+
+def test_without_publishers_there_is_nothing_to_do(columns: Columns) -> None:
+    feedback = Feedback(columns)
+    assert feedback.next_deadline_ns() == FOREVER
+    assert feedback.due(SECOND) == []
+
+
+def test_a_removed_publisher_is_forgotten(columns: Columns, feedback: Feedback) -> None:
+    columns.tracks["keyframe_wanted"][VIDEO_ROW] = 1
+    feedback.remove_publisher(TRANSPORT)
+    feedback.remove_publisher(TRANSPORT)
+    assert feedback.next_deadline_ns() == FOREVER
+    assert feedback.due(SECOND) == []
+
+
+def test_a_row_used_again_starts_afresh(columns: Columns, feedback: Feedback) -> None:
+    sent(feedback, SECOND)
+    feedback.remove_publisher(TRANSPORT)
+    feedback.add_publisher(TRANSPORT, [VIDEO_ROW])
+    assert len(of_kind(sent(feedback, SECOND + 1), ReceiverReport)) == 1
+    assert feedback.next_deadline_ns() > SECOND + 1
+
+
+def test_a_track_that_another_transport_feeds_is_not_reported_twice(columns: Columns, feedback: Feedback) -> None:
+    columns.tracks["transport"][VIDEO_ROW] = TRANSPORT + 1
+    columns.tracks["keyframe_wanted"][VIDEO_ROW] = 1
+    assert not sent(feedback, SECOND)
+
+
+def test_after_a_pause_nothing_is_caught_up(columns: Columns, feedback: Feedback) -> None:
+    sent(feedback, SECOND)
+    assert len(of_kind(sent(feedback, 100 * SECOND), ReceiverReport)) == 1
+    assert feedback.next_deadline_ns() == 100 * SECOND + TICK_NS
