@@ -1,18 +1,13 @@
-"""`python3 -m tests [pytest options]`: installs what the tests need, browsers included, then checks everything."""
+"""`python3 -m tests [pytest options]`: installs what the tests need, then checks style and types and runs every test."""
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from server.bootstrap import ENVIRONMENT, ROOT, SetupFailed, ensure_environment, say, step
 
-BROWSER_FOLDER = ROOT / "tests" / "browser"
-# program a test runs -> the Debian package that brings it
-PROGRAMS = {"chromium": "chromium", "firefox-esr": "firefox-esr", "node": "nodejs", "npm": "npm"}
 CHECKED = ("server", "signalling", "media", "bench", "tests")
 
 
@@ -20,50 +15,22 @@ def main() -> int:
     """Return 0 when every check and every test passed."""
     try:
         ensure_environment()
-        ensure_programs()
-        ensure_node_packages()
         check_style_and_types()
     except SetupFailed as failure:
         sys.stderr.write(f"tests: {failure}\n")
         return 1
-    say("Running the tests ...")
+    say("Running the tests (the first run compiles the forwarding kernel: about a minute) ...")
     return subprocess.run([str(ENVIRONMENT / "bin" / "pytest"), *sys.argv[1:]], cwd=ROOT, check=False).returncode
-
-
-def ensure_programs() -> None:
-    """Install missing Debian packages when root; otherwise fail, saying exactly what to install."""
-    missing = [package for program, package in PROGRAMS.items() if shutil.which(program) is None]
-    if not missing:
-        return
-    command = ["apt-get", "install", "-y", "--no-install-recommends", *missing]
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise SetupFailed(f"these programs are missing; on Debian, as root: {' '.join(command)}")
-    os.environ["DEBIAN_FRONTEND"] = "noninteractive"
-    step("reading Debian's package lists", ["apt-get", "update", "-qq"])
-    step(f"installing {' '.join(missing)}", [*command, "-qq"])
-
-
-def ensure_node_packages() -> None:
-    """Install the browser driver and the WebRTC clients that come from npm, as locked."""
-    installed = BROWSER_FOLDER / "node_modules" / ".package-lock.json"
-    lock = BROWSER_FOLDER / "package-lock.json"
-    if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
-        step("installing the locked npm packages", ["npm", "ci", "--no-audit", "--no-fund"], cwd=BROWSER_FOLDER)
-        installed.touch()
 
 
 def check_style_and_types() -> None:
     """Run ruff, flake8-async and mypy; raises SetupFailed at the first that complains."""
     programs = ENVIRONMENT / "bin"
-    files = [str(path) for folder in CHECKED for path in sorted(Path(ROOT, folder).rglob("*.py")) if _is_ours(path)]
+    files = [str(path) for folder in CHECKED for path in sorted(Path(ROOT, folder).rglob("*.py"))]
     step("ruff check", [str(programs / "ruff"), "check", "--quiet", *CHECKED])
     step("ruff format", [str(programs / "ruff"), "format", "--check", "--quiet", *CHECKED])
     step("flake8-async", [str(programs / "flake8-async"), *files])
     step("mypy", [str(programs / "mypy")])
-
-
-def _is_ours(path: Path) -> bool:
-    return "node_modules" not in path.parts
 
 
 if __name__ == "__main__":

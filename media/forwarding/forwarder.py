@@ -129,6 +129,8 @@ class Forwarder:
             os.eventfd_write(self._wake, 1)
             thread.join()
             self._socket.close()
+            os.close(self._wake)
+            os.close(self._notify)
 
     def _forward(self) -> None:
         try:
@@ -159,6 +161,8 @@ class Forwarder:
         await passed.wait()
 
     def _after_fence(self, do: Callable[[], None]) -> None:
+        if self.tables.shared[Shared.STOP]:
+            return  # the thread is gone or going, and with it whatever a fence would wait for
         number = int(self.tables.shared[Shared.FENCE_ASKED]) + 1
         self.tables.shared[Shared.FENCE_ASKED] = number
         self._fences.append((number, do))
