@@ -1,4 +1,4 @@
-"""`python3 -m tests [pytest options]`: installs what the tests need, then checks style and types and runs every test."""
+"""`python3 -m tests [pytest options]`: installs what the tests need, checks style and types, runs every test."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def check_style_and_types() -> None:
     files = [str(path) for folder in CHECKED for path in sorted(Path(ROOT, folder).rglob("*.py"))]
     step("ruff check", [str(programs / "ruff"), "check", "--quiet", *CHECKED])
     step("ruff format", [str(programs / "ruff"), "format", "--check", "--quiet", *CHECKED])
-    step("flake8-async", [str(programs / "flake8-async"), *files])
+    step("flake8-async", [str(programs / "flake8-async"), "--startable-in-context-manager", "run", *files])
     step("mypy", [str(programs / "mypy")])
 
 

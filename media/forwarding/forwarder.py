@@ -96,7 +96,7 @@ class Forwarder:
         self._notify = os.eventfd(0, os.EFD_NONBLOCK)
         self._attention = trio.Event()
         self._fences: deque[tuple[int, Callable[[], None]]] = deque()
-        self._died: BaseException | None = None
+        self._died: Exception | None = None
         self.control_send_failed = 0
         self.feedback_failed = 0
         shared = self.tables.shared
@@ -135,7 +135,7 @@ class Forwarder:
     def _forward(self) -> None:
         try:
             kernel.run(self.tables)
-        except BaseException as error:
+        except Exception as error:
             self._died = error
             os.eventfd_write(self._notify, 1)
 
