@@ -161,7 +161,7 @@ class Feedback:
         missing = track.losses.look(self._tables.cache_seq[track.row], first, highest, now_ns, self._rtt_ns)
         if track.losses.given_up:
             self.losses_given_up += track.losses.given_up
-            track.given_up_on_loss = row["kind"] == VIDEO
+            track.given_up_on_loss = True
         if missing:
             yield Nack(OUR_SSRC, int(row["ssrc"]), tuple(number & 0xFFFF for number in missing))
 

@@ -54,9 +54,8 @@ def write_answer(
     session_id: int,
 ) -> str:
     """Write the answer: m-lines in the offer's order, those not in `accepted` (by index) rejected with port 0."""
-    mids = [media.mid for index, media in enumerate(offer.media) if index in accepted and media.mid is not None]
+    mids = {media.mid for index, media in enumerate(offer.media) if index in accepted}
     bundled = [mid for mid in (offer.bundles[0] if offer.bundles else ()) if mid in mids]
-    carrier = bundled[0] if bundled else mids[0]
     lines = ["v=0", f"o=- {session_id} 1 IN IP4 127.0.0.1", "s=-", "t=0 0"]
     lines += [f"a=group:BUNDLE {' '.join(bundled)}"] if bundled else []
     lines += ["a=ice-lite"]
@@ -65,7 +64,7 @@ def write_answer(
     lines += ["a=msid-semantic: WMS *"]
     for index, media in enumerate(offer.media):
         if index in accepted:
-            lines += _accepted(media, accepted[index], local, dtls_role, with_candidates=media.mid == carrier)
+            lines += _accepted(media, accepted[index], local, dtls_role)
         else:
             lines += _rejected(media)
     return "\r\n".join(lines) + "\r\n"
@@ -94,7 +93,7 @@ def _rejected(media: MediaDescription) -> Iterator[str]:
 
 
 def _accepted(
-    media: MediaDescription, taken: AcceptedMedia, local: LocalEndpoint, dtls_role: DtlsRole, *, with_candidates: bool
+    media: MediaDescription, taken: AcceptedMedia, local: LocalEndpoint, dtls_role: DtlsRole
 ) -> Iterator[str]:
     payload_types = [taken.format.payload_type] + ([taken.rtx] if taken.rtx is not None else [])
     yield f"m={media.kind} 9 {media.protocol} {' '.join(map(str, payload_types))}"
@@ -108,8 +107,8 @@ def _accepted(
     yield from ice_lines(local.ice)
     yield f"a=fingerprint:sha-256 {local.fingerprint}"
     yield "a=setup:active" if dtls_role is DtlsRole.CLIENT else "a=setup:passive"
-    # In a bundle only its first m-line carries candidates (RFC 8829 section 5.3.1).
-    yield from candidate_lines(local.candidates) if with_candidates else ()
+    # The first of a bundle would do (RFC 9143 section 7.1.3), but aiortc with max-bundle reads those of the last.
+    yield from candidate_lines(local.candidates)
     yield from _formats(taken)
     yield from (f"a=extmap:{extension.id} {extension.uri}" for extension in taken.extensions)
     yield from _outgoing(taken.outgoing) if taken.outgoing is not None else ()

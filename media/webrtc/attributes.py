@@ -198,8 +198,6 @@ def _read_feedback(level: Level, value: str) -> None:
     number, _, feedback = value.partition(" ")
     if number != "*":
         payload_type(number)
-    if len(level.feedback) >= 16 * MAX_FORMATS:
-        refuse_line("too many rtcp-fb lines")
     level.feedback.append((number, feedback.strip().lower()))
 
 

@@ -184,6 +184,15 @@ def test_a_burst_is_repaired_by_a_keyframe(columns: Columns, feedback: Feedback)
     assert feedback.losses_given_up == MAX_MISSING + 1
 
 
+def test_lost_sound_asks_for_no_keyframe(columns: Columns) -> None:
+    columns.tracks["nack"][AUDIO_ROW] = 1
+    columns.start(AUDIO_ROW, 70_000)
+    feedback = Feedback(columns, rtt_ns=RTT)
+    feedback.add_publisher(TRANSPORT, [AUDIO_ROW])
+    columns.arrive(AUDIO_ROW, [70_000, 70_000 + MAX_MISSING + 2])
+    assert {type(packet) for packet in sent(feedback, SECOND)} == {ReceiverReport, Sdes}
+
+
 def test_nothing_is_asked_of_publishers_that_do_not_repair(columns: Columns, feedback: Feedback) -> None:
     columns.start(AUDIO_ROW, 70_000)
     columns.arrive(AUDIO_ROW, [70_000, 70_010])
@@ -218,6 +227,27 @@ def test_losses_ask_exactly_for_what_did_not_arrive(first: int, arrived: list[bo
     asked.update(losses.look(cache, first, highest, 10 * SECOND, RTT))
     if len(lost) <= MAX_MISSING and len(arrived) <= CACHE:
         assert asked == lost
+
+
+def test_a_gap_that_left_the_cache_is_given_up() -> None:
+    cache = np.full(CACHE, -1)
+    losses = Losses()
+    for number in (70_000, *range(70_002, 70_010)):
+        cache[number & (CACHE - 1)] = number
+    assert losses.look(cache, 70_000, 70_009, 0, RTT) == [70_001]
+    for number in range(70_010, 70_010 + CACHE):
+        cache[number & (CACHE - 1)] = number
+    assert losses.look(cache, 70_000, 70_009 + CACHE, SECOND, RTT) == []
+    assert losses.given_up == 1
+
+
+def test_what_the_cache_no_longer_tells_is_not_asked_for() -> None:
+    cache = np.full(CACHE, -1)
+    losses = Losses()
+    for number in range(70_000, 70_000 + 2 * CACHE):
+        cache[number & (CACHE - 1)] = number
+    assert losses.look(cache, 70_000, 70_000 + 2 * CACHE - 1, 0, RTT) == []
+    assert losses.given_up == 0
 
 
 def test_a_source_seen_halfway_through_its_restart_is_looked_at_anew() -> None:
@@ -323,6 +353,31 @@ def test_the_sender_report_is_echoed_with_its_age_for_the_round_trip_time(column
     assert of_kind(packets, Sdes)[0].names == ((OUR_SSRC, b"mesi"),)
 
 
+def test_a_source_of_which_everything_was_lost_is_reported_as_such(columns: Columns, feedback: Feedback) -> None:
+    columns.tracks["nack"][VIDEO_ROW] = 0
+    columns.tracks["highest_ext_seq"][VIDEO_ROW] += 50
+    block = of_kind(sent(feedback, SECOND), ReceiverReport)[0].blocks[0]
+    assert (block.fraction_lost, block.lost) == (255, 50)
+
+
+def test_a_restarted_source_is_reported_from_its_beginning(columns: Columns, feedback: Feedback) -> None:
+    columns.arrive(VIDEO_ROW, range(131_066, 131_100))
+    sent(feedback, SECOND)
+    columns.start(VIDEO_ROW, 70_000, ssrc=7)
+    columns.tracks["nack"][VIDEO_ROW] = 0
+    columns.arrive(VIDEO_ROW, [70_000, 70_003])
+    block = of_kind(sent(feedback, 2 * SECOND), ReceiverReport)[0].blocks[0]
+    assert (block.ssrc, block.fraction_lost, block.lost) == (7, 128, 2)
+
+
+def test_a_sender_report_that_arrives_while_we_write_is_no_time_old(columns: Columns, feedback: Feedback) -> None:
+    columns.arrive(VIDEO_ROW, [131_066])
+    columns.tracks["sr_ntp"][VIDEO_ROW] = 1 << 32
+    columns.tracks["sr_arrival_ns"][VIDEO_ROW] = SECOND + 1
+    block = of_kind(sent(feedback, SECOND), ReceiverReport)[0].blocks[0]
+    assert (block.last_sr, block.since_last_sr) == (1 << 16, 0)
+
+
 def test_before_a_sender_report_there_is_nothing_to_echo(columns: Columns, feedback: Feedback) -> None:
     columns.arrive(VIDEO_ROW, [131_066])
     block = of_kind(sent(feedback, SECOND), ReceiverReport)[0].blocks[0]
@@ -415,6 +470,12 @@ def test_a_row_used_again_starts_afresh(columns: Columns, feedback: Feedback) ->
     feedback.add_publisher(TRANSPORT, [VIDEO_ROW])
     assert len(of_kind(sent(feedback, SECOND + 1), ReceiverReport)) == 1
     assert feedback.next_deadline_ns() > SECOND + 1
+
+
+def test_a_closed_track_is_not_reported(columns: Columns, feedback: Feedback) -> None:
+    columns.arrive(VIDEO_ROW, [131_066])
+    columns.tracks["active"][VIDEO_ROW] = 0
+    assert not sent(feedback, SECOND)
 
 
 def test_a_track_that_another_transport_feeds_is_not_reported_twice(columns: Columns, feedback: Feedback) -> None:

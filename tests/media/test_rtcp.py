@@ -87,8 +87,13 @@ def test_the_feedback_of_chromium_counts_up_and_covers_without_gaps() -> None:
 
 
 def test_a_remb_is_read() -> None:
-    body = "8fce0005" + "00000001" + "00000000" + "52454d42" + "010a7103" + "12345678"
-    assert parse_rtcp_untrusted(bytes.fromhex(body)) == [Remb(1, 0x27103 << 2, (0x12345678,))]
+    body = "8fce0005" + "00000001" + "00000000" + "52454d42" + "010e7103" + "12345678"
+    assert parse_rtcp_untrusted(bytes.fromhex(body)) == [Remb(1, 0x27103 << 3, (0x12345678,))]
+
+
+def test_another_applications_message_is_no_remb() -> None:
+    body = "8fce0003" + "00000001" + "00000000" + "58585858"
+    assert parse_rtcp_untrusted(bytes.fromhex(body)) == [Unknown(206, 15, bytes.fromhex(body)[4:])]
 
 
 def test_nacks_are_packed_into_masks() -> None:
@@ -109,7 +114,7 @@ def test_nacks_are_packed_into_masks() -> None:
         "8fce0004" + "00000001" + "00000000" + "52454d42" + "ff000000",  # REMB that claims 255 SSRCs
         "8fcd0005" + "00000001" + "00000002" + "00000002" + "00000000" + "f0000000",  # reserved symbol 0b11
         "8fcd0005" + "00000001" + "00000002" + "00000002" + "00000000" + "60020000",  # a run of reserved symbols
-        "8fcd0005" + "00000001" + "00000002" + "0000ffff" + "00000000" + "20000000",  # more packets than we read
+        "8fcd0005" + "00000001" + "00000002" + "00002002" + "00000000" + "1fff1fff",  # more packets than we read
         "8fcd0005" + "00000001" + "00000002" + "00000002" + "00000000" + "00000000",  # runs of nothing
         "8fcd0004" + "00000001" + "00000002" + "00000002" + "00000000",  # no chunk
         "81ca0002" + "00000001" + "01ff4141",  # SDES item beyond its chunk
@@ -217,6 +222,7 @@ def test_every_arrival_is_told_once_to_the_quarter_millisecond(
         ((4, None, 300, 4, 4, 4, 4), "d255"),  # two-bit vector
         ((None,) * 8 + (4,), "80" + "20"),  # one-bit vector of what is left
         ((300,) * 8, "4008"),  # a run of large deltas
+        ((None,) * 8_192, "1fff"),  # the longest run
     ],
 )
 def test_chunks_take_the_form_that_covers_most(deltas: tuple[int | None, ...], chunks: str) -> None:

@@ -58,6 +58,11 @@ def test_padding_between_elements_is_skipped_and_id_15_stops() -> None:
     assert packet.header.extensions == {1: b"\xaa", 2: b"\xbb"}
 
 
+def test_of_an_extension_given_twice_the_first_counts() -> None:
+    packet = parse_rtp_untrusted(bytes.fromhex("9060000000000000" + "00000001" + "bede0001" + "10aa10bb"))
+    assert packet.header.extensions == {1: b"\xaa"}
+
+
 def test_elements_beyond_the_block_and_unknown_profiles_are_left_out() -> None:
     cut = bytes.fromhex("9060000000000000" + "00000001" + "bede0001" + "10aa2fbb")
     assert parse_rtp_untrusted(cut).header.extensions == {1: b"\xaa"}

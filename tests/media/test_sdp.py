@@ -90,6 +90,13 @@ def test_feedback_for_all_payload_types_is_given_to_each() -> None:
         (HEAD + "a=x\r\n" * MAX_LINES, MAX_LINES + 1, "more than"),
         (HEAD + AUDIO.replace("a=mid:0\r\n", "") * (MAX_MEDIA + 1), 5 + 2 * MAX_MEDIA, "m-lines"),
         (HEAD + AUDIO + "a=candidate:x\r\n" * 257, 264, "candidates"),
+        (HEAD + AUDIO + "".join(f"a=ssrc:{n} cname:x\r\n" for n in range(65)), 72, "SSRCs"),
+        (HEAD + AUDIO + "a=fingerprint:md5 AB\r\n" * 17, 24, "fingerprints"),
+        (HEAD + AUDIO + "a=extmap:1 urn:x\r\n" * 65, 72, "header extensions"),
+        (HEAD + "a=group:BUNDLE 0\r\n" * 17, 21, "too many groups"),
+        (HEAD + "a=group:BUNDLE 0 0\r\n", 5, "twice"),
+        (HEAD + AUDIO.replace("mid:0", "mid:" + "0" * 65), 6, "identification tag"),
+        (HEAD + "m=audio 9 X " + " ".join(map(str, range(129))) + "\r\n", 5, "formats"),
         ("v=0\r\n" + "x" * MAX_BYTES, 1, "longer than"),
         ("v=0\r\ns=" + "é" * (MAX_BYTES // 2), 1, "longer than"),
     ],
@@ -123,6 +130,21 @@ def test_an_ice_restart_fragment_is_read_and_answered() -> None:
     assert again.candidates == 2
     assert "a=ice-lite\r\n" in answer
     assert "a=mid:0\r\n" in answer
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("m=audio 9 UDP/TLS/RTP/SAVPF 0\r\n" * 17, 17, "m-lines"),
+        ("a=ice-lite\r\na=ice-ufrag:abcd\r\n", 2, "only together"),
+        ("a=mid:0\r\na=mid:0\r\n", 2, "a second mid"),
+        ("m=audio\r\n", 1, "at least one format"),
+    ],
+)
+def test_an_error_in_a_fragment_names_its_line(text: str, line: int, words: str) -> None:
+    with pytest.raises(MalformedSdp, match=words) as caught:
+        parse_sdpfrag_untrusted(text)
+    assert caught.value.line == line
 
 
 def test_a_trickle_fragment_without_credentials_carries_none() -> None:
