@@ -24,10 +24,11 @@ PURE = [
     "media/webrtc/peer.py",
     "media/webrtc/dtls.py",
     "media/forwarding/feedback.py",
-    "media/forwarding/reference.py",
     "signalling/policy.py",
-    "signalling/chat.py",
-    "signalling/messages.py",
+    "signalling/state.py",
+    "signalling/commands.py",
+    "signalling/events.py",
+    "signalling/refusals.py",
 ]
 IMPURE_IMPORTS = {"trio", "socket", "time", "random", "os", "threading", "sqlalchemy", "structlog", "logging", "httpx"}
 VAGUE_WORDS = ("manager", "handler", "helper", "util")

@@ -1,0 +1,195 @@
+"""Rooms over the real media: real sockets and DTLS; who loses the right gets not one packet more."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+from media.door import Disconnected, Media, MediaSettings
+from media.webrtc.ice import IceCredentials
+from signalling import commands as c
+from signalling import events as e
+from signalling.identifiers import AccountId, Mode
+from signalling.refusals import Refused
+from signalling.room import Room
+from signalling.state import RoomState
+from tests.media.test_door import KEY, LIMITS, Remote, write_offer
+
+OWNER, ANN, BOB = AccountId("owner"), AccountId("ann"), AccountId("bob")
+
+
+class Wall:
+    def now_ns(self) -> int:
+        return time.monotonic_ns()
+
+
+class Notebook:
+    """An archive and an audience that write everything into one list, in order."""
+
+    def __init__(self) -> None:
+        self.lines: list[object] = []
+
+    async def intend(self, state: RoomState) -> None:
+        await trio.lowlevel.checkpoint()
+        self.lines.append(("intended", state.mode))
+
+    async def keep(self, state: RoomState, events: list[e.Event]) -> None:
+        await trio.lowlevel.checkpoint()
+        self.lines.append(("kept", state.mode))
+
+    def tell(self, event: e.Event) -> None:
+        self.lines.append(event)
+
+
+class Stage:
+    def __init__(self, media: Media, nursery: trio.Nursery) -> None:
+        self.media, self.nursery, self.notes = media, nursery, Notebook()
+        self.room = Room(RoomState(OWNER), media=media, archive=self.notes, audience=self.notes, clock=Wall())
+        self.remotes: list[Remote] = []
+        self.gone: list[Disconnected] = []
+        self.seq = 0
+
+    async def pass_facts_on(self) -> None:
+        async for fact in self.media.events:
+            if isinstance(fact, Disconnected):
+                self.gone.append(fact)
+            await self.room.notice(fact)
+
+    async def enter(self, actor: AccountId, *, publishes: bool = False) -> Remote:
+        remote = Remote(IceCredentials.random(), self.media.address)
+        self.remotes.append(remote)
+        offer = write_offer(remote.ice, "sendonly" if publishes else "recvonly")
+        negotiated = self.room.publish(actor, offer) if publishes else self.room.watch(actor, offer)
+        await remote.connect(negotiated.answer_sdp, self.nursery)
+        return remote
+
+    async def show(self, publisher: Remote, frames: int = 20) -> None:
+        """Publish frames, and wait until whoever may see them has them."""
+        for _ in range(frames):
+            await publisher.send(self.seq, KEY + self.seq.to_bytes(4))
+            self.seq += 1
+        for _ in range(3):
+            await self.media.fence()
+        await trio.sleep(0.02)
+
+    async def switch(self, mode: Mode) -> list[e.Event]:
+        await self.room.command(OWNER, c.PrepareMode(mode, "token"))
+        return await self.room.command(OWNER, c.ConfirmMode("token"))
+
+
+@asynccontextmanager
+async def open_stage() -> AsyncIterator[Stage]:
+    async with trio.open_nursery() as nursery:
+        media = Media(MediaSettings(("127.0.0.1", 0), limits=LIMITS))
+        await nursery.start(lambda task_status: media.run(task_status=task_status))
+        stage = Stage(media, nursery)
+        await nursery.start(lambda task_status: stage.room.run(task_status=task_status))
+        nursery.start_soon(stage.pass_facts_on)
+        try:
+            yield stage
+        finally:
+            nursery.cancel_scope.cancel()
+            for remote in stage.remotes:
+                remote.socket.close()
+
+
+def seen(remote: Remote) -> list[int]:
+    return [int.from_bytes(packet[14:18]) for packet in remote.rtp if packet[12:] != b"opus"]
+
+
+async def test_ticket_only_cuts_first_then_tells_then_archives_and_holders_lose_nothing() -> None:
+    async with open_stage() as stage:
+        streamer = await stage.enter(OWNER, publishes=True)
+        holder, other = await stage.enter(ANN), await stage.enter(BOB)
+        await stage.room.command(OWNER, c.GrantTicket(ANN))
+        await stage.show(streamer)
+        assert seen(other) == list(range(20))
+        stage.notes.lines.clear()
+        events = await stage.switch(Mode.PAID)
+        epoch = stage.room.state.epoch
+        assert events == [
+            e.ModeSwitched(Mode.PAID, epoch, (BOB,)),
+            e.AccessRevoked(BOB, epoch, "ticket_required", ("ticket",)),
+        ]
+        await stage.show(streamer)
+        assert seen(other) == list(range(20))
+        assert seen(holder) == list(range(40))
+        order = [line for line in stage.notes.lines if not isinstance(line, e.ModePrepared)]
+        assert order == [("kept", Mode.PUBLIC), ("intended", Mode.PAID), *events, ("kept", Mode.PAID)]
+        assert [fact.reason for fact in stage.gone] == ["access_revoked"]
+
+
+async def test_who_was_removed_stays_out_until_the_right_is_back() -> None:
+    async with open_stage() as stage:
+        streamer = await stage.enter(OWNER, publishes=True)
+        await stage.enter(ANN)
+        await stage.enter(BOB)
+        await stage.room.command(OWNER, c.GrantTicket(ANN))
+        await stage.switch(Mode.PAID)
+        with pytest.raises(Refused) as caught:
+            await stage.enter(BOB)
+        assert (caught.value.code, caught.value.extra) == ("ticket_required", {"readmit": ("ticket",)})
+        await stage.room.command(OWNER, c.GrantTicket(BOB))
+        again = await stage.enter(BOB)
+        await stage.show(streamer)
+        assert len(seen(again)) == 20
+
+
+async def test_an_ice_restart_is_no_way_back_in() -> None:
+    async with open_stage() as stage:
+        await stage.enter(OWNER, publishes=True)
+        remote = Remote(IceCredentials.random(), stage.media.address)
+        stage.remotes.append(remote)
+        watched = stage.room.watch(BOB, write_offer(remote.ice, "recvonly"))
+        stage.room.state = RoomState(OWNER, mode=Mode.PAID)
+        fresh = IceCredentials.random()
+        with pytest.raises(Refused):
+            stage.room.restart_ice(
+                BOB, watched.transport, f"a=ice-ufrag:{fresh.ufrag}\r\na=ice-pwd:{fresh.password}\r\n"
+            )
+
+
+async def test_in_a_one_to_one_both_see_each_other_and_the_others_come_back_by_themselves() -> None:
+    async with open_stage() as stage:
+        streamer = await stage.enter(OWNER, publishes=True)
+        guest, other = await stage.enter(ANN), await stage.enter(BOB)
+        await stage.show(streamer)
+        with pytest.raises(Refused):
+            await stage.enter(ANN, publishes=True)
+        await stage.room.command(ANN, c.RequestOneToOne())
+        await stage.room.command(OWNER, c.AcceptOneToOne(ANN, 300))
+        guest_camera = await stage.enter(ANN, publishes=True)
+        await guest_camera.send(1, KEY + bytes(4))
+        with trio.fail_after(2):
+            while not any(isinstance(line, e.OneToOneStarted) for line in stage.notes.lines):  # noqa: ASYNC110
+                await trio.sleep(0.005)
+        callback = await stage.enter(OWNER)
+        await stage.show(streamer)
+        for seq in range(2, 6):
+            await guest_camera.send(seq, KEY + seq.to_bytes(4))
+        await stage.show(streamer)
+        assert seen(guest) == list(range(60))
+        assert seen(other) == list(range(20))
+        assert {2, 3, 4, 5} <= set(seen(callback))
+        await stage.room.command(ANN, c.EndOneToOne())
+        before = len(callback.rtp)
+        await guest_camera.send(9, KEY + (9).to_bytes(4))
+        await stage.show(streamer)
+        assert seen(other) == [*range(20), *range(60, 80)]
+        assert len(callback.rtp) == before
+
+
+async def test_an_ended_stream_closes_every_transport() -> None:
+    async with open_stage() as stage:
+        await stage.enter(OWNER, publishes=True)
+        await stage.enter(ANN)
+        await stage.room.command(OWNER, c.EndStream())
+        with trio.fail_after(2):
+            await stage.room.ended.wait()
+        assert stage.media.counters()["transports"] == 0
+        with pytest.raises(Refused):
+            stage.room.watch(ANN, write_offer(IceCredentials.random(), "recvonly"))
