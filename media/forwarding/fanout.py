@@ -50,29 +50,48 @@ def admitted(t, transport, now):
 
 
 @njit(nogil=True)
-def plan_padding(t, start, stop):
-    """Give nearly equal packets of one run the same size, so that they leave as one GSO message."""
-    segment = 0
-    for i in range(start, stop):
-        track = t.pending[i].track
-        size = np.int64(t.cache_info[track, t.pending[i].ext_seq % CACHE].size)
-        t.pending[i].pad = 0
-        if size > segment or segment - size > PAD_LIMIT:
-            segment = size
-        elif size < segment and i + 1 < stop and size > 0:
-            t.pending[i].pad = segment - size
+def plan_padding(sizes, pads, count):
+    """Choose `pads` so that packets of `sizes` (both int64) leave in few GSO messages.
+
+    Segments of one message are equal, only the last may be smaller.
+    Encoders cut a frame into nearly equal packets; without padding each that is a byte larger began a message.
+    """
+    first = 0
+    while first < count:
+        least = most = sizes[first]
+        stop = first + 1
+        while stop < count and max(most, sizes[stop]) - min(least, sizes[stop]) <= PAD_LIMIT:
+            least, most = min(least, sizes[stop]), max(most, sizes[stop])
+            stop += 1
+        for i in range(first, stop):
+            pads[i] = most - sizes[i]
+        if stop < count and sizes[stop] < most:
+            stop += 1
+        pads[stop - 1] = 0  # a smaller one ends the message as it is
+        first = stop
 
 
 @njit(nogil=True)
 def fan_out(t, start, stop):
     """Forward a run of cached packets of one track (`pending[start:stop]`) to all its subscriptions."""
-    if t.shared[Shared.USE_GSO]:
-        plan_padding(t, start, stop)
     track = np.int64(t.pending[start].track)
+    if t.shared[Shared.USE_GSO]:
+        _pad_run(t, track, start, stop)
     s = np.int64(t.tracks[track].first_subscription)
     while s >= 0:
         forward_run(t, s, track, start, stop)
         s = np.int64(t.subscriptions[s].next)
+
+
+@njit(nogil=True)
+def _pad_run(t, track, start, stop):
+    # The plan is the same for every viewer. An empty packet carries one octet of padding already.
+    for i in range(start, stop):
+        t.plan_sizes[i - start] = max(np.int64(t.cache_info[track, t.pending[i].ext_seq % CACHE].size), 1)
+    plan_padding(t.plan_sizes, t.plan_pads, stop - start)
+    for i in range(start, stop):
+        is_empty = t.cache_info[track, t.pending[i].ext_seq % CACHE].size == 0
+        t.pending[i].pad = t.plan_pads[i - start] + is_empty
 
 
 @njit(nogil=True)

@@ -134,7 +134,7 @@ class Forwarder:
 
     def _forward(self) -> None:
         try:
-            kernel.run(self.tables)
+            kernel.run(self.tables.whole)
         except Exception as error:
             self._died = error
             os.eventfd_write(self._notify, 1)
@@ -255,6 +255,7 @@ class Forwarder:
         raw = pack_sockaddr(address)
         self.tables.sockaddrs[transport, : len(raw)] = memoryview(raw)
         self.tables.transports["address_size"][transport] = len(raw)
+        self.tables.transports["gso_refused"][transport] = 0
 
     def set_keys(self, transport: int, keys: SrtpKeys) -> None:
         """Give a transport its SRTP keys; media flows from now on."""
@@ -332,6 +333,7 @@ class Forwarder:
         record["active"] = 1
         self._list_subscription(transport, row)
         self.tables.tracks["first_subscription"][track] = row
+        self.tables.tracks["subscriptions"][track] += 1
         return row
 
     def _list_subscription(self, transport: int, row: int) -> None:
@@ -344,6 +346,7 @@ class Forwarder:
         subscriptions, tracks = self.tables.subscriptions, self.tables.tracks
         track, following = int(subscriptions["track"][subscription]), int(subscriptions["next"][subscription])
         subscriptions["active"][subscription] = 0
+        tracks["subscriptions"][track] -= 1
         before = int(tracks["first_subscription"][track])
         if before == subscription:
             tracks["first_subscription"][track] = following

@@ -18,10 +18,13 @@ from numba import njit, types
 from media.forwarding.fanout import fan_out
 from media.forwarding.receiving import receive
 from media.forwarding.sending import flush, read_clock
-from media.forwarding.tables import BATCH, Limits, Shared, make_tables
-from media.io.native import MSG_DONTWAIT, POLLIN, poll, read, recvmmsg, write
+from media.forwarding.tables import BATCH, CACHE, LAYOUT, PENDINGS, VIDEO, Shared
+from media.io.native import MSG_DONTWAIT, POLLIN, nanosleep, poll, read, recvmmsg, write
 
 IDLE_MS = 100  # the thread looks up this often although nothing arrived; only a lost wake-up would need it
+NAP_NS = 100_000  # 0.1 ms (and the timer's slack): a frame's packets follow each other faster than that, or not at all
+NAPS = 4  # delay added to a frame stays below 1 ms
+NAP_SUBSCRIPTIONS = 8  # below, the sleep costs more than it saves
 ROUNDS = 4  # batches of one turn: bounds the time between two fences
 
 
@@ -46,24 +49,24 @@ def _cache_directory() -> Path:
 
 
 setattr(numba.config, "CACHE_DIR", str(_cache_directory()))  # noqa: B010  (made at run time; type checkers miss it)
-_TABLES = numba.typeof(make_tables(Limits(rooms=1, transports=1, tracks=1, subscriptions=1)))
+_LAYOUT = types.Array(numba.from_dtype(LAYOUT), 1, "C")
 
 
 @njit(nogil=True)
 def turn(t):
-    """Receive one batch and send all that follows from it; returns how many datagrams it held."""
-    for i in range(BATCH):
-        t.inbox_headers[i, 1] = np.uint64(32)
-    socket = np.int32(t.shared[Shared.SOCKET])
-    got = recvmmsg(socket, t.inbox_headers.ctypes.data, np.uint32(BATCH), np.int32(MSG_DONTWAIT), np.uint64(0))
-    now = read_clock(t)
-    waiting = 0
-    for i in range(max(got, 0)):
-        track, ext_seq = receive(t, i, np.int64(t.inbox_headers[i, 7] & np.uint64(0xFFFFFFFF)), now)
-        if track >= 0:
-            t.pending[waiting].track = track
-            t.pending[waiting].ext_seq = ext_seq
-            waiting += 1
+    """Receive what is there and send all that follows from it; returns the size of the last batch."""
+    waiting, got, naps = 0, 0, 0
+    while True:
+        before = waiting
+        waiting, got = receive_batch(t, waiting)
+        if naps > 0:
+            learn_from_nap(t, before, waiting)
+        if naps == NAPS or waiting == 0 or waiting > PENDINGS - BATCH or not worth_waiting(t, waiting):
+            break
+        t.scratch[14], t.scratch[15] = 0, NAP_NS
+        nanosleep(t.scratch[14:].ctypes.data, np.uint64(0))
+        naps += 1
+    sort_by_track(t, waiting)
     start = 0
     while start < waiting:
         stop = start + 1
@@ -72,12 +75,68 @@ def turn(t):
         fan_out(t, start, stop)
         start = stop
     flush(t)
-    return np.int64(got)
+    return got
 
 
-@njit([types.int64(_TABLES)], nogil=True, cache=True)
-def run(t):
+@njit(nogil=True)
+def receive_batch(t, waiting):
+    """Receive up to BATCH datagrams; returns how many packets wait in `pending` and how many datagrams came."""
+    for i in range(BATCH):
+        t.inbox_headers[i, 1] = np.uint64(32)
+    socket = np.int32(t.shared[Shared.SOCKET])
+    got = recvmmsg(socket, t.inbox_headers.ctypes.data, np.uint32(BATCH), np.int32(MSG_DONTWAIT), np.uint64(0))
+    now = read_clock(t)
+    for i in range(max(got, 0)):
+        track, ext_seq = receive(t, i, np.int64(t.inbox_headers[i, 7] & np.uint64(0xFFFFFFFF)), now)
+        if track >= 0:
+            t.pending[waiting].track = track
+            t.pending[waiting].ext_seq = ext_seq
+            t.pending[waiting].pad = 0
+            waiting += 1
+    return waiting, np.int64(got)
+
+
+@njit(nogil=True)
+def worth_waiting(t, waiting):
+    """Whether the newest packet begins or continues a frame whose rest would save many messages.
+
+    What arrives together leaves together: one GSO message a viewer instead of one for each arrival.
+    """
+    last = t.pending[waiting - 1]
+    track = t.tracks[last.track]
+    if track.kind != VIDEO or track.subscriptions < NAP_SUBSCRIPTIONS:
+        return False
+    if t.cache_info[last.track, last.ext_seq % CACHE].marker:
+        return False
+    return track.nap_credit >= 0 or track.frame_no & 31 == 0
+
+
+@njit(nogil=True)
+def learn_from_nap(t, before, waiting):
+    """Wait less for publishers that spread a frame over time: there it only adds delay."""
+    track = np.int64(t.pending[before - 1].track)
+    credit = np.int64(t.tracks[track].nap_credit)
+    t.tracks[track].nap_credit = min(credit + 1, 8) if waiting > before else max(credit - 2, -8)
+
+
+@njit(nogil=True)
+def sort_by_track(t, waiting):
+    """Bring packets of one track together, in their order of arrival (insertion sort: there are few tracks)."""
+    for i in range(1, waiting):
+        track, ext_seq = t.pending[i].track, t.pending[i].ext_seq
+        at = i
+        while at > 0 and t.pending[at - 1].track > track:
+            t.pending[at].track = t.pending[at - 1].track
+            t.pending[at].ext_seq = t.pending[at - 1].ext_seq
+            at -= 1
+        t.pending[at].track = track
+        t.pending[at].ext_seq = ext_seq
+
+
+@njit([types.int64(_LAYOUT)], nogil=True, cache=True)
+def run(whole):
     """Forward until `shared[STOP]`; returns the number of turns. Runs in a thread of its own."""
+    t = whole[0]
     turns = 0
     t.scratch[10] = t.shared[Shared.SOCKET] | (POLLIN << 32)
     t.scratch[11] = t.shared[Shared.WAKE] | (POLLIN << 32)

@@ -13,8 +13,14 @@ from numba import njit
 from media.forwarding.tables import ARENA, MESSAGES, Count, Shared
 from media.io.native import (
     CLOCK_MONOTONIC,
+    EAGAIN,
+    EINTR,
+    EINVAL,
+    EIO,
+    ENOBUFS,
     MSG_DONTWAIT,
     clock_gettime,
+    errno_location,
     memcpy,
     sendmmsg,
     srtp_protect,
@@ -23,8 +29,10 @@ from media.io.native import (
 
 MAX_SEGMENTS = 64  # UDP_MAX_SEGMENTS of older kernels
 MAX_MESSAGE = 60_000  # below the largest UDP payload
+LARGEST_SEGMENT = 1400  # larger ones may need IP fragments, which GSO refuses
 ROOM_FOR_ONE = 2048  # the largest packet with its tag
 SECOND_NS = 1_000_000_000
+SPREAD_NS = 2_000_000
 NTP_FRACTION = 4_294_967_296.0
 CNAME = np.frombuffer(b"mesi", dtype=np.uint8)
 
@@ -112,8 +120,7 @@ def _queue(t, transport, size):
     last = t.shared[Shared.MESSAGES_QUEUED] - 1
     segment = t.shared[Shared.SEGMENT_SIZE]
     if (
-        t.shared[Shared.USE_GSO]
-        and t.shared[Shared.OPEN_TRANSPORT] == transport
+        t.shared[Shared.OPEN_TRANSPORT] == transport
         and size <= segment
         and t.outbox_counts[last] < MAX_SEGMENTS
         and t.outbox_vectors[last, 1] + np.uint64(size) <= MAX_MESSAGE
@@ -136,13 +143,15 @@ def _queue(t, transport, size):
     t.outbox_vectors[message, 0] = t.arena.ctypes.data + np.uint64(at)
     t.outbox_vectors[message, 1] = np.uint64(size)
     t.outbox_counts[message] = 1
+    t.outbox_transports[message] = transport
     t.outbox_headers[message, 0] = t.sockaddrs[transport].ctypes.data
     t.outbox_headers[message, 1] = np.uint64(t.transports[transport].address_size)
     t.outbox_headers[message, 4] = np.uint64(0)
     t.outbox_headers[message, 5] = np.uint64(0)
     t.shared[Shared.MESSAGES_QUEUED] = message + 1
-    t.shared[Shared.OPEN_TRANSPORT] = transport
     t.shared[Shared.SEGMENT_SIZE] = size
+    grows = t.shared[Shared.USE_GSO] != 0 and size <= LARGEST_SEGMENT and not t.transports[transport].gso_refused
+    t.shared[Shared.OPEN_TRANSPORT] = transport if grows else -1
 
 
 @njit(nogil=True)
@@ -157,51 +166,59 @@ def _send_queued(t):
     queued = t.shared[Shared.MESSAGES_QUEUED]
     t.shared[Shared.MESSAGES_QUEUED] = 0
     t.shared[Shared.OPEN_TRANSPORT] = -1
-    socket = np.int32(t.shared[Shared.SOCKET])
     done = 0
     while done < queued:
-        where = t.outbox_headers.ctypes.data + np.uint64(64 * done)
-        sent = sendmmsg(socket, where, np.uint32(queued - done), np.int32(MSG_DONTWAIT))
-        t.counters[Count.SEND_CALLS] += np.uint64(1)
-        for i in range(done, done + max(sent, 0)):
-            t.counters[Count.SENT] += np.uint64(t.outbox_counts[i])
-            t.counters[Count.SENT_BYTES] += t.outbox_vectors[i, 1]
-            t.counters[Count.GSO_MESSAGES] += np.uint64(t.outbox_counts[i] > 1)
-        done += max(sent, 0)
+        sent = _send_messages(t, done, queued - done)
         if sent <= 0:
-            # The first message of the rest failed: once more without GSO, then it is given up; the others go on.
-            if t.outbox_counts[done] > 1:
-                _send_singly(t, done)
-            else:
-                t.counters[Count.SEND_FAILED] += np.uint64(1)
-            done += 1
+            _give_up_or_split(t, done)
+        done += max(sent, 1)
     read_clock(t)
 
 
 @njit(nogil=True)
+def _send_messages(t, first, count):
+    """Send messages `first` and following in one call; returns how many left, 0 or less when the first did not."""
+    where = t.outbox_headers.ctypes.data + np.uint64(64 * first)
+    sent = sendmmsg(np.int32(t.shared[Shared.SOCKET]), where, np.uint32(count), np.int32(MSG_DONTWAIT))
+    t.counters[Count.SEND_CALLS] += np.uint64(1)
+    for i in range(first, first + sent):
+        t.counters[Count.SENT] += np.uint64(t.outbox_counts[i])
+        t.counters[Count.SENT_BYTES] += t.outbox_vectors[i, 1]
+        t.counters[Count.GSO_MESSAGES] += np.uint64(t.outbox_counts[i] > 1)
+    return sent
+
+
+@njit(nogil=True)
+def _give_up_or_split(t, message):
+    # A full socket buffer drops the message. A refused GSO message leaves in pieces, and no more are made: for anyone
+    # when the device refuses (EIO), else for this destination (its path takes no segment of that size).
+    memcpy(t.scratch[4:].ctypes.data, errno_location(), np.uint64(4))
+    error = t.scratch[4] & 0xFFFFFFFF
+    packets = np.uint64(t.outbox_counts[message])
+    if error in (EAGAIN, ENOBUFS, EINTR):
+        t.counters[Count.SEND_BUSY] += packets
+    elif packets == 1 or error not in (EIO, EINVAL):
+        t.counters[Count.SEND_FAILED] += packets
+    else:
+        t.counters[Count.GSO_REFUSED] += np.uint64(1)
+        if error == EIO:
+            t.shared[Shared.USE_GSO] = 0
+        t.transports[t.outbox_transports[message]].gso_refused = 1
+        _send_singly(t, message)
+
+
+@njit(nogil=True)
 def _send_singly(t, message):
-    # A message whose segments go out one by one where GSO did not means that GSO is refused: use it no more.
     segment = np.int64(t.outbox_segments[message, 16]) | (np.int64(t.outbox_segments[message, 17]) << 8)
     start, total = t.outbox_vectors[message, 0], np.int64(t.outbox_vectors[message, 1])
     t.outbox_headers[message, 4] = np.uint64(0)
     t.outbox_headers[message, 5] = np.uint64(0)
-    where = t.outbox_headers.ctypes.data + np.uint64(64 * message)
-    at = 0
-    while at < total:
-        size = min(segment, total - at)
+    t.outbox_counts[message] = 1
+    for at in range(0, total, segment):
         t.outbox_vectors[message, 0] = start + np.uint64(at)
-        t.outbox_vectors[message, 1] = np.uint64(size)
-        sent = sendmmsg(np.int32(t.shared[Shared.SOCKET]), where, np.uint32(1), np.int32(MSG_DONTWAIT))
-        t.counters[Count.SEND_CALLS] += np.uint64(1)
-        if sent == 1:
-            t.counters[Count.SENT] += np.uint64(1)
-            t.counters[Count.SENT_BYTES] += np.uint64(size)
-            if t.shared[Shared.USE_GSO]:
-                t.shared[Shared.USE_GSO] = 0
-                t.counters[Count.GSO_REFUSED] += np.uint64(1)
-        else:
+        t.outbox_vectors[message, 1] = np.uint64(min(segment, total - at))
+        if _send_messages(t, message, 1) <= 0:
             t.counters[Count.SEND_FAILED] += np.uint64(1)
-        at += size
 
 
 @njit(nogil=True)
@@ -213,9 +230,10 @@ def send_report(t, s, now):
     """
     subscription = t.subscriptions[s]
     track = t.tracks[subscription.track]
-    t.subscriptions[s].sr_due_ns = now + SECOND_NS
     if track.sr_ntp == 0 or subscription.anchored == 0:
         return
+    # Not quite the same second for all, so that they do not come in one burst for ever.
+    t.subscriptions[s].sr_due_ns = now + SECOND_NS + (s & 31) * SPREAD_NS
     make_room(t)
     elapsed = now - track.sr_arrival_ns
     ntp = track.sr_ntp + np.uint64(elapsed / 1e9 * NTP_FRACTION)

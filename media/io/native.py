@@ -27,6 +27,10 @@ read: Any = types.ExternalFunction("read", _long(_int, _pointer, _pointer))
 write: Any = types.ExternalFunction("write", _long(_int, _pointer, _pointer))
 # int clock_gettime(clockid_t, struct timespec *)
 clock_gettime: Any = types.ExternalFunction("clock_gettime", _int(_int, _pointer))
+# int nanosleep(const struct timespec *, struct timespec *)
+nanosleep: Any = types.ExternalFunction("nanosleep", _int(_pointer, _pointer))
+# int *__errno_location(void)
+errno_location: Any = types.ExternalFunction("__errno_location", _pointer())
 # void *memcpy(void *, const void *, size_t)
 memcpy: Any = types.ExternalFunction("memcpy", _pointer(_pointer, _pointer, _pointer))
 # srtp_err_status_t srtp_*(srtp_t, void *, int *)
@@ -42,3 +46,4 @@ AF_INET = 2
 AF_INET6 = 10
 SOL_UDP = 17
 UDP_SEGMENT = 103
+EINTR, EIO, EAGAIN, EINVAL, ENOBUFS = 4, 5, 11, 22, 105

@@ -418,6 +418,33 @@ async def test_without_gso_everything_arrives_all_the_same() -> None:
         assert world.count(Count.GSO_MESSAGES) == 0
 
 
+async def test_a_path_that_refuses_gso_gets_every_packet_singly_from_then_on() -> None:
+    async with open_world() as world:
+        # Linux refuses segmentation on a socket that sends no checksums, which is as good as a device that can't.
+        no_check = 11
+        world.forwarder._socket.setsockopt(socket.SOL_SOCKET, no_check, 1)
+        viewers = [world.viewer(sent=Sent(ssrc=i)) for i in range(3)]
+        for seq in range(30):
+            world.publisher.send(seq, 0, KEY + bytes(1000))
+            if seq % 10 == 9:
+                await world.settle()
+        assert [[packet.seq for packet in viewer.drain()] for viewer in viewers] == [list(range(100, 130))] * 3
+        assert 1 <= world.count(Count.GSO_REFUSED) <= 3
+        assert world.count(Count.GSO_MESSAGES) == 0
+        assert world.count(Count.SEND_FAILED) == 0
+
+
+async def test_the_packets_of_a_frame_leave_in_one_message_although_their_sizes_differ_a_little() -> None:
+    async with open_world() as world:
+        viewer = world.viewer()
+        sizes = [1000, 1000, 1001, 1001, 985, 300]
+        for seq, size in enumerate(sizes):
+            world.publisher.send(seq, 0, KEY + bytes(size), marker=seq == len(sizes) - 1)
+        await world.settle()
+        assert [len(packet.payload) - len(KEY) for packet in viewer.drain()] == sizes
+        assert world.count(Count.GSO_MESSAGES) <= 2  # two when the thread woke up amid the frame
+
+
 async def test_a_full_ring_drops_control_datagrams_and_no_media() -> None:
     async with open_world() as world:
         viewer = world.viewer()
