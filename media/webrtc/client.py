@@ -1,28 +1,36 @@
 """The other side of a WebRTC endpoint: a controlling ICE agent with one server address. Sans-IO.
 
-Used by the demo streamer, the load tools and the tests; thousands fit into one process.
+Used by the demo streamer, the load tools and the tests; thousands fit into one process. It speaks to an ICE-lite
+server, so it has one candidate pair, and nominates it with each check (RFC 8445 section 8.1.1).
 """
 
 from __future__ import annotations
 
-import secrets
+import hmac
+from collections import deque
 from collections.abc import Sequence
 
 from media.webrtc import stun
 from media.webrtc.certificate import Certificate
 from media.webrtc.dtls import NEVER_NS, Dtls, DtlsRole, DtlsState, Fingerprint
+from media.webrtc.events import Closed, CloseReason, PeerEvent, Secured, Transmit
 from media.webrtc.ice import Address, IceCredentials
-from media.webrtc.peer import Closed, CloseReason, PeerEvent, Secured, Transmit
 
 MILLISECOND_NS = 1_000_000
-FIRST_CHECKS_NS = 50 * MILLISECOND_NS  # between checks until one is answered
-CONSENT_CHECK_NS = 2_500 * MILLISECOND_NS  # as Chromium; the server's limit is 30 s (RFC 7675)
-GIVE_UP_NS = 15_000 * MILLISECOND_NS
+FIRST_PAUSE_NS = 50 * MILLISECOND_NS  # RFC 8445's Ta: a server on a good path is reached at once
+LAST_PAUSE_NS = 500 * MILLISECOND_NS  # RFC 8489's RTO
+CONSENT_CHECK_NS = 2_500 * MILLISECOND_NS  # as Chromium; each is a new transaction, up to a fifth early or late
+CONSENT_NS = 30_000 * MILLISECOND_NS  # RFC 7675 section 5.1
+SETUP_NS = 30_000 * MILLISECOND_NS  # as long as the server keeps what never connects
+MAX_UNANSWERED = 64  # transactions remembered: what half a minute of unanswered checks makes
 HOST_PRIORITY = 2_130_706_431  # RFC 8445 section 5.1.2.1, type preference 126
 
 
 class ClientPeer:
-    """One client. `remote` are the credentials of the server's answer, `local` those of our offer."""
+    """One client. `remote` are the credentials of the server's answer, `local` those of our offer.
+
+    Its events are those of `Peer`, without the ones about addresses. Times are monotonic ns.
+    """
 
     def __init__(
         self,
@@ -38,90 +46,118 @@ class ClientPeer:
         self.local, self.remote = local, remote
         self._address = remote_address
         self._dtls = Dtls(certificate, dtls_role, fingerprints)
-        self._tie_breaker = secrets.randbits(64)
-        self._transactions: set[bytes] = set()
-        self._opened_ns = self._heard_ns = now_ns
+        self._checks = 0
+        self._unanswered: deque[bytes] = deque(maxlen=MAX_UNANSWERED)
+        self._pause_ns = FIRST_PAUSE_NS
         self._check_due_ns = now_ns
-        self._dtls_due_ns = NEVER_NS
+        self._due_by_ns = now_ns + SETUP_NS
+        self._heard_ns = now_ns
         self._is_closed = False
         self.is_connected = False
-
-    @property
-    def is_secured(self) -> bool:
-        """Whether SRTP keys exist."""
-        return self._dtls.state is DtlsState.SECURED
+        self.is_secured = False
 
     def start(self, now_ns: int) -> list[PeerEvent]:
         """Send the first connectivity check."""
-        return [self._check(now_ns)]
+        return [] if self._is_closed else [self._check(now_ns)]
 
     def receive_untrusted(self, datagram: bytes, now_ns: int) -> list[PeerEvent]:
-        """Take one STUN or DTLS datagram from the server."""
+        """Take one STUN or DTLS datagram from the server's address."""
         if self._is_closed or not datagram:
             return []
-        if datagram[0] >= 4:
-            return self._after_dtls(self._dtls.receive_untrusted(datagram, now_ns), now_ns)
+        if 20 <= datagram[0] < 64:
+            return self._after_dtls(self._dtls.receive_untrusted(datagram, now_ns)) if self.is_connected else []
         answer = stun.parse_untrusted(datagram)
-        if answer is None or answer.transaction not in self._transactions:
+        if answer is None or answer.method is not stun.Method.SUCCESS or answer.mapped_address is None:
             return []
-        if answer.method is not stun.Method.SUCCESS or not answer.is_authentic(self.remote.password):
+        if answer.transaction not in self._unanswered or not answer.is_authentic(self.remote.password):
             return []
-        self._transactions.clear()
-        self._heard_ns = now_ns
-        self.is_connected = True
-        self._check_due_ns = now_ns + CONSENT_CHECK_NS
-        return self._after_dtls(self._dtls.start(), now_ns) if not self._dtls.has_begun else []
+        return self._hear(now_ns)
 
     def deadline_ns(self) -> int:
         """When `handle_timeout` wants to be called."""
-        return NEVER_NS if self._is_closed else min(self._check_due_ns, self._dtls_due_ns)
+        if self._is_closed:
+            return NEVER_NS
+        return min(self._check_due_ns, self._dtls.deadline_ns(), self._gives_up_ns())
 
     def handle_timeout(self, now_ns: int) -> list[PeerEvent]:
-        """Repeat checks and handshake flights; give up on a server that is silent for 15 s."""
+        """Repeat checks and handshake flights; end when the server never answered, or fell silent."""
         if self._is_closed:
             return []
-        if now_ns - self._heard_ns >= GIVE_UP_NS:
-            return [*self.close(), Closed(CloseReason.CONSENT_EXPIRED)]
-        events: list[PeerEvent] = []
-        if now_ns >= self._check_due_ns:
-            events.append(self._check(now_ns))
-        if now_ns >= self._dtls_due_ns:
-            events += self._after_dtls(self._dtls.handle_timeout(), now_ns)
-        return events
+        if now_ns >= self._gives_up_ns():
+            return self._end(self._why_given_up())
+        checks: list[PeerEvent] = [self._check(now_ns)] if now_ns >= self._check_due_ns else []
+        return checks + self._after_dtls(self._dtls.handle_timeout(now_ns))
 
     def restart_ice(self, local: IceCredentials, remote: IceCredentials, now_ns: int) -> list[PeerEvent]:
         """Check again under new credentials; DTLS and SRTP go on."""
+        if self._is_closed:
+            return []
         self.local, self.remote = local, remote
-        self._transactions.clear()
-        self.is_connected = False
+        self._unanswered.clear()
+        self._pause_ns = FIRST_PAUSE_NS
         return [self._check(now_ns)]
 
     def close(self) -> list[PeerEvent]:
-        """Say close_notify."""
+        """Say close_notify, and stop checking."""
+        if self._is_closed:
+            return []
         self._is_closed = True
         return [Transmit(datagram, self._address) for datagram in self._dtls.close()]
 
+    def _hear(self, now_ns: int) -> list[PeerEvent]:
+        self._unanswered.clear()
+        self._heard_ns = now_ns
+        self._pause_ns = CONSENT_CHECK_NS
+        self._check_due_ns = now_ns + self._spread(CONSENT_CHECK_NS)
+        if not self.is_connected:
+            self.is_connected = True
+            self._due_by_ns = now_ns + SETUP_NS  # from here on it is the handshake that is awaited
+        return self._after_dtls(self._dtls.start(now_ns))
+
     def _check(self, now_ns: int) -> Transmit:
-        transaction = secrets.token_bytes(12)
-        self._transactions.add(transaction)
-        self._check_due_ns = now_ns + (CONSENT_CHECK_NS if self.is_connected else FIRST_CHECKS_NS)
+        self._checks += 1
+        transaction = self._derived(b"transaction", self._checks)[:12]
+        self._unanswered.append(transaction)
+        self._check_due_ns = now_ns + self._pause_ns
+        if self._pause_ns < LAST_PAUSE_NS:
+            self._pause_ns = min(2 * self._pause_ns, LAST_PAUSE_NS)
         request = stun.binding_request(
             transaction,
             f"{self.remote.ufrag}:{self.local.ufrag}",
             self.remote.password,
             priority=HOST_PRIORITY,
-            tie_breaker=self._tie_breaker,
+            tie_breaker=int.from_bytes(self._derived(b"tie-breaker", 0)[:8]),
             nominates=True,
         )
         return Transmit(request, self._address)
 
-    def _after_dtls(self, datagrams: list[bytes], now_ns: int) -> list[PeerEvent]:
+    def _derived(self, purpose: bytes, number: int) -> bytes:
+        # Unpredictable to outsiders as RFC 8489 section 5 asks, and yet decided by the credentials alone.
+        return hmac.digest(self.local.password.encode(), purpose + number.to_bytes(8), "sha256")
+
+    def _spread(self, interval_ns: int) -> int:
+        # 0.8 to 1.2 of the interval (RFC 7675 section 5.1), so that thousands of clients do not check in step.
+        return interval_ns * (205 + self._derived(b"spread", self._checks)[0] * 102 // 255) // 256
+
+    def _gives_up_ns(self) -> int:
+        return self._heard_ns + CONSENT_NS if self.is_secured else self._due_by_ns
+
+    def _why_given_up(self) -> CloseReason:
+        if self.is_secured:
+            return CloseReason.CONSENT_EXPIRED
+        return CloseReason.DTLS_TIMEOUT if self.is_connected else CloseReason.NEVER_CAME
+
+    def _after_dtls(self, datagrams: list[bytes]) -> list[PeerEvent]:
         events: list[PeerEvent] = [Transmit(datagram, self._address) for datagram in datagrams]
-        self._dtls_due_ns = self._dtls.deadline_ns(now_ns)
-        if self._dtls.state in (DtlsState.FAILED, DtlsState.CLOSED):
-            failed = self._dtls.state is DtlsState.FAILED
-            return [*events, *self.close(), Closed(CloseReason.DTLS_FAILED if failed else CloseReason.CLOSED_BY_PEER)]
-        if self._dtls.keys is not None:
+        match self._dtls.state:
+            case DtlsState.FAILED:
+                return events + self._end(CloseReason.DTLS_FAILED)
+            case DtlsState.CLOSED:
+                return events + self._end(CloseReason.CLOSED_BY_PEER)
+        if self._dtls.keys is not None and not self.is_secured:
+            self.is_secured = True
             events.append(Secured(self._dtls.keys))
-            self._dtls.keys = None
         return events
+
+    def _end(self, reason: CloseReason) -> list[PeerEvent]:
+        return [*self.close(), Closed(reason)]

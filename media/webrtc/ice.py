@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import string
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 Address = tuple[str, int]
 
@@ -26,7 +26,7 @@ class IceCredentials:
     """
 
     ufrag: str
-    password: str
+    password: str = field(repr=False)  # never into a log
 
     def __post_init__(self) -> None:
         if not _UFRAG.match(self.ufrag):

@@ -8,14 +8,35 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import Enum
 
 from media.webrtc import stun
 from media.webrtc.certificate import Certificate
 from media.webrtc.dtls import NEVER_NS, Dtls, DtlsRole, DtlsState, Fingerprint
+from media.webrtc.events import (
+    AddressForgotten,
+    AddressValidated,
+    Closed,
+    CloseReason,
+    Drop,
+    Nominated,
+    PeerEvent,
+    Secured,
+    Transmit,
+)
 from media.webrtc.ice import Address, IceCredentials
-from media.webrtc.srtp import SrtpKeys
+
+__all__ = [
+    "AddressForgotten",
+    "AddressValidated",
+    "CloseReason",
+    "Closed",
+    "Drop",
+    "Nominated",
+    "Peer",
+    "PeerEvent",
+    "Secured",
+    "Transmit",
+]
 
 SECOND_NS = 1_000_000_000
 CONSENT_NS = 30 * SECOND_NS  # RFC 7675 section 5.1; FFmpeg checks once or twice in 5 s, media counts as well
@@ -23,75 +44,11 @@ HALF_OPEN_NS = 30 * SECOND_NS  # an answered offer whose client never comes hold
 MAX_ADDRESSES = 16  # a roaming phone has a few; each one is a row in the address table
 
 
-class CloseReason(Enum):
-    """Why a peer ended by itself."""
-
-    CLOSED_BY_PEER = "closed_by_peer"
-    CONSENT_EXPIRED = "consent_expired"
-    NEVER_CAME = "never_came"
-    DTLS_FAILED = "dtls_failed"
-    DTLS_TIMEOUT = "dtls_timeout"
-
-
-class Drop(Enum):
-    """Why a datagram had no effect."""
-
-    NOT_STUN = "not_stun"
-    NOT_A_REQUEST = "not_a_request"
-    WRONG_USERNAME = "wrong_username"
-    WRONG_PASSWORD = "wrong_password"
-    ADDRESS_NOT_VALIDATED = "address_not_validated"
-    CLOSED = "closed"
-
-
-@dataclass(frozen=True, slots=True)
-class Transmit:
-    """Send `datagram` to `destination`."""
-
-    datagram: bytes
-    destination: Address
-
-
-@dataclass(frozen=True, slots=True)
-class AddressValidated:
-    """Datagrams from `address` belong to this peer from now on."""
-
-    address: Address
-
-
-@dataclass(frozen=True, slots=True)
-class AddressForgotten:
-    """Datagrams from `address` no longer belong to this peer."""
-
-    address: Address
-
-
-@dataclass(frozen=True, slots=True)
-class Nominated:
-    """Send media to `address` from now on."""
-
-    address: Address
-
-
-@dataclass(frozen=True, slots=True)
-class Secured:
-    """The handshake is done and the certificate is the promised one."""
-
-    keys: SrtpKeys
-
-
-@dataclass(frozen=True, slots=True)
-class Closed:
-    """The peer ended; it does nothing any more."""
-
-    reason: CloseReason
-
-
-PeerEvent = Transmit | AddressValidated | AddressForgotten | Nominated | Secured | Closed
-
-
 class Peer:
-    """One endpoint. `remote` are the credentials of its offer, `local` those of our answer."""
+    """One endpoint. `remote` are the credentials of its offer, `local` those of our answer; times are monotonic ns.
+
+    `drops` counts the datagrams that had no effect, by reason.
+    """
 
     def __init__(
         self,
@@ -106,13 +63,14 @@ class Peer:
         self.local, self.remote = local, remote
         self._restart: tuple[IceCredentials, IceCredentials] | None = None
         self._dtls = Dtls(certificate, dtls_role, fingerprints)
-        self._addresses: OrderedDict[Address, None] = OrderedDict()  # least recently checked first
-        self._path: Address | None = None
+        self._addresses: OrderedDict[Address, int] = OrderedDict()  # when each was validated, least recently first
+        self._path: Address | None = None  # where media goes
+        self._dtls_address: Address | None = None  # where the handshake happens
         self._is_nominated = False
-        self._opened_ns = now_ns
+        self._due_by_ns = now_ns + HALF_OPEN_NS
         self._heard_ns = now_ns
-        self._dtls_due_ns = NEVER_NS
         self._is_closed = False
+        self.is_secured = False
         self.drops: Counter[Drop] = Counter()
 
     @property
@@ -120,20 +78,24 @@ class Peer:
         """Every ufrag of ours under which checks may arrive now."""
         return (self.local.ufrag,) if self._restart is None else (self.local.ufrag, self._restart[0].ufrag)
 
-    @property
-    def is_secured(self) -> bool:
-        """Whether SRTP keys exist."""
-        return self._dtls.state is DtlsState.SECURED
+    def counters(self) -> dict[str, int]:
+        """Everything counted here: datagrams dropped by reason, handshakes begun, flights repeated on request."""
+        counted = {reason.value: self.drops[reason] for reason in Drop}
+        handshake = {"handshakes": self._dtls.attempts, "repeated_flights": self._dtls.repeated_flights}
+        return counted | handshake
 
     def receive_untrusted(self, datagram: bytes, source: Address, now_ns: int) -> list[PeerEvent]:
         """Take one STUN or DTLS datagram."""
         if self._is_closed:
             return self._dropped(Drop.CLOSED)
-        if datagram and datagram[0] < 4:
+        first = datagram[0] if datagram else 255
+        if first < 4:
             return self._receive_check(datagram, source, now_ns)
+        if not 20 <= first < 64:
+            return self._dropped(Drop.NOT_OURS)
         if source not in self._addresses:
             return self._dropped(Drop.ADDRESS_NOT_VALIDATED)
-        return self._after_dtls(self._dtls.receive_untrusted(datagram, now_ns), source, now_ns)
+        return self._receive_dtls(datagram, source, now_ns)
 
     def saw_media(self, now_ns: int) -> None:
         """Count an authenticated media packet as a sign of life."""
@@ -143,9 +105,9 @@ class Peer:
         """When `handle_timeout` wants to be called."""
         if self._is_closed:
             return NEVER_NS
-        if not self.is_secured:
-            return min(self._opened_ns + HALF_OPEN_NS, self._dtls_due_ns)
-        return self._heard_ns + CONSENT_NS
+        if self.is_secured:
+            return self._heard_ns + CONSENT_NS
+        return min(self._due_by_ns, self._dtls.deadline_ns())
 
     def handle_timeout(self, now_ns: int) -> list[PeerEvent]:
         """Repeat handshake flights, and end what never came or went silent."""
@@ -153,14 +115,16 @@ class Peer:
             return []
         if self.is_secured:
             return self._end(CloseReason.CONSENT_EXPIRED) if now_ns >= self._heard_ns + CONSENT_NS else []
-        if now_ns >= self._opened_ns + HALF_OPEN_NS:
+        if now_ns >= self._due_by_ns:
             return self._end(CloseReason.DTLS_TIMEOUT if self._addresses else CloseReason.NEVER_CAME)
-        if now_ns < self._dtls_due_ns or self._path is None:
-            return []
-        return self._after_dtls(self._dtls.handle_timeout(), self._path, now_ns)
+        destination = self._dtls_address or self._path
+        return self._after_dtls(self._dtls.handle_timeout(now_ns), destination, now_ns) if destination else []
 
     def restart_ice(self, remote: IceCredentials) -> IceCredentials:
-        """Accept new credentials beside the old, which serve until the first valid check on the new (RFC 8445 2.4)."""
+        """Accept new credentials beside the old, which serve until the first valid check on the new (RFC 9725 4.3.3).
+
+        A second restart before that replaces the first.
+        """
         local = IceCredentials.random()
         self._restart = (local, remote)
         return local
@@ -186,7 +150,7 @@ class Peer:
             return self._dropped(Drop.WRONG_PASSWORD)
         if check.unknown_required:
             answer = stun.unknown_attribute_response(check.transaction, check.unknown_required, credentials.password)
-            return [Transmit(answer, source)]
+            return [*self._dropped(Drop.UNKNOWN_ATTRIBUTE), Transmit(answer, source)]
         if credentials is not self.local:
             self._adopt_restart()
         self._heard_ns = max(self._heard_ns, now_ns)
@@ -201,45 +165,64 @@ class Peer:
         return None
 
     def _adopt_restart(self) -> None:
+        # The path stays until the new session nominates one (RFC 8445 section 9).
         assert self._restart is not None
         self.local, self.remote = self._restart
         self._restart = None
-        self._is_nominated = False
 
     def _validate(self, source: Address, nominates: bool, now_ns: int) -> list[PeerEvent]:
         events: list[PeerEvent] = []
         if source not in self._addresses:
-            self._addresses[source] = None
             events.append(AddressValidated(source))
-            events += self._forget_oldest()
+            if not self._addresses:
+                self._due_by_ns = now_ns + HALF_OPEN_NS  # from here on it is the handshake that is awaited
+        self._addresses[source] = now_ns
         self._addresses.move_to_end(source)
-        # Before a nomination the first validated address carries DTLS: browsers nominate 60 ms after their hello.
-        if self._path is None or (nominates and self._path != source) or not (nominates or self._is_nominated):
-            self._path = source
-            events.append(Nominated(source))
-        self._is_nominated |= nominates
-        if not self._dtls.has_begun:
-            events += self._after_dtls(self._dtls.start(), source, now_ns)
-        return events
+        if self._path is None or nominates:
+            self._is_nominated |= nominates
+            events += self._move_path(source)
+        # Browsers nominate 60 ms after their first hello: DTLS never waits for it.
+        events += self._after_dtls(self._dtls.start(now_ns), source, now_ns)
+        return events + self._forget_stale(now_ns)
 
-    def _forget_oldest(self) -> list[PeerEvent]:
-        if len(self._addresses) <= MAX_ADDRESSES:
+    def _move_path(self, address: Address) -> list[PeerEvent]:
+        if address == self._path:
             return []
-        oldest = next(address for address in self._addresses if address != self._path)
-        del self._addresses[oldest]
-        return [AddressForgotten(oldest)]
+        self._path = address
+        return [Nominated(address)]
+
+    def _forget_stale(self, now_ns: int) -> list[PeerEvent]:
+        # An address that lost consent may belong to somebody else by now; one in use never goes.
+        forgotten: list[PeerEvent] = []
+        for address, validated_ns in tuple(self._addresses.items()):
+            if len(self._addresses) <= MAX_ADDRESSES and now_ns < validated_ns + CONSENT_NS:
+                break
+            if address != self._path:
+                del self._addresses[address]
+                forgotten.append(AddressForgotten(address))
+        return forgotten
+
+    def _receive_dtls(self, datagram: bytes, source: Address, now_ns: int) -> list[PeerEvent]:
+        junk_before = self._dtls.junk_datagrams
+        answer = self._dtls.receive_untrusted(datagram, now_ns)
+        if self._dtls.junk_datagrams > junk_before:
+            return self._dropped(Drop.NOT_DTLS)
+        self._dtls_address = source
+        return self._after_dtls(answer, source, now_ns)
 
     def _after_dtls(self, datagrams: list[bytes], destination: Address, now_ns: int) -> list[PeerEvent]:
         events: list[PeerEvent] = [Transmit(datagram, destination) for datagram in datagrams]
-        self._dtls_due_ns = self._dtls.deadline_ns(now_ns)
-        if self._dtls.state is DtlsState.FAILED:
-            return events + self._end(CloseReason.DTLS_FAILED)
-        if self._dtls.state is DtlsState.CLOSED:
-            return events + self._end(CloseReason.CLOSED_BY_PEER)
-        if self._dtls.keys is not None:
+        match self._dtls.state:
+            case DtlsState.FAILED:
+                return events + self._end(CloseReason.DTLS_FAILED)
+            case DtlsState.CLOSED:
+                return events + self._end(CloseReason.CLOSED_BY_PEER)
+        if self._dtls.keys is not None and not self.is_secured:
+            self.is_secured = True
+            self._heard_ns = max(self._heard_ns, now_ns)
+            # Without a nomination so far, the address that proved itself by the handshake is the one to use.
+            events += [] if self._is_nominated else self._move_path(destination)
             events.append(Secured(self._dtls.keys))
-            self._dtls.keys = None
-            self._heard_ns = now_ns
         return events
 
     def _end(self, reason: CloseReason) -> list[PeerEvent]:

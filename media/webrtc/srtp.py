@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from pylibsrtp import Policy, Session, _binding
@@ -50,8 +50,8 @@ class SrtpKeys:
     """The master keys of one transport: `local` protects what we send, `remote` what the peer sends (key then salt)."""
 
     profile: SrtpProfile
-    local: bytes
-    remote: bytes
+    local: bytes = field(repr=False)  # never into a log
+    remote: bytes = field(repr=False)
 
     @classmethod
     def from_exported(cls, profile: SrtpProfile, material: bytes, *, we_are_client: bool) -> SrtpKeys:
@@ -63,13 +63,19 @@ class SrtpKeys:
 
 
 def open_sender(keys: SrtpKeys) -> Session:
-    """Open a session that protects; a packet repeated inside the window is allowed (resends to peers without RTX)."""
-    return _open(keys.local, Policy.SSRC_ANY_OUTBOUND, keys.profile)
+    """Open a session that protects; a packet repeated inside the window is allowed (resends to peers without RTX).
+
+    Several may be opened from the same keys, one for RTP and one for RTCP say, but each SSRC's RTP, and each SSRC's
+    RTCP, belongs to one of them alone: two counting the same packets would use a GCM nonce twice (RFC 7714 section 8).
+    """
+    policy = _policy(keys.local, Policy.SSRC_ANY_OUTBOUND, keys.profile)
+    policy.allow_repeat_tx = True
+    return Session(policy)
 
 
 def open_receiver(keys: SrtpKeys) -> Session:
-    """Open a session that unprotects."""
-    return _open(keys.remote, Policy.SSRC_ANY_INBOUND, keys.profile)
+    """Open a session that unprotects; it raises pylibsrtp.Error for a replayed or forged packet."""
+    return Session(_policy(keys.remote, Policy.SSRC_ANY_INBOUND, keys.profile))
 
 
 def context_address(session: Session) -> int:
@@ -77,8 +83,7 @@ def context_address(session: Session) -> int:
     return int(_binding.ffi.cast("uintptr_t", session._srtp[0]))
 
 
-def _open(key: bytes, direction: int, profile: SrtpProfile) -> Session:
+def _policy(key: bytes, direction: int, profile: SrtpProfile) -> Policy:
     policy = Policy(key=key, ssrc_type=direction, srtp_profile=profile.libsrtp_profile)
     policy.window_size = REPLAY_WINDOW
-    policy.allow_repeat_tx = True
-    return Session(policy)
+    return policy

@@ -48,6 +48,7 @@ class Attribute(IntEnum):
     ICE_CONTROLLING = 0x802A
 
 
+METHODS = frozenset(Method)
 UNDERSTOOD = frozenset(Attribute)
 COMPREHENSION_OPTIONAL = 0x8000
 
@@ -110,7 +111,7 @@ def parse_untrusted(datagram: bytes) -> Binding | None:
     if len(datagram) < HEADER_SIZE or len(datagram) % 4:
         return None
     kind, length, cookie = struct.unpack_from("!HHI", datagram)
-    if cookie != MAGIC_COOKIE or length != len(datagram) - HEADER_SIZE or kind not in Method.__members__.values():
+    if cookie != MAGIC_COOKIE or length != len(datagram) - HEADER_SIZE or kind not in METHODS:
         return None
     attributes: dict[int, bytes] = {}
     integrity_offset: int | None = None
@@ -165,6 +166,8 @@ def binding_request(
 def success_response(transaction: bytes, source: Address, password: str) -> bytes:
     """Build the answer to an authenticated request that came from `source`."""
     ip = ipaddress.ip_address(source[0].partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped  # a dual-stack socket writes IPv4 so; the client knows itself by the short form
     port = source[1] ^ (MAGIC_COOKIE >> 16)
     mapped = struct.pack("!BBH", 0, 1 if ip.version == 4 else 2, port) + _xor(ip.packed, transaction)
     return _sealed(Method.SUCCESS, transaction, [(Attribute.XOR_MAPPED_ADDRESS, mapped)], password)
