@@ -123,7 +123,8 @@ class _Endpoint:
 class Media:
     """The media half of a node; `run` it in a nursery before the first call.
 
-    All methods must be called from the Trio thread. Row and transport numbers of something closed raise KeyError.
+    All methods must be called from the Trio thread. A transport may close at any moment and say so through `events`
+    later: rights given to it meanwhile do nothing; other calls about it, and about a closed room, raise KeyError.
     """
 
     def __init__(self, settings: MediaSettings, *, clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
@@ -189,12 +190,14 @@ class Media:
         await self._forwarder.fence()
 
     def hold(self, transport: TransportId, holding: Holding) -> None:
-        """Replace what a viewer's transport holds."""
-        self._forwarder.admission.hold(self._endpoints[transport].row, holding)
+        """Replace what a viewer's transport holds; one that just closed holds nothing any more."""
+        if transport in self._endpoints:
+            self._forwarder.admission.hold(self._endpoints[transport].row, holding)
 
     def publish_until(self, transport: TransportId, until_ns: int) -> None:
         """Accept a publisher's packets only before `until_ns` (monotonic); 0 stops it at once."""
-        self._forwarder.admission.publish_until(self._endpoints[transport].row, until_ns)
+        if transport in self._endpoints:
+            self._forwarder.admission.publish_until(self._endpoints[transport].row, until_ns)
 
     # -- transports ------------------------------------------------------------------------------------------------
 

@@ -112,6 +112,8 @@ class Room:
     async def notice(self, fact: MediaEvent) -> None:
         """Take a fact about one of the room's transports."""
         member = self._members.get(fact.transport)
+        if self.state.ended is not None:
+            return
         match fact:
             case Flowing() if member is not None:
                 member.flows = True
