@@ -40,7 +40,7 @@ RoomRow = NewType("RoomRow", int)
 TransportId = NewType("TransportId", int)
 
 EVENTS_BUFFERED = 65_536  # two facts for each of the most transports a node can hold; a fact is never lost
-IDLE_TICK_NS = 20_000_000  # how late a publisher's first packet may be noticed; also the pace of upstream NACKs
+IDLE_TICK_NS = 20_000_000  # how late a publisher's first packet may be noticed
 
 log = structlog.get_logger("media")
 
@@ -213,6 +213,7 @@ class Media:
         endpoint = self._open_endpoint(within, source, "publisher", local, answer)
         self._forwarder.admission.publish_until(endpoint.row, until_ns)
         tracks = within.sources.setdefault(source, {})
+        fir_only: list[int] = []
         try:
             for received in answer.tracks:
                 track = tracks.get(received.kind)
@@ -233,12 +234,15 @@ class Media:
                     nack=received.nack,
                 )
                 track.feeder = endpoint.id
+                if received.fir and not received.pli:
+                    fir_only.append(track.row)
                 endpoint.watched_tracks.append(track.row)
         except Exception:
             self.close(endpoint.id, "refused")
             raise
-        self._feedback.add_publisher(endpoint.row, endpoint.watched_tracks)
+        self._feedback.add_publisher(endpoint.row, endpoint.watched_tracks, fir_only=fir_only)
         self._silent[endpoint.id] = endpoint
+        self._timer_moved.set()
         return Negotiated(endpoint.id, answer.sdp, _etag(local))
 
     def watch(self, room: RoomRow, source: str, offer_sdp: str, holding: Holding) -> Negotiated:
@@ -277,7 +281,7 @@ class Media:
             raise OfferRejected("no_restart", "the fragment carries no ice-ufrag and ice-pwd")
         local = endpoint.peer.restart_ice(fragment.ice)
         self._index_ufrags(endpoint)
-        return _etag(local), answer_fragment(local, self._candidates)
+        return _etag(local), answer_fragment(local, self._candidates, fragment)
 
     def is_ice_restart(self, transport: TransportId, sdpfrag: str) -> bool:
         """Whether a fragment asks for an ICE restart (new credentials) rather than trickling candidates."""
