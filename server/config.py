@@ -1,0 +1,244 @@
+"""The configuration of a node: every key, its default and its bounds, and how a file of them is read."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import re
+import socket
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from server.complaints import Complaint, explain
+
+HINTS = {
+    "ice_servers.url": '; write it like "turn:turn.example.org:3478"',
+    "log.level": "; one of debug, info, warning, error",
+}
+MAX_FILE_BYTES = 65_536  # nobody writes more by hand; also bounds the search for the line of a fault
+Port = Annotated[int, Meta(ge=0, le=65_535)]
+Host = Annotated[str, Meta(min_length=1, max_length=253)]
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+PerSecond = Annotated[float, Meta(gt=0, le=1_000_000)]
+Burst = Annotated[int, Meta(ge=1, le=1_000_000)]
+
+
+class ConfigError(Exception):
+    """The configuration can't be used; the message names the file, the line where there is one, and the remedy."""
+
+
+class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where HTTP and the signalling socket are served (one TCP port). Port 0 takes any free one."""
+
+    host: Host = "127.0.0.1"
+    port: Port = 8080
+
+
+class MediaAddress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where media arrives (one UDP port); `advertise` lists "ip:port" that clients are told besides (1:1 NAT)."""
+
+    host: Host = "127.0.0.1"
+    port: Port = 7882
+    advertise: Annotated[tuple[str, ...], Meta(max_length=8)] = ()
+
+
+class IceServer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A STUN or TURN server that WHIP and WHEP clients are told of (RFC 9725 section 4.6)."""
+
+    url: Annotated[str, Meta(pattern=r"^(stun|stuns|turn|turns):[\w.:\[\]-]+(\?transport=(udp|tcp))?$")]
+    username: Annotated[str, Meta(max_length=512, pattern=r'^[^"\\\x00-\x1f\x7f]*$')] = ""
+    credential: Annotated[str, Meta(max_length=512, pattern=r'^[^"\\\x00-\x1f\x7f]*$')] = ""
+
+
+class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where all state is kept."""
+
+    dir: Annotated[str, Meta(min_length=1)] = "data"
+
+
+class Tokens(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long bearer tokens last."""
+
+    session_s: Annotated[int, Meta(ge=60, le=2_592_000)] = 43_200
+    longest_s: Annotated[int, Meta(ge=60, le=31_536_000)] = 31_536_000
+
+
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How much one node carries at most."""
+
+    connections: Annotated[int, Meta(ge=1, le=1_000_000)] = 20_000
+    connections_per_address: Annotated[int, Meta(ge=1, le=1_000_000)] = 5_000
+    head_timeout_s: Seconds = 10.0
+    write_timeout_s: Seconds = 10.0
+    body_bytes: Annotated[int, Meta(ge=1024, le=16_777_216)] = 65_536
+    body_timeout_s: Seconds = 10.0
+    rooms: Annotated[int, Meta(ge=1, le=2048)] = 2048
+    transports: Annotated[int, Meta(ge=1, le=16_384)] = 16_384
+    tracks: Annotated[int, Meta(ge=1, le=2048)] = 2048
+    subscriptions: Annotated[int, Meta(ge=1, le=32_768)] = 32_768
+
+
+class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How fast one asker may ask; what exceeds it is answered 429 with Retry-After."""
+
+    account_per_s: PerSecond = 50.0
+    account_burst: Burst = 200
+    address_per_s: PerSecond = 200.0
+    address_burst: Burst = 1000
+    password_per_s: PerSecond = 1.0
+    password_burst: Burst = 20
+
+
+class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is written to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything that can be set. Without a file these defaults hold."""
+
+    listen: Listen = Listen()
+    media: MediaAddress = MediaAddress()
+    ice_servers: Annotated[tuple[IceServer, ...], Meta(max_length=8)] = ()
+    data: Data = Data()
+    tokens: Tokens = Tokens()
+    limits: Limits = Limits()
+    rates: Rates = Rates()
+    log: Log = Log()
+
+
+def load(path: Path | None = None) -> Config:
+    """Read a file, or take the defaults when there is none; raises ConfigError."""
+    if path is None:
+        return Config()
+    text = _read(path)
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        place = re.search(r"\(at line (\d+), column \d+\)$", str(error))
+        line = int(place[1]) if place else len(text.splitlines())
+        raise ConfigError(f"{path} line {line}: not TOML: {str(error).split(' (at ')[0]}") from None
+    try:
+        config = msgspec.convert(values, Config)
+    except msgspec.ValidationError as error:
+        complaint = explain(str(error))
+        raise ConfigError(f"{path} line {_line_of(complaint, text)}: {complaint}{_remedy(complaint)}") from None
+    for where, problem in check_addresses(config):
+        raise ConfigError(f"{path} line {_line_of(Complaint(where, ''), text)}: {Complaint(where, problem)}")
+    return config
+
+
+def override(config: Config, *, listen: str | None = None, media: str | None = None, data: str | None = None) -> Config:
+    """Return the configuration with what the command line says instead; raises ConfigError."""
+    if listen is not None:
+        host, port = parse_address(listen, "--listen")
+        config = msgspec.structs.replace(config, listen=Listen(host, port))
+    if media is not None:
+        host, port = parse_address(media, "--media")
+        config = msgspec.structs.replace(config, media=msgspec.structs.replace(config.media, host=host, port=port))
+    if data is not None:
+        config = msgspec.structs.replace(config, data=Data(data))
+    for where, problem in check_addresses(config):
+        raise ConfigError(str(Complaint(where, problem)))
+    return config
+
+
+def parse_address(text: str, name: str) -> tuple[str, int]:
+    """Split "HOST:PORT" or "[IPv6]:PORT"; raises ConfigError."""
+    split = re.fullmatch(r"\[(?P<six>[^\]]+)\]:(?P<six_port>\d{1,5})|(?P<host>[^:\s]+):(?P<port>\d{1,5})", text)
+    port = int(split["six_port"] or split["port"]) if split else -1
+    if split is None or not 0 <= port <= 65_535:
+        raise ConfigError(f"{name} {text}: must be HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080")
+    return split["six"] or split["host"], port
+
+
+def check_addresses(config: Config) -> list[tuple[tuple[str, str], str]]:
+    """Return (where, what is wrong) for each media address that clients could not reach."""
+    problems = []
+    try:
+        if ipaddress.ip_address(config.media.host).is_unspecified:
+            # Replies would leave from whatever address the kernel picks, and browsers drop them.
+            own = ", ".join(own_addresses())
+            problems.append((("media", "host"), f"must be one address of this machine, not a wildcard: one of {own}"))
+    except ValueError:
+        problems.append((("media", "host"), f"must be an IP address, such as 127.0.0.1; {config.media.host} is a name"))
+    for extra in config.media.advertise:
+        try:
+            ipaddress.ip_address(parse_address(extra, "advertise")[0])
+        except (ConfigError, ValueError):
+            problems.append((("media", "advertise"), f'"{extra}" must be "IP:PORT", such as "203.0.113.7:7882"'))
+    return problems
+
+
+def own_addresses() -> list[str]:
+    """Return this machine's IP addresses, loopback first."""
+    found = {"127.0.0.1"}
+    # The address that a packet to elsewhere would leave from; connecting a UDP socket sends nothing.
+    for family, far in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                probe.connect((far, 9))
+                found.add(probe.getsockname()[0])
+        except OSError:
+            continue
+    with contextlib.suppress(OSError):
+        found |= {str(entry[4][0]) for entry in socket.getaddrinfo(socket.gethostname(), None)}
+    return sorted(found, key=lambda address: (not ipaddress.ip_address(address.split("%")[0]).is_loopback, address))
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be read: {error.strerror}") from None
+    if len(raw) > MAX_FILE_BYTES:
+        raise ConfigError(f"{path}: larger than {MAX_FILE_BYTES // 1024} KiB; is it the right file?")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path} line {line}: not UTF-8 text") from None
+
+
+def _line_of(complaint: Complaint, text: str) -> int:
+    """Return the line on which the value at the complaint's path begins, counted from 1.
+
+    The first lines of a TOML file are TOML themselves wherever no value is cut in two. So the line is the one after
+    the longest such beginning that lacks the path.
+    """
+    lines = text.splitlines(keepends=True)
+    without = 0
+    for count in range(1, len(lines) + 1):
+        try:
+            values = tomllib.loads("".join(lines[:count]))
+        except tomllib.TOMLDecodeError:
+            continue
+        if _holds(values, complaint.where):
+            return without + 1
+        without = count
+    return _line_of(Complaint(complaint.where[:-1], ""), text) if complaint.where else 1
+
+
+def _holds(values: Any, where: tuple[str | int, ...]) -> bool:
+    for step in where:
+        try:
+            values = values[step]
+        except (LookupError, TypeError):
+            return False
+    return True
+
+
+def _remedy(complaint: Complaint) -> str:
+    if not complaint.unknown:
+        return HINTS.get(re.sub(r"\[\d+\]", "", complaint.path), "")
+    known: Any = Config()
+    for step in complaint.where[:-1]:
+        known = IceServer(url="") if isinstance(step, int) else getattr(known, step)
+    names = ", ".join(known.__struct_fields__)
+    return f"; known {'sections' if len(complaint.where) == 1 else 'there'}: {names}"
