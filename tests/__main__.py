@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from server.bootstrap import ENVIRONMENT, ROOT, SetupFailed, ensure_environment, say, step
 
+# program a test runs -> the Debian package that brings it
+PROGRAMS = {"chromium": "chromium"}
 CHECKED = ("server", "signalling", "media", "bench", "tests")
 
 
@@ -15,12 +19,26 @@ def main() -> int:
     """Return 0 when every check and every test passed."""
     try:
         ensure_environment()
+        ensure_programs()
         check_style_and_types()
     except SetupFailed as failure:
         sys.stderr.write(f"tests: {failure}\n")
         return 1
     say("Running the tests (the first run compiles the forwarding kernel: about a minute) ...")
     return subprocess.run([str(ENVIRONMENT / "bin" / "pytest"), *sys.argv[1:]], cwd=ROOT, check=False).returncode
+
+
+def ensure_programs() -> None:
+    """Install missing Debian packages when root; otherwise fail, saying exactly what to install."""
+    missing = [package for program, package in PROGRAMS.items() if shutil.which(program) is None]
+    if not missing:
+        return
+    command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing]
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        raise SetupFailed(f"the tests need {', '.join(missing)}; on Debian, as root: {' '.join(command)}")
+    os.environ["DEBIAN_FRONTEND"] = "noninteractive"
+    step("reading Debian's package lists", ["apt-get", "update", "-qq"])
+    step(f"installing {' '.join(missing)}", command)
 
 
 def check_style_and_types() -> None:

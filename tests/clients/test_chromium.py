@@ -1,0 +1,88 @@
+"""Real Chromium publishes and watches: frames are decoded, sound arrives, and the cut is seen by the viewer."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import trio
+
+from media.door import Media, MediaSettings
+from media.forwarding.admission import Grant, Holding
+from tests.clients.chromium import Page, open_pages
+from tests.media.test_door import LIMITS
+
+# A moving canvas and a tone need no camera and no permission.
+PUBLISH = """
+  const canvas = document.createElement('canvas'); canvas.width = 320; canvas.height = 240;
+  const paint = canvas.getContext('2d'); let turn = 0;
+  setInterval(() => { paint.fillStyle = `hsl(${turn++ * 7 % 360} 90% 50%)`; paint.fillRect(0, 0, 320, 240); }, 40);
+  const sound = new AudioContext(), tone = sound.createOscillator(), out = sound.createMediaStreamDestination();
+  tone.connect(out); tone.start();
+  const stream = new MediaStream([...out.stream.getTracks(), ...canvas.captureStream(25).getTracks()]);
+  const pc = window.pc = new RTCPeerConnection({bundlePolicy: 'max-bundle'});
+  for (const track of stream.getTracks()) {
+    const sender = pc.addTransceiver(track, {direction: 'sendonly', streams: [stream]});
+    if (track.kind === 'video') sender.setCodecPreferences(
+      RTCRtpSender.getCapabilities('video').codecs.filter(c => [CODEC, 'video/rtx'].includes(c.mimeType)));
+  }
+  await pc.setLocalDescription(); return pc.localDescription.sdp;
+"""
+WATCH = """
+  const pc = window.pc = new RTCPeerConnection({bundlePolicy: 'max-bundle'});
+  const video = document.createElement('video'); document.body.append(video);
+  const stream = video.srcObject = new MediaStream();
+  pc.ontrack = event => { stream.addTrack(event.track); video.play(); };
+  pc.addTransceiver('audio', {direction: 'recvonly'}); pc.addTransceiver('video', {direction: 'recvonly'});
+  await pc.setLocalDescription(); return pc.localDescription.sdp;
+"""
+ANSWER = "await pc.setRemoteDescription({type: 'answer', sdp: SDP});"
+STATS = """
+  const seen = {};
+  (await pc.getStats()).forEach(s => { if (s.type === 'inbound-rtp')
+    seen[s.kind] = {frames: s.framesDecoded, packets: s.packetsReceived, lost: s.packetsLost,
+                    energy: s.totalAudioEnergy}; });
+  return seen;
+"""
+
+
+async def stats(page: Page) -> dict[str, dict[str, float]]:
+    return await page.run(STATS)  # type: ignore[return-value]
+
+
+async def decoded(page: Page, more_than: float) -> dict[str, dict[str, float]]:
+    with trio.fail_after(20):
+        while True:
+            seen = await stats(page)
+            if seen.get("video", {}).get("frames", 0) > more_than and seen["audio"]["packets"] > 10:
+                return seen
+            await trio.sleep(0.1)
+
+
+@pytest.mark.parametrize("codec", ["video/VP8", "video/VP9", "video/H264", "video/AV1"])
+async def test_chromium_publishes_and_chromium_decodes_until_it_is_cut_off(codec: str) -> None:
+    async with trio.open_nursery() as nursery, open_pages(2) as (publisher, viewer):
+        media = Media(MediaSettings(("127.0.0.1", 0), limits=LIMITS))
+        await nursery.start(lambda task_status: media.run(task_status=task_status))
+        room = media.open_room(Grant.WELCOME)
+        offer = await publisher.run(PUBLISH.replace("CODEC", repr(codec)))
+        answer = media.publish(room, "streamer", str(offer)).answer_sdp
+        await publisher.run(ANSWER.replace("SDP", json.dumps(answer)))
+        offer = await viewer.run(WATCH)
+        watched = media.watch(room, "streamer", str(offer), Holding(Grant.WELCOME))
+        await viewer.run(ANSWER.replace("SDP", json.dumps(watched.answer_sdp)))
+        seen = await decoded(viewer, more_than=40)
+        assert seen["video"]["lost"] == 0
+        assert seen["audio"]["energy"] > 0
+
+        media.require(room, Grant.WELCOME | Grant.TICKET)
+        await media.fence()
+        await trio.sleep(0.2)  # what had left before is counted by the browser by now
+        before = await stats(viewer)
+        await trio.sleep(0.5)
+        after = await stats(viewer)
+        assert [after[kind]["packets"] for kind in after] == [before[kind]["packets"] for kind in after]
+
+        media.require(room, Grant.WELCOME)
+        await decoded(viewer, more_than=after["video"]["frames"] + 10)
+        nursery.cancel_scope.cancel()
