@@ -48,9 +48,7 @@ def step(what: str, command: list[str], *, cwd: Path = ROOT) -> None:
     say(f"  {what} ...")
     result = subprocess.run(command, cwd=cwd, check=False)
     if result.returncode != 0:
-        raise SetupFailed(
-            f"{what} failed: `{' '.join(command)}` ended with {result.returncode}; its own words are above."
-        )
+        raise SetupFailed(f"{what} failed: {command[0]} ended with {result.returncode}; its own words are above.")
 
 
 def say(words: str) -> None:

@@ -70,9 +70,10 @@ class Room:
         await self._archive.intend(intended)
         try:
             return await self._do(actor, command)
-        except Refused:
-            await self._archive.keep(self.state, [])  # the room changed meanwhile: what was intended is off
-            raise
+        except Refused as caught:
+            refusal = caught
+        await self._archive.keep(self.state, [])  # the room changed meanwhile: what was intended is off
+        raise refusal
 
     def publish(self, actor: AccountId, offer_sdp: str) -> Negotiated:
         """Answer a WHIP offer of the streamer, or of the guest of a one-to-one; a former publisher is replaced."""
