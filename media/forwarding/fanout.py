@@ -2,7 +2,7 @@
 
 Cost: 20-40 ns a subscription that gets nothing, else see sending.py. Reads rooms, transports, tracks, cache; writes
 subscriptions and counters. Judged by
-tests/media/test_forwarder.py and, decision by decision, reference.py.
+tests/media/test_forwarder.py.
 """
 
 from __future__ import annotations

@@ -74,6 +74,7 @@ class Dtls:
         self._connection: SSL.Connection | None = None
         self._flight: list[bytes] = []  # what we said last, for repetition
         self._hello_random: bytes | None = None
+        self._clear_records = 0
         self._repeats = 0
         self._repeat_due_ns = NEVER_NS
         self._answered_ns = 0
@@ -115,7 +116,7 @@ class Dtls:
             self._hello_random = hello.hello_random or self._hello_random
         self._progress_ns = now_ns
         connection = self._connection or self._connect()
-        connection.bio_write(b"".join(record.raw for record in records))
+        connection.bio_write(b"".join(self._numbered(record) for record in records))
         return self._handshake(connection, now_ns)
 
     def deadline_ns(self) -> int:
@@ -151,6 +152,14 @@ class Dtls:
             self._connection.set_accept_state()
         self._connection.set_ciphertext_mtu(MTU)
         return self._connection
+
+    def _numbered(self, record: Record) -> bytes:
+        # Anyone can write sequence numbers in the clear, and one far ahead would make OpenSSL take all that follow for
+        # old. There is nothing to replay before the keys exist: messages carry numbers of their own.
+        if record.epoch:
+            return record.raw
+        self._clear_records += 1
+        return record.raw[:5] + self._clear_records.to_bytes(6) + record.raw[11:]
 
     def _handshake(self, connection: SSL.Connection, now_ns: int) -> list[bytes]:
         try:
