@@ -201,8 +201,16 @@ class Media:
 
     # -- transports ------------------------------------------------------------------------------------------------
 
-    def publish(self, room: RoomRow, source: str, offer_sdp: str, *, until_ns: int = FOREVER) -> Negotiated:
-        """Answer a WHIP offer: its tracks become, or take over, those of `source`.
+    def publish(
+        self,
+        room: RoomRow,
+        source: str,
+        offer_sdp: str,
+        *,
+        until_ns: int = FOREVER,
+        kinds: tuple[str, ...] = ("audio", "video"),
+    ) -> Negotiated:
+        """Answer a WHIP offer: its tracks, all of the given kinds, become or take over those of `source`.
 
         Viewers of the source go on across a publisher's restart when the codec is the same; otherwise they are closed.
         Raises MalformedSdp, OfferRejected and NoCapacity.
@@ -210,6 +218,8 @@ class Media:
         within = self._rooms[room]
         local = IceCredentials.random()
         answer = answer_publisher(parse_sdp_untrusted(offer_sdp), self._local(local))
+        if any(received.kind not in kinds for received in answer.tracks):
+            raise OfferRejected("unsupported", f"only {' and '.join(kinds)} may be published here")
         endpoint = self._open_endpoint(within, source, "publisher", local, answer)
         self._forwarder.admission.publish_until(endpoint.row, until_ns)
         tracks = within.sources.setdefault(source, {})

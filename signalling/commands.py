@@ -84,7 +84,9 @@ class Readmit:
 
 @dataclass(frozen=True, slots=True)
 class RequestOneToOne:
-    """A viewer asks for a one-to-one."""
+    """A viewer asks for a one-to-one, of so many seconds or of whatever length suits the streamer."""
+
+    seconds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,29 @@ class AcceptOneToOne:
 @dataclass(frozen=True, slots=True)
 class EndOneToOne:
     """Either side hangs up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """Someone says something; the same `client_txn` twice is said once."""
+
+    text: str
+    client_txn: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShowRoom:
+    """The streamer wants to see the whole room."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamerFlows:
+    """Fact: the streamer's media arrives."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamerLost:
+    """Fact: it no longer does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,4 +172,4 @@ OwnersCommand = (
     | EndStream
 )
 Command = OwnersCommand | Join | Leave | RequestOneToOne | CancelOneToOne | EndOneToOne
-Fact = MediaFlows | MediaStops | Tick
+Fact = StreamerFlows | StreamerLost | MediaFlows | MediaStops | Tick

@@ -63,9 +63,11 @@ class TimeWarning:
 
 @dataclass(frozen=True, slots=True)
 class OneToOneRequested:
-    """A viewer asked."""
+    """A viewer asked, for so many seconds or for any length; the request is number `position` in line (from 1)."""
 
     account: AccountId
+    seconds: int | None
+    position: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +95,37 @@ class OneToOneStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class OneToOnePaused:
+    """A connection is lost and the clock stands; without it the one-to-one ends at `resume_by_ns`."""
+
+    account: AccountId
+    resume_by_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class OneToOneEnded:
     """It is over; `delivered_ns` of it were delivered."""
 
     account: AccountId
     reason: str
     delivered_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStarted:
+    """The streamer's media arrives for the first time."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamInterrupted:
+    """The streamer's media stopped; the stream ends at `until_ns` unless it comes back."""
+
+    until_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamResumed:
+    """The streamer's media is back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +146,10 @@ Event = (
     | OneToOneWithdrawn
     | OneToOneAccepted
     | OneToOneStarted
+    | OneToOnePaused
     | OneToOneEnded
+    | StreamStarted
+    | StreamInterrupted
+    | StreamResumed
     | StreamEnded
 )

@@ -13,7 +13,7 @@ from signalling import commands as c
 from signalling import events as e
 from signalling.identifiers import AccountId, Mode
 from signalling.refusals import Refused
-from signalling.state import OneToOne, Prepared, RoomState
+from signalling.state import OneToOne, Prepared, Request, RoomState
 
 SECOND_NS = 1_000_000_000
 PREPARED_FOR_NS = 60 * SECOND_NS  # long enough to read a list of names
@@ -25,6 +25,8 @@ ONE_TO_ONE_WARNINGS_S = (60, 10)
 SETUP_NS = 45 * SECOND_NS  # to allow a camera and connect
 PAUSE_NS = 60 * SECOND_NS  # of lost connections, over a whole one-to-one
 MAX_REQUESTS = 100  # a streamer does not read a longer list
+WAITING_NS = 24 * 3600 * SECOND_NS  # a stream that was announced in the morning may begin in the evening
+INTERRUPTED_NS = 120 * SECOND_NS  # to restart an encoder or a phone; longer than a one-to-one may pause
 
 Result = tuple[RoomState, list[e.Event]]
 
@@ -60,8 +62,8 @@ def step(state: RoomState, actor: AccountId | None, given: c.Command | c.Fact, n
             return _eject(state, account, now_ns)
         case c.Readmit(account):
             return _access(state, lambda s: replace(s, ejected=s.ejected - {account}), now_ns)
-        case c.RequestOneToOne():
-            return _request(state, _who(actor), now_ns)
+        case c.RequestOneToOne(seconds):
+            return _request(state, Request(_who(actor), seconds), now_ns)
         case c.CancelOneToOne():
             return _withdraw(state, _who(actor), "cancelled")
         case c.DeclineOneToOne(account):
@@ -70,6 +72,10 @@ def step(state: RoomState, actor: AccountId | None, given: c.Command | c.Fact, n
             return _accept(state, given, now_ns)
         case c.EndOneToOne():
             return _hang_up(state, _who(actor), now_ns)
+        case c.StreamerFlows():
+            return _streamer_flows(state)
+        case c.StreamerLost():
+            return _streamer_lost(state, now_ns)
         case c.MediaFlows():
             return _media_flows(state, now_ns)
         case c.MediaStops():
@@ -82,7 +88,7 @@ def step(state: RoomState, actor: AccountId | None, given: c.Command | c.Fact, n
 
 def deadline_ns(state: RoomState) -> int:
     """When the next Tick is due; FOREVER for never."""
-    due = [FOREVER]
+    due = [state.picture_until_ns]
     if state.until_ns is not None:
         due += [state.until_ns, *(state.until_ns - seconds * SECOND_NS for seconds in state.warnings_s)]
     if state.one_to_one is not None:
@@ -110,7 +116,7 @@ def _leave(state: RoomState, account: AccountId, now_ns: int) -> Result:
         state, events = _finish(state, "guest_left", now_ns)
     else:
         events = []
-    if account in state.requests:
+    if state.asks(account):
         state, withdrawn = _withdraw(state, account, "left")
         events += withdrawn
     return replace(state, present=state.present - {account}), events
@@ -141,7 +147,7 @@ def _eject(state: RoomState, account: AccountId, now_ns: int) -> Result:
     events: list[e.Event] = []
     if state.one_to_one is not None and account == state.one_to_one.guest:
         state, events = _finish(state, "guest_ejected", now_ns)
-    if account in state.requests:
+    if state.asks(account):
         state, withdrawn = _withdraw(state, account, "declined")
         events += withdrawn
     state, told = _access(state, lambda s: replace(s, ejected=s.ejected | {account}), now_ns)
@@ -154,7 +160,7 @@ def _eject(state: RoomState, account: AccountId, now_ns: int) -> Result:
 def _prepare(state: RoomState, given: c.PrepareMode, now_ns: int) -> Result:
     if given.mode is Mode.ONE_TO_ONE:
         raise Refused("invalid_mode", "a one-to-one begins by accepting a viewer")
-    if state.mode is Mode.ONE_TO_ONE:
+    if state.one_to_one is not None:
         raise Refused("mode_conflict", "end the one-to-one first")
     prepared = Prepared(given.mode, given.token, state.epoch, now_ns + PREPARED_FOR_NS)
     removed, stay = _audience(state, given.mode, now_ns)
@@ -199,13 +205,20 @@ def _set_time_limit(state: RoomState, seconds: int | None, now_ns: int) -> Resul
     until_ns = now_ns + seconds * SECOND_NS
     if state.one_to_one is not None and until_ns < _latest_end_ns(state.one_to_one):
         raise Refused("exceeds_time_limit", "the running one-to-one would not be over by then")
-    ahead = tuple(warning for warning in STREAM_WARNINGS_S if warning < seconds)
+    ahead = warnings_ahead(until_ns, now_ns)
     return replace(state, until_ns=until_ns, warnings_s=ahead), [e.TimeLimitSet(until_ns)]
+
+
+def warnings_ahead(until_ns: int, now_ns: int) -> tuple[int, ...]:
+    """Return the warnings, in seconds before the end of a stream, that are yet to be given."""
+    return tuple(seconds for seconds in STREAM_WARNINGS_S if now_ns < until_ns - seconds * SECOND_NS)
 
 
 def _tick(state: RoomState, now_ns: int) -> Result:
     if state.until_ns is not None and now_ns >= state.until_ns:
         return _end(state, "time_limit", now_ns)
+    if now_ns >= state.picture_until_ns:
+        return _end(state, "never_started" if state.picture == "waiting" else "streamer_gone", now_ns)
     events: list[e.Event] = []
     if state.until_ns is not None:
         due = tuple(s for s in state.warnings_s if now_ns >= state.until_ns - s * SECOND_NS)
@@ -223,6 +236,20 @@ def _tick(state: RoomState, now_ns: int) -> Result:
     return replace(state, one_to_one=replace(session, warnings_s=left)), events
 
 
+def _streamer_flows(state: RoomState) -> Result:
+    if state.picture == "live":
+        return state, []
+    event = e.StreamStarted() if state.picture == "waiting" else e.StreamResumed()
+    return replace(state, picture="live", picture_until_ns=FOREVER), [event]
+
+
+def _streamer_lost(state: RoomState, now_ns: int) -> Result:
+    if state.picture != "live":
+        return state, []
+    until_ns = now_ns + INTERRUPTED_NS
+    return replace(state, picture="interrupted", picture_until_ns=until_ns), [e.StreamInterrupted(until_ns)]
+
+
 def _end(state: RoomState, reason: str, now_ns: int) -> Result:
     events: list[e.Event] = []
     if state.one_to_one is not None:
@@ -233,25 +260,27 @@ def _end(state: RoomState, reason: str, now_ns: int) -> Result:
 # -- one-to-one --------------------------------------------------------------------------------------------------------
 
 
-def _request(state: RoomState, account: AccountId, now_ns: int) -> Result:
+def _request(state: RoomState, request: Request, now_ns: int) -> Result:
+    account = request.account
+    if request.seconds is not None and not ONE_TO_ONE_S[0] <= request.seconds <= ONE_TO_ONE_S[1]:
+        raise Refused("duration_out_of_range")
     if account == state.owner or state.mode is Mode.PAID:
         raise Refused("mode_conflict", "a one-to-one is asked for by a viewer of a public or private stream")
-    if account in state.requests:
+    if state.asks(account) or state.in_one_to_one(account):
         raise Refused("request_exists")
-    if state.mode is not Mode.ONE_TO_ONE and not state.admits(account, now_ns):
+    if not state.hears(account):
         reason, readmit = state.refusal(account, now_ns)
         raise Refused(reason, readmit=readmit)
-    if account in state.ejected:
-        raise Refused("ejected")
     if len(state.requests) >= MAX_REQUESTS:
         raise Refused("too_many_requests")
-    return replace(state, requests=(*state.requests, account)), [e.OneToOneRequested(account)]
+    requests = (*state.requests, request)
+    return replace(state, requests=requests), [e.OneToOneRequested(account, request.seconds, len(requests))]
 
 
 def _withdraw(state: RoomState, account: AccountId, reason: str) -> Result:
-    if account not in state.requests:
+    if not state.asks(account):
         raise Refused("request_unknown")
-    rest = tuple(other for other in state.requests if other != account)
+    rest = tuple(other for other in state.requests if other.account != account)
     return replace(state, requests=rest), [e.OneToOneWithdrawn(account, reason)]
 
 
@@ -262,7 +291,7 @@ def _accept(state: RoomState, given: c.AcceptOneToOne, now_ns: int) -> Result:
         raise Refused("mode_conflict", "a one-to-one starts from a public or private stream")
     if isinstance(given.seconds, bool) or not ONE_TO_ONE_S[0] <= given.seconds <= ONE_TO_ONE_S[1]:
         raise Refused("duration_out_of_range")
-    if given.account not in state.requests:
+    if not state.asks(given.account):
         raise Refused("request_unknown")
     session = OneToOne(
         given.account,
@@ -274,7 +303,7 @@ def _accept(state: RoomState, given: c.AcceptOneToOne, now_ns: int) -> Result:
     )
     if state.until_ns is not None and _latest_end_ns(session) > state.until_ns:
         raise Refused("exceeds_time_limit")
-    rest = tuple(other for other in state.requests if other != given.account)
+    rest = tuple(other for other in state.requests if other.account != given.account)
     # While it is set up no warning of the end makes sense: the end is not known yet.
     waiting = replace(session, warnings_s=())
     after, told = _access(state, lambda s: replace(s, mode=Mode.ONE_TO_ONE, one_to_one=waiting, requests=rest), now_ns)
@@ -306,7 +335,7 @@ def _media_stops(state: RoomState, now_ns: int) -> Result:
         until_ns=now_ns + session.pause_left_ns,
         warnings_s=(),
     )
-    return replace(state, one_to_one=session), []
+    return replace(state, one_to_one=session), [e.OneToOnePaused(session.guest, session.until_ns)]
 
 
 def _hang_up(state: RoomState, account: AccountId, now_ns: int) -> Result:

@@ -1,32 +1,93 @@
-"""What a room needs of the world around it; the server gives it the real ones."""
+"""What rooms need of the world around them; the server gives them the real ones."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from signalling.events import Event
-from signalling.state import RoomState
+import msgspec
+
+from signalling.identifiers import AccountId, Mode, StreamId
+from signalling.views import Kind
+from signalling.wire_events import ChatMessage
 
 
 class Clock(Protocol):
-    """The monotonic clock that admission is judged by."""
+    """Both clocks: the one that admission is judged by, and the one that people read."""
 
     def now_ns(self) -> int:
         """Return `time.monotonic_ns()`, or a test's."""
 
+    def wall_ms(self) -> int:
+        """Return wall-clock epoch milliseconds."""
+
+
+class Outbox(Protocol):
+    """Frames on their way to one connection, bounded: 256 messages or 256 kB, then it is closed as `slow_consumer`."""
+
+    def offer(self, frame: bytes, *, droppable: bool = False, key: str | None = None) -> None:
+        """Send, or queue; never waits, and does nothing after `close`.
+
+        A droppable frame may be dropped when the queue is full; of queued frames with one `key` only the newest goes.
+        """
+
+    def close(self, reason: str) -> None:
+        """Send what is queued as far as it goes at once, then end the connection with a close frame that says why."""
+
+
+class StreamRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """All of a room that outlives a restart. `former` is the mode to which a one-to-one returns."""
+
+    id: StreamId
+    number: int
+    owner: AccountId
+    owner_name: str
+    title: str
+    description: str
+    kind: Kind
+    mode: Mode
+    former: Mode | None
+    epoch: int
+    tickets: tuple[AccountId, ...]
+    entitled: tuple[AccountId, ...]
+    ejected: tuple[AccountId, ...]
+    started_at: int
+    ends_at: int | None
+    ended: str | None
+
+
+class ArchivedEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of a stream's history: a policy event by the name of its type, its fields, and when (epoch ms)."""
+
+    epoch: int
+    type: str
+    at: int
+    fields: dict[str, object]
+
+
+class ArchiveFailed(Exception):
+    """It could not be written down, or not be read; nothing changed."""
+
 
 class Archive(Protocol):
-    """Where rooms outlive a restart. Both methods return when it is written down."""
+    """Where streams outlive a restart. Every method returns when it is written down, and raises ArchiveFailed.
 
-    async def intend(self, state: RoomState) -> None:
-        """Write the narrower state down before it is applied: a restart in between must not open a door."""
+    Calls about one stream never overlap: a room has one writer.
+    """
 
-    async def keep(self, state: RoomState, events: list[Event]) -> None:
-        """Write down what was done."""
+    async def load(self) -> list[StreamRecord]:
+        """Return all streams that have not ended."""
 
+    async def save_stream(self, record: StreamRecord) -> None:
+        """Write a stream down, replacing what was there."""
 
-class Audience(Protocol):
-    """Who is told. Never waits; a reader that does not read is the implementation's concern."""
+    async def append(self, stream_id: StreamId, epoch: int, events: list[ArchivedEvent | ChatMessage]) -> None:
+        """Write down what happened and what was said, in this order."""
 
-    def tell(self, event: Event) -> None:
-        """Pass one event on to whom it concerns."""
+    async def recent_chat(self, stream_id: StreamId, limit: int) -> list[ChatMessage]:
+        """Return the last messages, oldest first."""
+
+    async def find_account(self, name: str) -> AccountId | None:
+        """Return whose name this is."""
+
+    async def names(self, accounts: list[AccountId]) -> dict[AccountId, str]:
+        """Return what these accounts are called; unknown ones are left out."""

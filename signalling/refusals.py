@@ -20,6 +20,19 @@ TITLES: dict[str, tuple[int, str]] = {
     "request_exists": (409, "You have already asked"),
     "request_unknown": (404, "There is no such request"),
     "too_many_requests": (429, "Too many people are waiting"),
+    "stream_unknown": (404, "There is no such stream"),
+    "session_unknown": (404, "There is no such session"),
+    "precondition_failed": (412, "The session changed since you last saw it"),
+    "invalid_cursor": (422, "This cursor is not from a page before"),
+    "already_live": (409, "One account streams once at a time"),
+    "not_present": (409, "Join the stream first"),
+    "invalid_message": (422, "The message can't be sent as it is"),
+    "malformed_message": (400, "This is not a message of the protocol"),
+    "chat_too_fast": (429, "Wait a moment before you write again"),
+    "too_many_sessions": (429, "Too many of your media sessions are not connected yet"),
+    "no_publisher": (409, "Nobody publishes to this stream now"),
+    "not_stored": (503, "This could not be written down, so it was not done"),
+    "internal_error": (500, "Something broke here"),
 }
 
 

@@ -1,11 +1,15 @@
 """Carries out what the policy decides for one room: first cut, then told, then archived.
 
-One writer: every change of a room happens here, between two checkpoints of the Trio thread, so there is no lock.
+One writer: what changes a room runs in the room's own nursery, one change after the other. A fault in there ends this
+room and no other.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import trio
 
@@ -13,13 +17,53 @@ from media.door import Connected, Disconnected, Flowing, Media, MediaEvent, Nego
 from media.forwarding.admission import FOREVER
 from signalling import commands as c
 from signalling import events as e
-from signalling.identifiers import AccountId, Mode
+from signalling.identifiers import AccountId, Actor, Mode, StreamId
+from signalling.minutes import Minutes
 from signalling.policy import deadline_ns, step
-from signalling.ports import Archive, Audience, Clock
+from signalling.ports import Archive, Clock
 from signalling.refusals import Refused
+from signalling.showing import Now, Scene, Stream
 from signalling.state import RoomState
+from signalling.wire_events import ChatMessage
 
 STREAMER, GUEST = "streamer", "guest"
+MAX_UNANSWERED = 256  # media sessions of one account that never connected; each is forgotten after 30 s
+WRITTEN_FIRST = (
+    c.AcceptOneToOne,
+    c.Eject,
+    c.Readmit,
+    c.GrantTicket,
+    c.RevokeTicket,
+    c.Entitle,
+    c.Disentitle,
+    c.EndStream,
+)
+FACTS_BUFFERED = 65_536  # two facts for each transport of a full node; they are taken at once
+
+
+class Listeners(Protocol):
+    """Who is told. Never waits; a reader that does not read is the implementation's concern."""
+
+    def tell(self, events: list[e.Event], scene: Scene) -> None:
+        """Pass events of one moment on to whom they concern."""
+
+    def is_present(self, account: AccountId) -> bool:
+        """Whether an account follows the room over the signalling socket."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """Fact: an account's last signalling session left the room, or was lost for good."""
+
+    account: AccountId
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What happened; the last packet of the former state was out at most `fenced_ns` after the decision."""
+
+    events: list[e.Event]
+    fenced_ns: int = 0
 
 
 @dataclass(slots=True)
@@ -28,19 +72,52 @@ class _Member:
 
     account: AccountId
     publishes: bool
+    connected: bool = False
     flows: bool = False
 
 
-class Room:
-    """One room; `run` it in a nursery of its own. Raises Refused from every request that is not granted."""
+@dataclass(slots=True)
+class _Asked:
+    """A command on its way through the room's nursery."""
 
-    def __init__(self, state: RoomState, *, media: Media, archive: Archive, audience: Audience, clock: Clock) -> None:
-        self.state = state
-        self._media, self._archive, self._audience, self._clock = media, archive, audience, clock
+    actor: AccountId
+    command: c.Command
+    done: trio.Event = field(default_factory=trio.Event)
+    outcome: Outcome | None = None
+    refusal: Refused | None = None
+
+
+class Room:
+    """One room; `run` it in a nursery of its own. Raises Refused from every request that is not granted.
+
+    `changed` is called, with the room's stream, whenever what others see of it may have changed.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        state: RoomState,
+        *,
+        media: Media,
+        archive: Archive,
+        listeners: Listeners,
+        clock: Clock,
+        changed: Callable[[StreamId], None],
+    ) -> None:
+        self.stream, self.state = stream, state
+        self.names: dict[AccountId, str] = {stream.owner.id: stream.owner.name}
+        self._media, self._listeners, self._clock = media, listeners, clock
+        self._minutes = Minutes(stream, archive, clock)
+        self._tell_changed = changed
         self._members: dict[TransportId, _Member] = {}
-        self._row = media.open_room(state.requires)
-        self._media.open_until(self._row, FOREVER if state.until_ns is None else state.until_ns)
+        self._transports: Counter[AccountId] = Counter()
+        self._unanswered: Counter[AccountId] = Counter()
+        self._nursery: trio.Nursery | None = None
+        self._turn = trio.Lock()
+        self._pass_on, self._facts = trio.open_memory_channel[MediaEvent | Gone](FACTS_BUFFERED)
         self._changed = trio.Event()
+        self._row = media.open_room(state.requires)
+        media.open_until(self._row, FOREVER if state.until_ns is None else state.until_ns)
         self.ended = trio.Event()
 
     @property
@@ -49,131 +126,226 @@ class Room:
         viewers = {member.account for member in self._members.values() if not member.publishes}
         return frozenset(viewers - {self.state.owner})
 
+    @property
+    def scene(self) -> Scene:
+        """The room as it is to be shown."""
+        return Scene(self.stream, self.state, self.watching, self.names)
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Let time pass for the room until it ends; whatever happens, nothing leaves it afterwards."""
         try:
-            task_status.started()
-            while self.state.ended is None:
-                await self._wait_for_deadline()
-                if deadline_ns(self.state) <= self._clock.now_ns():
-                    await self._do(None, c.Tick())
+            async with self._facts, trio.open_nursery() as self._nursery:
+                self._nursery.start_soon(self._take_facts)
+                task_status.started()
+                await self._keep_time()
+                self._pass_on.close()
         finally:
+            self._nursery = None
             self._media.close_room(self._row)
             self.ended.set()
 
-    async def command(self, actor: AccountId, command: c.Command) -> list[e.Event]:
-        """Do what an account asks; returns what happened, after the last packet of the former state is out."""
-        if not self._narrows(command):
-            return await self._do(actor, command)
-        # A restart between here and the switch finds the narrower mode written down, never the wider.
-        intended, _ = step(self.state, actor, command, self._clock.now_ns())
-        await self._archive.intend(intended)
-        try:
-            return await self._do(actor, command)
-        except Refused as caught:
-            refusal = caught
-        await self._archive.keep(self.state, [])  # the room changed meanwhile: what was intended is off
-        raise refusal
+    # -- what is asked -------------------------------------------------------------------------------------------------
 
-    def publish(self, actor: AccountId, offer_sdp: str) -> Negotiated:
+    async def command(self, actor: Actor, command: c.Command) -> Outcome:
+        """Do what an account asks; returns after the last packet of the former state is out and all is written down.
+
+        Goes on to its end when the caller is cancelled: what was cut must also be told.
+        """
+        self._require_running()
+        self.names[actor.account] = actor.name
+        asked = _Asked(actor.account, command)
+        assert self._nursery is not None
+        self._nursery.start_soon(self._carry_out, asked)
+        await asked.done.wait()
+        if asked.outcome is None:
+            raise asked.refusal or Refused("internal_error")
+        return asked.outcome
+
+    async def archive_chat(self, message: ChatMessage) -> None:
+        """Write down what was said."""
+        self._minutes.note_message(message)
+        await self._minutes.write(self.state)
+
+    def publish(self, actor: Actor, offer_sdp: str) -> Negotiated:
         """Answer a WHIP offer of the streamer, or of the guest of a one-to-one; a former publisher is replaced."""
         self._require_running()
-        source, until_ns = self._publishing_right(actor)
+        source, until_ns = self._publishing_right(actor.account)
+        self._require_few_unanswered(actor.account)
         replaced = [
-            transport for transport, member in self._members.items() if member == _Member(actor, True, member.flows)
+            transport
+            for transport, member in self._members.items()
+            if member.account == actor.account and member.publishes
         ]
-        negotiated = self._media.publish(self._row, source, offer_sdp, until_ns=until_ns)
-        self._members[negotiated.transport] = _Member(actor, publishes=True)
+        kinds = ("audio", "video") if self.stream.kind == "video" or self.state.one_to_one else ("audio",)
+        negotiated = self._media.publish(self._row, source, offer_sdp, until_ns=until_ns, kinds=kinds)
+        self._add_member(actor, negotiated.transport, publishes=True)
         for transport in replaced:
             self._media.close(transport, "taken_over")
         return negotiated
 
-    def watch(self, actor: AccountId, offer_sdp: str) -> Negotiated:
+    def watch(self, actor: Actor, offer_sdp: str) -> Negotiated:
         """Answer a WHEP offer: the streamer's tracks for everyone who may watch, the guest's for the streamer."""
         self._require_running()
-        now_ns = self._clock.now_ns()
-        if not self.state.admits(actor, now_ns):
-            reason, readmit = self.state.refusal(actor, now_ns)
+        now_ns, account = self._clock.now_ns(), actor.account
+        if not self.state.admits(account, now_ns):
+            reason, readmit = self.state.refusal(account, now_ns)
             raise Refused(reason, readmit=readmit)
-        source = GUEST if actor == self.state.owner else STREAMER
-        negotiated = self._media.watch(self._row, source, offer_sdp, self.state.holding(actor))
-        self._members[negotiated.transport] = _Member(actor, publishes=False)
-        self.state, _ = step(self.state, actor, c.Join(), now_ns)
+        self._require_few_unanswered(account)
+        source = GUEST if account == self.state.owner and self.state.one_to_one else STREAMER
+        negotiated = self._media.watch(self._row, source, offer_sdp, self.state.holding(account))
+        self._add_member(actor, negotiated.transport, publishes=False)
+        self.enter(actor)
         return negotiated
 
-    def restart_ice(self, actor: AccountId, transport: TransportId, sdpfrag: str) -> tuple[str, str]:
+    def enter(self, actor: Actor) -> None:
+        """Let an account be present."""
+        self._require_running()
+        self.names[actor.account] = actor.name
+        self.state, _ = step(self.state, actor.account, c.Join(), self._clock.now_ns())
+        self._tell_changed(self.stream.id)
+
+    def restart_ice(self, transport: TransportId, sdpfrag: str) -> tuple[str, str]:
         """Answer an ICE restart, judging the right anew: an old session is no way back in."""
         member = self._members[transport]
-        if not member.publishes and not self.state.admits(actor, self._clock.now_ns()):
+        if not member.publishes and not self.state.admits(member.account, self._clock.now_ns()):
             self._media.close(transport, "access_revoked")
-            reason, readmit = self.state.refusal(actor, self._clock.now_ns())
+            reason, readmit = self.state.refusal(member.account, self._clock.now_ns())
             raise Refused(reason, readmit=readmit)
         return self._media.restart_ice(transport, sdpfrag)
 
-    async def notice(self, fact: MediaEvent) -> None:
-        """Take a fact about one of the room's transports."""
-        member = self._members.get(fact.transport)
-        if self.state.ended is not None:
-            return
+    def notice(self, fact: MediaEvent | Gone) -> None:
+        """Take a fact about one of the room's transports or people; one that comes after the end says nothing new."""
+        if self._nursery is not None and self.state.ended is None:
+            self._pass_on.send_nowait(fact)
+
+    def fail(self) -> None:
+        """Note that the room died of a fault of ours; it is not restored."""
+        self.state = replace(self.state, ended="internal_error")
+
+    # -- facts and time ------------------------------------------------------------------------------------------------
+
+    async def _take_facts(self) -> None:
+        async for fact in self._facts:
+            await self._take(fact)
+
+    async def _take(self, fact: MediaEvent | Gone) -> None:
         match fact:
-            case Flowing() if member is not None:
-                member.flows = True
-                if self._both_sides_flow():
-                    await self._do(None, c.MediaFlows())
+            case Connected():
+                if (member := self._members.get(fact.transport)) is not None:
+                    member.connected = True
+                    self._unanswered[member.account] -= 1
+            case Flowing():
+                if (member := self._members.get(fact.transport)) is not None:
+                    member.flows = True
+                    await self._take_flow(member)
             case Disconnected():
-                self._members.pop(fact.transport, None)
-                if member is not None and member.publishes and not self._both_sides_flow():
-                    await self._do(None, c.MediaStops())
-            case Connected() | Flowing():
-                pass
+                if (member := self._members.pop(fact.transport, None)) is not None:
+                    await self._take_loss(member)
+            case Gone(account):
+                await self._sweep(account)
 
-    def _require_running(self) -> None:
-        if self.state.ended is not None:
-            raise Refused("stream_ended")
+    async def _take_flow(self, member: _Member) -> None:
+        if member.account == self.state.owner:
+            await self._change(None, c.StreamerFlows())
+        if self._both_sides_flow():
+            await self._change(None, c.MediaFlows())
 
-    def _publishing_right(self, actor: AccountId) -> tuple[str, int]:
-        if actor == self.state.owner:
-            return STREAMER, FOREVER
-        session = self.state.one_to_one
-        if session is None or session.guest != actor:
-            raise Refused("not_the_owner", "only the streamer, and the guest of a one-to-one, may publish")
-        return GUEST, session.until_ns
+    def _add_member(self, actor: Actor, transport: TransportId, *, publishes: bool) -> None:
+        self._members[transport] = _Member(actor.account, publishes)
+        self._transports[actor.account] += 1
+        self._unanswered[actor.account] += 1
+        self.names[actor.account] = actor.name
 
-    def _narrows(self, command: c.Command) -> bool:
-        prepared = self.state.prepared
-        if isinstance(command, c.ConfirmMode):
-            return prepared is not None and prepared.token == command.token and prepared.mode is not Mode.PUBLIC
-        return isinstance(command, c.AcceptOneToOne | c.Eject | c.RevokeTicket | c.Disentitle)
+    async def _take_loss(self, member: _Member) -> None:
+        self._transports[member.account] -= 1
+        if not member.connected:
+            self._unanswered[member.account] -= 1
+        if member.publishes and not self._both_sides_flow():
+            await self._change(None, c.MediaStops())
+        publishing = {other.account for other in self._members.values() if other.publishes}
+        if member.publishes and self.state.owner == member.account and self.state.owner not in publishing:
+            await self._change(None, c.StreamerLost())
+        self._tell_changed(self.stream.id)
+        await self._sweep(member.account)
 
-    async def _do(self, actor: AccountId | None, given: c.Command | c.Fact) -> list[e.Event]:
+    async def _sweep(self, account: AccountId) -> None:
+        """Let an account leave that is here neither by a session nor by a transport.
+
+        Not the guest of a one-to-one: the pause that is allowed to a lost connection ends it in time.
+        """
+        here = self._listeners.is_present(account) or self._transports[account] > 0
+        if account in self.state.present and not here and not self.state.in_one_to_one(account):
+            await self._change(account, c.Leave())
+
+    async def _keep_time(self) -> None:
+        while self.state.ended is None:
+            self._changed = trio.Event()
+            left_ns = deadline_ns(self.state) - self._clock.now_ns()
+            with trio.move_on_after(max(0.0, left_ns / 1e9)):
+                await self._changed.wait()
+            if deadline_ns(self.state) <= self._clock.now_ns():
+                await self._change(None, c.Tick())
+
+    # -- changes -------------------------------------------------------------------------------------------------------
+
+    async def _carry_out(self, asked: _Asked) -> None:
+        try:
+            asked.outcome = await self._change(asked.actor, asked.command)
+        except Refused as refusal:
+            asked.refusal = refusal
+        finally:
+            asked.done.set()
+
+    async def _change(self, actor: AccountId | None, given: c.Command | c.Fact) -> Outcome:
+        outcome, refusal = Outcome([]), None
+        async with self._turn:
+            if self._is_written_first(given):
+                intended, _ = step(self.state, actor, given, self._clock.now_ns())
+                await self._minutes.intend(intended)
+            try:
+                outcome = await self._do(actor, given)
+            except Refused as caught:
+                refusal = caught
+        await self._minutes.write(self.state)
+        if refusal is not None:
+            raise refusal
+        for event in outcome.events:
+            if isinstance(event, e.OneToOneEnded):
+                await self._sweep(event.account)
+        return outcome
+
+    async def _do(self, actor: AccountId | None, given: c.Command | c.Fact) -> Outcome:
+        now = Now.read(self._clock)
         before = self.state
-        self.state, events = step(before, actor, given, self._clock.now_ns())
+        self.state, events = step(before, actor, given, now.ns)
         self._apply(before)
         self._changed.set()
+        fenced_ns = 0
         if self.state.epoch != before.epoch:
             await self._media.fence()
+            fenced_ns = self._clock.now_ns() - now.ns
             self._close_revoked(events)
-        for event in events:
-            self._audience.tell(event)
+        if events:
+            self._listeners.tell(events, self.scene)
+            self._minutes.note(events, self.state.epoch, now.wall_ms)
         if self.state != before:
-            await self._archive.keep(self.state, events)
-        return events
+            self._tell_changed(self.stream.id)
+        return Outcome(events, fenced_ns)
 
     def _apply(self, before: RoomState) -> None:
         # No checkpoint in here. Both states' demands come first, so that no order of stores admits more than they do.
-        self._media.require(self._row, before.requires | self.state.requires)
+        after = self.state
+        if (before.epoch, before.one_to_one, before.until_ns) == (after.epoch, after.one_to_one, after.until_ns):
+            return
+        self._media.require(self._row, before.requires | after.requires)
         for transport, member in self._members.items():
             if not member.publishes:
-                self._media.hold(transport, self.state.holding(member.account))
-            elif member.account != self.state.owner:
+                self._media.hold(transport, after.holding(member.account))
+            elif member.account != after.owner:
                 self._media.publish_until(transport, self._guest_until_ns(member.account))
-        closes_ns = FOREVER if self.state.until_ns is None else self.state.until_ns
-        self._media.open_until(self._row, 0 if self.state.ended is not None else closes_ns)
-        self._media.require(self._row, self.state.requires)
-
-    def _guest_until_ns(self, account: AccountId) -> int:
-        session = self.state.one_to_one
-        return session.until_ns if session is not None and session.guest == account else 0
+        closes_ns = FOREVER if after.until_ns is None else after.until_ns
+        self._media.open_until(self._row, 0 if after.ended is not None else closes_ns)
+        self._media.require(self._row, after.requires)
 
     def _close_revoked(self, events: list[e.Event]) -> None:
         # Those whom a one-to-one shuts out wait with their transports open, and come back without joining again.
@@ -184,15 +356,38 @@ class Room:
             if revoked or (member.publishes and member.account in over):
                 self._media.close(transport, "access_revoked")
 
+    # -- rights --------------------------------------------------------------------------------------------------------
+
+    def _require_running(self) -> None:
+        if self.state.ended is not None or self._nursery is None:
+            raise Refused("stream_ended")
+
+    def _require_few_unanswered(self, account: AccountId) -> None:
+        if self._unanswered[account] >= MAX_UNANSWERED:
+            raise Refused("too_many_sessions")
+
+    def _publishing_right(self, account: AccountId) -> tuple[str, int]:
+        if account == self.state.owner:
+            return STREAMER, FOREVER
+        session = self.state.one_to_one
+        if session is None or session.guest != account:
+            raise Refused("not_the_owner", "only the streamer, and the guest of a one-to-one, may publish")
+        return GUEST, session.until_ns
+
+    def _is_written_first(self, given: c.Command | c.Fact) -> bool:
+        # Who may watch, but for the way back to public: a restart must find the narrower, and no ticket lost.
+        prepared = self.state.prepared
+        if isinstance(given, c.ConfirmMode):
+            return prepared is not None and prepared.token == given.token and prepared.mode is not Mode.PUBLIC
+        return isinstance(given, WRITTEN_FIRST)
+
+    def _guest_until_ns(self, account: AccountId) -> int:
+        session = self.state.one_to_one
+        return session.until_ns if session is not None and session.guest == account else 0
+
     def _both_sides_flow(self) -> bool:
         session = self.state.one_to_one
         if session is None:
             return False
         flowing = {member.account for member in self._members.values() if member.publishes and member.flows}
         return {self.state.owner, session.guest} <= flowing
-
-    async def _wait_for_deadline(self) -> None:
-        self._changed = trio.Event()
-        left_ns = deadline_ns(self.state) - self._clock.now_ns()
-        with trio.move_on_after(max(0.0, left_ns / 1e9)):
-            await self._changed.wait()

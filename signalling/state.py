@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from media.forwarding.admission import FOREVER, NOTHING, Grant, Holding
 from signalling.identifiers import AccountId, Mode
@@ -35,6 +36,14 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
+class Request:
+    """Someone waits for a one-to-one; `seconds` is the wish, None for any length."""
+
+    account: AccountId
+    seconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class OneToOne:
     """A one-to-one: set up until `until_ns` while `started_ns` is None, then running until it, or paused.
 
@@ -53,7 +62,10 @@ class OneToOne:
 
 @dataclass(frozen=True, slots=True)
 class RoomState:
-    """Everything the policy knows. `present` are the accounts in the room, admitted or waiting, without the owner."""
+    """Everything the policy knows. `present` are the accounts in the room, admitted or waiting, without the owner.
+
+    `picture` says whether the streamer's media arrives; while it does not, the stream ends at `picture_until_ns`.
+    """
 
     owner: AccountId
     mode: Mode = Mode.PUBLIC
@@ -62,12 +74,14 @@ class RoomState:
     tickets: frozenset[AccountId] = frozenset()
     entitled: frozenset[AccountId] = frozenset()
     ejected: frozenset[AccountId] = frozenset()
-    requests: tuple[AccountId, ...] = ()
+    requests: tuple[Request, ...] = ()
     one_to_one: OneToOne | None = None
     prepared: Prepared | None = None
     confirmed: tuple[tuple[str, Mode, int, tuple[AccountId, ...]], ...] = field(default=())
     until_ns: int | None = None
     warnings_s: tuple[int, ...] = ()
+    picture: Literal["waiting", "live", "interrupted"] = "waiting"
+    picture_until_ns: int = FOREVER
     ended: str | None = None
 
     @property
@@ -89,6 +103,24 @@ class RoomState:
         if self.one_to_one is not None and self.one_to_one.guest == account:
             return Holding(lasting | Grant.CHOSEN, self.one_to_one.until_ns, lasting)
         return Holding(lasting, FOREVER, NOTHING)
+
+    @property
+    def usual_mode(self) -> Mode:
+        """The mode, or the one to which a running one-to-one returns."""
+        return self.mode if self.one_to_one is None else self.one_to_one.former
+
+    def asks(self, account: AccountId) -> bool:
+        """Whether an account waits for a one-to-one."""
+        return any(request.account == account for request in self.requests)
+
+    def in_one_to_one(self, account: AccountId) -> bool:
+        """Whether an account is one of the two."""
+        return self.one_to_one is not None and account in (self.owner, self.one_to_one.guest)
+
+    def hears(self, account: AccountId) -> bool:
+        """Whether an account may read and write the stream's chat: during a one-to-one, whoever could watch without."""
+        required = REQUIRES[self.usual_mode]
+        return self.ended is None and self.holding(account).holds & required == required
 
     def admits(self, account: AccountId, now_ns: int) -> bool:
         """Whether a packet to this account would pass, by the forwarding kernel's own rule."""

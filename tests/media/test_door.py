@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 
 import pytest
 import trio
@@ -144,17 +144,17 @@ class World:
 
 @asynccontextmanager
 async def open_world() -> AsyncIterator[World]:
-    async with trio.open_nursery() as nursery:
-        media = Media(MediaSettings(("127.0.0.1", 0), limits=LIMITS))
-        await nursery.start(lambda task_status: media.run(task_status=task_status))
-        world = World(media, nursery)
-        nursery.start_soon(world.listen)
-        try:
-            yield world
-        finally:
-            nursery.cancel_scope.cancel()
-            for remote in world.remotes:
-                remote.socket.close()
+    with ExitStack() as sockets:  # closed after the tasks that read them
+        async with trio.open_nursery() as nursery:
+            media = Media(MediaSettings(("127.0.0.1", 0), limits=LIMITS))
+            await nursery.start(lambda task_status: media.run(task_status=task_status))
+            world = World(media, nursery)
+            nursery.start_soon(world.listen)
+            sockets.callback(lambda: [remote.socket.close() for remote in world.remotes])
+            try:
+                yield world
+            finally:
+                nursery.cancel_scope.cancel()
 
 
 async def test_from_offer_to_decrypted_packets_at_three_viewers() -> None:

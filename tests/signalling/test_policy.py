@@ -21,7 +21,7 @@ from signalling.policy import (
     step,
 )
 from signalling.refusals import Refused
-from signalling.state import RoomState
+from signalling.state import Request, RoomState
 
 OWNER, ANN, BOB, CAT = (AccountId(name) for name in ("owner", "ann", "bob", "cat"))
 NOW = 5 * SECOND_NS
@@ -181,7 +181,7 @@ def test_one_guest_at_a_time_and_one_request_each() -> None:
     assert refused(asked, ANN, c.RequestOneToOne()) == "request_exists"
     both = do(asked, BOB, c.RequestOneToOne())
     running = do(both, OWNER, c.AcceptOneToOne(ANN, 300))
-    assert running.requests == (BOB,)
+    assert running.requests == (Request(BOB),)
     assert refused(running, OWNER, c.AcceptOneToOne(BOB, 300)) == "already_in_one_to_one"
 
 

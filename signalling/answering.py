@@ -1,0 +1,64 @@
+"""Leads each request of the signalling socket to what answers it."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+from signalling import commands as c
+from signalling import requests as r
+from signalling.session import Session
+
+if TYPE_CHECKING:
+    from signalling.rooms import Rooms
+
+CONFIRMATION_BYTES = 24  # unguessable within the minute it holds
+
+
+async def answer(rooms: Rooms, session: Session, request: r.Request) -> object:
+    """Do what a request asks, and return the view that answers it; raises Refused."""
+    match request:
+        case r.Ping():
+            return None
+        case r.WatchDirectory():
+            rooms.watch_directory(session)
+            return None
+        case r.UnwatchDirectory():
+            rooms.unwatch_directory(session)
+            return None
+        case r.JoinStream(stream=stream):
+            return await rooms.join(session, stream)
+        case r.LeaveStream(stream=stream):
+            return await rooms.leave(session, stream)
+        case _:
+            return await rooms.command(request.stream, session.actor, _command(request))
+
+
+def _command(request: r.Request) -> c.Command | c.Chat:
+    match request:
+        case r.SendChat(text=text, client_txn=client_txn):
+            return c.Chat(text, client_txn)
+        case r.PrepareModeSwitch(mode=mode):
+            return c.PrepareMode(mode, secrets.token_urlsafe(CONFIRMATION_BYTES))
+        case r.ConfirmModeSwitch(confirm_token=token, allow_empty=allow_empty):
+            return c.ConfirmMode(token, allow_empty)
+        case r.LimitTime(seconds=seconds):
+            return c.SetTimeLimit(seconds)
+        case r.AskOneToOne(seconds=seconds):
+            return c.RequestOneToOne(seconds)
+        case r.WithdrawOneToOne():
+            return c.CancelOneToOne()
+        case r.TakeOneToOne(account=account, seconds=seconds):
+            return c.AcceptOneToOne(account, seconds)
+        case r.TurnDownOneToOne(account=account):
+            return c.DeclineOneToOne(account)
+        case r.HangUp():
+            return c.EndOneToOne()
+        case r.PutOut(account=account):
+            return c.Eject(account)
+        case r.LetBackIn(account=account):
+            return c.Readmit(account)
+        case r.StopStream():
+            return c.EndStream()
+        case _:
+            raise AssertionError(f"{type(request).__name__} is no command")

@@ -1,0 +1,187 @@
+"""Tells the people in one room what happened, each what concerns him, encoded once for all who hear the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from signalling import events as e
+from signalling import wire_events as w
+from signalling.identifiers import AccountId, StreamId
+from signalling.messages import Encoded
+from signalling.ports import Clock
+from signalling.session import Session
+from signalling.showing import Now, Scene, card, you
+from signalling.views import MAX_NAMES
+from signalling.wire_events import ChatMessage, WireEvent
+
+SECOND_NS = 1_000_000_000
+
+
+class Audience:
+    """The signalling sessions that follow one room; `history` gives what was said last."""
+
+    def __init__(self, stream: StreamId, clock: Clock, history: Callable[[], tuple[ChatMessage, ...]]) -> None:
+        self._stream, self._clock, self._history = stream, clock, history
+        self._sessions: dict[AccountId, set[Session]] = {}
+
+    def is_present(self, account: AccountId) -> bool:
+        """Whether an account follows the room."""
+        return account in self._sessions
+
+    def sessions(self) -> list[Session]:
+        """Return all sessions that follow the room."""
+        return [session for sessions in self._sessions.values() for session in sessions]
+
+    def join(self, session: Session, scene: Scene) -> None:
+        """Let a session follow the room, and show it everything."""
+        self._sessions.setdefault(session.actor.account, set()).add(session)
+        session.joined.add(self._stream)
+        self.show_all(session, scene)
+
+    def leave(self, session: Session) -> None:
+        """No longer."""
+        session.joined.discard(self._stream)
+        sessions = self._sessions.get(session.actor.account, set())
+        sessions.discard(session)
+        if not sessions:
+            self._sessions.pop(session.actor.account, None)
+
+    def show_all(self, session: Session, scene: Scene) -> None:
+        """Send the state of the stream as this session's account sees it."""
+        session.tell(Encoded(self._state_for(session.actor.account, scene)))
+
+    def show_presence(self, scene: Scene) -> None:
+        """Send how many are watching; to the streamer also who."""
+        now, count = self._clock.wall_ms(), len(scene.watching)
+        for_all = Encoded(w.RoomPresence(server_now=now, stream=self._stream, viewers=count))
+        names = tuple(scene.person(account).name for account in sorted(scene.watching)[:MAX_NAMES])
+        for_owner = Encoded(w.RoomPresence(server_now=now, stream=self._stream, viewers=count, names=names))
+        for session in self.sessions():
+            owner = session.actor.account == scene.state.owner
+            session.show(for_owner if owner else for_all, f"presence {self._stream}")
+
+    def say(self, message: ChatMessage, scene: Scene) -> None:
+        """Send a chat message to all who hear its circle."""
+        said, state = Encoded(message), scene.state
+        hears = state.hears if message.circle == "main" else state.in_one_to_one
+        for account, sessions in self._sessions.items():
+            if hears(account):
+                for session in sessions:
+                    session.tell(said)
+
+    def tell(self, events: list[e.Event], scene: Scene) -> None:
+        """Pass events of one moment on to whom they concern."""
+        now = Now.read(self._clock)
+        for event in events:
+            for accounts, told in self._told(event, scene, now):
+                self._send(accounts, Encoded(told))
+
+    # -- who hears what ------------------------------------------------------------------------------------------------
+
+    def _told(self, event: e.Event, scene: Scene, now: Now) -> Iterable[tuple[Iterable[AccountId], WireEvent]]:
+        owner, everyone = [scene.state.owner], tuple(self._sessions)
+        at, of = now.wall_ms, self._stream
+        match event:
+            case e.ModePrepared(mode=mode, expires_ns=expires_ns):
+                yield owner, w.ModePending(server_now=at, stream=of, mode=mode, expires_at=now.wall_of(expires_ns))
+            case e.ModeSwitched(mode, epoch):
+                yield everyone, w.ModeSwitchedTold(server_now=at, stream=of, mode=mode, epoch=epoch)
+            case e.AccessGranted(account, epoch):
+                yield [account], w.AccessGrantedTold(server_now=at, stream=of, epoch=epoch)
+                yield [account], self._state_for(account, scene)
+            case e.AccessRevoked(account, epoch, reason, readmit):
+                yield (
+                    [account],
+                    w.AccessRevokedTold(server_now=at, stream=of, reason=reason, epoch=epoch, readmit=readmit),
+                )
+            case e.TimeLimitSet(until_ns):
+                ends_at = None if until_ns is None else now.wall_of(until_ns)
+                yield everyone, w.TimeLimitTold(server_now=at, stream=of, ends_at=ends_at)
+            case e.TimeWarning(remaining_s, until_ns, False):
+                ends_at = now.wall_of(until_ns)
+                yield everyone, w.StreamWarning(server_now=at, stream=of, ends_at=ends_at, remaining_s=remaining_s)
+            case e.StreamStarted():
+                yield everyone, w.StreamStarted(server_now=at, stream=of)
+            case e.StreamInterrupted(until_ns):
+                yield everyone, w.StreamInterrupted(server_now=at, stream=of, ends_at=now.wall_of(until_ns))
+            case e.StreamResumed():
+                yield everyone, w.StreamResumed(server_now=at, stream=of)
+            case e.StreamEnded(reason):
+                yield everyone, w.StreamEndedTold(server_now=at, stream=of, reason=reason)
+            case _:
+                yield from self._told_of_one_to_one(event, scene, now)
+
+    def _told_of_one_to_one(
+        self, event: e.Event, scene: Scene, now: Now
+    ) -> Iterable[tuple[Iterable[AccountId], WireEvent]]:
+        owner, at, of = scene.state.owner, now.wall_ms, self._stream
+        match event:
+            case e.OneToOneRequested(account, seconds, position):
+                name = scene.person(account).name
+                yield (
+                    [owner],
+                    w.OneToOneRequestedTold(server_now=at, stream=of, account=account, name=name, seconds=seconds),
+                )
+                yield [account], w.OneToOneQueued(server_now=at, stream=of, position=position)
+            case e.OneToOneWithdrawn(account, reason):
+                yield [owner, account], self._withdrawn(account, reason, at)
+                yield from self._positions(scene, at)
+            case e.OneToOneAccepted(account, setup_until_ns):
+                until = now.wall_of(setup_until_ns)
+                yield (
+                    [owner, account],
+                    w.OneToOneAcceptedTold(server_now=at, stream=of, publish=True, setup_ends_at=until),
+                )
+                yield [account], w.MediaGrant(server_now=at, stream=of, until=until)
+                yield self._others(owner, account), w.OneToOneNotice(server_now=at, stream=of, ends_at=None)
+                yield from self._positions(scene, at)
+            case e.OneToOneStarted(account, until_ns):
+                until = now.wall_of(until_ns)
+                yield [owner, account], w.OneToOneStartedTold(server_now=at, stream=of, ends_at=until)
+                yield [account], w.MediaGrant(server_now=at, stream=of, until=until)
+                yield self._others(owner, account), w.OneToOneNotice(server_now=at, stream=of, ends_at=until)
+            case e.OneToOnePaused(account, resume_by_ns):
+                until = now.wall_of(resume_by_ns)
+                yield [owner, account], w.OneToOnePausedTold(server_now=at, stream=of, resume_by=until)
+                yield self._others(owner, account), w.OneToOneNotice(server_now=at, stream=of, ends_at=None)
+            case e.TimeWarning(remaining_s, until_ns, True) if (session := scene.state.one_to_one) is not None:
+                ends_at = now.wall_of(until_ns)
+                yield (
+                    [owner, session.guest],
+                    w.OneToOneWarning(server_now=at, stream=of, ends_at=ends_at, remaining_s=remaining_s),
+                )
+            case e.OneToOneEnded(account, reason, delivered_ns):
+                delivered_s = delivered_ns // SECOND_NS
+                yield (
+                    [owner, account],
+                    w.OneToOneEndedTold(server_now=at, stream=of, reason=reason, delivered_s=delivered_s),
+                )
+                yield [account], w.MediaRevoked(server_now=at, stream=of, reason=reason)
+
+    def _withdrawn(self, account: AccountId, reason: str, at: int) -> WireEvent:
+        if reason == "declined":
+            return w.OneToOneDeclined(server_now=at, stream=self._stream, account=account)
+        return w.OneToOneCancelled(server_now=at, stream=self._stream, account=account, reason=reason)
+
+    def _positions(self, scene: Scene, at: int) -> Iterable[tuple[Iterable[AccountId], WireEvent]]:
+        for position, request in enumerate(scene.state.requests, start=1):
+            yield [request.account], w.OneToOneQueued(server_now=at, stream=self._stream, position=position)
+
+    def _others(self, *two: AccountId) -> list[AccountId]:
+        return [account for account in self._sessions if account not in two]
+
+    def _state_for(self, account: AccountId, scene: Scene) -> w.StreamState:
+        now = Now.read(self._clock)
+        chat = self._history() if scene.state.hears(account) else ()
+        return w.StreamState(
+            server_now=now.wall_ms,
+            stream=self._stream,
+            card=card(scene, now),
+            you=you(scene.state, account, now),
+            chat=chat,
+        )
+
+    def _send(self, accounts: Iterable[AccountId], event: Encoded) -> None:
+        for account in accounts:
+            for session in self._sessions.get(account, ()):
+                session.tell(event)

@@ -1,0 +1,93 @@
+"""The list of streams that are on: pages of it, and its changes for those who follow it."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable
+
+from signalling.identifiers import Actor, StreamId
+from signalling.messages import Encoded
+from signalling.refusals import Refused
+from signalling.session import Session
+from signalling.showing import Now, Scene, card, is_listed
+from signalling.views import Page
+from signalling.wire_events import DirectoryDelta, DirectorySnapshot
+
+SNAPSHOT = 100  # streams in the first message; a screen or two, and it fits an outbox
+
+
+class Directory:
+    """Knows the running streams by number, which orders them; newest first."""
+
+    def __init__(self) -> None:
+        self._numbers: list[int] = []  # ascending, so that the newest are at the end
+        self._scenes: dict[int, Scene] = {}
+        self._told: dict[int, Scene] = {}  # as its followers know it
+        self._watching: set[Session] = set()
+
+    def put(self, scene: Scene) -> None:
+        """Take a stream in, or its newest state."""
+        number = scene.stream.number
+        if number not in self._scenes:
+            insort(self._numbers, number)
+        self._scenes[number] = scene
+
+    def remove(self, number: int) -> None:
+        """Forget a stream, once its end has been told."""
+        self._told.pop(number, None)
+        if self._scenes.pop(number, None) is not None:
+            del self._numbers[bisect_left(self._numbers, number)]
+
+    def page(self, viewer: Actor | None, cursor: str | None, limit: int, now: Now) -> Page:
+        """Return up to `limit` streams older than the cursor. A stream that comes or goes shifts no other.
+
+        Raises Refused("invalid_cursor").
+        """
+        end = len(self._numbers)
+        if cursor is not None:
+            end = bisect_left(self._numbers, _number_untrusted(cursor))
+        found: list[Scene] = []
+        for index in range(end - 1, -1, -1):
+            scene = self._scenes[self._numbers[index]]
+            if is_listed(scene.state, viewer):
+                if len(found) == limit:
+                    return Page(tuple(card(scene, now) for scene in found), str(found[-1].stream.number), now.wall_ms)
+                found.append(scene)
+        return Page(tuple(card(scene, now) for scene in found), None, now.wall_ms)
+
+    def watch(self, session: Session, now: Now) -> None:
+        """Send the list, and from now on its changes."""
+        self._watching.add(session)
+        session.watches_directory = True
+        page = self.page(session.actor, None, SNAPSHOT, now)
+        snapshot = DirectorySnapshot(server_now=now.wall_ms, streams=page.streams, next_cursor=page.cursor)
+        session.show(Encoded(snapshot), "directory")
+
+    def unwatch(self, session: Session) -> None:
+        """No more of that."""
+        self._watching.discard(session)
+        session.watches_directory = False
+
+    def tell(self, changed: Iterable[Scene], now: Now) -> None:
+        """Send what changed to those who follow; each sees only what is listed for him."""
+        for scene in changed:
+            stream = scene.stream.id
+            here = Encoded(DirectoryDelta(server_now=now.wall_ms, stream=stream, card=card(scene, now)))
+            gone = Encoded(DirectoryDelta(server_now=now.wall_ms, stream=stream, card=None))
+            before = self._told.get(scene.stream.number)
+            for session in self._watching:
+                if is_listed(scene.state, session.actor):
+                    session.show(here, _key(stream))
+                elif before is not None and is_listed(before.state, session.actor):
+                    session.show(gone, _key(stream))
+            self._told[scene.stream.number] = scene
+
+
+def _key(stream: StreamId) -> str:
+    return f"directory {stream}"
+
+
+def _number_untrusted(cursor: str) -> int:
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 20):
+        raise Refused("invalid_cursor")
+    return int(cursor)

@@ -1,0 +1,150 @@
+"""What clients ask over the signalling socket; every field is checked and bounded while it is decoded."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from signalling.identifiers import AccountId, Mode, StreamId
+
+# Generous for identifiers and tokens of ours; what is longer is none of them.
+Name = Annotated[str, Meta(min_length=1, max_length=128)]
+Stream = Annotated[StreamId, Meta(min_length=1, max_length=128)]
+Account = Annotated[AccountId, Meta(min_length=1, max_length=128)]
+Id = Annotated[int, Meta(ge=0, le=2**53 - 1)]  # what every client can count to, JavaScript too
+Seconds = Annotated[int, Meta(ge=-(2**53), le=2**53)]  # which of these make sense is the policy's to say
+MAX_TEXT = 4_000  # characters on the wire; how long a chat message may be is chat's to say
+
+
+class Resume(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a lost connection was: its session, and the last `event` number that arrived."""
+
+    session: Name
+    after: Id
+
+
+class Hello(msgspec.Struct, frozen=True, tag_field="type", tag="hello", forbid_unknown_fields=True):
+    """The first message of a connection."""
+
+    token: Annotated[str, Meta(max_length=4_096)]
+    resume: Resume | None = None
+
+
+class _Request(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", forbid_unknown_fields=True):
+    id: Id
+
+
+class _OfStream(_Request, frozen=True, kw_only=True):
+    stream: Stream
+
+
+class WatchDirectory(_Request, frozen=True, tag="watch_directory"):
+    """Tell me which streams are live, and every change."""
+
+
+class UnwatchDirectory(_Request, frozen=True, tag="unwatch_directory"):
+    """No more of that."""
+
+
+class JoinStream(_OfStream, frozen=True, tag="join"):
+    """I am present in this stream."""
+
+
+class LeaveStream(_OfStream, frozen=True, tag="leave"):
+    """I am no longer."""
+
+
+class SendChat(_OfStream, frozen=True, kw_only=True, tag="chat"):
+    """Say something; the same `client_txn` twice is said once."""
+
+    text: Annotated[str, Meta(max_length=MAX_TEXT)]
+    client_txn: Name
+
+
+class PrepareModeSwitch(_OfStream, frozen=True, kw_only=True, tag="prepare_mode"):
+    """Say what a switch to this mode would do."""
+
+    mode: Mode
+
+
+class ConfirmModeSwitch(_OfStream, frozen=True, kw_only=True, tag="confirm_mode"):
+    """Do what was prepared."""
+
+    confirm_token: Name
+    allow_empty: bool = False
+
+
+class LimitTime(_OfStream, frozen=True, kw_only=True, tag="set_time_limit"):
+    """End the stream in so many seconds, or never (null)."""
+
+    seconds: Seconds | None
+
+
+class AskOneToOne(_OfStream, frozen=True, kw_only=True, tag="request_one_to_one"):
+    """I would like a one-to-one."""
+
+    seconds: Seconds | None = None
+
+
+class WithdrawOneToOne(_OfStream, frozen=True, tag="cancel_one_to_one"):
+    """I would not, after all."""
+
+
+class TakeOneToOne(_OfStream, frozen=True, kw_only=True, tag="accept_one_to_one"):
+    """The streamer takes this viewer."""
+
+    account: Account
+    seconds: Seconds
+
+
+class TurnDownOneToOne(_OfStream, frozen=True, kw_only=True, tag="decline_one_to_one"):
+    """The streamer does not."""
+
+    account: Account
+
+
+class HangUp(_OfStream, frozen=True, tag="end_one_to_one"):
+    """End the running one-to-one."""
+
+
+class PutOut(_OfStream, frozen=True, kw_only=True, tag="eject"):
+    """Put an account out."""
+
+    account: Account
+
+
+class LetBackIn(_OfStream, frozen=True, kw_only=True, tag="readmit"):
+    """Let an ejected account back in."""
+
+    account: Account
+
+
+class StopStream(_OfStream, frozen=True, tag="end_stream"):
+    """End the stream."""
+
+
+class Ping(_Request, frozen=True, tag="ping"):
+    """Ask for a sign of life; the answer carries the server's clock."""
+
+
+Request = (
+    WatchDirectory
+    | UnwatchDirectory
+    | JoinStream
+    | LeaveStream
+    | SendChat
+    | PrepareModeSwitch
+    | ConfirmModeSwitch
+    | LimitTime
+    | AskOneToOne
+    | WithdrawOneToOne
+    | TakeOneToOne
+    | TurnDownOneToOne
+    | HangUp
+    | PutOut
+    | LetBackIn
+    | StopStream
+    | Ping
+)

@@ -1,0 +1,421 @@
+"""The registry of rooms: opens, restores and ends them, each in a nursery of its own, and leads requests to them."""
+
+from __future__ import annotations
+
+import secrets
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+import structlog
+import trio
+
+from media.door import Disconnected, Media, NoSource, TransportId
+from signalling import commands as c
+from signalling import events as e
+from signalling import views as v
+from signalling.answering import answer
+from signalling.audience import Audience
+from signalling.chat import Chat
+from signalling.directory import Directory
+from signalling.identifiers import AccountId, Actor, Mode, StreamId
+from signalling.messages import Encoding
+from signalling.policy import WAITING_NS
+from signalling.ports import Archive, ArchiveFailed, Clock, Outbox
+from signalling.refusals import Refused
+from signalling.requests import Request, Resume
+from signalling.room import Gone, Room
+from signalling.session import Session
+from signalling.sessions import Sessions
+from signalling.showing import Now, Scene, Stream, card, mentioned, record, restored, room, you
+from signalling.state import RoomState
+
+REMEMBERED = 10_000  # ended streams of which one can still say that they ended
+SHOWN_EVERY_S = 0.25  # how late the directory and the count of viewers may be; a storm of joins is one message
+CHAT_SHOWN = 50  # messages brought back after a restart
+SESSION_BYTES = 24  # of a media session's id: unguessable, since its address alone ends it for its owner
+
+log = structlog.get_logger("signalling")
+
+
+@dataclass(slots=True)
+class MediaSession:
+    """A WHIP or WHEP session; `etag` is that of its ICE session."""
+
+    session_id: str
+    answer_sdp: str
+    etag: str
+
+
+@dataclass(slots=True)
+class _Live:
+    """A running room and who listens to it."""
+
+    room: Room
+    audience: Audience
+    chat: Chat
+
+
+@dataclass(slots=True)
+class _MediaPlace:
+    """Where a media session lives."""
+
+    live: _Live
+    transport: TransportId
+    account: AccountId
+    session: MediaSession
+
+
+@dataclass(slots=True)
+class _Changed:
+    """What is to be shown at the next turn."""
+
+    streams: set[StreamId] = field(default_factory=set)
+    woken: trio.Event = field(default_factory=trio.Event)
+
+
+class Rooms:
+    """All rooms of a node; `run` it in a nursery before the first call. Raises Refused."""
+
+    def __init__(self, media: Media, archive: Archive, clock: Clock) -> None:
+        self._media, self._archive, self._clock = media, archive, clock
+        self._live: dict[StreamId, _Live] = {}
+        self._owners: dict[AccountId, StreamId] = {}
+        self._ended: OrderedDict[StreamId, str] = OrderedDict()
+        self._places: dict[str, _MediaPlace] = {}
+        self._by_transport: dict[TransportId, str] = {}
+        self._directory = Directory()
+        self._changed = _Changed()
+        self._sessions = Sessions(clock)
+        self._last_number = 0
+        self._nursery: trio.Nursery | None = None
+        self.faults = 0  # rooms ended by an exception of ours
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Restore what was running, then keep rooms until cancelled."""
+        async with trio.open_nursery() as self._nursery:
+            await self._restore()
+            self._nursery.start_soon(self._pass_facts_on)
+            self._nursery.start_soon(self._show_changes)
+            self._nursery.start_soon(self._forget_lost_sessions)
+            task_status.started()
+
+    def counters(self) -> dict[str, int]:
+        """How much there is of everything, by name."""
+        return {
+            "rooms": len(self._live),
+            "room_faults": self.faults,
+            "media_sessions": len(self._places),
+            **self._sessions.counters(),
+        }
+
+    # -- streams -------------------------------------------------------------------------------------------------------
+
+    async def create_stream(
+        self, actor: Actor, *, title: str, kind: v.Kind = "video", mode: Mode = Mode.PUBLIC, description: str = ""
+    ) -> v.StreamView:
+        """Open a stream. Raises Refused (already_live, invalid_mode, not_stored) and NoCapacity."""
+        if mode is Mode.ONE_TO_ONE:
+            raise Refused("invalid_mode", "a one-to-one begins by accepting a viewer")
+        if actor.account in self._owners:
+            raise Refused("already_live", stream=self._owners[actor.account])
+        now = Now.read(self._clock)
+        number = self._last_number = max(self._last_number + 1, now.wall_ms)
+        owner = v.Person(actor.account, actor.name)
+        stream = Stream(
+            StreamId(f"s_{secrets.token_hex(8)}"), number, owner, title.strip(), description.strip(), kind, now.wall_ms
+        )
+        state = RoomState(actor.account, mode=mode, picture_until_ns=now.ns + WAITING_NS)
+        self._owners[actor.account] = stream.id
+        try:
+            await self._archive.save_stream(record(stream, state, now))
+            await self._open(stream, state, Chat(stream.id))
+        except BaseException as fault:
+            self._owners.pop(actor.account, None)
+            if isinstance(fault, ArchiveFailed):
+                raise Refused("not_stored") from fault
+            raise
+        return self.stream(stream.id, actor)
+
+    def stream(self, stream_id: StreamId, viewer: Actor | None) -> v.StreamView:
+        """Show a stream to someone."""
+        scene, now = self._find(stream_id).room.scene, Now.read(self._clock)
+        account = AccountId("") if viewer is None else viewer.account
+        return v.StreamView(card(scene, now), you(scene.state, account, now), now.wall_ms)
+
+    def live(self, viewer: Actor | None, *, cursor: str | None = None, limit: int = 50) -> v.Page:
+        """Show a part of the directory, newest first."""
+        return self._directory.page(viewer, cursor, limit, Now.read(self._clock))
+
+    async def command(self, stream_id: StreamId, actor: Actor, command: c.Command | c.Chat | c.ShowRoom) -> v.Reply:
+        """Do what someone asks of a room; returns when it is done for the last packet, too."""
+        live = self._find(stream_id)
+        state = live.room.state
+        if actor.admin and isinstance(command, c.OwnersCommand | c.EndOneToOne):
+            owner = live.room.stream.owner
+            actor = Actor(owner.id, owner.name)
+        match command:
+            case c.ShowRoom():
+                if actor.account != state.owner and not actor.admin:
+                    raise Refused("not_the_owner")
+                return await self._show_room(live)
+            case c.Chat():
+                return await self._say(live, actor, command)
+            case c.Join() | c.Leave():
+                raise Refused("not_present", "presence is told over the signalling socket")
+        outcome = await live.room.command(actor, command)
+        return self._reply(live.room.scene, command, outcome.events, outcome.fenced_ns)
+
+    # -- media sessions ------------------------------------------------------------------------------------------------
+
+    async def publish(self, stream_id: StreamId, actor: Actor, offer_sdp: str) -> MediaSession:
+        """Answer a WHIP offer. Raises Refused, MalformedSdp, OfferRejected and NoCapacity."""
+        await trio.lowlevel.checkpoint()
+        live = self._find(stream_id)
+        negotiated = live.room.publish(actor, offer_sdp)
+        return self._keep(live, actor, negotiated.transport, negotiated.answer_sdp, negotiated.etag)
+
+    async def watch(self, stream_id: StreamId, actor: Actor, offer_sdp: str) -> MediaSession:
+        """Answer a WHEP offer. Raises Refused, MalformedSdp, OfferRejected and NoCapacity."""
+        await trio.lowlevel.checkpoint()
+        live = self._find(stream_id)
+        try:
+            negotiated = live.room.watch(actor, offer_sdp)
+        except NoSource:
+            raise Refused("no_publisher") from None
+        return self._keep(live, actor, negotiated.transport, negotiated.answer_sdp, negotiated.etag)
+
+    async def restart_ice(self, session_id: str, actor: Actor, if_match: str, sdpfrag: str) -> tuple[str, str] | None:
+        """Take an ICE fragment: (new ETag, answer) for a restart, None for candidates, which this server needs none of.
+
+        Raises Refused("precondition_failed") when `if_match` is neither "*" nor the session's ETag.
+        """
+        await trio.lowlevel.checkpoint()
+        place = self._place(session_id, actor)
+        if if_match not in ("*", place.session.etag):
+            raise Refused("precondition_failed")
+        if not self._media.is_ice_restart(place.transport, sdpfrag):
+            return None
+        place.session.etag, fragment = place.live.room.restart_ice(place.transport, sdpfrag)
+        return place.session.etag, fragment
+
+    async def close_session(self, session_id: str, actor: Actor) -> None:
+        """End a media session of the actor's; raises Refused("session_unknown")."""
+        await trio.lowlevel.checkpoint()
+        self._media.close(self._place(session_id, actor).transport, "closed_by_client")
+
+    # -- signalling sessions -------------------------------------------------------------------------------------------
+
+    def attach(self, actor: Actor, encoding: Encoding, outbox: Outbox, resume: Resume | None) -> Session:
+        """Begin a signalling session over a connection, or go on with one; `welcome` is the first thing it says.
+
+        Raises Refused("too_many_sessions").
+        """
+        former = self._sessions.find(actor, resume)
+        if former is None or resume is None:
+            session = self._sessions.open(actor, encoding, self._answer)
+            session.attach(outbox, encoding, None)
+            return session
+        former.attach(outbox, encoding, resume.after)
+        for stream in sorted(former.joined):
+            if (live := self._live.get(stream)) is not None:
+                live.audience.show_all(former, live.room.scene)
+        if former.watches_directory:
+            self._directory.watch(former, Now.read(self._clock))
+        return former
+
+    async def join(self, session: Session, stream_id: StreamId) -> v.Done:
+        """Let a session follow a stream; its state is the first event."""
+        await trio.lowlevel.checkpoint()
+        live = self._find(stream_id)
+        live.room.enter(session.actor)
+        live.audience.join(session, live.room.scene)
+        return v.Done(live.room.state.epoch)
+
+    async def leave(self, session: Session, stream_id: StreamId) -> v.Done:
+        """No longer. The guest of a one-to-one ends it by leaving."""
+        live = self._find(stream_id)
+        live.audience.leave(session)
+        if not live.audience.is_present(session.actor.account):
+            if live.room.state.in_one_to_one(session.actor.account) and session.actor.account != live.room.state.owner:
+                await live.room.command(session.actor, c.Leave())
+            live.room.notice(Gone(session.actor.account))
+        return v.Done(live.room.state.epoch)
+
+    def watch_directory(self, session: Session) -> None:
+        """Send the directory, and from now on its changes."""
+        self._directory.watch(session, Now.read(self._clock))
+
+    def unwatch_directory(self, session: Session) -> None:
+        """No more of that."""
+        self._directory.unwatch(session)
+
+    # -- a room's life -------------------------------------------------------------------------------------------------
+
+    async def _restore(self) -> None:
+        now = Now.read(self._clock)
+        for written in await self._archive.load():
+            stream, state = restored(written, now, now.ns + WAITING_NS)
+            self._last_number = max(self._last_number, stream.number)
+            self._owners[stream.owner.id] = stream.id
+            await self._open(stream, state, Chat(stream.id, await self._archive.recent_chat(stream.id, CHAT_SHOWN)))
+
+    async def _open(self, stream: Stream, state: RoomState, chat: Chat) -> None:
+        audience = Audience(stream.id, self._clock, lambda: chat.history)
+        opened = Room(
+            stream,
+            state,
+            media=self._media,
+            archive=self._archive,
+            listeners=audience,
+            clock=self._clock,
+            changed=self._mark,
+        )
+        assert self._nursery is not None, "rooms live in `run`"
+        self._live[stream.id] = live = _Live(opened, audience, chat)
+        self._mark(stream.id)
+        await self._nursery.start(self._host, live)
+
+    async def _host(self, live: _Live, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        try:
+            await live.room.run(task_status=task_status)
+        except Exception:
+            self.faults += 1
+            log.exception("room_fault", stream=live.room.stream.id)
+            live.room.fail()
+            live.audience.tell([e.StreamEnded("internal_error")], live.room.scene)
+            await self._write_end(live.room.scene)
+        finally:
+            self._close(live)
+
+    async def _write_end(self, scene: Scene) -> None:
+        try:
+            await self._archive.save_stream(record(scene.stream, scene.state, Now.read(self._clock)))
+        except ArchiveFailed:
+            log.exception("archive_failed", stream=scene.stream.id)
+
+    def _close(self, live: _Live) -> None:
+        stream = live.room.stream
+        self._live.pop(stream.id, None)
+        self._owners.pop(stream.owner.id, None)
+        self._ended[stream.id] = live.room.state.ended or "closed"
+        if len(self._ended) > REMEMBERED:
+            self._ended.popitem(last=False)
+        for session in live.audience.sessions():
+            live.audience.leave(session)
+        self._directory.tell([live.room.scene], Now.read(self._clock))
+        self._directory.remove(stream.number)
+
+    # -- what goes on by itself ----------------------------------------------------------------------------------------
+
+    async def _pass_facts_on(self) -> None:
+        async for fact in self._media.events:
+            place = self._places.get(self._by_transport.get(fact.transport, ""))
+            if place is not None:
+                place.live.room.notice(fact)
+            if isinstance(fact, Disconnected):
+                self._places.pop(self._by_transport.pop(fact.transport, ""), None)
+
+    async def _show_changes(self) -> None:
+        while True:
+            await self._changed.woken.wait()
+            streams, self._changed = self._changed.streams, _Changed()
+            now = Now.read(self._clock)
+            changed = [self._live[stream] for stream in streams if stream in self._live]
+            for live in changed:
+                self._directory.put(live.room.scene)
+                live.audience.show_presence(live.room.scene)
+            self._directory.tell([live.room.scene for live in changed], now)
+            await trio.sleep(SHOWN_EVERY_S)
+
+    async def _forget_lost_sessions(self) -> None:
+        while True:
+            await trio.sleep(1)
+            for session in self._sessions.take_lost():
+                self._directory.unwatch(session)
+                for stream in sorted(session.joined):
+                    live = self._live.get(stream)
+                    if live is None:
+                        continue
+                    live.audience.leave(session)
+                    if not live.audience.is_present(session.actor.account):
+                        live.room.notice(Gone(session.actor.account))
+
+    def _mark(self, stream: StreamId) -> None:
+        self._changed.streams.add(stream)
+        self._changed.woken.set()
+
+    # -- answers -------------------------------------------------------------------------------------------------------
+
+    async def _answer(self, session: Session, request: Request) -> object:
+        return await answer(self, session, request)
+
+    async def _show_room(self, live: _Live) -> v.RoomView:
+        unknown = sorted(mentioned(live.room.state) - live.room.names.keys())
+        if unknown:
+            live.room.names.update(await self._archive.names(unknown))
+        return room(live.room.scene, Now.read(self._clock))
+
+    async def _say(self, live: _Live, actor: Actor, command: c.Chat) -> v.ChatAccepted:
+        state, now = live.room.state, Now.read(self._clock)
+        in_private = state.in_one_to_one(actor.account)
+        if not in_private and not state.hears(actor.account):
+            reason, readmit = state.refusal(actor.account, now.ns)
+            raise Refused(reason, readmit=readmit)
+        accepted, message = live.chat.say(
+            v.Person(actor.account, actor.name),
+            "one_to_one" if in_private else "main",
+            command.text,
+            command.client_txn,
+            now_ns=now.ns,
+            wall_ms=now.wall_ms,
+        )
+        if message is not None:
+            live.audience.say(message, live.room.scene)
+            await live.room.archive_chat(message)
+        return accepted
+
+    def _reply(self, scene: Scene, command: c.Command, events: list[e.Event], fenced_ns: int) -> v.Reply:
+        now = Now.read(self._clock)
+        for event in events:
+            match event:
+                case e.ModePrepared(mode, token, removed, stay, expires_ns):
+                    return v.Prepared(
+                        mode,
+                        _names(scene, removed),
+                        len(removed),
+                        _names(scene, stay),
+                        len(stay),
+                        token,
+                        now.wall_of(expires_ns),
+                    )
+                case e.ModeSwitched(mode, epoch, removed) if isinstance(command, c.ConfirmMode):
+                    return v.ModeChanged(mode, epoch, _names(scene, removed), len(removed), fenced_ns)
+                case e.TimeLimitSet(until_ns):
+                    return v.TimeLimitChanged(None if until_ns is None else now.wall_of(until_ns))
+                case e.OneToOneAccepted(account, setup_until_ns) if isinstance(command, c.AcceptOneToOne):
+                    return v.OneToOneAnswer(account, command.seconds, now.wall_of(setup_until_ns))
+        return v.Done(scene.state.epoch)
+
+    # -- look-ups ------------------------------------------------------------------------------------------------------
+
+    def _find(self, stream_id: StreamId) -> _Live:
+        live = self._live.get(stream_id)
+        if live is not None:
+            return live
+        raise Refused("stream_ended" if stream_id in self._ended else "stream_unknown")
+
+    def _keep(self, live: _Live, actor: Actor, transport: TransportId, answer_sdp: str, etag: str) -> MediaSession:
+        session = MediaSession(secrets.token_urlsafe(SESSION_BYTES), answer_sdp, etag)
+        self._places[session.session_id] = _MediaPlace(live, transport, actor.account, session)
+        self._by_transport[transport] = session.session_id
+        return session
+
+    def _place(self, session_id: str, actor: Actor) -> _MediaPlace:
+        place = self._places.get(session_id)
+        if place is None or not (actor.admin or place.account == actor.account):
+            raise Refused("session_unknown")
+        return place
+
+
+def _names(scene: Scene, accounts: tuple[AccountId, ...]) -> tuple[str, ...]:
+    return tuple(scene.person(account).name for account in accounts[: v.MAX_NAMES])

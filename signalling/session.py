@@ -1,0 +1,138 @@
+"""One client's signalling session: answers what it asks, numbers what it must hear, repeats what was lost."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from signalling.identifiers import Actor, StreamId
+from signalling.messages import (
+    Encoded,
+    Encoding,
+    MalformedMessage,
+    decode_request_untrusted,
+    encode_error,
+    encode_ok,
+)
+from signalling.ports import Clock, Outbox
+from signalling.refusals import Refused
+from signalling.requests import Request
+from signalling.views import Person
+from signalling.wire_events import Gap, Welcome, WireEvent
+
+REPLAYED = 128  # events kept for a connection that comes back; enough for a change of network in a busy chat
+RESUME_NS = 60_000_000_000  # how long; a page that is gone for longer fetches anew
+MAX_FAULTS = 20  # messages that are none; a broken client is told so often, then closed
+
+log = structlog.get_logger("signalling")
+
+
+class Session:
+    """A session outlives its connection by RESUME_NS; `joined` are the streams whose events it gets."""
+
+    def __init__(
+        self,
+        id: str,
+        actor: Actor,
+        encoding: Encoding,
+        clock: Clock,
+        answer: Callable[[Session, Request], Awaitable[object]],
+    ) -> None:
+        self.id, self.actor, self.encoding = id, actor, encoding
+        self.joined: set[StreamId] = set()
+        self.watches_directory = False
+        self.lost_at_ns: int | None = None
+        self._clock, self._answer = clock, answer
+        self._outbox: Outbox | None = None
+        self._number = 0
+        self._sent: deque[tuple[int, int, Encoded]] = deque(maxlen=REPLAYED)
+        self._faults = 0
+
+    # -- coming and going ----------------------------------------------------------------------------------------------
+
+    def attach(self, outbox: Outbox, encoding: Encoding, after: int | None) -> None:
+        """Go on over a connection: `after` is the last event that arrived over the former one, None for a new session.
+
+        A connection that is still open is closed as `replaced`.
+        """
+        if self._outbox is not None:
+            self._outbox.close("replaced")
+        self._outbox, self.encoding, self.lost_at_ns = outbox, encoding, None
+        resumed = after is not None
+        person = Person(self.actor.account, self.actor.name)
+        welcome = Welcome(server_now=self._clock.wall_ms(), session=self.id, account=person, resumed=resumed)
+        self._write(welcome, min(after or 0, self._number))
+        if after is not None:
+            self._repeat(after)
+
+    def detach(self) -> None:
+        """Go on without a connection, for RESUME_NS."""
+        self._outbox, self.lost_at_ns = None, self._clock.now_ns()
+
+    def is_over(self, now_ns: int) -> bool:
+        """Whether the session was lost for too long to be resumed."""
+        return self.lost_at_ns is not None and now_ns - self.lost_at_ns > RESUME_NS
+
+    def close(self, reason: str) -> None:
+        """End the connection, if there is one."""
+        if self._outbox is not None:
+            self._outbox.close(reason)
+
+    # -- events out ----------------------------------------------------------------------------------------------------
+
+    def tell(self, event: Encoded) -> None:
+        """Send an event that must arrive."""
+        self._number += 1
+        self._sent.append((self._number, self._clock.now_ns(), event))
+        if self._outbox is not None:
+            self._outbox.offer(event.frame(self.encoding, self._number))
+
+    def show(self, event: Encoded, key: str) -> None:
+        """Send an event of which only the newest of its `key` matters: an older one that still waits is not sent."""
+        if self._outbox is not None:
+            self._outbox.offer(event.frame(self.encoding), key=key)
+
+    def _repeat(self, after: int) -> None:
+        now_ns = self._clock.now_ns()
+        kept = [(number, event) for number, at_ns, event in self._sent if now_ns - at_ns <= RESUME_NS]
+        oldest = kept[0][0] if kept else self._number + 1
+        if after < oldest - 1:
+            self._write(Gap(server_now=self._clock.wall_ms(), after=after), oldest - 1)
+        for number, event in kept:
+            if number > after and self._outbox is not None:
+                self._outbox.offer(event.frame(self.encoding, number))
+
+    def _write(self, event: WireEvent, number: int) -> None:
+        if self._outbox is not None:
+            self._outbox.offer(Encoded(event).frame(self.encoding, number))
+
+    # -- requests in ---------------------------------------------------------------------------------------------------
+
+    async def receive_untrusted(self, data: bytes) -> None:
+        """Answer one request; whatever it is, the connection goes on, but after MAX_FAULTS that were none."""
+        try:
+            request = decode_request_untrusted(data, self.encoding)
+        except MalformedMessage as fault:
+            self._refuse(fault.id, Refused("malformed_message", fault.detail))
+            self._faults += 1
+            if self._faults >= MAX_FAULTS:
+                self.close("malformed")
+            return
+        try:
+            result = await self._answer(self, request)
+        except Refused as refusal:
+            self._refuse(request.id, refusal)
+        except Exception:
+            log.exception("request_fault", request=type(request).__name__)
+            self._refuse(request.id, Refused("internal_error"))
+        else:
+            self._reply(encode_ok(request.id, result, self._clock.wall_ms(), self.encoding))
+
+    def _refuse(self, id: int | None, refusal: Refused) -> None:
+        self._reply(encode_error(id, refusal, self._clock.wall_ms(), self.encoding))
+
+    def _reply(self, frame: bytes) -> None:
+        if self._outbox is not None:
+            self._outbox.offer(frame)

@@ -1,0 +1,60 @@
+"""Knows the signalling sessions by their ids, and forgets those that were lost for too long."""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter
+from collections.abc import Awaitable, Callable
+
+from signalling.identifiers import AccountId, Actor
+from signalling.messages import Encoding
+from signalling.ports import Clock
+from signalling.refusals import Refused
+from signalling.requests import Request, Resume
+from signalling.session import Session
+
+MAX_PER_ACCOUNT = 2000  # a person has a few pages open; a load tool shares one account
+SESSION_BYTES = 24  # of an id: unguessable
+
+
+class Sessions:
+    """All signalling sessions of a node, connected and lost."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._sessions: dict[str, Session] = {}
+        self._of_account: Counter[AccountId] = Counter()
+
+    def open(
+        self, actor: Actor, encoding: Encoding, answer: Callable[[Session, Request], Awaitable[object]]
+    ) -> Session:
+        """Begin a session; raises Refused("too_many_sessions")."""
+        if self._of_account[actor.account] >= MAX_PER_ACCOUNT:
+            raise Refused("too_many_sessions")
+        session = Session(secrets.token_urlsafe(SESSION_BYTES), actor, encoding, self._clock, answer)
+        self._sessions[session.id] = session
+        self._of_account[actor.account] += 1
+        return session
+
+    def find(self, actor: Actor, resume: Resume | None) -> Session | None:
+        """Return the actor's own session that is to be resumed, while it can be."""
+        session = None if resume is None else self._sessions.get(resume.session)
+        if session is None or session.actor.account != actor.account or session.is_over(self._clock.now_ns()):
+            return None
+        return session
+
+    def take_lost(self) -> list[Session]:
+        """Forget the sessions that were lost for too long, and return them."""
+        now_ns = self._clock.now_ns()
+        lost = [session for session in self._sessions.values() if session.is_over(now_ns)]
+        for session in lost:
+            del self._sessions[session.id]
+            self._of_account[session.actor.account] -= 1
+            if not self._of_account[session.actor.account]:
+                del self._of_account[session.actor.account]
+        return lost
+
+    def counters(self) -> dict[str, int]:
+        """How many sessions there are, and how many of them have no connection."""
+        lost = sum(session.lost_at_ns is not None for session in self._sessions.values())
+        return {"signalling_sessions": len(self._sessions), "signalling_sessions_lost": lost}

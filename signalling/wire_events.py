@@ -1,0 +1,224 @@
+"""What clients are told over the signalling socket; deadlines are wall-clock epoch milliseconds."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from signalling.identifiers import AccountId, Mode, StreamId
+from signalling.views import Card, Person, You
+
+Circle = Literal["main", "one_to_one"]
+
+
+class WireEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+    """Every event carries the server's clock, so that a client with a wrong one counts down right."""
+
+    server_now: int
+
+
+class _OfStream(WireEvent, frozen=True, kw_only=True):
+    stream: StreamId
+
+
+class Welcome(WireEvent, frozen=True, kw_only=True, tag="welcome"):
+    """The connection stands; `resumed` says whether the former session goes on."""
+
+    session: str
+    account: Person
+    resumed: bool
+
+
+class Gap(WireEvent, frozen=True, kw_only=True, tag="gap"):
+    """Events after `after` are lost: fetch anew what matters."""
+
+    after: int
+
+
+class DirectorySnapshot(WireEvent, frozen=True, kw_only=True, tag="directory.snapshot"):
+    """The live streams, newest first; with `next_cursor` set the API has more."""
+
+    streams: tuple[Card, ...]
+    next_cursor: str | None
+
+
+class DirectoryDelta(_OfStream, frozen=True, kw_only=True, tag="directory.delta"):
+    """A stream as the directory lists it now; None: no longer."""
+
+    card: Card | None
+
+
+class ChatMessage(_OfStream, frozen=True, kw_only=True, rename={"sender": "from"}, tag="chat.message"):
+    """Someone said something. `seq` rises by one within a stream's `circle`; the two of a one-to-one have their own."""
+
+    seq: int
+    circle: Circle
+    sender: Person
+    text: str
+    at: int
+
+
+class StreamState(_OfStream, frozen=True, kw_only=True, tag="stream.state"):
+    """Everything about a stream that its page shows: sent on joining, on resuming and when the right changes."""
+
+    card: Card
+    you: You
+    chat: tuple[ChatMessage, ...]
+
+
+class RoomPresence(_OfStream, frozen=True, kw_only=True, omit_defaults=True, tag="room.presence"):
+    """How many accounts watch; the streamer also sees who (the first MAX_NAMES)."""
+
+    viewers: int
+    names: tuple[str, ...] | None = None
+
+
+class StreamStarted(_OfStream, frozen=True, kw_only=True, tag="stream.started"):
+    """The first picture is there."""
+
+
+class ModePending(_OfStream, frozen=True, kw_only=True, tag="stream.mode_pending"):
+    """To the streamer alone: a switch waits for confirmation."""
+
+    mode: Mode
+    expires_at: int
+
+
+class ModeSwitchedTold(_OfStream, frozen=True, kw_only=True, tag="stream.mode_changed"):
+    """The stream is for other people now."""
+
+    mode: Mode
+    epoch: int
+
+
+class TimeLimitTold(_OfStream, frozen=True, kw_only=True, tag="stream.time_limit"):
+    """When the stream ends; None: when its streamer wants."""
+
+    ends_at: int | None
+
+
+class StreamWarning(_OfStream, frozen=True, kw_only=True, tag="stream.warning"):
+    """The stream ends soon."""
+
+    ends_at: int
+    remaining_s: int
+
+
+class StreamInterrupted(_OfStream, frozen=True, kw_only=True, tag="stream.interrupted"):
+    """The streamer's connection is lost; without it the stream ends at `ends_at`."""
+
+    ends_at: int
+
+
+class StreamResumed(_OfStream, frozen=True, kw_only=True, tag="stream.resumed"):
+    """The streamer is back."""
+
+
+class StreamEndedTold(_OfStream, frozen=True, kw_only=True, tag="stream.ended"):
+    """The stream is over."""
+
+    reason: str
+
+
+class AccessGrantedTold(_OfStream, frozen=True, kw_only=True, tag="access.granted"):
+    """You may watch now."""
+
+    epoch: int
+
+
+class AccessRevokedTold(_OfStream, frozen=True, kw_only=True, tag="access.revoked"):
+    """You may no longer watch; `readmit` lists what would let you back in."""
+
+    reason: str
+    epoch: int
+    readmit: tuple[str, ...]
+
+
+class OneToOneRequestedTold(_OfStream, frozen=True, kw_only=True, tag="one_to_one.requested"):
+    """To the streamer: a viewer asks."""
+
+    account: AccountId
+    name: str
+    seconds: int | None
+
+
+class OneToOneQueued(_OfStream, frozen=True, kw_only=True, tag="one_to_one.queued"):
+    """To who asked: the request waits, as number `position` (from 1)."""
+
+    position: int
+
+
+class OneToOneDeclined(_OfStream, frozen=True, kw_only=True, tag="one_to_one.declined"):
+    """To both: the streamer turned the request down."""
+
+    account: AccountId
+
+
+class OneToOneCancelled(_OfStream, frozen=True, kw_only=True, tag="one_to_one.cancelled"):
+    """To both: the request is gone; `reason` is cancelled or left."""
+
+    account: AccountId
+    reason: str
+
+
+class OneToOneAcceptedTold(_OfStream, frozen=True, kw_only=True, tag="one_to_one.accepted"):
+    """To the two: both must send media before `setup_ends_at`; then the clock starts."""
+
+    publish: bool
+    setup_ends_at: int
+
+
+class OneToOneStartedTold(_OfStream, frozen=True, kw_only=True, tag="one_to_one.started"):
+    """To the two: the clock runs, or runs on."""
+
+    ends_at: int
+
+
+class OneToOnePausedTold(_OfStream, frozen=True, kw_only=True, tag="one_to_one.paused"):
+    """To the two: a connection is lost and the clock stands; the one-to-one ends unless it is back by `resume_by`."""
+
+    resume_by: int
+
+
+class OneToOneWarning(_OfStream, frozen=True, kw_only=True, tag="one_to_one.warning"):
+    """To the two: it ends soon."""
+
+    ends_at: int
+    remaining_s: int
+
+
+class OneToOneEndedTold(_OfStream, frozen=True, kw_only=True, tag="one_to_one.ended"):
+    """To the two: it is over."""
+
+    reason: str
+    delivered_s: int
+
+
+class OneToOneNotice(_OfStream, frozen=True, kw_only=True, tag="one_to_one.notice"):
+    """To the others: the streamer is in a one-to-one, until `ends_at` once its clock runs. Never with whom."""
+
+    ends_at: int | None
+
+
+class MediaGrant(_OfStream, frozen=True, kw_only=True, tag="media.grant"):
+    """You may publish until then."""
+
+    until: int
+
+
+class MediaRevoked(_OfStream, frozen=True, kw_only=True, tag="media.revoked"):
+    """You may no longer publish."""
+
+    reason: str
+
+
+def every_event_type() -> list[type[WireEvent]]:
+    """Return all event types, for documentation and tests."""
+    found: list[type[WireEvent]] = []
+    left = [WireEvent]
+    while left:
+        kinds = left.pop().__subclasses__()
+        left += kinds
+        found += [kind for kind in kinds if not kind.__name__.startswith("_")]
+    return found
