@@ -85,10 +85,10 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How fast one asker may ask; what exceeds it is answered 429 with Retry-After."""
 
-    account_per_s: PerSecond = 50.0
-    account_burst: Burst = 200
-    address_per_s: PerSecond = 200.0
-    address_burst: Burst = 1000
+    account_per_s: PerSecond = 200.0
+    account_burst: Burst = 2000
+    address_per_s: PerSecond = 1000.0
+    address_burst: Burst = 5000
     password_per_s: PerSecond = 1.0
     password_burst: Burst = 20
 

@@ -1,0 +1,265 @@
+"""The API for people: accounts, streams, who may watch, one-to-one and chat."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from server.problems import Problem
+from server.web import schemas as s
+from server.web.ports import Auth, FindAccount, Rooms
+from server.web.routes import Access, Answer, Asked, Route
+from signalling import commands as c
+from signalling import views as v
+from signalling.identifiers import AccountId, Mode, StreamId
+
+ROOT = "/api/v1"
+STREAM = f"{ROOT}/streams/{{stream}}"
+SEEING = ("no_session", "stream_unknown", "rate_limited")
+OWNING = (*SEEING, "not_the_owner", "stream_ended")
+TOKEN_BYTES = 24  # of a confirmation: unguessable within the minute it holds
+
+
+def api_routes(rooms: Rooms, auth: Auth, find_account: FindAccount) -> list[Route]:
+    """Return the routes for people."""
+    return [
+        *_account_routes(auth),
+        *_stream_routes(rooms),
+        *_mode_routes(rooms),
+        *_access_routes(rooms, find_account),
+        *_one_to_one_routes(rooms),
+    ]
+
+
+def _account_routes(auth: Auth) -> list[Route]:
+    async def sign_up(asked: Asked) -> Answer:
+        return Answer(s.shown(await auth.sign_up(asked.body.name, asked.body.password), v.Person))
+
+    async def log_in(asked: Asked) -> Answer:
+        return Answer(s.shown(await auth.log_in(asked.body.name, asked.body.password), s.Session))
+
+    async def me(asked: Asked) -> Answer:
+        return Answer(s.Me(asked.actor.account, asked.actor.name, asked.actor.admin))
+
+    taken = ("malformed_json", "unsupported_media_type", "body_too_large", "invalid_request", "rate_limited")
+    return [
+        Route(
+            "POST",
+            f"{ROOT}/accounts",
+            "Sign up",
+            sign_up,
+            Access.STRANGER,
+            body=s.Credentials,
+            result=v.Person,
+            status=201,
+            problems=taken,
+        ),
+        Route(
+            "POST",
+            f"{ROOT}/sessions",
+            "Log in: get a bearer token",
+            log_in,
+            Access.STRANGER,
+            body=s.Credentials,
+            result=s.Session,
+            status=201,
+            problems=("no_session", *taken),
+        ),
+        Route("GET", f"{ROOT}/me", "The account that asks", me, result=s.Me, problems=("no_session",)),
+    ]
+
+
+def _stream_routes(rooms: Rooms) -> list[Route]:
+    async def live(asked: Asked) -> Answer:
+        part: s.PageQuery = asked.query
+        return Answer(rooms.live(asked.actor, cursor=part.cursor, limit=part.limit))
+
+    async def create(asked: Asked) -> Answer:
+        new: s.NewStream = asked.body
+        stream = await rooms.create_stream(
+            asked.actor, title=new.title, kind=new.kind, mode=Mode(new.mode), description=new.description
+        )
+        return Answer(stream, {"Location": f"{ROOT}/streams/{stream.card.id}"})
+
+    async def show(asked: Asked) -> Answer:
+        return Answer(rooms.stream(_stream(asked), asked.actor))
+
+    async def room(asked: Asked) -> Answer:
+        return Answer(await rooms.command(_stream(asked), asked.actor, c.ShowRoom()))
+
+    async def chat(asked: Asked) -> Answer:
+        command = c.Chat(asked.body.text, asked.body.client_txn)
+        return Answer(await rooms.command(_stream(asked), asked.actor, command))
+
+    order = _Orders(rooms)
+    return [
+        Route(
+            "GET",
+            f"{ROOT}/streams",
+            "The streams that are live",
+            live,
+            query=s.PageQuery,
+            result=v.Page,
+            problems=("no_session", "invalid_request"),
+        ),
+        Route(
+            "POST",
+            f"{ROOT}/streams",
+            "Open a stream",
+            create,
+            body=s.NewStream,
+            result=v.StreamView,
+            status=201,
+            problems=("no_session", "invalid_request"),
+        ),
+        Route("GET", STREAM, "One stream", show, result=v.StreamView, problems=SEEING),
+        order.route("POST", "/end", "End the stream", lambda asked: c.EndStream(), OWNING),
+        Route("GET", f"{STREAM}/room", "Who is there and who holds what", room, result=v.RoomView, problems=OWNING),
+        Route(
+            "POST", f"{STREAM}/chat", "Say something", chat, body=s.NewMessage, result=v.ChatAccepted, problems=SEEING
+        ),
+    ]
+
+
+def _mode_routes(rooms: Rooms) -> list[Route]:
+    async def prepare(asked: Asked) -> Answer:
+        try:
+            mode = Mode(asked.body.mode)
+        except ValueError:
+            raise Problem("invalid_mode", "the modes are public, private and paid", extra={"field": "mode"}) from None
+        command = c.PrepareMode(mode, secrets.token_urlsafe(TOKEN_BYTES))
+        return Answer(await rooms.command(_stream(asked), asked.actor, command))
+
+    async def confirm(asked: Asked) -> Answer:
+        command = c.ConfirmMode(asked.body.confirm_token, asked.body.allow_empty)
+        return Answer(await rooms.command(_stream(asked), asked.actor, command))
+
+    order = _Orders(rooms)
+    return [
+        Route(
+            "POST",
+            f"{STREAM}/mode/prepare",
+            "See whom a switch would remove",
+            prepare,
+            body=s.WantedMode,
+            result=v.Prepared,
+            problems=(*OWNING, "invalid_mode", "mode_conflict"),
+        ),
+        Route(
+            "POST",
+            f"{STREAM}/mode/confirm",
+            "Switch as prepared; answers when the last packet of before is out. Idempotent",
+            confirm,
+            body=s.Confirmation,
+            result=v.ModeChanged,
+            problems=(*OWNING, "room_changed", "audience_empty"),
+        ),
+        order.route(
+            "PUT",
+            "/time_limit",
+            "Let the stream end by itself, or not",
+            lambda asked: c.SetTimeLimit(asked.body.seconds),
+            (*OWNING, "invalid_time_limit", "exceeds_time_limit"),
+            body=s.TimeLimit,
+            result=v.TimeLimitChanged,
+        ),
+    ]
+
+
+def _access_routes(rooms: Rooms, find_account: FindAccount) -> list[Route]:
+    order = _Orders(rooms, find_account)
+    problems = (*OWNING, "account_unknown")
+    return [
+        order.on_person("PUT", "tickets", "Give an account a ticket", c.GrantTicket, problems),
+        order.on_person("DELETE", "tickets", "Take an account's ticket", c.RevokeTicket, problems),
+        order.on_person("PUT", "entitled", "Let an account watch while private", c.Entitle, problems),
+        order.on_person("DELETE", "entitled", "No longer let it", c.Disentitle, problems),
+        order.on_person("PUT", "ejected", "Put an account out for good", c.Eject, problems),
+        order.on_person("DELETE", "ejected", "Let it come back", c.Readmit, problems),
+    ]
+
+
+def _one_to_one_routes(rooms: Rooms) -> list[Route]:
+    order = _Orders(rooms)
+    path = "/one_to_one"
+    return [
+        order.route(
+            "POST",
+            f"{path}/requests",
+            "Ask for a one-to-one",
+            lambda asked: c.RequestOneToOne(asked.body.seconds),
+            (*SEEING, "request_exists", "mode_conflict", "too_many_requests", "duration_out_of_range"),
+            body=s.OneToOneWish,
+        ),
+        order.route(
+            "DELETE",
+            f"{path}/requests",
+            "Take the request back",
+            lambda asked: c.CancelOneToOne(),
+            (*SEEING, "request_unknown"),
+        ),
+        order.route(
+            "POST",
+            f"{path}/accept",
+            "Take a viewer into a one-to-one",
+            lambda asked: c.AcceptOneToOne(AccountId(asked.body.account), asked.body.seconds),
+            (*OWNING, "duration_out_of_range", "request_unknown", "already_in_one_to_one", "exceeds_time_limit"),
+            body=s.Invitation,
+            result=v.OneToOneAnswer,
+        ),
+        order.route(
+            "POST",
+            f"{path}/decline",
+            "Turn a request down",
+            lambda asked: c.DeclineOneToOne(AccountId(asked.body.account)),
+            (*OWNING, "request_unknown"),
+            body=s.Whom,
+        ),
+        order.route("POST", f"{path}/end", "Hang up", lambda asked: c.EndOneToOne(), (*SEEING, "mode_conflict")),
+    ]
+
+
+class _Orders:
+    """Routes that order a room to do something and answer when it is done."""
+
+    def __init__(self, rooms: Rooms, find_account: FindAccount | None = None) -> None:
+        self._rooms, self._find_account = rooms, find_account
+
+    def route(
+        self,
+        method: str,
+        path: str,
+        summary: str,
+        command: Callable[[Asked], Any],
+        problems: tuple[str, ...],
+        *,
+        body: Any = None,
+        result: Any = v.Done,
+    ) -> Route:
+        async def serve(asked: Asked) -> Answer:
+            return Answer(await self._rooms.command(_stream(asked), asked.actor, command(asked)))
+
+        return Route(method, f"{STREAM}{path}", summary, serve, body=body, result=result, problems=problems)
+
+    def on_person(
+        self, method: str, of: str, summary: str, command: Callable[[AccountId], Any], problems: tuple[str, ...]
+    ) -> Route:
+        async def serve(asked: Asked) -> Answer:
+            account = await known(self._find_account, asked.path["name"])
+            return Answer(await self._rooms.command(_stream(asked), asked.actor, command(account)))
+
+        return Route(method, f"{STREAM}/{of}/{{name}}", summary, serve, result=v.Done, problems=problems)
+
+
+async def known(find_account: Callable[[str], Awaitable[AccountId | None]] | None, name: str) -> AccountId:
+    """Return the account of that name; raises Problem("account_unknown")."""
+    assert find_account is not None, "this route was built without a way to look accounts up"
+    account = await find_account(name)
+    if account is None:
+        raise Problem("account_unknown", f"nobody is called {name!r} here")
+    return account
+
+
+def _stream(asked: Asked) -> StreamId:
+    return StreamId(asked.path["stream"])

@@ -1,0 +1,101 @@
+"""What the web layer needs of the parts behind it, and of the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from server.config import IceServer, Limits, Rates
+from signalling.identifiers import AccountId, Actor, Mode, StreamId
+from signalling.views import Page, Reply, StreamView
+
+
+class MediaSession(Protocol):
+    """A WHIP or WHEP session that was just opened."""
+
+    @property
+    def session_id(self) -> str:
+        """Unguessable; part of the session's address."""
+
+    @property
+    def answer_sdp(self) -> str:
+        """What the client's description is answered with."""
+
+    @property
+    def etag(self) -> str:
+        """The ICE session, as a strong entity tag with its quotation marks."""
+
+
+class Rooms(Protocol):
+    """The registry of rooms. Everything may raise Refused, and what media raises of an offer."""
+
+    async def create_stream(self, actor: Actor, *, title: str, kind: str, mode: Mode, description: str) -> StreamView:
+        """Open a stream."""
+
+    def stream(self, stream_id: StreamId, viewer: Actor | None) -> StreamView:
+        """Return one stream."""
+
+    def live(self, viewer: Actor | None, *, cursor: str | None, limit: int) -> Page:
+        """Return a part of the directory."""
+
+    async def command(self, stream_id: StreamId, actor: Actor, command: Any) -> Reply:
+        """Do one of `signalling.commands`; returns when it is done for the last packet, too."""
+
+    async def publish(self, stream_id: StreamId, actor: Actor, offer_sdp: str) -> MediaSession:
+        """Answer a WHIP offer."""
+
+    async def watch(self, stream_id: StreamId, actor: Actor, offer_sdp: str) -> MediaSession:
+        """Answer a WHEP offer."""
+
+    async def restart_ice(self, session_id: str, actor: Actor, if_match: str, sdpfrag: str) -> tuple[str, str] | None:
+        """Take an ICE fragment: (new ETag, answer) for a restart, None for candidates that were trickled.
+
+        `if_match` is "*" or one entity tag; another than the session's own is Refused("precondition_failed").
+        """
+
+    async def close_session(self, session_id: str, actor: Actor) -> None:
+        """End a session of the actor's; another's, or none, is Refused("session_unknown")."""
+
+
+class Account(Protocol):
+    """Who has signed up."""
+
+    @property
+    def id(self) -> AccountId:
+        """Never changes, never used again."""
+
+    @property
+    def name(self) -> str:
+        """What people call it; unique."""
+
+
+class Auth(Protocol):
+    """Accounts and their tokens; raises Refused."""
+
+    async def sign_up(self, name: str, password: str) -> Account:
+        """Make an account."""
+
+    async def log_in(self, name: str, password: str) -> Any:
+        """Return a `schemas.Session`."""
+
+    def issue(self, account: Account, expires_s: int, kind: str) -> str:
+        """Return a bearer token; kind is "user" or "admin"."""
+
+    def verify(self, token: str) -> Actor:
+        """Return whom a bearer token stands for."""
+
+
+FindAccount = Callable[[str], Awaitable[AccountId | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class WebSettings:
+    """What the web layer takes from the configuration, and where the page lies."""
+
+    limits: Limits = field(default_factory=Limits)
+    rates: Rates = field(default_factory=Rates)
+    ice_servers: tuple[IceServer, ...] = ()
+    longest_token_s: int = 31_536_000
+    page: Path = Path(__file__).resolve().parent.parent / "page"

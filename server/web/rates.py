@@ -1,0 +1,56 @@
+"""How fast one asker may ask: token buckets, as many as a bounded table holds."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import OrderedDict
+
+MAX_ASKERS = 65_536  # 10 MB; beyond, who asked least recently is forgotten and starts with a full bucket
+
+
+class TokenBuckets:
+    """One bucket for each asker, refilled at `per_s` up to `burst`."""
+
+    def __init__(self, per_s: float, burst: int, *, max_askers: int = MAX_ASKERS) -> None:
+        self._per_s, self._burst, self._max_askers = per_s, burst, max_askers
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # tokens, and when (s)
+        self.refused = 0
+        self.forgotten = 0
+
+    def take(self, asker: str, now_s: float) -> float:
+        """Take one token; return 0 when there was one, else the seconds until there will be."""
+        tokens, since_s = self._buckets.pop(asker, (float(self._burst), now_s))
+        tokens = min(float(self._burst), tokens + (now_s - since_s) * self._per_s)
+        wait_s = 0.0
+        if tokens >= 1:
+            tokens -= 1
+        else:
+            wait_s = (1 - tokens) / self._per_s
+            self.refused += 1
+        self._buckets[asker] = (tokens, now_s)
+        if len(self._buckets) > self._max_askers:
+            self._buckets.popitem(last=False)
+            self.forgotten += 1
+        return wait_s
+
+
+def network_of(address: str) -> str:
+    """Return what stands for one asker: an IPv4 address, or the /64 that one IPv6 customer has whole."""
+    ip = _parse(address)
+    if isinstance(ip, ipaddress.IPv6Address) and not ip.is_loopback:
+        return str(ipaddress.ip_network((ip, 64), strict=False))
+    return address if ip is None else str(ip)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether a peer's address is this machine's own."""
+    ip = _parse(address)
+    return ip is not None and ip.is_loopback
+
+
+def _parse(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        ip = ipaddress.ip_address(address.split("%")[0])
+    except ValueError:
+        return None
+    return (ip.ipv4_mapped or ip) if isinstance(ip, ipaddress.IPv6Address) else ip

@@ -1,0 +1,247 @@
+"""One table of routes: each says what it takes, who may ask and what it gives; the rest is the same for all."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import msgspec
+import structlog
+import trio
+from quart import Request, Response, request
+from werkzeug.datastructures import Headers
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, RequestTimeout
+
+from server.complaints import explain
+from server.problems import CONTENT_TYPE, Problem
+from server.web.failures import problem_of
+from server.web.ports import Auth, WebSettings
+from server.web.rates import TokenBuckets, is_loopback, network_of
+from signalling.identifiers import Actor
+
+JSON = "application/json"
+BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*) *", re.IGNORECASE)  # RFC 6750 section 2.1
+MAX_TOKEN = 4096  # ours have about 300 characters
+# A command that has begun is carried through although its client has gone: half of one would leave some untold.
+COMMAND_S = 30.0
+
+log = structlog.get_logger("web")
+
+
+class Access(Enum):
+    """Who may use a route."""
+
+    ANYONE = "anyone"
+    STRANGER = "stranger"  # without a token, with a password: rated strictly
+    ACCOUNT = "account"
+    ADMIN = "admin"
+    LOOPBACK = "loopback"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request that passed everything that can be checked without knowing its meaning."""
+
+    path: Mapping[str, str]
+    headers: Headers
+    sender: Actor | None = None
+    body: Any = None
+    query: Any = None
+
+    @property
+    def actor(self) -> Actor:
+        """Who asks, on routes for accounts."""
+        assert self.sender is not None, "only routes for accounts have an actor"
+        return self.sender
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a route gives: `body` is bytes, text, or a value to encode as JSON."""
+
+    body: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    status: int | None = None
+
+
+Serve = Callable[[Asked], Awaitable[Answer]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One method at one path. `body` and `query` are struct types (or str for text) and None for nothing."""
+
+    method: str
+    path: str  # with {parameters}
+    summary: str
+    serve: Serve
+    access: Access = Access.ACCOUNT
+    takes: str = JSON
+    body: Any = None
+    query: Any = None
+    gives: str = JSON
+    result: Any = None
+    status: int = 200
+    problems: tuple[str, ...] = ()
+
+    @property
+    def rule(self) -> str:
+        """The path in Quart's notation; parameters are bounded, so that a longer one is simply unknown."""
+        return re.sub(r"{(\w+)}", r"<string(maxlength=128):\1>", self.path)
+
+
+class Reception:
+    """Takes requests in: rates, tokens and bodies are judged here, and every failure becomes a problem."""
+
+    def __init__(self, auth: Auth, settings: WebSettings) -> None:
+        rates = settings.rates
+        self._auth, self._limits = auth, settings.limits
+        self.by_address = TokenBuckets(rates.address_per_s, rates.address_burst)
+        self.by_account = TokenBuckets(rates.account_per_s, rates.account_burst)
+        self.by_password = TokenBuckets(rates.password_per_s, rates.password_burst)
+        self.faults = 0
+
+    def view(self, route: Route) -> Callable[..., Awaitable[Response]]:
+        """Return the function that Quart calls for a route."""
+
+        async def view(**path: str) -> Response:
+            try:
+                asked = await self._take(route, request, path)
+                return _respond(route, await self._carry_through(route, asked))
+            except Exception as error:
+                return self.refuse(error)
+
+        return view
+
+    def refuse(self, error: Exception) -> Response:
+        """Turn any failure into a problem; what is no refusal is logged under an id, and only the id is told."""
+        problem = problem_of(error) or _problem_of_http(error)
+        if problem is None:
+            self.faults += 1
+            fault = secrets.token_hex(8)
+            log.error("internal_error", id=fault, method=request.method, path=request.path, exc_info=error)
+            problem = Problem("internal_error", f"the server's log knows more under {fault}", extra={"id": fault})
+        return Response(problem.encode(), problem.status, problem.headers, content_type=CONTENT_TYPE)
+
+    async def _take(self, route: Route, given: Request, path: Mapping[str, str]) -> Asked:
+        address = given.remote_addr or ""
+        self._rate(self.by_address, network_of(address))
+        sender = None
+        match route.access:
+            case Access.STRANGER:
+                self._rate(self.by_password, network_of(address))
+            case Access.ACCOUNT | Access.ADMIN:
+                sender = self._identify(given)
+                self._rate(self.by_account, sender.account)
+                if route.access is Access.ADMIN and not sender.admin:
+                    raise Problem("admin_only")
+            case Access.LOOPBACK:
+                # A proxy on this machine speaks for others.
+                if not is_loopback(address) or "X-Forwarded-For" in given.headers or "Forwarded" in given.headers:
+                    raise Problem("loopback_only")
+            case Access.ANYONE:
+                pass
+        body = await self._body(route, given)
+        query = _shape(dict(given.args), route.query, strict=False) if route.query is not None else None
+        return Asked(path, given.headers, sender, body, query)
+
+    def _rate(self, buckets: TokenBuckets, asker: str) -> None:
+        wait_s = buckets.take(asker, trio.current_time())
+        if wait_s:
+            seconds = int(wait_s) + 1
+            raise Problem("rate_limited", f"try again in {seconds} s", headers={"Retry-After": str(seconds)})
+
+    def _identify(self, given: Request) -> Actor:
+        header = given.headers.get("Authorization", "")
+        if not header:
+            raise Problem("no_session", "the request has no Authorization header")
+        token = BEARER.fullmatch(header) if len(header) <= MAX_TOKEN else None
+        if token is None:
+            raise Problem("no_session", 'the Authorization header must be "Bearer" and a token')
+        try:
+            return self._auth.verify(token[1])
+        except Exception as error:
+            refused = problem_of(error)
+            if refused is None:
+                raise
+            if refused.status == 401:
+                refused.headers["WWW-Authenticate"] = 'Bearer error="invalid_token"'  # RFC 6750 section 3.1
+            raise refused from None
+
+    async def _body(self, route: Route, given: Request) -> Any:
+        if route.body is None:
+            return None
+        if given.mimetype != route.takes:
+            accepts = {"Accept-Post" if route.method == "POST" else "Accept-Patch": route.takes}
+            raise Problem("unsupported_media_type", f"the Content-Type must be {route.takes}", headers=accepts)
+        raw = await self._read(given)
+        if route.body is str:
+            try:
+                return raw.decode()
+            except UnicodeDecodeError as error:
+                raise Problem("malformed_text", f"byte {error.start} is not UTF-8") from None
+        try:
+            return msgspec.json.decode(raw, type=route.body)
+        except msgspec.ValidationError as error:
+            raise _invalid(error) from None
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+            raise Problem("malformed_json", str(error)) from None
+
+    async def _read(self, given: Request) -> bytes:
+        # Quart bounds only what it buffers at once, so the whole is counted here.
+        raw = bytearray()
+        with trio.move_on_after(self._limits.body_timeout_s) as patience:
+            async for part in given.body:
+                raw += part
+                if len(raw) > self._limits.body_bytes:
+                    raise RequestEntityTooLarge
+        if patience.cancelled_caught:
+            raise RequestTimeout
+        return bytes(raw)
+
+    async def _carry_through(self, route: Route, asked: Asked) -> Answer:
+        if route.method in ("GET", "HEAD", "OPTIONS"):
+            return await route.serve(asked)
+        with trio.fail_after(COMMAND_S, shield=True):
+            return await route.serve(asked)
+
+
+def _shape(values: object, shape: Any, *, strict: bool = True) -> Any:
+    try:
+        return msgspec.convert(values, shape, strict=strict)
+    except msgspec.ValidationError as error:
+        raise _invalid(error) from None
+
+
+def _invalid(error: msgspec.ValidationError) -> Problem:
+    complaint = explain(str(error))
+    return Problem("invalid_request", str(complaint), extra={"field": complaint.path})
+
+
+def _problem_of_http(error: Exception) -> Problem | None:
+    if not isinstance(error, HTTPException) or error.code is None or error.code >= 500:
+        return None
+    codes = {404: "not_found", 405: "method_not_allowed", 408: "request_timeout", 413: "body_too_large"}
+    headers = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After")}
+    code = codes.get(error.code, "request_refused")
+    return Problem(code, headers=headers, status=error.code)
+
+
+def _respond(route: Route, answer: Answer) -> Response:
+    status = answer.status or route.status
+    if answer.body is None:
+        response = Response(b"", status, dict(answer.headers))
+        if "Content-Type" not in answer.headers:
+            del response.headers["Content-Type"]
+        return response
+    body = answer.body
+    if not isinstance(body, bytes | str):
+        body = msgspec.json.encode(body)
+    response = Response(body, status, dict(answer.headers))
+    if "Content-Type" not in answer.headers:
+        response.headers["Content-Type"] = route.gives
+    return response

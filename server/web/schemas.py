@@ -1,0 +1,143 @@
+"""What the API takes, and what it gives besides the views that the signalling socket gives, too.
+
+Unknown members of what it takes are refused; what it gives may grow. Times are wall-clock epoch milliseconds, and names
+of durations end in their unit.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from signalling.views import Kind, Person
+
+Name = Annotated[str, Meta(min_length=1, max_length=64)]
+Title = Annotated[str, Meta(min_length=1, max_length=200)]
+Description = Annotated[str, Meta(max_length=2000)]
+Password = Annotated[str, Meta(min_length=8, max_length=256)]
+ModeName = Literal["public", "private", "paid"]
+PageSize = Annotated[int, Meta(ge=1, le=200)]
+
+
+class Taken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a request may hold."""
+
+
+class Credentials(Taken, frozen=True):
+    """A name and its password."""
+
+    name: Name
+    password: Password
+
+
+class NewStream(Taken, frozen=True):
+    """A stream to open."""
+
+    title: Title
+    kind: Kind = "video"
+    mode: ModeName = "public"
+    description: Description = ""
+
+
+class WantedMode(Taken, frozen=True):
+    """The mode to prepare. Any text is taken, since what is no mode has a code of its own: invalid_mode."""
+
+    mode: str
+
+
+class Confirmation(Taken, frozen=True):
+    """What was given by the preparation; `allow_empty` when nobody would be left."""
+
+    confirm_token: str
+    allow_empty: bool = False
+
+
+class TimeLimit(Taken, frozen=True):
+    """Seconds from now until the stream ends, null for no limit."""
+
+    seconds: int | None
+
+
+class Invitation(Taken, frozen=True):
+    """The viewer to take into a one-to-one, and for how long (300 to 1800 s)."""
+
+    account: str
+    seconds: int
+
+
+class Whom(Taken, frozen=True):
+    """An account, by its id."""
+
+    account: str
+
+
+class OneToOneWish(Taken, frozen=True):
+    """How long a one-to-one the viewer would like, null for whatever the streamer likes."""
+
+    seconds: int | None = None
+
+
+class NewMessage(Taken, frozen=True):
+    """A chat message; the same `client_txn` twice is one message."""
+
+    text: Annotated[str, Meta(min_length=1, max_length=2000)]
+    client_txn: Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+class NewAccount(Taken, frozen=True):
+    """An account that an administrator makes; it has no password."""
+
+    name: Name
+
+
+class NewToken(Taken, frozen=True):
+    """A token that an administrator makes for an account."""
+
+    name: Name
+    expires_s: Annotated[int, Meta(ge=1)] = 3600
+
+
+class NewStreamFor(NewStream, frozen=True, kw_only=True):
+    """A stream that an administrator opens for an account."""
+
+    name: Name
+
+
+class PageQuery(Taken, frozen=True):
+    """Which part of a list; `cursor` comes from the page before."""
+
+    cursor: str | None = None
+    limit: PageSize = 50
+
+
+class Me(msgspec.Struct, frozen=True):
+    """The account that asks."""
+
+    id: str
+    name: str
+    admin: bool
+
+
+class Session(msgspec.Struct, frozen=True):
+    """A log-in: the bearer token, and until when it holds."""
+
+    token: str
+    expires_at: int
+    account: Person
+
+
+class Token(msgspec.Struct, frozen=True):
+    """A bearer token, and until when it holds."""
+
+    token: str
+    expires_at: int
+
+
+Shown = TypeVar("Shown")
+
+
+def shown(value: object, schema: type[Shown]) -> Shown:
+    """Return the parts of an inner value that the API shows; a part that is not there is a bug and raises."""
+    return msgspec.convert(value, schema, from_attributes=True)
