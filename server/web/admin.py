@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from dataclasses import dataclass
 
@@ -29,8 +28,7 @@ def admin_routes(rooms: Rooms, auth: Auth, find_account: FindAccount, longest_to
     """Return the routes for administrators."""
 
     async def add_account(asked: Asked) -> Answer:
-        # A password that nobody knows: such an account is used through tokens.
-        return Answer(s.shown(await auth.sign_up(asked.body.name, secrets.token_urlsafe(32)), v.Person))
+        return Answer(s.shown(await auth.add_account(asked.body.name), v.Person))
 
     async def add_token(asked: Asked) -> Answer:
         new: s.NewToken = asked.body
@@ -50,7 +48,14 @@ def admin_routes(rooms: Rooms, auth: Auth, find_account: FindAccount, longest_to
         return Answer(stream)
 
     return [
-        _route("accounts", "Make an account without a password", add_account, s.NewAccount, v.Person, PROBLEMS),
+        _route(
+            "accounts",
+            "Make an account without a password, or find the one of that name",
+            add_account,
+            s.NewAccount,
+            v.Person,
+            PROBLEMS,
+        ),
         _route("tokens", "Make a token for an account", add_token, s.NewToken, s.Token, (*PROBLEMS, "account_unknown")),
         _route(
             "streams",

@@ -77,6 +77,9 @@ class Auth(Protocol):
     async def sign_up(self, name: str, password: str) -> Account:
         """Make an account."""
 
+    async def add_account(self, name: str) -> Account:
+        """Make an account without a password, or return the one of that name."""
+
     async def log_in(self, name: str, password: str) -> Any:
         """Return a `schemas.Session`."""
 

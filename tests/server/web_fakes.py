@@ -119,6 +119,9 @@ class FakeAuth:
     async def sign_up(self, name: str, password: str) -> Known:
         return Known(AccountId(f"a-{name}"), name)
 
+    async def add_account(self, name: str) -> Known:
+        return Known(AccountId(f"a-{name}"), name)
+
     async def log_in(self, name: str, password: str) -> Any:
         if password != "right horse":
             raise Refused("no_session")

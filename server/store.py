@@ -1,0 +1,175 @@
+"""The database: one writer thread that commits in groups, and a few threads that read.
+
+SQLite in WAL mode with synchronous=FULL: a write that returned survives a power cut. What is waiting when the writer is
+free goes into one transaction, each in a savepoint of its own, so that many writers share one flush to the disk and a
+failing one takes nobody along.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, TypeVarTuple, cast
+
+import sqlalchemy as sa
+import trio
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from server.migrations import upgrade
+from signalling.ports import ArchiveFailed
+
+MAX_GROUP = 512  # writes in one transaction: enough to make the flush cheap, few enough to bound the wait
+MAX_WAITING = 10_000  # writes; a disk that is so far behind is broken
+READERS = 4
+BUSY_MS = 5_000  # another process, such as a backup, may hold the lock for so long
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class StoreFailed(ArchiveFailed):
+    """The database could not be written or read; nothing of this call was done."""
+
+
+@dataclass(slots=True)
+class _Write:
+    """One write on its way to the writer thread."""
+
+    work: Callable[[sa.Connection], Any]
+    done: trio.Event = field(default_factory=trio.Event)
+    result: Any = None
+    failure: Exception | None = None
+
+
+class Store:
+    """One SQLite file; `run` it in a nursery before the first call."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writes: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
+        self._writer = _engine(path, "BEGIN IMMEDIATE")
+        self._reader = _engine(path, "BEGIN")
+        self._readers = trio.CapacityLimiter(READERS)
+        self._open = False
+        self.writes = self.commits = self.failures = 0
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Bring the schema up to date and serve until cancelled; what is asked by then, is done. Raises StoreFailed."""
+        await trio.to_thread.run_sync(self._prepare)
+        token = trio.lowlevel.current_trio_token()
+        writer = threading.Thread(target=self._write_groups, args=[token], name="store")
+        writer.start()
+        self._open = True
+        try:
+            task_status.started()
+            await trio.sleep_forever()
+        finally:
+            self._open = False
+            self._writes.put(None)
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(writer.join)
+            self._writer.dispose()
+            self._reader.dispose()
+
+    async def write(self, work: Callable[[sa.Connection, *Ts], T], *arguments: *Ts) -> T:
+        """Run `work` in a transaction; returns when it is on the disk.
+
+        Raises what `work` raises, and StoreFailed. A caller that is cancelled meanwhile can't know whether it was done.
+        """
+        if not self._open or self._writes.qsize() >= MAX_WAITING:
+            raise StoreFailed("the database is closed" if not self._open else "too many writes are waiting")
+        write = _Write(lambda connection: work(connection, *arguments))
+        self._writes.put(write)
+        await write.done.wait()
+        if write.failure is not None:
+            raise write.failure
+        return cast(T, write.result)
+
+    async def read(self, work: Callable[[sa.Connection, *Ts], T], *arguments: *Ts) -> T:
+        """Run `work`, which must not write, on one snapshot. Raises what it raises, and StoreFailed."""
+
+        def run() -> T:
+            try:
+                with self._reader.begin() as connection:
+                    return work(connection, *arguments)
+            except DBAPIError as error:
+                raise StoreFailed(str(error.orig)) from error
+
+        return await trio.to_thread.run_sync(run, limiter=self._readers)
+
+    def counters(self) -> dict[str, int]:
+        """How much was written, by name."""
+        return {"store_writes": self.writes, "store_commits": self.commits, "store_failures": self.failures}
+
+    # -- in the writer's thread ----------------------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        try:
+            with self._writer.begin() as connection:
+                upgrade(connection)
+        except DBAPIError as error:
+            raise StoreFailed(f"{self._path}: {error.orig}") from error
+
+    def _write_groups(self, token: trio.lowlevel.TrioToken) -> None:
+        closing = False
+        while not closing:
+            group: list[_Write] = []
+            item = self._writes.get()
+            while True:
+                if item is None:
+                    closing = True
+                    break
+                group.append(item)
+                if len(group) == MAX_GROUP or self._writes.empty():
+                    break
+                item = self._writes.get()
+            if group:
+                self._commit(group)
+                token.run_sync_soon(_report, group)
+
+    def _commit(self, group: list[_Write]) -> None:
+        try:
+            with self._writer.begin() as connection:
+                for write in group:
+                    self._attempt(connection, write)
+            self.commits += 1
+            self.writes += len(group)
+        except DBAPIError as error:
+            self.failures += 1
+            for write in group:
+                write.result, write.failure = None, StoreFailed(str(error.orig))
+
+    def _attempt(self, connection: sa.Connection, write: _Write) -> None:
+        # An operational error is the disk's or the lock's and fails the whole group; others are the write's own.
+        try:
+            with connection.begin_nested():
+                write.result = write.work(connection)
+        except OperationalError:
+            raise
+        except Exception as error:
+            write.failure = error
+
+
+def _report(group: list[_Write]) -> None:
+    for write in group:
+        write.done.set()
+
+
+def _engine(path: Path, begin: str) -> sa.Engine:
+    engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_MS / 1000})
+
+    @sa.event.listens_for(engine, "connect")
+    def prepare(connection: Any, _: object) -> None:
+        # The driver's own notion of transactions knows no savepoints: it is switched off, and BEGIN said by hand.
+        connection.isolation_level = None
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={BUSY_MS}"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @sa.event.listens_for(engine, "begin")
+    def start(connection: sa.Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine

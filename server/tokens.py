@@ -1,0 +1,93 @@
+"""Bearer tokens: JSON Web Tokens (RFC 7519), signed with HS256 by a key that lives in the data directory."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import jwt
+
+from signalling.identifiers import AccountId, Actor
+from signalling.refusals import Refused
+
+ALGORITHM = "HS256"
+AUDIENCE = "mesi"
+KEY_BYTES = 32  # as long as the hash (RFC 7518 section 3.2)
+MAX_TOKEN = 4096  # characters; ours have about 300
+REQUIRED = ["sub", "name", "kind", "iat", "exp", "aud"]
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a valid token says; `expires_at` in epoch ms."""
+
+    actor: Actor
+    expires_at: int
+
+
+class Tokens:
+    """Signs and reads the tokens of one node."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def issue(self, account: AccountId, name: str, expires_s: int, kind: str) -> str:
+        """Return a token for an account; kind is "user" or "admin"."""
+        assert kind in ("user", "admin")
+        now = int(time.time())
+        claims = {"sub": account, "name": name, "kind": kind, "iat": now, "exp": now + expires_s, "aud": AUDIENCE}
+        return jwt.encode(claims, self._key, ALGORITHM)
+
+    def read_untrusted(self, token: str) -> Claims:
+        """Return what a token says; raises Refused("no_session") for whatever is not a valid one of ours."""
+        if len(token) > MAX_TOKEN:
+            raise Refused("no_session", "the token is too long to be one of ours")
+        try:
+            claims = jwt.decode(
+                token, self._key, algorithms=[ALGORITHM], audience=AUDIENCE, options={"require": REQUIRED}
+            )
+        except jwt.ExpiredSignatureError:
+            raise Refused("no_session", "the token has expired") from None
+        except (jwt.PyJWTError, ValueError):
+            raise Refused("no_session", "the token is not one of ours") from None
+        actor = Actor(AccountId(claims["sub"]), claims["name"], claims["kind"] == "admin")
+        return Claims(actor, int(claims["exp"]) * 1000)
+
+
+def open_key(path: Path) -> bytes:
+    """Return the key in a file, which is made when there is none; raises ValueError for a file that holds no key."""
+    write_secret_once(path, secrets.token_hex(KEY_BYTES))
+    text = path.read_text().strip()
+    try:
+        key = bytes.fromhex(text)
+    except ValueError:
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise ValueError(f"{path} holds no key: {KEY_BYTES} bytes in hexadecimal; remove it to have a new one made")
+    return key
+
+
+def write_secret_once(path: Path, text: str) -> None:
+    """Write a file that only its owner may read, unless there is one; never half of it."""
+    if path.exists():
+        return
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    write_secret(fresh, text)
+    try:
+        os.link(fresh, path)
+    except FileExistsError:
+        pass  # another process was faster, and its secret counts
+    finally:
+        fresh.unlink()
+
+
+def write_secret(path: Path, text: str) -> None:
+    """Write a file that only its owner may read, replacing what was there."""
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        os.fchmod(file.fileno(), 0o600)
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(file.fileno())
