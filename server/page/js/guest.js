@@ -1,0 +1,114 @@
+/** The guest's side of a one-to-one: asks for it with the camera already tried, and publishes once it is accepted. */
+
+import { busy, byId, show } from "./dom.js";
+import { complain, notice } from "./notices.js";
+import { openSource, stopSource } from "./sources.js";
+import { Publishing } from "./whip.js";
+
+export class Guest {
+  /** @type {MediaStream|null} */ media = null;
+  /** @type {Publishing|null} */ #publishing = null;
+  #dialog = byId("ask-dialog");
+  #form = byId("ask-form");
+
+  /** @param {import("./socket.js").Socket} socket @param {string} stream @param {(position: null) => void} asked */
+  constructor(socket, stream, asked) {
+    this.socket = socket;
+    this.stream = stream;
+    this.asked = asked;
+    byId("ask").addEventListener("click", () => this.#open());
+    byId("ask-cancel").addEventListener("click", () => this.#dialog.close("cancel"));
+    byId("take-back").addEventListener("click", () =>
+      busy(byId("take-back"), () => socket.request("cancel_one_to_one", { stream }).catch((error) => complain(error))));
+    byId("call-join").addEventListener("click", () => busy(byId("call-join"), () => this.#joinLate()));
+    this.#form.elements.source.forEach((choice) => choice.addEventListener("change", () => this.#preview()));
+    this.#form.addEventListener("submit", (event) => this.#send(event));
+    this.#dialog.addEventListener("close", () => this.#dialog.returnValue !== "sent" && this.#drop());
+  }
+
+  /** Follow the model: publish while there is a call, and let the camera go when there is neither call nor request. */
+  follow({ call, asked, ended }) {
+    show(byId("self"), call !== null && this.media !== null);
+    show(byId("call-join"), call !== null && this.media === null);
+    if (call && this.media && !this.#publishing) this.#publish();
+    if (call || ended === null && (asked || this.#dialog.open)) return;
+    this.#publishing?.stop();
+    this.#publishing = null;
+    this.#drop();
+  }
+
+  async #open() {
+    byId("ask-fault").hidden = true;
+    this.#dialog.returnValue = "";
+    this.#dialog.showModal();
+    await this.#preview();
+  }
+
+  async #preview() {
+    const fault = byId("ask-fault");
+    show(fault, false);
+    this.#drop();
+    try {
+      const media = await openSource({ source: this.#form.elements.source.value, title: "Guest" });
+      if (!this.#dialog.open) return stopSource(media);
+      this.#take(media);
+    } catch (error) {
+      fault.textContent = error.message;
+      show(fault, true);
+    }
+    return undefined;
+  }
+
+  async #send(event) {
+    event.preventDefault();
+    const fault = byId("ask-fault");
+    if (!this.media) return;
+    const minutes = Number(this.#form.elements.minutes.value);
+    await busy(byId("ask-send"), async () => {
+      try {
+        await this.socket.request("request_one_to_one", { stream: this.stream, seconds: minutes ? minutes * 60 : null });
+        this.#dialog.close("sent");
+        notice("Your request is with the streamer. Your camera is seen by nobody until it is accepted.", { key: "ask" });
+      } catch (error) {
+        if (error.code === "request_exists") {
+          this.asked(null);
+          return this.#dialog.close("sent");
+        }
+        fault.textContent = error.message;
+        show(fault, true);
+      }
+      return undefined;
+    });
+  }
+
+  async #joinLate() {
+    try {
+      this.#take(await openSource({ source: this.#form.elements.source.value, title: "Guest" }));
+      show(byId("self"), true);
+      show(byId("call-join"), false);
+      this.#publish();
+    } catch (error) {
+      complain(error);
+    }
+  }
+
+  #publish() {
+    this.#publishing = new Publishing(this.stream, this.media);
+    this.#publishing.addEventListener("state", ({ detail }) => detail.state === "refused" && complain(detail.problem, "Your picture can't be sent"));
+    this.#publishing.start();
+  }
+
+  #take(media) {
+    this.media = media;
+    for (const id of ["ask-preview", "self"]) {
+      byId(id).srcObject = media;
+      byId(id).play().catch(() => {});
+    }
+  }
+
+  #drop() {
+    stopSource(this.media);
+    this.media = null;
+    byId("ask-preview").srcObject = byId("self").srcObject = null;
+  }
+}

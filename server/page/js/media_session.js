@@ -1,0 +1,67 @@
+/** Opens one WHIP or WHEP session over HTTP and says when it is over (RFC 9725, draft-ietf-wish-whep-04). */
+
+import { authorization, send } from "./api.js";
+
+const CONNECT_MS = 15_000;
+const DISCONNECTED_MS = 4_000; // a change of network heals within that; the server's consent lasts 30 s
+
+/**
+ * The offer goes out without candidates: the server is ICE-lite, names its own address in the answer and learns ours
+ * from our checks.
+ *
+ * @param {"whip"|"whep"} kind
+ * @param {string} stream
+ * @param {RTCPeerConnection} connection with its transceivers
+ * @returns {Promise<{over: Promise<"closed"|"failed">, connected: Promise<boolean>, close: () => void}>}
+ *   `over` is "closed" when the server ended it; throws Problem when it does not let us in
+ */
+export async function openMediaSession(kind, stream, connection) {
+  await connection.setLocalDescription();
+  const address = new URL(`/${kind}/${encodeURIComponent(stream)}`, location.origin);
+  const headers = { ...authorization(), "Content-Type": "application/sdp" };
+  let response;
+  try {
+    response = await send(address.href, { method: "POST", headers, body: connection.localDescription.sdp });
+  } catch (problem) {
+    connection.close();
+    throw problem;
+  }
+  const session = new URL(response.headers.get("Location"), address);
+  const end = () => fetch(session, { method: "DELETE", headers: authorization(), keepalive: true }).catch(() => {});
+  addEventListener("pagehide", end);
+  const close = () => {
+    removeEventListener("pagehide", end);
+    connection.close();
+    end();
+  };
+  try {
+    await connection.setRemoteDescription({ type: "answer", sdp: await response.text() });
+  } catch (error) {
+    close();
+    throw error;
+  }
+  return { ...lifeOf(connection), close };
+}
+
+/** @param {RTCPeerConnection} connection */
+function lifeOf(connection) {
+  let settle, connect;
+  const over = new Promise((resolve) => (settle = resolve));
+  const connected = new Promise((resolve) => (connect = resolve));
+  over.then(() => connect(false));
+  let timer = setTimeout(() => settle("failed"), CONNECT_MS);
+  const look = () => {
+    clearTimeout(timer);
+    const state = connection.connectionState;
+    if (state === "connected") connect(true);
+    else if (state === "failed" || state === "closed") settle("failed");
+    else timer = setTimeout(() => settle("failed"), state === "disconnected" ? DISCONNECTED_MS : CONNECT_MS);
+  };
+  connection.addEventListener("connectionstatechange", look);
+  // When the server says goodbye only the DTLS transport tells, and connectionState goes on as "connected".
+  for (const { sender, receiver } of connection.getTransceivers()) {
+    const transport = sender.transport ?? receiver.transport;
+    transport?.addEventListener("statechange", () => transport.state === "closed" && settle("closed"));
+  }
+  return { over, connected };
+}

@@ -1,0 +1,38 @@
+/** What every page has around it: who is logged in, the state of the connection, and the way out. */
+
+import { byId, make, show } from "./dom.js";
+import { current, forget, leaveForLogIn, logInAddress } from "./identity.js";
+import { Socket } from "./socket.js";
+
+/** Fill the head of the page. @returns {import("./identity.js").Session|null} */
+export function dressPage() {
+  const session = current();
+  const place = byId("who");
+  if (session === null) {
+    const address = location.pathname === "/account" ? "/account" : logInAddress();
+    place.replaceChildren(make("a", { href: address, class: "button small" }, "Log in"));
+    return null;
+  }
+  const leave = () => {
+    forget();
+    location.assign("/");
+  };
+  place.replaceChildren(
+    make("span", { class: "name" }, session.account.name),
+    make("button", { type: "button", class: "quiet small", onclick: leave }, "Log out"),
+  );
+  return session;
+}
+
+/** Open the signalling socket of a page whose user is logged in. @param {import("./identity.js").Session} session */
+export function connect(session) {
+  const socket = new Socket(session.token);
+  const badge = byId("connection");
+  socket.on("connection", (state) => {
+    badge.textContent = state === "lost" ? "Connection lost. Trying again …" : "";
+    show(badge, state === "lost");
+  });
+  socket.on("no_session", leaveForLogIn);
+  socket.open();
+  return socket;
+}

@@ -1,0 +1,190 @@
+/** The watch page: plays one stream, says why when it can't, and leads into chat and one-to-one. */
+
+import { ask } from "./api.js";
+import { CallBar } from "./call_bar.js";
+import { Chat } from "./chat.js";
+import { countDown, inWords, secondsLeft, timeOfDay } from "./clock.js";
+import { arch, byId, say, show } from "./dom.js";
+import { Guest } from "./guest.js";
+import { logInAddress } from "./identity.js";
+import { notice, withdraw } from "./notices.js";
+import { Player } from "./player.js";
+import { connect, dressPage } from "./shell.js";
+import { NOTHING, TYPES, applied } from "./stream_model.js";
+import { Viewing } from "./whep.js";
+import { CALL_ENDED, ENDED, MODES, SHUT, counted } from "./words.js";
+
+const LOOK_AGAIN_MS = 1000;
+const stream = new URLSearchParams(location.search).get("stream") ?? "";
+const session = dressPage();
+
+/** Cover the picture with what is to be known instead of it; null uncovers it. */
+function slate(title, text = "", endsAt = null) {
+  show(byId("slate"), title !== null);
+  if (title === null) return;
+  say(byId("slate-title"), title);
+  say(byId("slate-text"), text);
+  countDown(byId("slate-time"), endsAt);
+}
+
+class WatchPage {
+  /** @type {import("./stream_model.js").Model} */ #model = NOTHING;
+  #connecting = "connecting";
+  #viewing = new Viewing(stream);
+  #player = new Player("video");
+
+  constructor() {
+    this.me = session.account.id;
+    this.socket = connect(session);
+    this.chat = new Chat(this.socket, stream, this.me);
+    this.bar = new CallBar(this.socket, stream);
+    this.guest = new Guest(this.socket, stream, (position) => this.#become({ ...this.#model, asked: { position } }));
+    this.socket.on("welcome", ({ resumed }) => resumed || this.#join());
+    for (const type of TYPES) this.socket.on(type, (event) => event.stream === stream && this.#take(event));
+    this.socket.on("stream.warning", (event) => event.stream === stream && notice("The stream ends in", { kind: "warn", key: "end", endsAt: event.ends_at }));
+    this.socket.on("one_to_one.warning", (event) => event.stream === stream && notice("Your one-to-one ends in", { kind: "warn", key: "end", endsAt: event.ends_at }));
+    this.#viewing.addEventListener("state", ({ detail }) => this.#follow(detail));
+    this.#viewing.addEventListener("track", () => this.#player.play(this.#viewing.media));
+  }
+
+  async #join() {
+    try {
+      await this.socket.request("join", { stream });
+    } catch (error) {
+      if (error.code === "stream_ended") this.#become({ ...this.#model, ended: "unknown" });
+      else if (error.code !== "disconnected") slate("Not here", error.message);
+    }
+  }
+
+  #take(event) {
+    const before = this.#model;
+    this.#become(applied(before, event, this.me));
+    announce(event, before, this.me);
+    if (event.type === "one_to_one.started" && before.call?.phase === "setup") this.chat.forgetPrivate();
+  }
+
+  #become(model) {
+    this.#model = model;
+    this.#watchOrNot();
+    this.#render();
+  }
+
+  #watchOrNot() {
+    const { card, you, ended } = this.#model;
+    if (ended !== null) return this.#viewing.stop();
+    if (!card || !you) return undefined;
+    if (you.admitted && card.state !== "waiting") return this.#viewing.start();
+    // Whom a one-to-one shuts out stays connected: the picture comes back without joining again.
+    if (you.reason !== "one_to_one_running" && !you.admitted) this.#viewing.stop();
+    return undefined;
+  }
+
+  async #follow({ state, problem }) {
+    this.#connecting = state;
+    if (state === "watching") this.#player.play(this.#viewing.media);
+    if (state === "refused") {
+      if (problem.code === "no_common_codec" || problem.code === "unsupported_offer") return slate("This browser can't play it", problem.message);
+      if (problem.code === "stream_ended" || problem.code === "stream_unknown") return this.#become({ ...this.#model, ended: "unknown" });
+      // The refusal may be older than what the socket said meanwhile, so ask once more.
+      setTimeout(() => this.#lookAgain(), LOOK_AGAIN_MS);
+    }
+    return this.#render();
+  }
+
+  async #lookAgain() {
+    try {
+      const { card, you } = await ask("GET", `/streams/${encodeURIComponent(stream)}`);
+      this.#become({ ...this.#model, card, you });
+    } catch {
+      // Without a connection the socket's return brings the state.
+    }
+  }
+
+  #render() {
+    const { card, you, call, asked } = this.#model;
+    this.#renderSlate();
+    if (!card || !you) return;
+    document.title = `${card.title} · mesi`;
+    say(byId("title"), card.title);
+    say(byId("streamer"), card.streamer.name);
+    if (!byId("streamer-arch").firstChild) byId("streamer-arch").append(arch(card.streamer.name));
+    say(byId("description"), card.description);
+    say(byId("mode"), MODES[card.mode].long);
+    byId("mode").dataset.mode = card.mode;
+    say(byId("viewers"), `${card.viewers.toLocaleString()} watching`);
+    show(byId("time-left"), card.ends_at !== null);
+    countDown(byId("time-left-count"), card.ends_at);
+    const mayAsk = you.role === "viewer" && you.admitted && ["public", "private"].includes(card.mode) && card.state !== "waiting";
+    show(byId("ask"), mayAsk && !asked && !call);
+    show(byId("asked"), asked !== null && !call);
+    say(byId("asked-text"), asked?.position ? `You asked for a one-to-one: number ${asked.position} in line.` : "You asked for a one-to-one.");
+    const maySpeak = (you.admitted || you.reason === "one_to_one_running") && this.#model.ended === null;
+    this.chat.allow(maySpeak, maySpeak ? (call ? "Only the two of you read this" : "Say something") : "Closed for you");
+    this.guest.follow(this.#model);
+    this.bar.show(call, this.guest.media);
+    document.body.classList.toggle("in-call", call !== null);
+  }
+
+  #renderSlate() {
+    const { card, you, ended, closesAt, othersCallEndsAt } = this.#model;
+    if (ended !== null) return slate("The stream is over", ENDED[ended] ?? "");
+    if (!card || !you) return slate("One moment", "Looking for the stream …");
+    if (!you.admitted) {
+      const [title, text] = SHUT[you.reason] ?? ["Closed for you", ""];
+      if (you.reason !== "one_to_one_running") return slate(title, text);
+      const when = othersCallEndsAt ? `It ends at about ${timeOfDay(othersCallEndsAt)}, in` : "How long it takes will be shown here.";
+      return slate(title, `${text} ${when}`, othersCallEndsAt);
+    }
+    if (card.state === "waiting") return slate("Not started yet", "The picture appears here by itself.");
+    if (card.state === "interrupted") return slate("The streamer's connection is lost", closesAt ? "It may come back. The stream ends otherwise in" : "It may come back.", closesAt);
+    if (this.#connecting === "connecting") return slate("Connecting", "The picture is on its way …");
+    if (this.#connecting === "waiting") return slate("Nothing to see yet", "The picture appears here by itself.");
+    return slate(null);
+  }
+}
+
+/** Say what just happened, with the right remaining time. */
+function announce(event, before, me) {
+  switch (event.type) {
+    case "access.revoked": {
+      if (before.you?.role === "guest") return undefined;
+      const [title, text] = SHUT[event.reason] ?? ["You can no longer watch", ""];
+      return notice(`${title}. ${text}`, { kind: "warn", key: "access", sticky: true });
+    }
+    case "access.granted":
+      withdraw("access");
+      return notice("You can watch now.", { key: "access" });
+    case "one_to_one.notice": {
+      const known = event.ends_at !== null;
+      return notice(known ? "The streamer is in a one-to-one, for about another" : "The streamer is in a one-to-one. The stream goes on afterwards.", { key: "access", endsAt: event.ends_at, sticky: true });
+    }
+    case "stream.mode_changed":
+      if (event.mode !== "one_to_one" && before.card?.mode === "one_to_one") withdraw("access");
+      return undefined;
+    case "stream.time_limit":
+      return event.ends_at === null
+        ? notice("The stream has no time limit any more.", { key: "end" })
+        : notice(`The stream ends at ${timeOfDay(event.ends_at)}, in ${inWords(secondsLeft(event.ends_at))}.`, { key: "end" });
+    case "stream.ended":
+      withdraw("access");
+      return notice(`The stream is over. ${ENDED[event.reason] ?? ""}`, { key: "end", sticky: true });
+    case "one_to_one.declined":
+      return event.account === me && notice("The streamer said no to your one-to-one.", { key: "ask" });
+    case "one_to_one.accepted":
+      return notice("Accepted! Your camera is being connected.", { key: "ask" });
+    case "one_to_one.started":
+      return notice(`The one-to-one runs, for ${inWords(secondsLeft(event.ends_at))}.`, { key: "ask" });
+    case "one_to_one.ended":
+      return notice(`The one-to-one is over after ${counted(Math.round(event.delivered_s / 60), "minute")}. ${CALL_ENDED[event.reason] ?? ""} Your camera is off.`, { key: "ask" });
+    default:
+      return undefined;
+  }
+}
+
+if (session) new WatchPage();
+else {
+  slate("For everyone with an account", "Log in, then the stream is here.");
+  byId("slate-action").href = logInAddress();
+  show(byId("slate-action"), true);
+  show(byId("chat"), false);
+}

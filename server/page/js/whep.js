@@ -1,0 +1,115 @@
+/** Watches a stream over WHEP, and goes on trying for as long as that makes sense. */
+
+import { Problem } from "./api.js";
+import { openMediaSession } from "./media_session.js";
+
+const WAITS_MS = [300, 600, 1200, 2500, 5000];
+/** Codes that trying again does not change; who is let in again starts again. */
+const FINAL = new Set(["ticket_required", "not_entitled", "ejected", "one_to_one_running", "stream_ended", "stream_unknown", "no_session", "no_common_codec", "unsupported_offer"]);
+
+/**
+ * Tells "state" (detail: {state, problem}) with "connecting", "watching", "waiting" (nobody publishes yet) and
+ * "refused". `media` is one MediaStream for good, so that a reconnection does not disturb who shows it.
+ */
+export class Viewing extends EventTarget {
+  media = new MediaStream();
+  /** @type {RTCPeerConnection|null} */ connection = null;
+  #stream;
+  #running = 0; // the turn that goes on; 0 for none
+  #turns = 0;
+  #wake = () => {};
+  #end = () => {};
+
+  /** @param {string} stream */
+  constructor(stream) {
+    super();
+    this.#stream = stream;
+  }
+
+  get isOn() {
+    return this.#running !== 0;
+  }
+
+  /** Begin, or try again at once. */
+  start() {
+    if (this.#running) this.#wake();
+    else this.#run((this.#running = ++this.#turns));
+  }
+
+  stop() {
+    this.#running = 0;
+    this.#wake();
+    this.#end();
+    this.#empty();
+  }
+
+  async #run(turn) {
+    for (let tries = 0; this.#running === turn; tries++) {
+      let wait = WAITS_MS[Math.min(tries, WAITS_MS.length - 1)];
+      try {
+        if (await this.#watchOnce(turn)) [tries, wait] = [0, WAITS_MS[0]];
+      } catch (error) {
+        if (this.#running !== turn) return;
+        if (error instanceof Problem && FINAL.has(error.code)) {
+          this.#running = 0;
+          return this.#say("refused", error);
+        }
+        if (error.code === "no_publisher") tries = 0;
+        this.#say(error.code === "no_publisher" ? "waiting" : "connecting", error);
+        wait = error.retryAfterMs ?? wait;
+      }
+      if (this.#running === turn) await this.#pause(wait);
+    }
+  }
+
+  /** @returns {Promise<boolean>} whether media came through before it was over */
+  async #watchOnce(turn) {
+    this.#say("connecting");
+    const connection = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
+    connection.ontrack = ({ track }) => this.#running === turn && this.#add(track);
+    connection.addTransceiver("audio", { direction: "recvonly" });
+    connection.addTransceiver("video", { direction: "recvonly" });
+    const session = await openMediaSession("whep", this.#stream, connection);
+    if (this.#running !== turn) {
+      session.close();
+      return false;
+    }
+    this.connection = connection;
+    const stopped = new Promise((resolve) => (this.#end = resolve));
+    session.connected.then((yes) => yes && this.#running === turn && this.#say("watching"));
+    try {
+      await Promise.race([session.over, stopped]);
+      return await Promise.race([session.connected, false]);
+    } finally {
+      session.close();
+      if (this.connection === connection) {
+        this.connection = null;
+        this.#empty();
+      }
+    }
+  }
+
+  #add(track) {
+    for (const former of this.media.getTracks()) if (former.kind === track.kind) this.media.removeTrack(former);
+    this.media.addTrack(track);
+    this.dispatchEvent(new CustomEvent("track"));
+  }
+
+  #empty() {
+    for (const track of this.media.getTracks()) this.media.removeTrack(track);
+  }
+
+  #pause(ms) {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+
+  #say(state, problem = null) {
+    this.dispatchEvent(new CustomEvent("state", { detail: { state, problem } }));
+  }
+}

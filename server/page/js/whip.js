@@ -1,0 +1,126 @@
+/** Publishes a MediaStream over WHIP, and comes back by itself after a lost network. */
+
+import { Problem, ask } from "./api.js";
+import { openMediaSession } from "./media_session.js";
+
+const WAITS_MS = [300, 1000, 2000, 4000, 8000];
+const FINAL = new Set(["not_the_owner", "stream_ended", "stream_unknown", "no_session", "unsupported_offer"]);
+
+/** The codecs that this browser can send, in the order in which they are offered by themselves. */
+export function videoCodecs() {
+  const known = RTCRtpSender.getCapabilities("video")?.codecs.map((codec) => codec.mimeType.slice("video/".length)) ?? [];
+  return ["VP8", "VP9", "H264", "AV1"].filter((name) => known.includes(name));
+}
+
+/**
+ * Tells "state" (detail: {state, problem}) with "connecting", "publishing", "taken_over" (another device publishes)
+ * and "refused".
+ */
+export class Publishing extends EventTarget {
+  /** @type {RTCPeerConnection|null} */ connection = null;
+  #stream;
+  #media;
+  #codec;
+  #maxBitrate;
+  #running = 0; // the turn that goes on; 0 for none
+  #turns = 0;
+  #end = () => {};
+
+  /**
+   * @param {string} stream
+   * @param {MediaStream} media
+   * @param {{codec?: string, maxBitrate?: number}} [how] bitrate of the picture in bit/s
+   */
+  constructor(stream, media, { codec = "VP8", maxBitrate = 2_500_000 } = {}) {
+    super();
+    this.#stream = stream;
+    this.#media = media;
+    this.#codec = codec;
+    this.#maxBitrate = maxBitrate;
+  }
+
+  start() {
+    if (!this.#running) this.#run((this.#running = ++this.#turns));
+  }
+
+  stop() {
+    this.#running = 0;
+    this.#end();
+  }
+
+  /** Send other tracks from now on; no new negotiation. @param {MediaStream} media */
+  async replace(media) {
+    this.#media = media;
+    for (const { sender } of this.connection?.getTransceivers() ?? []) {
+      const track = media.getTracks().find((candidate) => candidate.kind === (sender.track?.kind ?? ""));
+      if (track) await sender.replaceTrack(track);
+    }
+  }
+
+  async #run(turn) {
+    for (let tries = 0; this.#running === turn; tries++) {
+      let why = "failed";
+      try {
+        const [connected, over] = await this.#publishOnce(turn);
+        why = over;
+        if (connected) tries = 0;
+      } catch (error) {
+        if (this.#running !== turn) return;
+        if (error instanceof Problem && FINAL.has(error.code)) return this.#give("refused", error);
+        this.#say("connecting", error);
+      }
+      if (this.#running !== turn) return;
+      await new Promise((resolve) => setTimeout(resolve, WAITS_MS[Math.min(tries, WAITS_MS.length - 1)]));
+      // Two devices that both came back by themselves would take over from each other for ever.
+      if (why === "closed" && this.#running === turn && (await this.#isPublishedElsewhere())) return this.#give("taken_over");
+    }
+  }
+
+  async #publishOnce(turn) {
+    this.#say("connecting");
+    const connection = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
+    for (const track of this.#media.getTracks()) this.#send(connection, track);
+    const session = await openMediaSession("whip", this.#stream, connection);
+    if (this.#running !== turn) {
+      session.close();
+      return [false, "failed"];
+    }
+    this.connection = connection;
+    const stopped = new Promise((resolve) => (this.#end = () => resolve("stopped")));
+    session.connected.then((yes) => yes && this.#running === turn && this.#say("publishing"));
+    try {
+      const over = await Promise.race([session.over, stopped]);
+      return [await Promise.race([session.connected, false]), over];
+    } finally {
+      session.close();
+      if (this.connection === connection) this.connection = null;
+    }
+  }
+
+  #send(connection, track) {
+    const encodings = track.kind === "video" ? [{ maxBitrate: this.#maxBitrate }] : undefined;
+    const transceiver = connection.addTransceiver(track, { direction: "sendonly", streams: [this.#media], ...(encodings && { sendEncodings: encodings }) });
+    if (track.kind !== "video" || !transceiver.setCodecPreferences) return;
+    const known = RTCRtpSender.getCapabilities("video")?.codecs ?? [];
+    const first = (codec) => codec.mimeType.toUpperCase() === `VIDEO/${this.#codec}`;
+    transceiver.setCodecPreferences([...known.filter(first), ...known.filter((codec) => !first(codec))]);
+  }
+
+  async #isPublishedElsewhere() {
+    try {
+      const { card } = await ask("GET", `/streams/${encodeURIComponent(this.#stream)}`);
+      return card.state === "live" || card.state === "one_to_one";
+    } catch {
+      return false; // the next attempt says what is wrong
+    }
+  }
+
+  #give(state, problem = null) {
+    this.#running = 0;
+    this.#say(state, problem);
+  }
+
+  #say(state, problem = null) {
+    this.dispatchEvent(new CustomEvent("state", { detail: { state, problem } }));
+  }
+}
