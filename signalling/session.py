@@ -67,9 +67,10 @@ class Session:
         if after is not None:
             self._repeat(after)
 
-    def detach(self) -> None:
-        """Go on without a connection, for RESUME_NS."""
-        self._outbox, self.lost_at_ns = None, self._clock.now_ns()
+    def detach(self, outbox: Outbox) -> None:
+        """Go on without this connection, for RESUME_NS; one that was replaced means nothing any more."""
+        if self._outbox is outbox:
+            self._outbox, self.lost_at_ns = None, self._clock.now_ns()
 
     def is_over(self, now_ns: int) -> bool:
         """Whether the session was lost for too long to be resumed."""

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
+from server.auth import Account
 from server.problems import Problem
 from server.web import schemas as s
 from server.web.api import ROOT, known
 from server.web.ports import Auth, FindAccount, Rooms
 from server.web.routes import Access, Answer, Asked, Route, Serve
 from signalling import views as v
-from signalling.identifiers import AccountId, Actor, Mode
+from signalling.identifiers import Actor, Mode
 
 PROBLEMS = ("no_session", "admin_only", "invalid_request")
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """An account as far as a token needs it."""
-
-    id: AccountId
-    name: str
 
 
 def admin_routes(rooms: Rooms, auth: Auth, find_account: FindAccount, longest_token_s: int) -> list[Route]:
@@ -37,7 +29,7 @@ def admin_routes(rooms: Rooms, auth: Auth, find_account: FindAccount, longest_to
             raise Problem("invalid_request", detail, extra={"field": "expires_s"})
         account = await known(find_account, new.name)
         expires_at = int((time.time() + new.expires_s) * 1000)
-        return Answer(s.Token(auth.issue(_Known(account, new.name), new.expires_s, "user"), expires_at))
+        return Answer(s.Token(auth.issue(Account(account, new.name), new.expires_s, "user"), expires_at))
 
     async def add_stream(asked: Asked) -> Answer:
         new: s.NewStreamFor = asked.body

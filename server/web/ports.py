@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from server.auth import Account, LogIn
 from server.config import IceServer, Limits, Rates
 from signalling.identifiers import AccountId, Actor, Mode, StreamId
-from signalling.views import Page, Reply, StreamView
+from signalling.views import Kind, Page, Reply, StreamView
 
 
 class MediaSession(Protocol):
@@ -31,7 +32,7 @@ class MediaSession(Protocol):
 class Rooms(Protocol):
     """The registry of rooms. Everything may raise Refused, and what media raises of an offer."""
 
-    async def create_stream(self, actor: Actor, *, title: str, kind: str, mode: Mode, description: str) -> StreamView:
+    async def create_stream(self, actor: Actor, *, title: str, kind: Kind, mode: Mode, description: str) -> StreamView:
         """Open a stream."""
 
     def stream(self, stream_id: StreamId, viewer: Actor | None) -> StreamView:
@@ -59,18 +60,6 @@ class Rooms(Protocol):
         """End a session of the actor's; another's, or none, is Refused("session_unknown")."""
 
 
-class Account(Protocol):
-    """Who has signed up."""
-
-    @property
-    def id(self) -> AccountId:
-        """Never changes, never used again."""
-
-    @property
-    def name(self) -> str:
-        """What people call it; unique."""
-
-
 class Auth(Protocol):
     """Accounts and their tokens; raises Refused."""
 
@@ -80,8 +69,8 @@ class Auth(Protocol):
     async def add_account(self, name: str) -> Account:
         """Make an account without a password, or return the one of that name."""
 
-    async def log_in(self, name: str, password: str) -> Any:
-        """Return a `schemas.Session`."""
+    async def log_in(self, name: str, password: str) -> LogIn:
+        """Return a token for who knows the password."""
 
     def issue(self, account: Account, expires_s: int, kind: str) -> str:
         """Return a bearer token; kind is "user" or "admin"."""

@@ -1,0 +1,97 @@
+"""Looks whether this machine can run a node well, and says what to do where it can't."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import socket
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from server.config import Config
+
+SOL_UDP = 17
+UDP_SEGMENT = 103  # linux/udp.h: generic segmentation offload, since Linux 4.18
+FILES_PER_CONNECTION = 1
+FILES_BESIDE = 200  # database, libraries, listeners
+SOCKET_BUFFER = 4 * 1024 * 1024  # bursts of many publishers; see media/forwarding/forwarder.py
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at; `fatal` when a node can't start without it."""
+
+    good: bool
+    fatal: bool
+    words: str
+
+
+def findings(config: Config) -> Iterator[Finding]:
+    """Look at one thing after the other."""
+    yield Finding(True, True, "configuration: every key is known and in range")
+    yield _data(Path(config.data.dir))
+    yield _port(config.listen.host, config.listen.port, socket.SOCK_STREAM, "--listen")
+    yield _port(config.media.host, config.media.port, socket.SOCK_DGRAM, "--media")
+    yield _segmentation()
+    yield _files(config.limits.connections)
+    yield _buffers()
+    yield _natives()
+
+
+def _data(folder: Path) -> Finding:
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    good = place.is_dir() and os.access(place, os.W_OK)
+    words = f"data: {folder} can be written" if good else f"data: {folder} can't be written; choose another with --data"
+    return Finding(good, True, words)
+
+
+def _port(host: str, port: int, kind: socket.SocketKind, option: str) -> Finding:
+    name = "TCP" if kind is socket.SOCK_STREAM else "UDP"
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=kind)[0]
+        with socket.socket(family, kind) as probe:
+            if kind is socket.SOCK_STREAM:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        remedy = "another program uses it" if error.errno == errno.EADDRINUSE else str(error.strerror)
+        return Finding(False, True, f"{name} {host}:{port}: {remedy}; choose another with {option} HOST:PORT")
+    return Finding(True, True, f"{name} {host}:{port}: free")
+
+
+def _segmentation() -> Finding:
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.setsockopt(SOL_UDP, UDP_SEGMENT, struct.pack("i", 1200))
+    except OSError:
+        return Finding(False, False, "UDP segmentation offload: not here; sending costs about twice as much")
+    return Finding(True, False, "UDP segmentation offload: available")
+
+
+def _files(connections: int) -> Finding:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections * FILES_PER_CONNECTION + FILES_BESIDE
+    good = soft == resource.RLIM_INFINITY or soft >= wanted
+    advice = "" if good else f"; for limits.connections = {connections} raise it: ulimit -n {wanted}"
+    return Finding(good, False, f"open files: {soft} (at most {hard}){advice}")
+
+
+def _buffers() -> Finding:
+    path = Path("/proc/sys/net/core/rmem_max")
+    allowed = int(path.read_text()) if path.exists() else SOCKET_BUFFER
+    good = allowed >= SOCKET_BUFFER
+    advice = "" if good else f"; bursts get lost: sysctl -w net.core.rmem_max={SOCKET_BUFFER}"
+    return Finding(good, False, f"UDP receive buffer: up to {allowed} bytes{advice}")
+
+
+def _natives() -> Finding:
+    try:
+        import media.io.native  # noqa: F401
+    except (ImportError, OSError, AttributeError) as error:
+        return Finding(False, True, f"native symbols: {error}; rebuild .venv by removing it")
+    return Finding(True, True, "native symbols: libsrtp and the C library are found")

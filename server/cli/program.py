@@ -1,0 +1,265 @@
+"""The commands of `mesi` and their options."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import click
+import msgspec
+
+from server.cli.remote import Remote, connect
+from server.config import Config, ConfigError, load, override
+
+MODES = click.Choice(["public", "private", "paid"])
+UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def main() -> None:
+    """Mesi: live streams, and who may watch them."""
+
+
+# -- starting a server -------------------------------------------------------------------------------------------------
+
+
+def _node_options(command: F) -> F:
+    options = [
+        click.option("--config", "path", type=click.Path(path_type=Path), help="A file like config.toml."),
+        click.option("--data", help="The directory for all state [default: data]."),
+        click.option("--listen", metavar="HOST:PORT", help="Where the page, API and sockets are (TCP)."),
+        click.option("--media", metavar="HOST:PORT", help="Where WebRTC media arrives (UDP)."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _configure(path: Path | None, data: str | None, listen: str | None, media: str | None) -> Config:
+    try:
+        return override(load(path), listen=listen, media=media, data=data)
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@main.command()
+@_node_options
+def serve(path: Path | None, data: str | None, listen: str | None, media: str | None) -> None:
+    """Start a server; it runs until interrupted."""
+    from server.cli.running import run
+
+    run(_configure(path, data, listen, media), with_demo=False)
+
+
+@main.command()
+@_node_options
+def demo(path: Path | None, data: str | None, listen: str | None, media: str | None) -> None:
+    """Start a server with a streamer that sends a moving test picture."""
+    from server.cli.running import run
+
+    run(_configure(path, data, listen, media), with_demo=True)
+
+
+@main.command()
+@_node_options
+def check(path: Path | None, data: str | None, listen: str | None, media: str | None) -> None:
+    """Check the configuration, the ports and what the system offers."""
+    from server.check import findings
+
+    config = _configure(path, data, listen, media)
+    failed = False
+    for finding in findings(config):
+        click.echo(f"{'ok  ' if finding.good else 'FAIL' if finding.fatal else 'note'}  {finding.words}")
+        failed = failed or (finding.fatal and not finding.good)
+    sys.exit(1 if failed else 0)
+
+
+# -- asking a running one ----------------------------------------------------------------------------------------------
+
+
+def _remote_options(command: F) -> F:
+    options = [
+        click.option("--data", type=click.Path(path_type=Path), default=Path("data"), help="The server's directory."),
+        click.option("--server", metavar="URL", help="Its address, instead of the one in the directory."),
+        click.option("--admin-token", metavar="TOKEN", help="Instead of the one in the directory."),
+        click.option("--json", "as_json", is_flag=True, help="Print JSON."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _print(answer: object, as_json: bool, text: str) -> None:
+    click.echo(msgspec.json.format(msgspec.json.encode(answer)).decode() if as_json else text)
+
+
+@main.group()
+def account() -> None:
+    """Accounts."""
+
+
+@account.command("add")
+@click.argument("name")
+@_remote_options
+def add_account(name: str, data: Path, server: str | None, admin_token: str | None, as_json: bool) -> None:
+    """Make an account without a password, or find the one of that name; prints its id."""
+    answer = connect(data, server, admin_token).ask("POST", "/admin/accounts", {"name": name})
+    _print(answer, as_json, answer["id"])
+
+
+@main.command()
+@click.argument("name")
+@click.option("--expires", default="12h", show_default=True, help="How long it holds: 90s, 30m, 12h, 7d.")
+@_remote_options
+def token(name: str, expires: str, data: Path, server: str | None, admin_token: str | None, as_json: bool) -> None:
+    """Print a bearer token of an account: for WHIP, WHEP, the API and /ws."""
+    body = {"name": name, "expires_s": _seconds(expires)}
+    answer = connect(data, server, admin_token).ask("POST", "/admin/tokens", body)
+    _print(answer, as_json, answer["token"])
+
+
+def _seconds(text: str) -> int:
+    match = re.fullmatch(r"(\d{1,9})([smhd]?)", text)
+    if match is None or int(match[1]) == 0:
+        raise click.BadParameter("write a time like 90s, 30m, 12h or 7d", param_hint="--expires")
+    return int(match[1]) * UNITS_S[match[2] or "s"]
+
+
+@main.group()
+def stream() -> None:
+    """Streams."""
+
+
+@stream.command("add")
+@click.argument("name")
+@click.option("--title", required=True)
+@click.option("--mode", type=MODES, default="public", show_default=True)
+@_remote_options
+def add_stream(
+    name: str, title: str, mode: str, data: Path, server: str | None, admin_token: str | None, as_json: bool
+) -> None:
+    """Open a stream for the account NAME; prints its id."""
+    body = {"name": name, "title": title, "mode": mode}
+    answer = connect(data, server, admin_token).ask("POST", "/admin/streams", body)
+    _print(answer, as_json, answer["card"]["id"])
+
+
+@stream.command("mode")
+@click.argument("stream")
+@click.argument("mode", type=MODES)
+@click.option("--confirm", is_flag=True, help="Do it, even if nobody stays; without, say who would have to go.")
+@_remote_options
+def switch_mode(
+    stream: str,
+    mode: str,
+    confirm: bool,
+    data: Path,
+    server: str | None,
+    admin_token: str | None,
+    as_json: bool,
+) -> None:
+    """Switch a stream to another mode; with --confirm it is done when this returns, to the last packet."""
+    remote = connect(data, server, admin_token)
+    path = f"/streams/{quote(stream, safe='')}/mode"
+    prepared = remote.ask("POST", f"{path}/prepare", {"mode": mode})
+    if not confirm:
+        names = ", ".join(prepared["would_remove"]) or "nobody"
+        words = f"{prepared['would_remove_count']} would have to go: {names}. Add --confirm to switch."
+        _print(prepared, as_json, words)
+        return
+    body = {"confirm_token": prepared["confirm_token"], "allow_empty": True}
+    changed = remote.ask("POST", f"{path}/confirm", body)
+    _print(changed, as_json, str(changed["epoch"]))
+
+
+@stream.command("list")
+@_remote_options
+def list_streams(data: Path, server: str | None, admin_token: str | None, as_json: bool) -> None:
+    """List the streams that have not ended, newest first."""
+    remote = connect(data, server, admin_token)
+    cards: list[dict[str, Any]] = []
+    cursor: str | None = None
+    while True:
+        page = remote.ask("GET", "/streams?limit=200" + (f"&cursor={cursor}" if cursor else ""))
+        cards += page["streams"]
+        cursor = page["cursor"]
+        if cursor is None:
+            break
+    lines = [
+        f"{card['id']}  {card['mode']:<10}  {card['state']:<11}  {card['viewers']:>5}  "
+        f"{card['streamer']['name']}  {card['title']}"
+        for card in cards
+    ]
+    if lines or as_json:
+        _print(cards, as_json, "\n".join(lines))
+
+
+@stream.command("end")
+@click.argument("stream")
+@_remote_options
+def end_stream(stream: str, data: Path, server: str | None, admin_token: str | None, as_json: bool) -> None:
+    """End a stream."""
+    answer = connect(data, server, admin_token).ask("POST", f"/streams/{quote(stream, safe='')}/end")
+    _print(answer, as_json, stream)
+
+
+@main.group()
+def ticket() -> None:
+    """Tickets for paid streams."""
+
+
+def _ticket(method: str, stream: str, name: str, remote: Remote, as_json: bool) -> None:
+    path = f"/streams/{quote(stream, safe='')}/tickets/{quote(name, safe='')}"
+    answer = remote.ask(method, path)
+    _print(answer, as_json, str(answer["epoch"]))
+
+
+@ticket.command("grant")
+@click.argument("stream")
+@click.argument("name")
+@_remote_options
+def grant_ticket(
+    stream: str, name: str, data: Path, server: str | None, admin_token: str | None, as_json: bool
+) -> None:
+    """Give the account NAME a ticket; prints the stream's epoch."""
+    _ticket("PUT", stream, name, connect(data, server, admin_token), as_json)
+
+
+@ticket.command("revoke")
+@click.argument("stream")
+@click.argument("name")
+@_remote_options
+def revoke_ticket(
+    stream: str, name: str, data: Path, server: str | None, admin_token: str | None, as_json: bool
+) -> None:
+    """Take the ticket of the account NAME; prints the stream's epoch."""
+    _ticket("DELETE", stream, name, connect(data, server, admin_token), as_json)
+
+
+@main.group()
+def room() -> None:
+    """Rooms: the running side of streams."""
+
+
+@room.command("show")
+@click.argument("stream")
+@_remote_options
+def show_room(stream: str, data: Path, server: str | None, admin_token: str | None, as_json: bool) -> None:
+    """Show who is in a stream's room, and who holds what."""
+    answer = connect(data, server, admin_token).ask("GET", f"/streams/{quote(stream, safe='')}/room")
+    card = answer["card"]
+    lines = [
+        f"{card['title']} by {card['streamer']['name']}: {card['mode']}, {card['state']}, epoch {card['epoch']}",
+        f"watching: {card['viewers']}, present: {answer['present']}",
+    ]
+    for who in answer["participants"]:
+        rights = "admitted" if who["admitted"] else "waiting outside"
+        lines.append(f"  {who['account']['name']}: {rights}{', watching' if who['watching'] else ''}")
+    for word in ("tickets", "entitled", "ejected"):
+        lines.append(f"{word}: {', '.join(person['name'] for person in answer[word]) or 'nobody'}")
+    _print(answer, as_json, "\n".join(lines))

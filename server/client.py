@@ -1,0 +1,353 @@
+"""A WHIP and WHEP client: publishes RTP to a server, or receives it, as the demo streamer and the load tools do.
+
+It speaks to any server that answers with its candidates (RFC 9725, draft-ietf-wish-whep-04): one offer, one answer, one
+UDP socket on one address. VP8 and Opus are published; a viewer takes every codec that is forwarded here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Literal
+from urllib.parse import urljoin
+
+import httpx
+import pylibsrtp
+import trio
+
+from media.webrtc.certificate import Certificate
+from media.webrtc.client import ClientPeer
+from media.webrtc.dtls import DtlsRole
+from media.webrtc.events import Closed, PeerEvent, Secured, Transmit
+from media.webrtc.ice import Address, IceCredentials
+from media.webrtc.sdp import MalformedSdp, parse_sdp_untrusted
+from media.webrtc.srtp import open_receiver, open_sender
+from media.wire.malformed import MalformedPacket
+from media.wire.rtcp import Fir, Nack, Pli, RtcpPacket, SenderReport, build_rtcp, parse_rtcp_untrusted
+from media.wire.rtp import RtpHeader, build_rtp
+
+Kind = Literal["audio", "video"]
+CONNECT_S = 15.0  # for the answer, ICE and DTLS together
+REPORT_NS = 1_000_000_000  # between sender reports
+REMEMBERED = 512  # packets that can be sent again: half a second of a keyframe-heavy stream
+NTP_EPOCH_S = 2_208_988_800  # from 1900 to 1970
+CANDIDATE = re.compile(r"^a=candidate:\S+ 1 udp \d+ (\S+) (\d+) typ host", re.MULTILINE | re.IGNORECASE)
+VIDEO, VIDEO_RTX, AUDIO = 96, 97, 111  # payload types of what is published
+CLOCK_RATES: dict[Kind, int] = {"audio": 48_000, "video": 90_000}
+RECEIVED = {
+    "video": (
+        (96, "VP8/90000", ""),
+        (98, "VP9/90000", ""),
+        (100, "AV1/90000", ""),
+        (102, "H264/90000", "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f"),
+    ),
+    "audio": ((111, "opus/48000/2", "minptime=10;useinbandfec=1"),),
+}
+
+
+class SessionFailed(Exception):
+    """The server refused the session, or the media connection did not come about; the message says which and why.
+
+    `status` is the HTTP status of a refusal, `code` the problem's code where the server gave one.
+    """
+
+    def __init__(self, detail: str, status: int | None = None, code: str | None = None) -> None:
+        super().__init__(detail)
+        self.status, self.code = status, code
+
+
+@cache
+def certificate() -> Certificate:
+    """Return this process' certificate: one for all sessions, as making it costs more than a session."""
+    return Certificate.self_made()
+
+
+@dataclass(slots=True)
+class _Sent:
+    """One outgoing track: where its numbers are, and what can be sent again."""
+
+    ssrc: int
+    payload_type: int
+    sequence_number: int = 0
+    packets: int = 0
+    octets: int = 0
+    timestamp: int = 0
+    at_ns: int = 0
+    report_due_ns: int = 0
+    kept: deque[tuple[int, RtpHeader, bytes]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+
+
+class Endpoint:
+    """One media connection on its own socket. `on_rtp` gets each decrypted packet and its arrival (monotonic ns)."""
+
+    def __init__(self, ice: IceCredentials, answer: str) -> None:
+        description = parse_sdp_untrusted(answer)
+        first = description.media[0]
+        candidate = CANDIDATE.search(answer)
+        if first.ice is None or candidate is None:
+            raise SessionFailed("the answer has no candidate and no ICE credentials")
+        self.answer = description
+        self.server: Address = (candidate[1], int(candidate[2]))
+        family = trio.socket.AF_INET6 if ":" in self.server[0] else trio.socket.AF_INET
+        self.socket = trio.socket.socket(family, trio.socket.SOCK_DGRAM)
+        self._peer = ClientPeer(
+            certificate=certificate(),
+            local=ice,
+            remote=first.ice,
+            fingerprints=first.fingerprints,
+            dtls_role=DtlsRole.CLIENT,
+            remote_address=self.server,
+            now_ns=time.monotonic_ns(),
+        )
+        self._tx: pylibsrtp.Session | None = None
+        self._rx: pylibsrtp.Session | None = None
+        self.connected = trio.Event()
+        self.ended: str | None = None
+        self.undecryptable = 0
+        self.on_rtp: Callable[[bytes, int], None] = lambda packet, at_ns: None
+        self.on_rtcp: Callable[[list[RtcpPacket]], None] = lambda packets: None
+
+    async def run(self) -> None:
+        """Keep the connection until the server ends it, which is no error: `ended` says why."""
+        now_ns = time.monotonic_ns
+        with self.socket:
+            await self.socket.connect(self.server)
+            self._apply(self._peer.start(now_ns()))
+            while self.ended is None:
+                wait_s = max(0.0, (self._peer.deadline_ns() - now_ns()) / 1e9)
+                datagram = None
+                with trio.move_on_after(wait_s):
+                    try:
+                        datagram = await self.socket.recv(65_536)
+                    except ConnectionRefusedError:
+                        continue  # the server's port is closed for the moment; the peer's own deadlines judge
+                if datagram is None:
+                    self._apply(self._peer.handle_timeout(now_ns()))
+                elif 128 <= datagram[0] < 192:
+                    self._take_media(datagram, now_ns())
+                else:
+                    self._apply(self._peer.receive_untrusted(datagram, now_ns()))
+
+    def send_rtp(self, packet: bytes) -> None:
+        """Protect and send a packet."""
+        if self._tx is not None:
+            self._send(self._tx.protect(packet))
+
+    def send_rtcp(self, *packets: RtcpPacket) -> None:
+        """Protect and send control packets."""
+        if self._tx is not None:
+            self._send(self._tx.protect_rtcp(build_rtcp(*packets)))
+
+    def close(self) -> None:
+        """Say goodbye."""
+        self._apply(self._peer.close())
+        self.ended = self.ended or "closed"
+
+    def _take_media(self, datagram: bytes, at_ns: int) -> None:
+        if self._rx is None:
+            return
+        try:
+            if 192 <= datagram[1] < 224:
+                self.on_rtcp(parse_rtcp_untrusted(self._rx.unprotect_rtcp(datagram)))
+            else:
+                self.on_rtp(self._rx.unprotect(datagram), at_ns)
+        except (pylibsrtp.Error, MalformedPacket):
+            self.undecryptable += 1
+
+    def _apply(self, events: list[PeerEvent]) -> None:
+        for event in events:
+            if isinstance(event, Transmit):
+                self._send(event.datagram)
+            elif isinstance(event, Secured):
+                self._tx, self._rx = open_sender(event.keys), open_receiver(event.keys)
+                self.connected.set()
+            elif isinstance(event, Closed):
+                self.ended = event.reason.value
+
+    def _send(self, datagram: bytes) -> None:
+        # UDP may drop, and a full socket buffer is one way to.
+        try:
+            os.write(self.socket.fileno(), datagram)
+        except (BlockingIOError, ConnectionRefusedError):
+            pass
+        except OSError:
+            if self.ended is None:
+                raise
+
+
+class Publisher:
+    """A WHIP session; `keyframe_wanted` is set when the server asks for one, and cleared by whoever makes it."""
+
+    def __init__(self, endpoint: Endpoint, ssrcs: dict[Kind, int], rtx_ssrc: int) -> None:
+        self.endpoint = endpoint
+        self.keyframe_wanted = False
+        self._tracks = {kind: _Sent(ssrc, VIDEO if kind == "video" else AUDIO) for kind, ssrc in ssrcs.items()}
+        self._rtx = _Sent(rtx_ssrc, VIDEO_RTX)
+        endpoint.on_rtcp = self._listen
+
+    def send(self, kind: Kind, payload: bytes, *, timestamp: int, marker: bool, at_ns: int) -> None:
+        """Send one payload; `at_ns` is the monotonic time that its timestamp stands for."""
+        track = self._tracks[kind]
+        header = RtpHeader(track.payload_type, track.sequence_number, timestamp, track.ssrc, marker)
+        self.endpoint.send_rtp(build_rtp(header, payload))
+        if kind == "video":
+            track.kept.append((track.sequence_number, header, payload))
+        track.sequence_number = track.sequence_number + 1 & 0xFFFF
+        track.packets, track.octets = track.packets + 1, track.octets + len(payload)
+        track.timestamp, track.at_ns = timestamp, at_ns
+        if at_ns >= track.report_due_ns:
+            track.report_due_ns = at_ns + REPORT_NS
+            self._report(kind, track)
+
+    def _report(self, kind: Kind, track: _Sent) -> None:
+        now_ns = time.monotonic_ns()
+        wall_ns = time.time_ns()
+        ahead = (now_ns - track.at_ns) * CLOCK_RATES[kind] // 1_000_000_000
+        ntp = (wall_ns // 1_000_000_000 + NTP_EPOCH_S << 32) + ((wall_ns % 1_000_000_000) << 32) // 1_000_000_000
+        self.endpoint.send_rtcp(
+            SenderReport(track.ssrc, ntp, track.timestamp + ahead & 0xFFFFFFFF, track.packets, track.octets)
+        )
+
+    def _listen(self, packets: list[RtcpPacket]) -> None:
+        for packet in packets:
+            if isinstance(packet, Pli | Fir):
+                self.keyframe_wanted = True
+            elif isinstance(packet, Nack):
+                self._repeat(set(packet.sequence_numbers))
+
+    def _repeat(self, wanted: set[int]) -> None:
+        for number, header, payload in self._tracks["video"].kept if "video" in self._tracks else ():
+            if number in wanted:
+                again = RtpHeader(VIDEO_RTX, self._rtx.sequence_number, header.timestamp, self._rtx.ssrc, header.marker)
+                self._rtx.sequence_number = self._rtx.sequence_number + 1 & 0xFFFF
+                self.endpoint.send_rtp(build_rtp(again, number.to_bytes(2) + payload))
+
+
+@asynccontextmanager
+async def publish(http: httpx.AsyncClient, url: str, token: str, kinds: tuple[Kind, ...]) -> AsyncIterator[Publisher]:
+    """Publish to a WHIP endpoint for as long as the body runs. Raises SessionFailed."""
+    ice = IceCredentials.random()
+    seed = int.from_bytes(ice.password.encode()[:4])
+    ssrcs: dict[Kind, int] = {kind: seed + 1 + place & 0xFFFFFFFF for place, kind in enumerate(kinds)}
+    rtx_ssrc = seed & 0xFFFFFFFF
+    offer = _offer(ice, "sendonly", kinds, ssrcs, rtx_ssrc)
+    async with _session(http, url, token, ice, offer) as endpoint:
+        publisher = Publisher(endpoint, ssrcs, rtx_ssrc)
+        yield publisher
+
+
+@asynccontextmanager
+async def watch(
+    http: httpx.AsyncClient,
+    url: str,
+    token: str,
+    kinds: tuple[Kind, ...] = ("audio", "video"),
+    on_rtp: Callable[[bytes, int], None] = lambda packet, at_ns: None,
+) -> AsyncIterator[Endpoint]:
+    """Watch a WHEP endpoint for as long as the body runs. Raises SessionFailed."""
+    ice = IceCredentials.random()
+    async with _session(http, url, token, ice, _offer(ice, "recvonly", kinds, {}, 0), on_rtp) as endpoint:
+        yield endpoint
+
+
+@asynccontextmanager
+async def _session(
+    http: httpx.AsyncClient,
+    url: str,
+    token: str,
+    ice: IceCredentials,
+    offer: str,
+    on_rtp: Callable[[bytes, int], None] = lambda packet, at_ns: None,
+) -> AsyncIterator[Endpoint]:
+    with trio.move_on_after(CONNECT_S) as patience:
+        answer, location = await _negotiate(http, url, token, offer)
+    if patience.cancelled_caught:
+        raise SessionFailed(f"{url} did not answer within {CONNECT_S:.0f} s")
+    try:
+        endpoint = Endpoint(ice, answer)
+    except MalformedSdp as fault:
+        raise SessionFailed(f"the server's answer does not parse: {fault}") from fault
+    endpoint.on_rtp = on_rtp
+    failure: SessionFailed | None = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(endpoint.run)
+        with trio.move_on_after(CONNECT_S) as patience:
+            await endpoint.connected.wait()
+        try:
+            if patience.cancelled_caught:
+                failure = SessionFailed(f"no media connection to {endpoint.server}: {endpoint.ended or 'no answer'}")
+            else:
+                yield endpoint
+        finally:
+            endpoint.close()
+            with trio.move_on_after(2, shield=True):
+                await _delete(http, location, token)
+            nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+async def _negotiate(http: httpx.AsyncClient, url: str, token: str, offer: str) -> tuple[str, str]:
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/sdp"}
+    try:
+        response = await http.post(url, content=offer, headers=headers)
+    except httpx.HTTPError as error:
+        raise SessionFailed(f"{url} can't be reached: {error}") from error
+    if response.status_code != 201:
+        raise _refusal(url, response)
+    return response.text, urljoin(url, response.headers.get("Location", ""))
+
+
+def _refusal(url: str, response: httpx.Response) -> SessionFailed:
+    try:
+        problem = response.json()
+        return SessionFailed(f"{url}: {problem['detail']} ({problem['code']})", response.status_code, problem["code"])
+    except (ValueError, KeyError, TypeError):
+        return SessionFailed(f"{url} answered {response.status_code}", response.status_code)
+
+
+async def _delete(http: httpx.AsyncClient, location: str, token: str) -> None:
+    try:
+        await http.delete(location, headers={"Authorization": f"Bearer {token}"})
+    except httpx.HTTPError:
+        return  # the server forgets it by itself
+
+
+def _offer(ice: IceCredentials, direction: str, kinds: tuple[Kind, ...], ssrcs: dict[Kind, int], rtx_ssrc: int) -> str:
+    lines = ["v=0", "o=- 1 1 IN IP4 127.0.0.1", "s=-", "t=0 0"]
+    lines.append("a=group:BUNDLE " + " ".join(str(mid) for mid in range(len(kinds))))
+    for mid, kind in enumerate(kinds):
+        formats = RECEIVED[kind] if direction == "recvonly" else RECEIVED[kind][:1]
+        lines += _media(kind, formats)
+        lines += [f"a=mid:{mid}", f"a={direction}", "a=rtcp-mux", "a=rtcp-rsize", "a=setup:actpass"]
+        lines += [f"a=ice-ufrag:{ice.ufrag}", f"a=ice-pwd:{ice.password}"]
+        lines += [f"a=fingerprint:sha-256 {certificate().fingerprint}", f"a=msid:mesi {kind}"]
+        if kind in ssrcs:
+            lines += _sources(kind, ssrcs[kind], rtx_ssrc)
+    return "\r\n".join(lines) + "\r\n"
+
+
+def _media(kind: Kind, formats: tuple[tuple[int, str, str], ...]) -> list[str]:
+    numbers = [f"{number} {number + 1}" if kind == "video" else str(number) for number, _, _ in formats]
+    lines = [f"m={kind} 9 UDP/TLS/RTP/SAVPF {' '.join(numbers)}", "c=IN IP4 0.0.0.0"]
+    for number, name, parameters in formats:
+        lines.append(f"a=rtpmap:{number} {name}")
+        if parameters:
+            lines.append(f"a=fmtp:{number} {parameters}")
+        if kind == "video":
+            lines += [f"a=rtcp-fb:{number} {word}" for word in ("nack", "nack pli", "ccm fir")]
+            lines += [f"a=rtpmap:{number + 1} rtx/90000", f"a=fmtp:{number + 1} apt={number}"]
+    return lines
+
+
+def _sources(kind: Kind, ssrc: int, rtx_ssrc: int) -> list[str]:
+    lines = [f"a=ssrc:{ssrc} cname:mesi"]
+    if kind == "video":
+        lines += [f"a=ssrc:{rtx_ssrc} cname:mesi", f"a=ssrc-group:FID {ssrc} {rtx_ssrc}"]
+    return lines

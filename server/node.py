@@ -1,0 +1,144 @@
+"""Wires one node together: store, rooms, media, web and the edge, in one nursery."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+import trio
+
+from media.door import Media, MediaSettings
+from media.forwarding.forwarder import Limits as MediaLimits
+from server import metrics
+from server.archive import StoredArchive
+from server.auth import Auth
+from server.config import Config, parse_address
+from server.edge import Edge
+from server.signalling_socket import SignallingSocket
+from server.store import Store
+from server.tls import server_context
+from server.tokens import Tokens, open_key, write_secret
+from server.web.app import build_app
+from server.web.ports import WebSettings
+from signalling.rooms import Rooms
+
+log = structlog.get_logger("node")
+
+
+class NodeFailed(Exception):
+    """The node can't start; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A node that serves: where, and its parts that others in the same process may use."""
+
+    url: str
+    media: tuple[str, int]
+    auth: Auth
+    rooms: Rooms
+
+
+class SystemClock:
+    """The machine's two clocks."""
+
+    def now_ns(self) -> int:
+        """Return the monotonic clock, by which packets are admitted."""
+        return time.monotonic_ns()
+
+    def wall_ms(self) -> int:
+        """Return epoch milliseconds."""
+        return time.time_ns() // 1_000_000
+
+
+async def run_node(config: Config, *, task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED) -> None:
+    """Serve until cancelled; reports when everything answers. Raises NodeFailed."""
+    folder = Path(config.data.dir)
+    lock = _claim(folder)
+    try:
+        async with trio.open_nursery() as nursery:
+            running = await _start(config, folder, nursery)
+            log.info("serving", url=running.url, media="{}:{}".format(*running.media), data=str(folder))
+            task_status.started(running)
+    finally:
+        os.close(lock)
+
+
+async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running:
+    store = Store(folder / "mesi.sqlite")
+    await nursery.start(store.run)
+    auth = Auth(store, Tokens(open_key(folder / "token.key")), config.tokens.session_s)
+    archive = StoredArchive(store)
+    media = _open_media(config)
+    await nursery.start(lambda task_status: media.run(task_status=task_status))
+    rooms = Rooms(media, archive, SystemClock())
+    await nursery.start(lambda task_status: rooms.run(task_status=task_status))
+    sockets = SignallingSocket(rooms, auth, config.limits.write_timeout_s)
+    await nursery.start(sockets.run)
+
+    def count() -> dict[str, int]:
+        return {
+            **media.counters(),
+            **rooms.counters(),
+            **sockets.counters(),
+            **store.counters(),
+            **edge.counters(),
+        }
+
+    settings = WebSettings(config.limits, config.rates, config.ice_servers, config.tokens.longest_s)
+    app = build_app(rooms, auth, settings, find_account=archive.find_account, metrics=lambda: metrics.render(count()))
+    tls = server_context(folder, config.listen.host)
+    edge = Edge(config.listen.host, config.listen.port, app, sockets.serve, tls, config.limits)
+    try:
+        bound = await nursery.start(edge.serve)
+    except OSError as error:
+        where = f"{config.listen.host}:{config.listen.port}"
+        raise NodeFailed(f"can't listen on {where} ({error}): choose another with --listen HOST:PORT") from error
+    url = _url(bound.host, bound.port)
+    write_secret(folder / "admin.token", auth.admin_token())
+    write_secret(folder / "server.url", url)
+    return Running(url, media.address, auth, rooms)
+
+
+def _open_media(config: Config) -> Media:
+    limits = config.limits
+    settings = MediaSettings(
+        (config.media.host, config.media.port),
+        tuple(parse_address(extra, "advertise") for extra in config.media.advertise),
+        MediaLimits(
+            rooms=limits.rooms,
+            transports=limits.transports,
+            tracks=limits.tracks,
+            subscriptions=limits.subscriptions,
+        ),
+    )
+    try:
+        return Media(settings)
+    except OSError as error:
+        where = f"{config.media.host}:{config.media.port}"
+        raise NodeFailed(f"can't use UDP {where} for media ({error}): choose another with --media HOST:PORT") from error
+
+
+def _claim(folder: Path) -> int:
+    """Make the data directory this process' own; returns the descriptor that holds it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise NodeFailed(f"can't use {folder} for data ({error.strerror}): choose another with --data DIR") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise NodeFailed(f"another server uses {folder}: stop it, or choose another with --data DIR") from error
+    return lock
+
+
+def _url(host: str, port: int) -> str:
+    local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    scheme = "http" if local in ("127.0.0.1", "::1", "localhost") else "https"
+    return f"{scheme}://[{local}]:{port}" if ":" in local else f"{scheme}://{local}:{port}"

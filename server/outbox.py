@@ -1,0 +1,160 @@
+"""Frames on their way to one WebSocket: written at once while the socket takes them, queued in bounds when it doesn't.
+
+A write that needs no task switch costs a tenth of one that does, and a broadcast is thousands of them. Over TLS, where
+nothing can be written at once, everything goes through the queue.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from dataclasses import dataclass
+
+import trio
+from websockets.frames import Close, Frame, Opcode
+
+MAX_FRAMES = 256  # queued; a reader that is so far behind is gone or hostile
+MAX_BYTES = 262_144
+CLOSING_S = 2.0  # for the last frames, once the connection is to end
+
+# Why the server ends a connection: RFC 6455 section 7.4.2 leaves 4000-4999 to applications.
+CLOSE_CODES = {
+    "going_away": 1001,
+    "malformed": 4400,
+    "no_session": 4401,
+    "hello_timeout": 4408,
+    "replaced": 4409,
+    "slow_consumer": 4413,
+    "rate_limited": 4429,
+    "internal_error": 1011,
+}
+
+
+@dataclass(slots=True)
+class _Queued:
+    """A frame that waits; `started` when a part of it is out."""
+
+    data: bytes | memoryview
+    key: str | None = None
+    started: bool = False
+
+
+class SocketOutbox:
+    """Implements `signalling.ports.Outbox`; `nursery` must live exactly as long as the connection.
+
+    `done` is set when the connection should end: all is sent, or nothing more can be.
+    """
+
+    def __init__(self, stream: trio.abc.Stream, opcode: Opcode, nursery: trio.Nursery, write_timeout_s: float) -> None:
+        self._stream, self._opcode, self._nursery = stream, opcode, nursery
+        self._write_timeout_s = write_timeout_s
+        self._fd = stream.socket.fileno() if isinstance(stream, trio.SocketStream) else None
+        self._queue: deque[_Queued] = deque()
+        self._by_key: dict[str, _Queued] = {}
+        self._bytes = 0
+        self._flushing = False
+        self.closed: str | None = None
+        self.done = trio.Event()
+
+    def offer(self, frame: bytes, *, droppable: bool = False, key: str | None = None) -> None:
+        """Send, or queue; does nothing once the connection is to end.
+
+        A droppable frame is dropped rather than queued; of queued frames with one `key` only the newest is sent.
+        """
+        if self.closed is not None or (droppable and self._queue):
+            return
+        waiting = self._by_key.get(key) if key is not None else None
+        data = Frame(self._opcode, frame).serialize(mask=False)
+        if waiting is not None:
+            self._bytes += len(data) - len(waiting.data)
+            waiting.data = data
+            return
+        self._put(data, key)
+
+    def write(self, data: bytes) -> None:
+        """Send, or queue, bytes that are frames already."""
+        if self.closed is None:
+            self._put(data, None)
+
+    def close(self, reason: str) -> None:
+        """Send what is queued and a close frame that says why, then end; a slow consumer gets the close frame alone."""
+        if self.closed is not None:
+            return
+        if reason == "slow_consumer":
+            self._clear()
+        self._put(Frame(Opcode.CLOSE, Close(CLOSE_CODES[reason], reason).serialize()).serialize(mask=False), None)
+        self.closed = reason
+        self._nursery.start_soon(self._end_soon)
+        if not self._queue:
+            self.done.set()
+
+    def _put(self, data: bytes, key: str | None) -> None:
+        rest: bytes | memoryview = data
+        if self._fd is not None and not self._queue:
+            written = self._write_now(self._fd, data)
+            if written == len(data):
+                return
+            rest = memoryview(data)[written:]
+        queued = _Queued(rest, key, started=len(rest) < len(data))
+        self._queue.append(queued)
+        self._bytes += len(rest)
+        if key is not None and not queued.started:
+            self._by_key[key] = queued
+        if not self._flushing:
+            self._flushing = True
+            self._nursery.start_soon(self._flush)
+        elif len(self._queue) > MAX_FRAMES or self._bytes > MAX_BYTES:
+            self.close("slow_consumer")
+
+    def _write_now(self, fd: int, data: bytes | memoryview) -> int:
+        try:
+            return os.write(fd, data)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            self._give_up()
+            return len(data)
+
+    async def _flush(self) -> None:
+        try:
+            while self._queue:
+                head = self._queue[0]
+                head.started = True
+                self._by_key.pop(head.key or "", None)
+                with trio.fail_after(self._write_timeout_s):
+                    sent = await self._send(head.data)
+                if self._queue and self._queue[0] is head:
+                    self._bytes -= sent
+                    head.data = memoryview(head.data)[sent:]
+                    if not head.data:
+                        self._queue.popleft()
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, OSError):
+            self._give_up()
+        finally:
+            self._flushing = False
+        if self.closed is not None:
+            self.done.set()
+
+    async def _send(self, data: bytes | memoryview) -> int:
+        if self._fd is None:
+            await self._stream.send_all(data)
+            return len(data)
+        await trio.lowlevel.wait_writable(self._fd)
+        return self._write_now(self._fd, data)
+
+    async def _end_soon(self) -> None:
+        with trio.move_on_after(CLOSING_S):
+            await self.done.wait()
+        self.done.set()
+
+    def _clear(self) -> None:
+        kept = [queued for queued in self._queue if queued.started]
+        self._queue = deque(kept)
+        self._by_key.clear()
+        self._bytes = sum(len(queued.data) for queued in kept)
+
+    def _give_up(self) -> None:
+        self._queue.clear()
+        self._by_key.clear()
+        self.closed = self.closed or "lost"
+        self.done.set()

@@ -1,0 +1,80 @@
+"""A self-made TLS certificate, kept in the data directory, for machines that have no other."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import socket
+import ssl
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from server.tokens import write_secret
+
+VALID = datetime.timedelta(days=365)
+RENEW = datetime.timedelta(days=30)  # before the end
+SKEW = datetime.timedelta(days=1)  # clients' clocks may be slow
+CERTIFICATE, KEY = "tls.crt", "tls.key"
+
+
+def server_context(folder: Path, host: str) -> ssl.SSLContext:
+    """Return a context for HTTP/1.1 with the folder's certificate, which is made or renewed when need be."""
+    certificate, key = folder / CERTIFICATE, folder / KEY
+    if not _serves(certificate, key, host):
+        _make(certificate, key, host)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(certificate, key)
+    # HTTP/2 would let WebSockets bypass the signalling socket.
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _serves(certificate: Path, key: Path, host: str) -> bool:
+    try:
+        loaded = x509.load_pem_x509_certificate(certificate.read_bytes())
+        private = serialization.load_pem_private_key(key.read_bytes(), None)
+        names = loaded.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (OSError, ValueError, x509.ExtensionNotFound):
+        return False
+    fresh = loaded.not_valid_after_utc - datetime.datetime.now(datetime.UTC) > RENEW
+    return fresh and loaded.public_key() == private.public_key() and set(_names(host)) <= set(names)
+
+
+def _make(certificate: Path, key: Path, host: str) -> None:
+    private = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mesi")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(private.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - SKEW)
+        .not_valid_after(now + VALID)
+        .add_extension(x509.SubjectAlternativeName(_names(host)), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .sign(private, hashes.SHA256())
+    )
+    pem = private.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    write_secret(key, pem.decode().strip())
+    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+
+
+def _names(host: str) -> list[x509.GeneralName]:
+    names: dict[x509.GeneralName, None] = {}
+    for name in (host, "localhost", socket.gethostname(), "127.0.0.1", "::1"):
+        try:
+            names[x509.IPAddress(ipaddress.ip_address(name))] = None
+        except ValueError:
+            if name.isascii():
+                names[x509.DNSName(name)] = None
+    return list(names)
