@@ -17,7 +17,7 @@ from functools import cache
 from typing import Literal
 from urllib.parse import urljoin
 
-import httpx
+import httpx2
 import pylibsrtp
 import trio
 
@@ -113,12 +113,13 @@ class Endpoint:
         self.on_rtp: Callable[[bytes, int], None] = lambda packet, at_ns: None
         self.on_rtcp: Callable[[list[RtcpPacket]], None] = lambda packets: None
 
-    async def run(self) -> None:
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the connection until the server ends it, which is no error: `ended` says why."""
         now_ns = time.monotonic_ns
         with self.socket:
             await self.socket.connect(self.server)
             self._apply(self._peer.start(now_ns()))
+            task_status.started()
             while self.ended is None:
                 wait_s = max(0.0, (self._peer.deadline_ns() - now_ns()) / 1e9)
                 datagram = None
@@ -230,7 +231,7 @@ class Publisher:
 
 
 @asynccontextmanager
-async def publish(http: httpx.AsyncClient, url: str, token: str, kinds: tuple[Kind, ...]) -> AsyncIterator[Publisher]:
+async def publish(http: httpx2.AsyncClient, url: str, token: str, kinds: tuple[Kind, ...]) -> AsyncIterator[Publisher]:
     """Publish to a WHIP endpoint for as long as the body runs. Raises SessionFailed."""
     ice = IceCredentials.random()
     seed = int.from_bytes(ice.password.encode()[:4])
@@ -244,7 +245,7 @@ async def publish(http: httpx.AsyncClient, url: str, token: str, kinds: tuple[Ki
 
 @asynccontextmanager
 async def watch(
-    http: httpx.AsyncClient,
+    http: httpx2.AsyncClient,
     url: str,
     token: str,
     kinds: tuple[Kind, ...] = ("audio", "video"),
@@ -258,7 +259,7 @@ async def watch(
 
 @asynccontextmanager
 async def _session(
-    http: httpx.AsyncClient,
+    http: httpx2.AsyncClient,
     url: str,
     token: str,
     ice: IceCredentials,
@@ -276,7 +277,7 @@ async def _session(
     endpoint.on_rtp = on_rtp
     failure: SessionFailed | None = None
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(endpoint.run)
+        await nursery.start(endpoint.run)
         with trio.move_on_after(CONNECT_S) as patience:
             await endpoint.connected.wait()
         try:
@@ -293,18 +294,18 @@ async def _session(
         raise failure
 
 
-async def _negotiate(http: httpx.AsyncClient, url: str, token: str, offer: str) -> tuple[str, str]:
+async def _negotiate(http: httpx2.AsyncClient, url: str, token: str, offer: str) -> tuple[str, str]:
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/sdp"}
     try:
         response = await http.post(url, content=offer, headers=headers)
-    except httpx.HTTPError as error:
+    except httpx2.HTTPError as error:
         raise SessionFailed(f"{url} can't be reached: {error}") from error
     if response.status_code != 201:
         raise _refusal(url, response)
     return response.text, urljoin(url, response.headers.get("Location", ""))
 
 
-def _refusal(url: str, response: httpx.Response) -> SessionFailed:
+def _refusal(url: str, response: httpx2.Response) -> SessionFailed:
     try:
         problem = response.json()
         return SessionFailed(f"{url}: {problem['detail']} ({problem['code']})", response.status_code, problem["code"])
@@ -312,10 +313,10 @@ def _refusal(url: str, response: httpx.Response) -> SessionFailed:
         return SessionFailed(f"{url} answered {response.status_code}", response.status_code)
 
 
-async def _delete(http: httpx.AsyncClient, location: str, token: str) -> None:
+async def _delete(http: httpx2.AsyncClient, location: str, token: str) -> None:
     try:
         await http.delete(location, headers={"Authorization": f"Bearer {token}"})
-    except httpx.HTTPError:
+    except httpx2.HTTPError:
         return  # the server forgets it by itself
 
 

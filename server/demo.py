@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-import httpx
+import httpx2
 import structlog
 import trio
 
@@ -61,7 +61,7 @@ async def send_picture(publisher: Publisher) -> None:
 
 async def _main(url: str, token: str) -> None:
     # Its own server's certificate is self-made, and the connection stays on this machine.
-    async with httpx.AsyncClient(verify=False) as http:
+    async with httpx2.AsyncClient(verify=False) as http:
         while True:
             try:
                 async with publish(http, url, token, ("audio", "video")) as publisher:

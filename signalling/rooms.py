@@ -129,10 +129,11 @@ class Rooms:
         try:
             await self._archive.save_stream(record(stream, state, now))
             await self._open(stream, state, Chat(stream.id))
-        except BaseException as fault:
+        except ArchiveFailed as failure:
             self._owners.pop(actor.account, None)
-            if isinstance(fault, ArchiveFailed):
-                raise Refused("not_stored") from fault
+            raise Refused("not_stored") from failure
+        except BaseException:
+            self._owners.pop(actor.account, None)
             raise
         return self.stream(stream.id, actor)
 
@@ -143,7 +144,10 @@ class Rooms:
         return v.StreamView(card(scene, now), you(scene.state, account, now), now.wall_ms)
 
     def live(self, viewer: Actor | None, *, cursor: str | None = None, limit: int = 50) -> v.Page:
-        """Show a part of the directory, newest first."""
+        """Show a part of the directory, newest first, as it is this moment: who asks has not been told of it before."""
+        for stream in self._changed.streams:
+            if (changed := self._live.get(stream)) is not None:
+                self._directory.put(changed.room.scene)
         return self._directory.page(viewer, cursor, limit, Now.read(self._clock))
 
     async def command(self, stream_id: StreamId, actor: Actor, command: c.Command | c.Chat | c.ShowRoom) -> v.Reply:
@@ -275,7 +279,9 @@ class Rooms:
         self._mark(stream.id)
         await self._nursery.start(self._host, live)
 
-    async def _host(self, live: _Live, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def _host(  # noqa: ASYNC128  (the room itself reports that it has started)
+        self, live: _Live, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         try:
             await live.room.run(task_status=task_status)
         except Exception:

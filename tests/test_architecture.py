@@ -30,7 +30,7 @@ PURE = [
     "signalling/events.py",
     "signalling/refusals.py",
 ]
-IMPURE_IMPORTS = {"trio", "socket", "time", "random", "os", "threading", "sqlalchemy", "structlog", "logging", "httpx"}
+IMPURE_IMPORTS = {"trio", "socket", "time", "random", "os", "threading", "sqlalchemy", "structlog", "logging", "httpx2"}
 VAGUE_WORDS = ("manager", "handler", "helper", "util")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-import httpx
+import httpx2
 
 TIMEOUT_S = 30.0  # a switch is confirmed after its last packet: milliseconds; the rest is for slow disks
 
@@ -27,7 +27,7 @@ class Remote:
         if self.trusted is not None and self.trusted.exists():
             verify = ssl.create_default_context(cafile=str(self.trusted))
         try:
-            answer = httpx.request(
+            answer = httpx2.request(
                 method,
                 f"{self.url}/api/v1{path}",
                 json=body,
@@ -35,7 +35,7 @@ class Remote:
                 timeout=TIMEOUT_S,
                 verify=verify,
             )
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             raise click.ClickException(
                 f"can't reach the server at {self.url} ({error}). Is it running? `mesi serve` starts one; "
                 "--data or --server says where it is."
@@ -61,7 +61,7 @@ def _read(path: Path, option: str) -> str:
         ) from error
 
 
-def _explain(answer: httpx.Response) -> str:
+def _explain(answer: httpx2.Response) -> str:
     try:
         problem = answer.json()
         title, detail = problem["title"], problem["detail"]
