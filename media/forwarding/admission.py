@@ -54,13 +54,23 @@ class Admission:
         self._rooms["open_until"][room] = until_ns
 
     def hold(self, transport: int, holding: Holding) -> None:
-        """Replace what a viewer's transport holds, as one row."""
+        """Replace what a viewer's transport holds.
+
+        The kernel reads between the stores. Each state on the way is within the old or the new one, so that nobody
+        receives for a moment; and it holds what both hold, so that nobody whose right goes on misses a packet.
+        """
         row = self._transports
-        row["holds"][transport] = 0
-        row["keeps"][transport] = 0
-        row["until"][transport] = holding.until_ns
-        row["keeps"][transport] = int(holding.keeps)
-        row["holds"][transport] = int(holding.holds)
+        holds = int(holding.holds)
+        keeps = holds if holding.until_ns == FOREVER else int(holding.keeps)
+        row["holds"][transport] = int(row["holds"][transport]) & holds
+        # `keeps` must not count earlier than both states say: the later of the two ends goes with it.
+        if holding.until_ns < row["until"][transport]:
+            row["keeps"][transport] = keeps
+            row["until"][transport] = holding.until_ns
+        else:
+            row["until"][transport] = holding.until_ns
+            row["keeps"][transport] = keeps
+        row["holds"][transport] = holds
 
     def publish_until(self, transport: int, until_ns: int) -> None:
         """Accept a publisher's packets only before `until_ns`."""
