@@ -28,6 +28,15 @@ class ModeSwitched:
 
 
 @dataclass(frozen=True, slots=True)
+class AlreadySwitched:
+    """The answer to a confirmation that is repeated: what it did the first time. Nothing happened now."""
+
+    mode: Mode
+    epoch: int
+    removed: tuple[AccountId, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class AccessGranted:
     """An account that is present may watch from now on."""
 
@@ -37,7 +46,10 @@ class AccessGranted:
 
 @dataclass(frozen=True, slots=True)
 class AccessRevoked:
-    """An account that was watching may not any more; `readmit` lists the grants that would let it back."""
+    """An account may not watch any more, or waits already and now for another reason.
+
+    `readmit` lists the grants that would let it back.
+    """
 
     account: AccountId
     epoch: int
@@ -72,7 +84,7 @@ class OneToOneRequested:
 
 @dataclass(frozen=True, slots=True)
 class OneToOneWithdrawn:
-    """A request is gone; `reason` is cancelled, declined or left."""
+    """A request is gone; `reason` is cancelled, declined, left, access_revoked, mode_changed or stream_ended."""
 
     account: AccountId
     reason: str
@@ -138,6 +150,7 @@ class StreamEnded:
 Event = (
     ModePrepared
     | ModeSwitched
+    | AlreadySwitched
     | AccessGranted
     | AccessRevoked
     | TimeLimitSet

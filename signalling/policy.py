@@ -39,6 +39,11 @@ def step(state: RoomState, actor: AccountId | None, given: c.Command | c.Fact, n
         raise Refused("stream_ended")
     if isinstance(given, c.OwnersCommand) and actor != state.owner:
         raise Refused("not_the_owner")
+    if not isinstance(given, c.Tick) and now_ns >= _end_due_ns(state):
+        # What is over is over, also when the tick that says so comes a moment later.
+        state, over = _tick(state, now_ns)
+        state, events = step(state, actor, given, now_ns)
+        return state, over + events
     match given:
         case c.Join():
             return _join(state, _who(actor))
@@ -97,6 +102,14 @@ def deadline_ns(state: RoomState) -> int:
     return min(due)
 
 
+def _end_due_ns(state: RoomState) -> int:
+    """When the stream or its one-to-one ends by itself."""
+    due = [state.picture_until_ns]
+    due += [] if state.until_ns is None else [state.until_ns]
+    due += [] if state.one_to_one is None else [state.one_to_one.until_ns]
+    return min(due)
+
+
 def _who(actor: AccountId | None) -> AccountId:
     assert actor is not None, "a command without an actor is a bug"
     return actor
@@ -125,20 +138,34 @@ def _leave(state: RoomState, account: AccountId, now_ns: int) -> Result:
 def _access(
     state: RoomState, change: Callable[[RoomState], RoomState], now_ns: int, reason: str | None = None
 ) -> Result:
-    """Apply a change of who may watch: the epoch rises by one, and everyone present whose right changed is told."""
+    """Apply a change of who may watch: the epoch rises by one, and everyone present is told what it changed for him.
+
+    That includes who waits already, and now for something else. `reason` is told instead of the missing grant's.
+    """
     after = change(state)
     if after == state:
         return state, []
-    after = replace(after, epoch=state.epoch + 1, prepared=None)
+    after = replace(after, epoch=state.epoch + 1, prepared=_still_prepared(state, after, now_ns))
     events: list[e.Event] = []
     for account in sorted(state.present):
         was, may = state.admits(account, now_ns), after.admits(account, now_ns)
-        if was and not may:
-            why, readmit = after.refusal(account, now_ns)
-            events.append(e.AccessRevoked(account, after.epoch, reason or why, readmit))
-        elif may and not was:
-            events.append(e.AccessGranted(account, after.epoch))
-    return after, events
+        if may:
+            events += [] if was else [e.AccessGranted(account, after.epoch)]
+            continue
+        why, readmit = after.refusal(account, now_ns)
+        if was or why != state.refusal(account, now_ns)[0]:
+            events.append(e.AccessRevoked(account, after.epoch, (reason if was else None) or why, readmit))
+    return _withdraw_hopeless(after, events)
+
+
+def _withdraw_hopeless(state: RoomState, events: list[e.Event]) -> Result:
+    """Take back the requests for a one-to-one that can no longer be granted."""
+    paid = state.usual_mode is Mode.PAID
+    gone = [request.account for request in state.requests if paid or not state.hears(request.account)]
+    for account in gone:
+        state, withdrawn = _withdraw(state, account, "mode_changed" if paid else "access_revoked")
+        events = [*events, *withdrawn]
+    return state, events
 
 
 def _eject(state: RoomState, account: AccountId, now_ns: int) -> Result:
@@ -162,7 +189,7 @@ def _prepare(state: RoomState, given: c.PrepareMode, now_ns: int) -> Result:
         raise Refused("invalid_mode", "a one-to-one begins by accepting a viewer")
     if state.one_to_one is not None:
         raise Refused("mode_conflict", "end the one-to-one first")
-    prepared = Prepared(given.mode, given.token, state.epoch, now_ns + PREPARED_FOR_NS)
+    prepared = Prepared(given.mode, given.token, now_ns + PREPARED_FOR_NS)
     removed, stay = _audience(state, given.mode, now_ns)
     event = e.ModePrepared(given.mode, given.token, removed, stay, prepared.expires_ns)
     return replace(state, prepared=prepared), [event]
@@ -171,9 +198,9 @@ def _prepare(state: RoomState, given: c.PrepareMode, now_ns: int) -> Result:
 def _confirm(state: RoomState, given: c.ConfirmMode, now_ns: int) -> Result:
     for token, mode, epoch, removed in state.confirmed:
         if token == given.token:
-            return state, [e.ModeSwitched(mode, epoch, removed)]
+            return state, [e.AlreadySwitched(mode, epoch, removed)]
     prepared = state.prepared
-    if prepared is None or prepared.token != given.token or prepared.epoch != state.epoch:
+    if prepared is None or prepared.token != given.token:
         raise Refused("room_changed")
     if now_ns >= prepared.expires_ns:
         raise Refused("room_changed", "the preparation is older than a minute; look again who would leave")
@@ -185,6 +212,16 @@ def _confirm(state: RoomState, given: c.ConfirmMode, now_ns: int) -> Result:
     done = (given.token, mode, after.epoch, removed)
     after = replace(after, prepared=None, confirmed=(*after.confirmed, done)[-CONFIRMED_KEPT:])
     return after, [e.ModeSwitched(mode, after.epoch, removed), *told]
+
+
+def _still_prepared(before: RoomState, after: RoomState, now_ns: int) -> Prepared | None:
+    """Return what is prepared, unless somebody would go now who was said to stay: a ticket sold voids nothing."""
+    prepared = before.prepared
+    if prepared is None or before.mode is not after.mode:
+        return None
+    said_to_stay = _audience(before, prepared.mode, now_ns)[1]
+    stay = _audience(after, prepared.mode, now_ns)[1]
+    return prepared if set(said_to_stay) <= set(stay) else None
 
 
 def _audience(state: RoomState, mode: Mode, now_ns: int) -> tuple[tuple[AccountId, ...], tuple[AccountId, ...]]:
@@ -251,10 +288,13 @@ def _streamer_lost(state: RoomState, now_ns: int) -> Result:
 
 
 def _end(state: RoomState, reason: str, now_ns: int) -> Result:
-    events: list[e.Event] = []
+    # Nobody is told of the former mode's rights: nobody has them any more.
+    events: list[e.Event] = [e.OneToOneWithdrawn(request.account, "stream_ended") for request in state.requests]
+    mode = state.usual_mode
     if state.one_to_one is not None:
-        state, events = _finish(state, "stream_ended", now_ns)
-    return replace(state, ended=reason, requests=(), epoch=state.epoch + 1), [*events, e.StreamEnded(reason)]
+        events.append(_ended(state.one_to_one, "stream_ended", now_ns))
+    state = replace(state, ended=reason, mode=mode, one_to_one=None, requests=(), epoch=state.epoch + 1)
+    return state, [*events, e.StreamEnded(reason)]
 
 
 # -- one-to-one --------------------------------------------------------------------------------------------------------
@@ -271,6 +311,8 @@ def _request(state: RoomState, request: Request, now_ns: int) -> Result:
     if not state.hears(account):
         reason, readmit = state.refusal(account, now_ns)
         raise Refused(reason, readmit=readmit)
+    if account not in state.present:
+        raise Refused("not_present")
     if len(state.requests) >= MAX_REQUESTS:
         raise Refused("too_many_requests")
     requests = (*state.requests, request)
@@ -351,12 +393,16 @@ def _finish(state: RoomState, reason: str, now_ns: int) -> Result:
     """Return to the former mode, with its rules as they are now."""
     session = state.one_to_one
     assert session is not None
+    after, told = _access(state, lambda s: replace(s, mode=session.former, one_to_one=None), now_ns)
+    ended = _ended(session, reason, now_ns)
+    return after, [ended, e.ModeSwitched(session.former, after.epoch, ()), *told]
+
+
+def _ended(session: OneToOne, reason: str, now_ns: int) -> e.OneToOneEnded:
     delivered_ns = session.delivered_ns
     if session.running_since_ns is not None:
         delivered_ns += min(now_ns, session.until_ns) - session.running_since_ns
-    after, told = _access(state, lambda s: replace(s, mode=session.former, one_to_one=None), now_ns)
-    ended = e.OneToOneEnded(session.guest, reason, delivered_ns)
-    return after, [ended, e.ModeSwitched(session.former, after.epoch, ()), *told]
+    return e.OneToOneEnded(session.guest, reason, delivered_ns)
 
 
 def _why_over(session: OneToOne) -> str:

@@ -27,11 +27,10 @@ READMITS = {Grant.TICKET: "ticket", Grant.ENTITLED: "entitlement"}
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A mode switch that waits for its confirmation; it fits one epoch only."""
+    """A mode switch that waits for its confirmation, until somebody would go who was said to stay."""
 
     mode: Mode
     token: str
-    epoch: int
     expires_ns: int
 
 

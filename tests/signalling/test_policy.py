@@ -73,14 +73,21 @@ def test_confirming_twice_is_confirming_once() -> None:
     once, first = step(state, OWNER, c.ConfirmMode("t"), NOW)
     twice, second = step(once, OWNER, c.ConfirmMode("t"), NOW)
     assert twice == once
-    assert second == first[:1]
+    assert first[0] == e.ModeSwitched(Mode.PAID, once.epoch, (BOB, CAT))
+    assert second == [e.AlreadySwitched(Mode.PAID, once.epoch, (BOB, CAT))]
+    back = do(twice, OWNER, c.PrepareMode(Mode.PUBLIC, "u"), c.ConfirmMode("u"))
+    assert step(back, OWNER, c.ConfirmMode("t"), NOW) == (back, second)
 
 
-def test_a_stale_confirmation_is_refused_and_a_newcomer_does_not_make_it_stale() -> None:
+def test_a_confirmation_is_stale_when_somebody_would_go_who_was_said_to_stay() -> None:
     state = do(room(present=frozenset({ANN})), OWNER, c.GrantTicket(ANN), c.PrepareMode(Mode.PAID, "t"))
     joined = do(state, BOB, c.Join())
     assert isinstance(step(joined, OWNER, c.ConfirmMode("t"), NOW)[1][0], e.ModeSwitched)
-    assert refused(do(state, OWNER, c.GrantTicket(CAT)), OWNER, c.ConfirmMode("t")) == "room_changed"
+    assert do(joined, OWNER, c.GrantTicket(BOB), c.ConfirmMode("t")).admits(BOB, NOW)
+    assert refused(do(state, OWNER, c.RevokeTicket(ANN)), OWNER, c.ConfirmMode("t")) == "room_changed"
+    asked = do(state, ANN, c.RequestOneToOne())
+    called = do(do(asked, OWNER, c.AcceptOneToOne(ANN, 300)), OWNER, c.EndOneToOne())
+    assert refused(called, OWNER, c.ConfirmMode("t")) == "room_changed"
     assert refused(state, OWNER, c.ConfirmMode("t"), NOW + PREPARED_FOR_NS) == "room_changed"
     assert refused(state, OWNER, c.ConfirmMode("other")) == "room_changed"
 
@@ -215,6 +222,57 @@ def test_an_ended_stream_admits_nobody_and_takes_no_command() -> None:
     assert [type(event) for event in events][0 :: len(events) - 1] == [e.OneToOneEnded, e.StreamEnded]
     assert not state.admits(ANN, NOW)
     assert refused(state, OWNER, c.SetTimeLimit(60)) == "stream_ended"
+
+
+def test_a_stream_that_ends_in_a_one_to_one_grants_nobody_anything() -> None:
+    state, events = step(do(in_one_to_one(), BOB, c.RequestOneToOne()), OWNER, c.EndStream(), NOW)
+    assert events == [
+        e.OneToOneWithdrawn(BOB, "stream_ended"),
+        e.OneToOneEnded(ANN, "stream_ended", 0),
+        e.StreamEnded("ended_by_streamer"),
+    ]
+    assert state.mode is Mode.PUBLIC
+
+
+def test_what_is_over_is_over_for_a_command_that_comes_before_the_tick() -> None:
+    limited = do(room(), OWNER, c.SetTimeLimit(60))
+    assert refused(limited, OWNER, c.SetTimeLimit(None), NOW + 60 * SECOND_NS) == "stream_ended"
+    running = do(in_one_to_one(300), None, c.MediaFlows())
+    after, events = step(running, OWNER, c.GrantTicket(BOB), NOW + 300 * SECOND_NS)
+    assert events[0] == e.OneToOneEnded(ANN, "time_over", 300 * SECOND_NS)
+    assert (after.mode, after.tickets) == (Mode.PUBLIC, {BOB})
+    assert refused(running, OWNER, c.EndOneToOne(), NOW + 300 * SECOND_NS) == "mode_conflict"
+
+
+def test_who_waits_is_told_when_it_is_for_something_else() -> None:
+    state = in_one_to_one()
+    after, events = step(state, OWNER, c.Eject(BOB), NOW)
+    assert events == [e.AccessRevoked(BOB, after.epoch, "ejected", ())]
+    ended, events = step(after, OWNER, c.EndOneToOne(), NOW)
+    assert [event.account for event in events if isinstance(event, e.AccessRevoked)] == []
+    private = replace(state, entitled=frozenset({BOB}), one_to_one=replace(state.one_to_one, former=Mode.PRIVATE))
+    ended, events = step(private, OWNER, c.EndOneToOne(), NOW)
+    assert events[2:] == [
+        e.AccessRevoked(ANN, ended.epoch, "not_entitled", ("entitlement",)),
+        e.AccessGranted(BOB, ended.epoch),
+        e.AccessRevoked(CAT, ended.epoch, "not_entitled", ("entitlement",)),
+    ]
+
+
+def test_a_request_that_can_no_longer_be_granted_is_taken_back() -> None:
+    asked = do(do(room(entitled=frozenset({BOB})), ANN, c.RequestOneToOne()), BOB, c.RequestOneToOne())
+    prepared = do(asked, OWNER, c.PrepareMode(Mode.PRIVATE, "t"))
+    after, events = step(prepared, OWNER, c.ConfirmMode("t"), NOW)
+    assert after.requests == (Request(BOB),)
+    assert events[-1] == e.OneToOneWithdrawn(ANN, "access_revoked")
+    prepared = do(after, OWNER, c.PrepareMode(Mode.PAID, "u"))
+    after, events = step(prepared, OWNER, c.ConfirmMode("u", allow_empty=True), NOW)
+    assert after.requests == ()
+    assert events[-1] == e.OneToOneWithdrawn(BOB, "mode_changed")
+
+
+def test_who_is_not_there_asks_for_nothing() -> None:
+    assert refused(room(present=frozenset()), ANN, c.RequestOneToOne()) == "not_present"
 
 
 people = st.sampled_from([OWNER, ANN, BOB, CAT])
