@@ -20,6 +20,7 @@ import trio
 from media.forwarding.admission import FOREVER, Grant, Holding
 from media.forwarding.feedback import Feedback
 from media.forwarding.forwarder import Forwarder, Limits
+from media.forwarding.forwarder import NoCapacity as NoCapacity  # raised through this door
 from media.webrtc.certificate import Certificate
 from media.webrtc.ice import Address, IceCredentials
 from media.webrtc.negotiation import (

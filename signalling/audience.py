@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from signalling import events as e
 from signalling import wire_events as w
+from signalling.chat import Chat
 from signalling.identifiers import AccountId, StreamId
 from signalling.messages import Encoded
 from signalling.ports import Clock
@@ -18,10 +19,10 @@ SECOND_NS = 1_000_000_000
 
 
 class Audience:
-    """The signalling sessions that follow one room; `history` gives what was said last."""
+    """The signalling sessions that follow one room and hear its chat."""
 
-    def __init__(self, stream: StreamId, clock: Clock, history: Callable[[], tuple[ChatMessage, ...]]) -> None:
-        self._stream, self._clock, self._history = stream, clock, history
+    def __init__(self, stream: StreamId, clock: Clock, chat: Chat) -> None:
+        self._stream, self._clock, self._chat = stream, clock, chat
         self._sessions: dict[AccountId, set[Session]] = {}
 
     def is_present(self, account: AccountId) -> bool:
@@ -73,6 +74,8 @@ class Audience:
         """Pass events of one moment on to whom they concern."""
         now = Now.read(self._clock)
         for event in events:
+            if isinstance(event, e.OneToOneEnded):
+                self._chat.forget_circle()
             for accounts, told in self._told(event, scene, now):
                 self._send(accounts, Encoded(told))
 
@@ -172,7 +175,7 @@ class Audience:
 
     def _state_for(self, account: AccountId, scene: Scene) -> w.StreamState:
         now = Now.read(self._clock)
-        chat = self._history() if scene.state.hears(account) else ()
+        chat = self._chat.history if scene.state.hears(account) else ()
         return w.StreamState(
             server_now=now.wall_ms,
             stream=self._stream,

@@ -38,6 +38,8 @@ WRITTEN_FIRST = (
     c.Disentitle,
     c.EndStream,
 )
+# What only shuts a door is done even when it can't be written down now: a full disk must not hold it open.
+SHUTTING = (c.ConfirmMode, c.Eject, c.RevokeTicket, c.Disentitle, c.EndStream)
 FACTS_BUFFERED = 65_536  # two facts for each transport of a full node; they are taken at once
 
 
@@ -74,6 +76,7 @@ class _Member:
     publishes: bool
     connected: bool = False
     flows: bool = False
+    is_closed: bool = False
 
 
 @dataclass(slots=True)
@@ -107,7 +110,7 @@ class Room:
         self.stream, self.state = stream, state
         self.names: dict[AccountId, str] = {stream.owner.id: stream.owner.name}
         self._media, self._listeners, self._clock = media, listeners, clock
-        self._minutes = Minutes(stream, archive, clock)
+        self._minutes = Minutes(stream, archive, clock, lambda: self.state)
         self._tell_changed = changed
         self._members: dict[TransportId, _Member] = {}
         self._transports: Counter[AccountId] = Counter()
@@ -116,6 +119,7 @@ class Room:
         self._turn = trio.Lock()
         self._pass_on, self._facts = trio.open_memory_channel[MediaEvent | Gone](FACTS_BUFFERED)
         self._changed = trio.Event()
+        self._is_running = self._is_shut = False
         self._row = media.open_room(state.requires)
         media.open_until(self._row, FOREVER if state.until_ns is None else state.until_ns)
         self.ended = trio.Event()
@@ -136,13 +140,34 @@ class Room:
         try:
             async with self._facts, trio.open_nursery() as self._nursery:
                 self._nursery.start_soon(self._take_facts)
+                self._nursery.start_soon(self._minutes.keep)
+                self._is_running = True
                 task_status.started()
-                await self._keep_time()
+                try:
+                    await self._keep_time()
+                finally:
+                    self._is_running = False
+                self.shut()
                 self._pass_on.close()
+                async with self._turn:  # whoever ended the stream has told everybody by then
+                    self._minutes.close()
         finally:
+            self._is_running = False
             self._nursery = None
-            self._media.close_room(self._row)
             self.ended.set()
+            self.shut()
+
+    def shut(self) -> None:
+        """End all transports: nothing leaves the room any more. Twice is no error."""
+        if not self._is_shut:
+            self._is_shut = True
+            self._media.close_room(self._row)
+
+    def break_down(self, fault: Exception) -> None:
+        """End the room by a fault that was met outside of it: `run` raises it."""
+        if self._is_running and self._nursery is not None:
+            self._is_running = False
+            self._nursery.start_soon(_raise, fault)
 
     # -- what is asked -------------------------------------------------------------------------------------------------
 
@@ -164,7 +189,7 @@ class Room:
     async def archive_chat(self, message: ChatMessage) -> None:
         """Write down what was said."""
         self._minutes.note_message(message)
-        await self._minutes.write(self.state)
+        await self._minutes.write()
 
     def publish(self, actor: Actor, offer_sdp: str) -> Negotiated:
         """Answer a WHIP offer of the streamer, or of the guest of a one-to-one; a former publisher is replaced."""
@@ -205,18 +230,28 @@ class Room:
         self._tell_changed(self.stream.id)
 
     def restart_ice(self, transport: TransportId, sdpfrag: str) -> tuple[str, str]:
-        """Answer an ICE restart, judging the right anew: an old session is no way back in."""
-        member = self._members[transport]
-        if not member.publishes and not self.state.admits(member.account, self._clock.now_ns()):
-            self._media.close(transport, "access_revoked")
-            reason, readmit = self.state.refusal(member.account, self._clock.now_ns())
-            raise Refused(reason, readmit=readmit)
+        """Answer an ICE restart, judging the right anew: an old session is no way back in.
+
+        Raises Refused, also for a session that just ended.
+        """
+        member = self._members.get(transport)
+        if member is None or member.is_closed:
+            raise Refused("session_unknown")
+        try:
+            self._require_right(member)
+        except Refused:
+            self._close(transport, member)
+            raise
         return self._media.restart_ice(transport, sdpfrag)
 
     def notice(self, fact: MediaEvent | Gone) -> None:
         """Take a fact about one of the room's transports or people; one that comes after the end says nothing new."""
-        if self._nursery is not None and self.state.ended is None:
+        if not self._is_running or self.state.ended is not None:
+            return
+        try:
             self._pass_on.send_nowait(fact)
+        except trio.WouldBlock as fault:
+            self.break_down(fault)
 
     def fail(self) -> None:
         """Note that the room died of a fault of ours; it is not restored."""
@@ -233,7 +268,7 @@ class Room:
             case Connected():
                 if (member := self._members.get(fact.transport)) is not None:
                     member.connected = True
-                    self._unanswered[member.account] -= 1
+                    _count_down(self._unanswered, member.account)
             case Flowing():
                 if (member := self._members.get(fact.transport)) is not None:
                     member.flows = True
@@ -246,9 +281,8 @@ class Room:
 
     async def _take_flow(self, member: _Member) -> None:
         if member.account == self.state.owner:
-            await self._change(None, c.StreamerFlows())
-        if self._both_sides_flow():
-            await self._change(None, c.MediaFlows())
+            await self._change(None, c.StreamerFlows(), when=lambda: member.flows)
+        await self._change(None, c.MediaFlows(), when=self._both_sides_flow)
 
     def _add_member(self, actor: Actor, transport: TransportId, *, publishes: bool) -> None:
         self._members[transport] = _Member(actor.account, publishes)
@@ -257,14 +291,14 @@ class Room:
         self.names[actor.account] = actor.name
 
     async def _take_loss(self, member: _Member) -> None:
-        self._transports[member.account] -= 1
+        member.flows = False
+        _count_down(self._transports, member.account)
         if not member.connected:
-            self._unanswered[member.account] -= 1
-        if member.publishes and not self._both_sides_flow():
-            await self._change(None, c.MediaStops())
-        publishing = {other.account for other in self._members.values() if other.publishes}
-        if member.publishes and self.state.owner == member.account and self.state.owner not in publishing:
-            await self._change(None, c.StreamerLost())
+            _count_down(self._unanswered, member.account)
+        if member.publishes:
+            await self._change(None, c.MediaStops(), when=lambda: not self._both_sides_flow())
+        if member.publishes and self.state.owner == member.account:
+            await self._change(None, c.StreamerLost(), when=lambda: not self._owner_publishes())
         self._tell_changed(self.stream.id)
         await self._sweep(member.account)
 
@@ -273,9 +307,12 @@ class Room:
 
         Not the guest of a one-to-one: the pause that is allowed to a lost connection ends it in time.
         """
-        here = self._listeners.is_present(account) or self._transports[account] > 0
-        if account in self.state.present and not here and not self.state.in_one_to_one(account):
-            await self._change(account, c.Leave())
+        if self._is_gone(account):
+            await self._change(account, c.Leave(), when=lambda: self._is_gone(account))
+
+    def _is_gone(self, account: AccountId) -> bool:
+        here = self._listeners.is_present(account) or account in self._transports
+        return account in self.state.present and not here and not self.state.in_one_to_one(account)
 
     async def _keep_time(self) -> None:
         while self.state.ended is None:
@@ -291,24 +328,31 @@ class Room:
     async def _carry_out(self, asked: _Asked) -> None:
         try:
             asked.outcome = await self._change(asked.actor, asked.command)
+            await self._minutes.write()
         except Refused as refusal:
             asked.refusal = refusal
         finally:
             asked.done.set()
 
-    async def _change(self, actor: AccountId | None, given: c.Command | c.Fact) -> Outcome:
-        outcome, refusal = Outcome([]), None
+    async def _change(
+        self, actor: AccountId | None, given: c.Command | c.Fact, *, when: Callable[[], bool] = lambda: True
+    ) -> Outcome:
+        """Apply one change, in its turn; `when` it is its turn it may be true no longer, and then nothing happens."""
         async with self._turn:
+            if not when():
+                return Outcome([])
             if self._is_written_first(given):
                 intended, _ = step(self.state, actor, given, self._clock.now_ns())
-                await self._minutes.intend(intended)
+                try:
+                    await self._minutes.intend(intended)
+                except Refused:
+                    if not isinstance(given, SHUTTING):
+                        self._minutes.settled()
+                        raise
             try:
                 outcome = await self._do(actor, given)
-            except Refused as caught:
-                refusal = caught
-        await self._minutes.write(self.state)
-        if refusal is not None:
-            raise refusal
+            finally:
+                self._minutes.settled()
         for event in outcome.events:
             if isinstance(event, e.OneToOneEnded):
                 await self._sweep(event.account)
@@ -352,19 +396,35 @@ class Room:
         gone = {event.account for event in events if isinstance(event, e.AccessRevoked)}
         over = {event.account for event in events if isinstance(event, e.OneToOneEnded)}
         for transport, member in tuple(self._members.items()):
-            revoked = not member.publishes and member.account in gone and self.state.mode is not Mode.ONE_TO_ONE
+            revoked = not member.publishes and member.account in gone and not self._may_wait(member.account)
             if revoked or (member.publishes and member.account in over):
-                self._media.close(transport, "access_revoked")
+                self._close(transport, member)
+
+    def _close(self, transport: TransportId, member: _Member) -> None:
+        member.is_closed, member.flows = True, False
+        self._media.close(transport, "access_revoked")
 
     # -- rights --------------------------------------------------------------------------------------------------------
 
     def _require_running(self) -> None:
-        if self.state.ended is not None or self._nursery is None:
+        if self.state.ended is not None or not self._is_running:
             raise Refused("stream_ended")
 
     def _require_few_unanswered(self, account: AccountId) -> None:
         if self._unanswered[account] >= MAX_UNANSWERED:
             raise Refused("too_many_sessions")
+
+    def _require_right(self, member: _Member) -> None:
+        now_ns, account = self._clock.now_ns(), member.account
+        if member.publishes:
+            self._publishing_right(account)
+        elif not self.state.admits(account, now_ns) and not self._may_wait(account):
+            reason, readmit = self.state.refusal(account, now_ns)
+            raise Refused(reason, readmit=readmit)
+
+    def _may_wait(self, account: AccountId) -> bool:
+        """Whether it is only a one-to-one that shuts an account out."""
+        return self.state.one_to_one is not None and self.state.hears(account)
 
     def _publishing_right(self, account: AccountId) -> tuple[str, int]:
         if account == self.state.owner:
@@ -391,3 +451,17 @@ class Room:
             return False
         flowing = {member.account for member in self._members.values() if member.publishes and member.flows}
         return {self.state.owner, session.guest} <= flowing
+
+    def _owner_publishes(self) -> bool:
+        return any(member.publishes and member.account == self.state.owner for member in self._members.values())
+
+
+def _count_down(counter: Counter[AccountId], account: AccountId) -> None:
+    counter[account] -= 1
+    if not counter[account]:
+        del counter[account]
+
+
+async def _raise(fault: Exception) -> None:
+    await trio.lowlevel.checkpoint()
+    raise fault

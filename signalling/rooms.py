@@ -6,10 +6,11 @@ import secrets
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+import msgspec
 import structlog
 import trio
 
-from media.door import Disconnected, Media, NoSource, TransportId
+from media.door import Disconnected, Media, NoCapacity, NoSource, TransportId
 from signalling import commands as c
 from signalling import events as e
 from signalling import views as v
@@ -56,6 +57,15 @@ class _Live:
 
 
 @dataclass(slots=True)
+class _Opening:
+    """A stream on its way to be written down and to run."""
+
+    live: _Live
+    done: trio.Event = field(default_factory=trio.Event)
+    refusal: Refused | None = None
+
+
+@dataclass(slots=True)
 class _MediaPlace:
     """Where a media session lives."""
 
@@ -82,7 +92,7 @@ class Rooms:
         self._owners: dict[AccountId, StreamId] = {}
         self._ended: OrderedDict[StreamId, str] = OrderedDict()
         self._places: dict[str, _MediaPlace] = {}
-        self._by_transport: dict[TransportId, str] = {}
+        self._by_transport: dict[TransportId, _MediaPlace] = {}
         self._directory = Directory()
         self._changed = _Changed()
         self._sessions = Sessions(clock)
@@ -125,16 +135,14 @@ class Rooms:
             StreamId(f"s_{secrets.token_hex(8)}"), number, owner, title.strip(), description.strip(), kind, now.wall_ms
         )
         state = RoomState(actor.account, mode=mode, picture_until_ns=now.ns + WAITING_NS)
+        opening = _Opening(self._prepare(stream, state, Chat(stream.id)))
+        assert self._nursery is not None, "rooms live in `run`"
         self._owners[actor.account] = stream.id
-        try:
-            await self._archive.save_stream(record(stream, state, now))
-            await self._open(stream, state, Chat(stream.id))
-        except ArchiveFailed as failure:
-            self._owners.pop(actor.account, None)
-            raise Refused("not_stored") from failure
-        except BaseException:
-            self._owners.pop(actor.account, None)
-            raise
+        # In the registry's nursery: a caller that is cancelled leaves no stream that is written down and does not run.
+        self._nursery.start_soon(self._write_and_host, opening)
+        await opening.done.wait()
+        if opening.refusal is not None:
+            raise opening.refusal
         return self.stream(stream.id, actor)
 
     def stream(self, stream_id: StreamId, viewer: Actor | None) -> v.StreamView:
@@ -197,7 +205,11 @@ class Rooms:
         place = self._place(session_id, actor)
         if if_match not in ("*", place.session.etag):
             raise Refused("precondition_failed")
-        if not self._media.is_ice_restart(place.transport, sdpfrag):
+        try:
+            is_restart = self._media.is_ice_restart(place.transport, sdpfrag)
+        except KeyError:  # it ended this moment, and the news of it is still on its way
+            raise Refused("session_unknown") from None
+        if not is_restart:
             return None
         place.session.etag, fragment = place.live.room.restart_ice(place.transport, sdpfrag)
         return place.session.etag, fragment
@@ -205,7 +217,9 @@ class Rooms:
     async def close_session(self, session_id: str, actor: Actor) -> None:
         """End a media session of the actor's; raises Refused("session_unknown")."""
         await trio.lowlevel.checkpoint()
-        self._media.close(self._place(session_id, actor).transport, "closed_by_client")
+        place = self._place(session_id, actor)
+        del self._places[session_id]
+        self._media.close(place.transport, "closed_by_client")
 
     # -- signalling sessions -------------------------------------------------------------------------------------------
 
@@ -241,7 +255,7 @@ class Rooms:
         live.audience.leave(session)
         if not live.audience.is_present(session.actor.account):
             if live.room.state.in_one_to_one(session.actor.account) and session.actor.account != live.room.state.owner:
-                await live.room.command(session.actor, c.Leave())
+                await live.room.command(session.actor, c.EndOneToOne())
             live.room.notice(Gone(session.actor.account))
         return v.Done(live.room.state.epoch)
 
@@ -257,14 +271,25 @@ class Rooms:
 
     async def _restore(self) -> None:
         now = Now.read(self._clock)
-        for written in await self._archive.load():
+        everything = sorted(await self._archive.load(), key=lambda written: written.number)
+        newest = {written.owner: written.id for written in everything}
+        for written in everything:
+            self._last_number = max(self._last_number, written.number)
+            if newest[written.owner] != written.id:  # its end could not be written down
+                await self._archive.save_stream(msgspec.structs.replace(written, ended="superseded"))
+                continue
             stream, state = restored(written, now, now.ns + WAITING_NS)
-            self._last_number = max(self._last_number, stream.number)
+            chat = Chat(stream.id, await self._archive.recent_chat(stream.id, CHAT_SHOWN))
+            try:
+                live = self._prepare(stream, state, chat)
+            except NoCapacity:
+                log.error("no_room_for_stream", stream=stream.id)  # it stays in the archive, for a node with more
+                continue
             self._owners[stream.owner.id] = stream.id
-            await self._open(stream, state, Chat(stream.id, await self._archive.recent_chat(stream.id, CHAT_SHOWN)))
+            await self._start(live)
 
-    async def _open(self, stream: Stream, state: RoomState, chat: Chat) -> None:
-        audience = Audience(stream.id, self._clock, lambda: chat.history)
+    def _prepare(self, stream: Stream, state: RoomState, chat: Chat) -> _Live:
+        audience = Audience(stream.id, self._clock, chat)
         opened = Room(
             stream,
             state,
@@ -274,9 +299,26 @@ class Rooms:
             clock=self._clock,
             changed=self._mark,
         )
+        return _Live(opened, audience, chat)
+
+    async def _write_and_host(self, opening: _Opening) -> None:
+        room, owner = opening.live.room, opening.live.room.stream.owner.id
+        try:
+            await self._archive.save_stream(record(room.stream, room.state, Now.read(self._clock)))
+            await self._start(opening.live)
+        except Exception as fault:
+            if not isinstance(fault, ArchiveFailed):
+                log.exception("stream_not_opened", stream=room.stream.id)
+            opening.refusal = Refused("not_stored")
+            self._owners.pop(owner, None)
+            room.shut()
+        finally:
+            opening.done.set()
+
+    async def _start(self, live: _Live) -> None:
         assert self._nursery is not None, "rooms live in `run`"
-        self._live[stream.id] = live = _Live(opened, audience, chat)
-        self._mark(stream.id)
+        self._live[live.room.stream.id] = live
+        self._mark(live.room.stream.id)
         await self._nursery.start(self._host, live)
 
     async def _host(  # noqa: ASYNC128  (the room itself reports that it has started)
@@ -288,38 +330,49 @@ class Rooms:
             self.faults += 1
             log.exception("room_fault", stream=live.room.stream.id)
             live.room.fail()
-            live.audience.tell([e.StreamEnded("internal_error")], live.room.scene)
-            await self._write_end(live.room.scene)
+            await self._bury(live)
         finally:
             self._close(live)
 
-    async def _write_end(self, scene: Scene) -> None:
+    async def _bury(self, live: _Live) -> None:
+        """Say that a room is over that died of a fault, which may strike again while it is said."""
         try:
-            await self._archive.save_stream(record(scene.stream, scene.state, Now.read(self._clock)))
-        except ArchiveFailed:
-            log.exception("archive_failed", stream=scene.stream.id)
+            live.audience.tell([e.StreamEnded("internal_error")], live.room.scene)
+        except Exception:
+            log.exception("room_fault_untold", stream=live.room.stream.id)
+            for session in live.audience.sessions():
+                session.close("internal_error")  # who comes back finds the stream ended
+        try:
+            await self._archive.save_stream(record(live.room.stream, live.room.state, Now.read(self._clock)))
+        except Exception:
+            log.exception("room_end_unwritten", stream=live.room.stream.id)
 
     def _close(self, live: _Live) -> None:
         stream = live.room.stream
         self._live.pop(stream.id, None)
-        self._owners.pop(stream.owner.id, None)
+        if self._owners.get(stream.owner.id) == stream.id:
+            del self._owners[stream.owner.id]
         self._ended[stream.id] = live.room.state.ended or "closed"
         if len(self._ended) > REMEMBERED:
             self._ended.popitem(last=False)
         for session in live.audience.sessions():
             live.audience.leave(session)
-        self._directory.tell([live.room.scene], Now.read(self._clock))
+        try:
+            self._directory.tell([live.room.scene], Now.read(self._clock))
+        except Exception:
+            log.exception("room_fault_untold", stream=stream.id)
         self._directory.remove(stream.number)
 
     # -- what goes on by itself ----------------------------------------------------------------------------------------
 
     async def _pass_facts_on(self) -> None:
         async for fact in self._media.events:
-            place = self._places.get(self._by_transport.get(fact.transport, ""))
+            place = self._by_transport.get(fact.transport)
             if place is not None:
                 place.live.room.notice(fact)
-            if isinstance(fact, Disconnected):
-                self._places.pop(self._by_transport.pop(fact.transport, ""), None)
+            if place is not None and isinstance(fact, Disconnected):
+                del self._by_transport[fact.transport]
+                self._places.pop(place.session.session_id, None)
 
     async def _show_changes(self) -> None:
         while True:
@@ -328,9 +381,13 @@ class Rooms:
             now = Now.read(self._clock)
             changed = [self._live[stream] for stream in streams if stream in self._live]
             for live in changed:
-                self._directory.put(live.room.scene)
-                live.audience.show_presence(live.room.scene)
-            self._directory.tell([live.room.scene for live in changed], now)
+                try:
+                    scene = live.room.scene
+                    self._directory.put(scene)
+                    live.audience.show_presence(scene)
+                    self._directory.tell([scene], now)
+                except Exception as fault:
+                    live.room.break_down(fault)
             await trio.sleep(SHOWN_EVERY_S)
 
     async def _forget_lost_sessions(self) -> None:
@@ -394,7 +451,9 @@ class Rooms:
                         token,
                         now.wall_of(expires_ns),
                     )
-                case e.ModeSwitched(mode, epoch, removed) if isinstance(command, c.ConfirmMode):
+                case e.ModeSwitched(mode, epoch, removed) | e.AlreadySwitched(mode, epoch, removed) if isinstance(
+                    command, c.ConfirmMode
+                ):
                     return v.ModeChanged(mode, epoch, _names(scene, removed), len(removed), fenced_ns)
                 case e.TimeLimitSet(until_ns):
                     return v.TimeLimitChanged(None if until_ns is None else now.wall_of(until_ns))
@@ -412,8 +471,8 @@ class Rooms:
 
     def _keep(self, live: _Live, actor: Actor, transport: TransportId, answer_sdp: str, etag: str) -> MediaSession:
         session = MediaSession(secrets.token_urlsafe(SESSION_BYTES), answer_sdp, etag)
-        self._places[session.session_id] = _MediaPlace(live, transport, actor.account, session)
-        self._by_transport[transport] = session.session_id
+        place = _MediaPlace(live, transport, actor.account, session)
+        self._places[session.session_id] = self._by_transport[transport] = place
         return session
 
     def _place(self, session_id: str, actor: Actor) -> _MediaPlace:
