@@ -351,6 +351,11 @@ class Room:
                         raise
             try:
                 outcome = await self._do(actor, given)
+            except Refused:
+                raise
+            except Exception:
+                self.shut()  # whatever was half done: nothing leaves the room that dies of it
+                raise
             finally:
                 self._minutes.settled()
         for event in outcome.events:

@@ -1,0 +1,463 @@
+"""The registry and its rooms where things go wrong: slow and full disks, faults, races, and people who come back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from media.forwarding.forwarder import NoCapacity
+from signalling import commands as c
+from signalling.identifiers import Mode, StreamId
+from signalling.minutes import PATIENCE_S
+from signalling.ports import ArchiveFailed, StreamRecord
+from signalling.refusals import Refused
+from signalling.rooms import MediaSession
+from tests.signalling.worlds import Client, Disk, World, actor, open_world
+
+OWNER, ANN, BOB, CAT = (actor(name) for name in ("owner", "ann", "bob", "cat"))
+
+
+async def settle() -> None:
+    await trio.sleep(1)
+    await wait_all_tasks_blocked()
+
+
+async def start_one_to_one(world: World, stream: StreamId) -> MediaSession:
+    """Let Ann, who is present, be called; returns the session of her camera."""
+    await world.rooms.command(stream, ANN, c.RequestOneToOne())
+    await world.rooms.command(stream, OWNER, c.AcceptOneToOne(ANN.account, 300))
+    return await world.publish(stream, ANN)
+
+
+def got(world: World, session: MediaSession) -> int:
+    """Count the packets that one more of everybody's brings to a viewer."""
+    transport = world.transport(session)
+    if transport is None:
+        return 0
+    before = len(transport.got)
+    world.send_all()
+    return len(transport.got) - before
+
+
+# -- disks -------------------------------------------------------------------------------------------------------------
+
+
+async def test_on_a_full_disk_a_door_can_be_shut_and_none_can_be_opened(autojump_clock: MockClock) -> None:
+    async with open_world() as world:
+        stream = await world.create(OWNER)
+        await world.publish(stream, OWNER)
+        ann, bob = await world.watch(stream, ANN), await world.watch(stream, BOB)
+        await world.rooms.command(stream, OWNER, c.GrantTicket(ANN.account))
+        world.disk.fails = lambda: True
+        with pytest.raises(Refused, match="not_stored"):
+            await world.rooms.command(stream, OWNER, c.GrantTicket(BOB.account))
+        assert (await world.switch(stream, OWNER, Mode.PAID)).removed == ("bob",)
+        assert (got(world, ann), got(world, bob)) == (1, 0)
+        await world.rooms.command(stream, OWNER, c.Eject(ANN.account))
+        assert got(world, ann) == 0
+        assert (world.disk.records[stream].mode, world.disk.records[stream].ejected) == (Mode.PUBLIC, ())
+        world.disk.fails = lambda: False
+        await trio.sleep(2)
+        assert (world.disk.records[stream].mode, world.disk.records[stream].ejected) == (Mode.PAID, ("ann",))
+        assert world.disk.lines.count("ModeSwitched") == 1
+
+
+async def test_a_hanging_disk_holds_up_answers_so_long_and_neither_cuts_nor_clocks_nor_facts(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_world() as world:
+        stream = await world.create(OWNER)
+        await world.publish(stream, OWNER)
+        bob, cat = await world.watch(stream, BOB), await world.client(CAT, stream)
+        await world.rooms.command(stream, OWNER, c.SetTimeLimit(70))
+        start = trio.current_time()
+        world.disk.delay_s = lambda: 1000
+        with pytest.raises(Refused, match="not_stored"):
+            await world.rooms.command(stream, OWNER, c.GrantTicket(BOB.account))
+        assert trio.current_time() - start == pytest.approx(PATIENCE_S, abs=0.01)
+        await world.rooms.command(stream, OWNER, c.Eject(BOB.account))
+        assert trio.current_time() - start < 3 * PATIENCE_S + 0.1
+        assert got(world, bob) == 0
+        await trio.sleep(61 - (trio.current_time() - start))
+        assert cat.last("stream.warning")["remaining_s"] == 10
+        world.media.close(next(iter(world.media.transports)), "lost")
+        await wait_all_tasks_blocked()
+        assert "stream.interrupted" in cat.types()
+        await trio.sleep(10)
+        assert cat.last("stream.ended")["reason"] == "time_limit"
+
+
+async def test_what_was_asked_earlier_is_never_written_over_what_is_intended(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_world() as world:
+        stream = await world.create(OWNER)
+        saved: list[Mode] = []
+        save = world.disk.save_stream
+
+        async def note(record: StreamRecord) -> None:
+            await save(record)
+            saved.append(record.mode)
+
+        world.disk.save_stream = note  # type: ignore[method-assign]
+        world.disk.delay_s = lambda: 0.1
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(world.switch, stream, OWNER, Mode.PAID)
+            await trio.sleep(0.25)  # the preparation is written, the switch is being written
+            for number in range(5):
+                nursery.start_soon(world.rooms.command, stream, BOB, c.Chat("hello", str(number)))
+            nursery.start_soon(world.rooms.command, stream, OWNER, c.SetTimeLimit(100))
+        assert set(saved[saved.index(Mode.PAID) :]) == {Mode.PAID}
+
+
+async def test_a_stream_that_cannot_be_written_down_does_not_begin_and_takes_no_place(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_world() as world:
+        world.disk.fails = lambda: True
+        for _ in range(20):
+            with pytest.raises(Refused, match="not_stored"):
+                await world.create(OWNER)
+        assert world.media.open_rooms == set()
+        world.disk.fails = lambda: False
+        assert await world.create(OWNER)
+
+
+async def test_a_node_that_is_full_writes_down_no_stream_that_it_cannot_run(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_world() as world:
+        for number in range(8):
+            await world.create(actor(f"owner {number}"))
+        for _ in range(2):
+            with pytest.raises(NoCapacity):
+                await world.create(OWNER)
+        assert len(world.disk.records) == 8
+        await world.rooms.command(next(iter(world.disk.records)), actor("owner 0"), c.EndStream())
+        await settle()
+        assert await world.create(OWNER)
+
+
+async def test_a_stream_whose_creator_is_gone_meanwhile_is_there_and_ends_as_any_other(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_world() as world:
+        world.disk.delay_s = lambda: 1
+        with trio.move_on_after(0.5):
+            await world.create(OWNER)
+        await trio.sleep(2)
+        assert [card.streamer.id for card in world.rooms.live(OWNER).streams] == [OWNER.account]
+        assert len(world.disk.records) == 1
+        with pytest.raises(Refused, match="already_live"):
+            await world.create(OWNER)
+        await world.rooms.command(next(iter(world.disk.records)), OWNER, c.EndStream())
+        await trio.sleep(2)
+        assert await world.create(OWNER)
+
+
+async def test_a_node_starts_with_as_many_of_its_streams_as_it_can_hold(autojump_clock: MockClock) -> None:
+    async with open_world() as world:
+        first = await world.create(OWNER)
+        records = dict(world.disk.records)
+    many = {StreamId(f"s{n}"): rewrite(records[first], id=f"s{n}", number=n, owner=f"owner {n}") for n in range(12)}
+    async with open_world(Disk(many)) as world:
+        assert world.rooms.counters()["rooms"] == 8
+        assert all(record.ended is None for record in world.disk.records.values())
+
+
+async def test_of_two_streams_of_one_streamer_the_newest_survives_a_restart(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_world() as world:
+        first = await world.create(OWNER)
+        record = world.disk.records[first]
+    twice = {StreamId(name): rewrite(record, id=name, number=n) for n, name in enumerate(("old", "new"))}
+    async with open_world(Disk(twice)) as world:
+        assert [card.id for card in world.rooms.live(OWNER).streams] == ["new"]
+        assert world.disk.records[StreamId("old")].ended == "superseded"
+
+
+def rewrite(record: StreamRecord, **changes: object) -> StreamRecord:
+    return StreamRecord(**{name: changes.get(name, getattr(record, name)) for name in record.__struct_fields__})
+
+
+# -- faults ------------------------------------------------------------------------------------------------------------
+
+
+def fault_in_telling(world: World, stream: StreamId) -> None:
+    live = world.rooms._live[stream]
+    live.audience._told = lambda *_: 1 / 0  # type: ignore[method-assign, assignment, return-value]
+
+
+def fault_in_showing(world: World, stream: StreamId) -> None:
+    live = world.rooms._live[stream]
+    live.audience.show_presence = lambda *_: 1 / 0  # type: ignore[method-assign, assignment, return-value]
+    live.room.enter(CAT)
+
+
+def fault_in_the_table(world: World, stream: StreamId) -> None:
+    require = world.media.require
+    mine = world.rooms._live[stream].room._row
+    world.media.require = lambda row, grant: 1 / 0 if row == mine else require(row, grant)  # type: ignore
+
+
+@pytest.mark.parametrize("fault", [fault_in_telling, fault_in_showing, fault_in_the_table])
+async def test_a_fault_ends_its_room_and_another_room_loses_nothing(
+    fault: Callable[[World, StreamId], None], autojump_clock: MockClock
+) -> None:
+    async with open_world() as world:
+        broken, sound = await world.create(OWNER), await world.create(ANN)
+        await world.publish(broken, OWNER)
+        await world.publish(sound, ANN)
+        victim, viewer = await world.watch(broken, BOB), await world.watch(sound, BOB)
+        listener, other = await world.client(CAT, broken), await world.client(CAT, sound)
+        assert (got(world, victim), got(world, viewer)) == (1, 1)
+        fault(world, broken)
+        await settle()
+        await refused(world, broken, c.Eject(BOB.account))
+        assert (got(world, victim), got(world, viewer)) == (0, 1)
+        await settle()
+        told = "stream.ended" in listener.types() or listener.closed_for == "internal_error"
+        assert told
+        assert world.rooms.counters()["room_faults"] == 1
+        assert world.disk.records[broken].ended == "internal_error"
+        assert len(world.media.open_rooms) == 1
+        with pytest.raises(Refused, match="stream_ended"):
+            await world.watch(broken, BOB)
+        await world.rooms.command(sound, BOB, c.Chat("still here", "1"))
+        assert other.last("chat.message")["text"] == "still here"
+        assert got(world, viewer) == 1
+        assert await world.create(OWNER)
+
+
+async def test_facts_that_come_while_a_room_dies_hurt_nobody(autojump_clock: MockClock) -> None:
+    async with open_world() as world:
+        broken = await world.create(OWNER)
+        session = await world.publish(broken, OWNER)
+        room = world.room(broken)
+        fault_in_telling(world, broken)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(refused, world, broken, c.SetTimeLimit(60))
+            for _ in range(40):
+                world.media.flow(world.transports[session.session_id])
+                room.notice(MediaFact)  # type: ignore[arg-type]
+                await trio.lowlevel.checkpoint()
+        await settle()
+        assert world.rooms.counters()["room_faults"] == 1
+        assert await world.create(OWNER)
+
+
+class MediaFact:
+    """A fact of no known kind: the room ignores it."""
+
+
+async def refused(world: World, stream: StreamId, command: c.Command) -> None:
+    with pytest.raises(Refused):
+        await world.rooms.command(stream, OWNER, command)
+
+
+async def test_a_room_whose_facts_pile_up_ends_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("signalling.room.FACTS_BUFFERED", 4)
+    async with open_world() as world:
+        stream, other = await world.create(OWNER), await world.create(ANN)
+        for _ in range(10):
+            world.room(stream).notice(MediaFact)  # type: ignore[arg-type]
+        await settle()
+        assert world.rooms.counters()["room_faults"] == 1
+        assert await world.client(CAT, other)
+
+
+# -- people who leave and come back ------------------------------------------------------------------------------------
+
+
+async def test_who_is_gone_and_back_in_one_moment_is_present(autojump_clock: MockClock) -> None:
+    async with open_world() as world:
+        stream = await world.create(OWNER)
+        await world.publish(stream, OWNER)
+        first = await world.watch(stream, BOB)
+        world.disk.delay_s = lambda: 0.5
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(world.rooms.command, stream, OWNER, c.GrantTicket(ANN.account))
+            await wait_all_tasks_blocked()
+            await world.rooms.close_session(first.session_id, BOB)
+            await wait_all_tasks_blocked()
+            again = await world.watch(stream, BOB)
+        assert BOB.account in world.room(stream).state.present
+        assert (await world.switch(stream, OWNER, Mode.PAID)).removed == ("bob",)
+        assert world.transport(again) is None
+
+
+async def test_presence_outlives_a_lost_connection_for_as_long_as_it_can_be_resumed(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_world() as world:
+        stream = await world.create(OWNER)
+        bob = await world.client(BOB, stream)
+        bob.lose()
+        await trio.sleep(59)
+        assert BOB.account in world.room(stream).state.present
+        bob.connect()
+        await trio.sleep(5)
+        bob.lose()
+        await trio.sleep(62)
+        assert world.room(stream).state.present == frozenset()
+
+
+async def test_a_guest_who_leaves_the_page_is_a_viewer_again_and_cut_like_one(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_world() as world:
+        stream = await world.create(OWNER)
+        await world.publish(stream, OWNER)
+        page, view = await world.client(ANN, stream), await world.watch(stream, ANN)
+        camera = await start_one_to_one(world, stream)
+        assert page.session is not None
+        await world.rooms.leave(page.session, stream)
+        assert world.room(stream).state.mode is Mode.PUBLIC
+        assert world.transport(camera) is None
+        assert got(world, view) == 1
+        assert (await world.switch(stream, OWNER, Mode.PAID)).removed == ("ann",)
+        assert got(world, view) == 0
+
+
+async def test_who_waits_outside_a_one_to_one_may_change_the_network_and_comes_back_by_himself(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_world() as world:
+        stream = await world.create(OWNER)
+        await world.publish(stream, OWNER)
+        await world.client(ANN, stream)
+        bob = await world.watch(stream, BOB)
+        await start_one_to_one(world, stream)
+        assert got(world, bob) == 0
+        assert await world.rooms.restart_ice(bob.session_id, BOB, "*", "restart") == ('"next"', "fragment")
+        assert got(world, bob) == 0
+        await world.rooms.command(stream, OWNER, c.EndOneToOne())
+        assert got(world, bob) == 1
+
+
+async def test_who_is_put_out_while_waiting_is_told_and_no_ice_restart_helps(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_world() as world:
+        stream = await world.create(OWNER)
+        await world.publish(stream, OWNER)
+        await world.client(ANN, stream)
+        bob, page = await world.watch(stream, BOB), await world.client(BOB, stream)
+        await start_one_to_one(world, stream)
+        assert page.last("access.revoked")["reason"] == "one_to_one_running"
+        await world.rooms.command(stream, OWNER, c.Eject(BOB.account))
+        assert page.last("access.revoked")["reason"] == "ejected"
+        assert world.transport(bob) is None
+        with pytest.raises(Refused, match="session_unknown"):
+            await world.rooms.restart_ice(bob.session_id, BOB, "*", "restart")
+        await world.rooms.command(stream, OWNER, c.EndOneToOne())
+        assert page.types().count("access.granted") == 0
+        await world.rooms.command(stream, OWNER, c.Readmit(BOB.account))
+        assert page.types().count("access.granted") == 1
+
+
+async def test_a_fragment_for_a_session_that_ends_this_moment_finds_none(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_world() as world:
+        stream = await world.create(OWNER)
+        session = await world.publish(stream, OWNER)
+        world.media.close(world.transports[session.session_id], "lost")
+        with pytest.raises(Refused, match="session_unknown"):
+            await world.rooms.restart_ice(session.session_id, OWNER, "*", "restart")
+
+
+async def test_a_session_is_deleted_once_also_by_two_requests_at_once(autojump_clock: MockClock) -> None:
+    async with open_world() as world:
+        stream = await world.create(OWNER)
+        session = await world.publish(stream, OWNER)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(world.rooms.close_session, session.session_id, OWNER)
+            await trio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint()
+            with pytest.raises(Refused, match="session_unknown"):
+                await world.rooms.close_session(session.session_id, OWNER)
+        await wait_all_tasks_blocked()
+        assert world.rooms.counters()["media_sessions"] == 0
+        assert world.room(stream)._members == {}
+
+
+async def test_a_publisher_that_takes_over_interrupts_nothing_until_it_fails_to_come(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_world() as world:
+        stream = await world.create(OWNER)
+        first = await world.publish(stream, OWNER)
+        viewer, page = await world.watch(stream, BOB), await world.client(BOB, stream)
+        second = await world.publish(stream, OWNER)
+        assert world.transport(first) is None
+        assert got(world, viewer) == 1
+        assert "stream.interrupted" not in page.types()
+        world.media.close(world.transports[second.session_id], "never_came")
+        await wait_all_tasks_blocked()
+        assert "stream.interrupted" in page.types()
+
+
+async def test_the_camera_of_a_former_guest_starts_no_new_clock(autojump_clock: MockClock) -> None:
+    async with open_world() as world:
+        stream = await world.create(OWNER)
+        mine = await world.publish(stream, OWNER)
+        page = await world.client(ANN, stream)
+        camera = await start_one_to_one(world, stream)
+        assert page.types().count("one_to_one.started") == 1
+        await world.rooms.command(stream, OWNER, c.EndOneToOne())
+        assert world.transport(camera) is None
+        with pytest.raises(Refused, match="not_the_owner"):
+            await world.publish(stream, ANN)
+        await world.rooms.command(stream, ANN, c.RequestOneToOne())
+        await world.rooms.command(stream, OWNER, c.AcceptOneToOne(ANN.account, 300))
+        world.media.flow(world.transports[mine.session_id])
+        await wait_all_tasks_blocked()
+        assert page.types().count("one_to_one.started") == 1
+
+
+async def test_a_repeated_confirmation_is_answered_and_told_to_nobody(autojump_clock: MockClock) -> None:
+    async with open_world() as world:
+        stream = await world.create(OWNER)
+        page = await world.client(BOB, stream)
+        await world.rooms.command(stream, OWNER, c.PrepareMode(Mode.PAID, "token"))
+        first = await world.rooms.command(stream, OWNER, c.ConfirmMode("token", allow_empty=True))
+        await world.switch(stream, OWNER, Mode.PUBLIC)
+        told = switches(page)
+        again = await world.rooms.command(stream, OWNER, c.ConfirmMode("token", allow_empty=True))
+        assert (again.mode, again.epoch, again.removed) == (first.mode, first.epoch, first.removed)  # type: ignore
+        assert switches(page) == told == ["paid", "public"]
+
+
+def switches(client: Client) -> list[str]:
+    return [event["mode"] for event in client.heard if event["type"] == "stream.mode_changed"]
+
+
+async def test_each_one_to_one_has_a_chat_of_its_own(autojump_clock: MockClock) -> None:
+    async with open_world() as world:
+        stream = await world.create(OWNER)
+        await world.publish(stream, OWNER)
+        page = await world.client(ANN, stream)
+        for number in range(2):
+            await start_one_to_one(world, stream)
+            await world.rooms.command(stream, ANN, c.Chat("hello", str(number)))
+            assert (page.last("chat.message")["circle"], page.last("chat.message")["seq"]) == ("one_to_one", 1)
+            await world.rooms.command(stream, OWNER, c.EndOneToOne())
+
+
+async def test_what_the_archive_refuses_in_the_middle_leaves_the_room_as_it_was(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_world() as world:
+        stream = await world.create(OWNER)
+        before = world.room(stream).state
+        world.disk.fails = lambda: True
+        for command in (c.GrantTicket(ANN.account), c.Entitle(ANN.account)):
+            with pytest.raises(Refused, match="not_stored") as caught:
+                await world.rooms.command(stream, OWNER, command)
+            assert isinstance(caught.value.__cause__, ArchiveFailed)
+        assert world.room(stream).state == before
