@@ -21,7 +21,8 @@ from media.forwarding.admission import FOREVER, Grant, Holding
 from media.forwarding.feedback import Feedback
 from media.forwarding.forwarder import Forwarder, Limits
 from media.forwarding.forwarder import NoCapacity as NoCapacity  # raised through this door
-from media.webrtc.certificate import Certificate
+from media.webrtc.certificate import Certificate, Certificates
+from media.webrtc.formats import plays_alike
 from media.webrtc.ice import Address, IceCredentials
 from media.webrtc.negotiation import (
     CodecDescription,
@@ -107,6 +108,14 @@ class _Room:
     endpoints: set[TransportId] = field(default_factory=set)
 
 
+@dataclass(frozen=True, slots=True)
+class _OurSide:
+    """What we show of ourselves in one answer, and the certificate that proves it."""
+
+    certificate: Certificate
+    shown: LocalEndpoint
+
+
 @dataclass(slots=True)
 class _Endpoint:
     id: TransportId
@@ -130,7 +139,7 @@ class Media:
 
     def __init__(self, settings: MediaSettings, *, clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
         self._now_ns = clock_ns
-        self._certificate = Certificate.self_made()
+        self._certificates = Certificates(clock_ns())
         self._forwarder = Forwarder(settings.address, settings.limits)
         self._candidates = (self._forwarder.address, *settings.advertise)
         self._feedback = Feedback(self._forwarder.tables)
@@ -213,22 +222,23 @@ class Media:
     ) -> Negotiated:
         """Answer a WHIP offer: its tracks, all of the given kinds, become or take over those of `source`.
 
-        Viewers of the source go on across a publisher's restart when the codec is the same; otherwise they are closed.
+        Viewers of the source go on across a publisher's restart when what they decode stays the same; otherwise they
+        are closed.
         Raises MalformedSdp, OfferRejected and NoCapacity.
         """
         within = self._rooms[room]
-        local = IceCredentials.random()
-        answer = answer_publisher(parse_sdp_untrusted(offer_sdp), self._local(local))
+        ours = self._our_side()
+        answer = answer_publisher(parse_sdp_untrusted(offer_sdp), ours.shown)
         if any(received.kind not in kinds for received in answer.tracks):
             raise OfferRejected("unsupported", f"only {' and '.join(kinds)} may be published here")
-        endpoint = self._open_endpoint(within, source, "publisher", local, answer)
+        endpoint = self._open_endpoint(within, source, "publisher", ours, answer)
         self._forwarder.admission.publish_until(endpoint.row, until_ns)
         tracks = within.sources.setdefault(source, {})
         fir_only: list[int] = []
         try:
             for received in answer.tracks:
                 track = tracks.get(received.kind)
-                if track is not None and track.codec != received.codec:
+                if track is not None and not plays_alike(track.codec, received.codec):
                     self._drop_track(within, tracks, received.kind)
                     track = None
                 if track is None:
@@ -236,6 +246,7 @@ class Media:
                         room, received.kind, received.codec.codec, received.codec.clock_rate
                     )
                     track = tracks[received.kind] = _Track(row, received.codec)
+                track.codec = received.codec
                 self._forwarder.feed_track(
                     track.row,
                     endpoint.row,
@@ -254,7 +265,7 @@ class Media:
         self._feedback.add_publisher(endpoint.row, endpoint.watched_tracks, fir_only=fir_only)
         self._silent[endpoint.id] = endpoint
         self._timer_moved.set()
-        return Negotiated(endpoint.id, answer.sdp, _etag(local))
+        return Negotiated(endpoint.id, answer.sdp, _etag(ours.shown.ice))
 
     def watch(self, room: RoomRow, source: str, offer_sdp: str, holding: Holding) -> Negotiated:
         """Answer a WHEP offer with the tracks of `source`.
@@ -266,10 +277,10 @@ class Media:
         available = {kind: track for kind, track in within.sources.get(source, {}).items() if track.feeder is not None}
         if not available:
             raise NoSource(source)
-        local = IceCredentials.random()
+        ours = self._our_side()
         codecs = [track.codec for track in available.values()]
-        answer = answer_viewer(offer, self._local(local), codecs, stream=source)
-        endpoint = self._open_endpoint(within, source, "viewer", local, answer)
+        answer = answer_viewer(offer, ours.shown, codecs, stream=source)
+        endpoint = self._open_endpoint(within, source, "viewer", ours, answer)
         self._forwarder.admission.hold(endpoint.row, holding)
         try:
             for sent in answer.tracks:
@@ -279,7 +290,7 @@ class Media:
         except Exception:
             self.close(endpoint.id, "refused")
             raise
-        return Negotiated(endpoint.id, answer.sdp, _etag(local))
+        return Negotiated(endpoint.id, answer.sdp, _etag(ours.shown.ice))
 
     def restart_ice(self, transport: TransportId, sdpfrag: str) -> tuple[str, str]:
         """Answer an ICE restart with (etag, fragment); the old path serves until the new one is proven.
@@ -314,7 +325,7 @@ class Media:
                         track.feeder = None
         else:
             self._forwarder.admission.hold(endpoint.row, Holding(Grant(0)))
-        self._send_all(endpoint.peer.close())
+        self._say_goodbye(endpoint)
         for subscription in endpoint.subscriptions:
             self._forwarder.unsubscribe(subscription)
         for ufrag in endpoint.ufrags:
@@ -334,22 +345,25 @@ class Media:
 
     # -- the engine room -------------------------------------------------------------------------------------------
 
-    def _local(self, ice: IceCredentials) -> LocalEndpoint:
-        return LocalEndpoint(ice=ice, fingerprint=self._certificate.fingerprint, candidates=self._candidates)
+    def _our_side(self) -> _OurSide:
+        certificate = self._certificates.current(self._now_ns())
+        ice = IceCredentials.random()
+        shown = LocalEndpoint(ice=ice, fingerprint=certificate.fingerprint, candidates=self._candidates)
+        return _OurSide(certificate, shown)
 
     def _open_endpoint(
         self,
         room: _Room,
         source: str,
         role: Literal["publisher", "viewer"],
-        local: IceCredentials,
+        ours: _OurSide,
         answer: PublisherAnswer | ViewerAnswer,
     ) -> _Endpoint:
         now_ns = self._now_ns()
         row = self._forwarder.open_transport(room.row, publishes=role == "publisher")
         peer = Peer(
-            certificate=self._certificate,
-            local=local,
+            certificate=ours.certificate,
+            local=ours.shown.ice,
             remote=answer.remote_ice,
             fingerprints=answer.fingerprints,
             dtls_role=answer.dtls_role,
@@ -395,10 +409,13 @@ class Media:
         # A fault of ours in one transport's engine ends that transport and nothing else.
         try:
             self._apply(endpoint, step(*arguments, self._now_ns()))
-        except Exception:
-            self.faults += 1
-            log.exception("transport_fault", transport=endpoint.id)
-            self.close(endpoint.id, "internal_error")
+        except Exception as fault:
+            self._end_faulty(endpoint, fault)
+
+    def _end_faulty(self, endpoint: _Endpoint, fault: Exception) -> None:
+        self.faults += 1
+        log.error("transport_fault", transport=endpoint.id, exc_info=fault)
+        self.close(endpoint.id, "internal_error")
 
     def _apply(self, endpoint: _Endpoint, events: Iterable[PeerEvent]) -> None:
         for event in events:
@@ -421,14 +438,22 @@ class Media:
             self._index_ufrags(endpoint)
         self._set_timer(endpoint)
 
-    def _send_all(self, events: Iterable[PeerEvent]) -> None:
-        for event in events:
-            if isinstance(event, Transmit):
-                self._forwarder.send(event.datagram, event.destination)
+    def _say_goodbye(self, endpoint: _Endpoint) -> None:
+        # It may be closed for a fault of its engine, which must not keep its rows from being freed.
+        try:
+            for event in endpoint.peer.close():
+                if isinstance(event, Transmit):
+                    self._forwarder.send(event.datagram, event.destination)
+        except Exception as fault:
+            self.faults += 1
+            log.error("transport_fault", transport=endpoint.id, exc_info=fault)
 
     def _send_feedback(self) -> None:
         for row, rtcp in self._feedback.due(self._now_ns()):
             self._forwarder.send_rtcp(row, rtcp)
+        for row, fault in self._feedback.take_faults():
+            if (endpoint := self._by_row.get(row)) is not None:
+                self._end_faulty(endpoint, fault)
 
     # -- time --------------------------------------------------------------------------------------------------------
 
@@ -465,13 +490,13 @@ class Media:
             if endpoint is None or endpoint.timer_ns != deadline_ns:
                 continue
             endpoint.timer_ns = FOREVER
-            last_media_ns = self._forwarder.last_media_ns(endpoint.row)
-            if last_media_ns:
-                endpoint.peer.saw_media(last_media_ns)
-            if endpoint.peer.deadline_ns() <= now_ns:
-                self._guarded(endpoint, endpoint.peer.handle_timeout)
-            else:
-                self._set_timer(endpoint)
+            self._guarded(endpoint, self._events_due, endpoint)
+
+    def _events_due(self, endpoint: _Endpoint, now_ns: int) -> list[PeerEvent]:
+        last_media_ns = self._forwarder.last_media_ns(endpoint.row)
+        if last_media_ns:
+            endpoint.peer.saw_media(last_media_ns)
+        return endpoint.peer.handle_timeout(now_ns) if endpoint.peer.deadline_ns() <= now_ns else []
 
     def _notice_first_packets(self) -> None:
         for transport, endpoint in tuple(self._silent.items()):

@@ -90,6 +90,7 @@ class Feedback:
         self._order = itertools.count()
         self._video_rows: npt.NDArray[np.int64] = np.zeros(0, np.int64)
         self._video: list[tuple[_Publisher, _Track]] = []
+        self._faults: list[tuple[int, Exception]] = []
         self.keyframe_requests = 0
         self.keyframes_given_up = 0
         self.losses_given_up = 0
@@ -122,11 +123,23 @@ class Feedback:
             _, _, publisher = heapq.heappop(self._ticks)
             if self._publishers.get(publisher.transport) is not publisher:
                 continue
-            out += ((publisher.transport, build_rtcp(*packets)) for packets in self._tick(publisher, now_ns))
+            out += self._guarded(publisher, self._tick(publisher, now_ns))
             publisher.tick_ns = _following(publisher.tick_ns, TICK_NS, now_ns)
             heapq.heappush(self._ticks, (publisher.tick_ns, next(self._order), publisher))
-        out += ((row, build_rtcp(packet)) for row, packet in self._keyframe_requests(now_ns))
-        return out
+        return out + self._keyframe_requests(now_ns)
+
+    def take_faults(self) -> list[tuple[int, Exception]]:
+        """Return the transports that faults of ours struck since the last call; they are not looked after any more."""
+        faults, self._faults = self._faults, []
+        return faults
+
+    def _guarded(self, publisher: _Publisher, messages: Iterator[list[RtcpPacket]]) -> list[tuple[int, bytes]]:
+        try:
+            return [(publisher.transport, build_rtcp(*packets)) for packets in messages]
+        except Exception as fault:  # whatever it is, it is about this publisher and nobody else's affair
+            self._faults.append((publisher.transport, fault))
+            self.remove_publisher(publisher.transport)
+            return []
 
     def _tick(self, publisher: _Publisher, now_ns: int) -> Iterator[list[RtcpPacket]]:
         live = [track for track in publisher.tracks if self._is_fed(track, publisher)]
@@ -214,14 +227,19 @@ class Feedback:
 
     # -- keyframes -----------------------------------------------------------------------------------------------------
 
-    def _keyframe_requests(self, now_ns: int) -> Iterator[tuple[int, Pli | Fir]]:
+    def _keyframe_requests(self, now_ns: int) -> list[tuple[int, bytes]]:
         """Ask at once, then every half second while one is wanted, whoever wants it and however many they are."""
         wanted = self._tables.tracks["keyframe_wanted"][self._video_rows] != 0
+        out: list[tuple[int, bytes]] = []
         for is_wanted, (publisher, track) in zip(wanted.tolist(), self._video, strict=True):
-            if (is_wanted or track.given_up_on_loss or track.wanted_since_ns) and self._is_fed(track, publisher):
-                request = self._keyframe_request(track, now_ns)
-                if request is not None:
-                    yield publisher.transport, request
+            if is_wanted or track.given_up_on_loss or track.wanted_since_ns:
+                out += self._guarded(publisher, self._ask_for_keyframe(publisher, track, now_ns))
+        return out
+
+    def _ask_for_keyframe(self, publisher: _Publisher, track: _Track, now_ns: int) -> Iterator[list[RtcpPacket]]:
+        request = self._keyframe_request(track, now_ns) if self._is_fed(track, publisher) else None
+        if request is not None:
+            yield [request]
 
     def _keyframe_request(self, track: _Track, now_ns: int) -> Pli | Fir | None:
         row = self._tables.tracks[track.row]

@@ -10,12 +10,13 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 LIFETIME = datetime.timedelta(days=30)  # as long as browsers give their own
+RENEWED_NS = 24 * 3600 * 1_000_000_000  # a key that leaks tells of one day's new sessions; they may last for weeks
 CLOCK_SKEW = datetime.timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Certificate:
-    """A self-signed ECDSA P-256 certificate with its key; it lives in memory only and changes with each start."""
+    """A self-signed ECDSA P-256 certificate with its key; it lives in memory only."""
 
     cert: x509.Certificate
     key: ec.EllipticCurvePrivateKey
@@ -40,3 +41,16 @@ class Certificate:
     def fingerprint(self) -> str:
         """The SHA-256 fingerprint as SDP writes it: upper-case hex pairs with colons."""
         return self.cert.fingerprint(hashes.SHA256()).hex(":").upper()
+
+
+class Certificates:
+    """The certificate for new sessions, renewed every day; a session keeps the one that its answer promised."""
+
+    def __init__(self, now_ns: int) -> None:
+        self._current, self._made_ns = Certificate.self_made(), now_ns
+
+    def current(self, now_ns: int) -> Certificate:
+        """Return the certificate for a session that begins now (monotonic ns)."""
+        if now_ns - self._made_ns >= RENEWED_NS:
+            self._current, self._made_ns = Certificate.self_made(), now_ns
+        return self._current

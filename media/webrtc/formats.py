@@ -77,6 +77,11 @@ def carries(choice: Choice, codec: CodecDescription) -> bool:
     return choice.codec.codec is codec.codec and _profile_of(choice.codec) is _profile_of(codec)
 
 
+def plays_alike(former: CodecDescription, latter: CodecDescription) -> bool:
+    """Whether who plays the one goes on with the other: decoders take any H264 level, and one channel or two."""
+    return former.codec is latter.codec and _profile_of(former) is _profile_of(latter)
+
+
 def describe(item: PayloadFormat) -> CodecDescription | None:
     """Recognise a format (names compare without case); None for what we don't carry.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import struct
 import time
 from collections.abc import AsyncIterator, Callable
@@ -10,10 +11,20 @@ from contextlib import ExitStack, asynccontextmanager
 import pytest
 import trio
 
-from media.door import Connected, Disconnected, Flowing, Media, MediaSettings, Negotiated, NoSource, RoomRow
+from media.door import (
+    Connected,
+    Disconnected,
+    Flowing,
+    Media,
+    MediaSettings,
+    Negotiated,
+    NoSource,
+    RoomRow,
+    TransportId,
+)
 from media.forwarding.admission import NOTHING, Grant, Holding
 from media.forwarding.forwarder import Limits
-from media.webrtc.certificate import Certificate
+from media.webrtc.certificate import RENEWED_NS, Certificate
 from media.webrtc.client import ClientPeer
 from media.webrtc.dtls import DtlsRole, Fingerprint
 from media.webrtc.ice import Address, IceCredentials
@@ -247,6 +258,75 @@ async def test_a_publisher_that_comes_back_takes_over_and_viewers_go_on() -> Non
         await world.until(lambda: len(viewer.rtp) == 2)
         seqs = [int.from_bytes(packet[2:4]) for packet in viewer.rtp]
         assert seqs[1] == seqs[0] + 1
+
+
+async def test_viewers_go_on_when_the_publisher_returns_in_stereo_and_not_in_another_codec() -> None:
+    async with open_world() as world:
+        await world.publish()
+        viewer, _ = await world.watch()
+        stereo = "a=rtpmap:111 opus/48000/2\r\na=fmtp:111 stereo=1;sprop-stereo=1"
+        second = world.remote()
+        offer = write_offer(second.ice, "sendonly").replace("a=rtpmap:111 opus/48000/2", stereo)
+        negotiated = world.media.publish(world.room, "streamer", offer)
+        assert "stereo=1" in negotiated.answer_sdp
+        await second.connect(negotiated.answer_sdp, world.nursery)
+        await second.send(7, KEY)
+        await world.until(lambda: viewer.rtp)
+        _, late = await world.watch()
+        assert "stereo=1" in late.answer_sdp
+        world.media.publish(world.room, "streamer", write_offer(world.remote().ice, "sendonly", video="VP9"))
+        await world.until(lambda: [fact for fact in world.facts if isinstance(fact, Disconnected)])
+        assert {fact.reason for fact in world.facts if isinstance(fact, Disconnected)} == {"codec_changed"}
+
+
+async def test_a_new_session_after_a_day_gets_a_new_certificate_and_an_old_one_keeps_its_own() -> None:
+    async with open_world() as world:
+        remote = world.remote()
+        promised = world.media.publish(world.room, "streamer", write_offer(remote.ice, "sendonly"))
+        _, same = await world.watch()
+        world.media._certificates._made_ns -= RENEWED_NS
+        _, renewed = await world.watch()
+        shown = [attribute(answer.answer_sdp, "fingerprint") for answer in (promised, same, renewed)]
+        assert shown[0] == shown[1] != shown[2]
+        await remote.connect(promised.answer_sdp, world.nursery)
+        await remote.send(0, KEY)
+
+
+def fault_in_the_engine(world: World, transport: TransportId) -> None:
+    peer = world.media._endpoints[transport].peer
+    peer.receive_untrusted = peer.close = lambda *_: 1 / 0  # type: ignore[method-assign, assignment, return-value]
+
+
+def fault_in_its_time(world: World, transport: TransportId) -> None:
+    endpoint = world.media._endpoints[transport]
+    endpoint.peer.deadline_ns = lambda: 1 // 0  # type: ignore[method-assign]
+    heapq.heappush(world.media._timers, (endpoint.timer_ns - 10**12, transport))
+    endpoint.timer_ns -= 10**12
+    world.media._timer_moved.set()
+
+
+def fault_in_its_feedback(world: World, transport: TransportId) -> None:
+    row = world.media._endpoints[transport].row
+    world.media._feedback._publishers[row].tracks[0].row = 10**9
+    world.media._timer_moved.set()
+
+
+@pytest.mark.parametrize("fault", [fault_in_the_engine, fault_in_its_time, fault_in_its_feedback])
+async def test_a_fault_in_one_transport_ends_it_and_nothing_else(fault: Callable[[World, TransportId], None]) -> None:
+    async with open_world() as world:
+        publisher, _ = await world.publish()
+        viewer, _ = await world.watch()
+        unlucky, negotiated = await world.publish("guest")
+        await unlucky.send(0, KEY)
+        fault(world, negotiated.transport)
+        await unlucky.socket.sendto(bytes(20), world.media.address)  # looks like STUN: for the engine
+        await world.until(lambda: Disconnected(negotiated.transport, "internal_error") in world.facts)
+        assert world.media.counters()["transports"] == 2
+        assert world.media.faults >= 1
+        for seq in range(10):
+            await publisher.send(seq, KEY)
+        await world.until(lambda: len(viewer.rtp) == 10)
+        assert sum(isinstance(fact, Disconnected) for fact in world.facts) == 1
 
 
 async def test_a_keyframe_is_asked_of_the_publisher_and_arrivals_are_reported_to_it() -> None:
