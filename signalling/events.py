@@ -29,7 +29,7 @@ class ModeSwitched:
 
 @dataclass(frozen=True, slots=True)
 class AlreadySwitched:
-    """The answer to a confirmation that is repeated: what it did the first time. Nothing happened now."""
+    """The answer to a confirmation that is repeated, or asks for the mode that is: nothing happened now."""
 
     mode: Mode
     epoch: int

@@ -28,7 +28,8 @@ class Minutes:
     """The record of one room, and the only caller of the archive for it. One write at a time.
 
     `keep` must run. `read` gives the state as it is when the writing begins: what was asked for earlier may be older
-    than what is written already.
+    than what is written already. `is_behind` while something is applied that could not be written in time: a restart
+    now would not know it.
     """
 
     def __init__(self, stream: Stream, archive: Archive, clock: Clock, read: Callable[[], RoomState]) -> None:
@@ -39,7 +40,7 @@ class Minutes:
         self._unwritten: list[ArchivedEvent | ChatMessage] = []
         self._asked = self._tried = 0
         self._due, self._turned = trio.Event(), trio.Event()
-        self._closing = self._is_over = False
+        self._closing = self._is_over = self.is_behind = False
 
     def note(self, events: list[e.Event], epoch: int, at: int) -> None:
         """Remember what happened, for the next writing."""
@@ -56,7 +57,8 @@ class Minutes:
 
         Raises Refused("not_stored"): the archive failed or takes too long, and whether it is written nobody knows.
         """
-        self._intending = True
+        self._intending, was_behind = True, self.is_behind
+        self.is_behind = True
         with trio.move_on_after(PATIENCE_S):
             async with self._writing:
                 self._written = None
@@ -65,7 +67,7 @@ class Minutes:
                     await self._archive.save_stream(intended)
                 except ArchiveFailed as failure:
                     raise Refused("not_stored") from failure
-                self._written = intended
+                self._written, self.is_behind = intended, was_behind
                 return
         raise Refused("not_stored", "writing it down takes too long")
 
@@ -123,17 +125,21 @@ class Minutes:
             except ArchiveFailed as failure:
                 log.error("archive_failed", stream=self._stream.id, detail=str(failure))
                 self._unwritten = (lines + self._unwritten)[-MAX_UNWRITTEN:]
+                self.is_behind = True
                 return False
             return True
 
     async def _save(self) -> None:
         if self._intending:
             return  # the wider state that still holds must not be written over the narrower one that is to come
-        current = record(self._stream, self._read(), Now.read(self._clock))
+        state = self._read()
+        current = record(self._stream, state, Now.read(self._clock))
         if self._written is None or not _same(current, self._written):
             self._written = None
             await self._archive.save_stream(current)
             self._written = current
+        if self._read() == state and not self._intending:
+            self.is_behind = False
 
 
 def _same(one: StreamRecord, other: StreamRecord) -> bool:

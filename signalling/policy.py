@@ -211,6 +211,8 @@ def _confirm(state: RoomState, given: c.ConfirmMode, now_ns: int) -> Result:
     after, told = _access(state, lambda s: replace(s, mode=mode), now_ns)
     done = (given.token, mode, after.epoch, removed)
     after = replace(after, prepared=None, confirmed=(*after.confirmed, done)[-CONFIRMED_KEPT:])
+    if after.epoch == state.epoch:  # it was the mode already
+        return after, [e.AlreadySwitched(mode, after.epoch, removed)]
     return after, [e.ModeSwitched(mode, after.epoch, removed), *told]
 
 
@@ -393,7 +395,9 @@ def _finish(state: RoomState, reason: str, now_ns: int) -> Result:
     """Return to the former mode, with its rules as they are now."""
     session = state.one_to_one
     assert session is not None
-    after, told = _access(state, lambda s: replace(s, mode=session.former, one_to_one=None), now_ns)
+    # Seen from within the one-to-one: a guest who may go on watching is not told to have been let in.
+    within_ns = min(now_ns, session.until_ns - 1)
+    after, told = _access(state, lambda s: replace(s, mode=session.former, one_to_one=None), within_ns)
     ended = _ended(session, reason, now_ns)
     return after, [ended, e.ModeSwitched(session.former, after.epoch, ()), *told]
 

@@ -131,6 +131,11 @@ class Room:
         return frozenset(viewers - {self.state.owner})
 
     @property
+    def is_unwritten(self) -> bool:
+        """Whether the archive failed or was too slow for what is applied already."""
+        return self._minutes.is_behind
+
+    @property
     def scene(self) -> Scene:
         """The room as it is to be shown."""
         return Scene(self.stream, self.state, self.watching, self.names)

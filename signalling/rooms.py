@@ -114,6 +114,7 @@ class Rooms:
         return {
             "rooms": len(self._live),
             "room_faults": self.faults,
+            "rooms_unwritten": sum(live.room.is_unwritten for live in self._live.values()),
             "media_sessions": len(self._places),
             **self._sessions.counters(),
         }

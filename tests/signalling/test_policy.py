@@ -77,6 +77,8 @@ def test_confirming_twice_is_confirming_once() -> None:
     assert second == [e.AlreadySwitched(Mode.PAID, once.epoch, (BOB, CAT))]
     back = do(twice, OWNER, c.PrepareMode(Mode.PUBLIC, "u"), c.ConfirmMode("u"))
     assert step(back, OWNER, c.ConfirmMode("t"), NOW) == (back, second)
+    _, events = step(do(back, OWNER, c.PrepareMode(Mode.PUBLIC, "v")), OWNER, c.ConfirmMode("v"), NOW)
+    assert events == [e.AlreadySwitched(Mode.PUBLIC, back.epoch, ())]
 
 
 def test_a_confirmation_is_stale_when_somebody_would_go_who_was_said_to_stay() -> None:
@@ -156,6 +158,7 @@ def test_the_clock_starts_when_both_sides_media_flows_and_stops_to_the_nanosecon
     ended, events = step(running, None, c.Tick(), until_ns)
     assert events[0] == e.OneToOneEnded(ANN, "time_over", 300 * SECOND_NS)
     assert ended.mode is Mode.PUBLIC
+    assert [event.account for event in events if isinstance(event, e.AccessGranted)] == [BOB, CAT]
 
 
 def test_a_one_to_one_that_is_never_set_up_ends_and_delivered_nothing() -> None:

@@ -59,10 +59,12 @@ async def test_on_a_full_disk_a_door_can_be_shut_and_none_can_be_opened(autojump
         await world.rooms.command(stream, OWNER, c.Eject(ANN.account))
         assert got(world, ann) == 0
         assert (world.disk.records[stream].mode, world.disk.records[stream].ejected) == (Mode.PUBLIC, ())
+        assert world.rooms.counters()["rooms_unwritten"] == 1
         world.disk.fails = lambda: False
         await trio.sleep(2)
         assert (world.disk.records[stream].mode, world.disk.records[stream].ejected) == (Mode.PAID, ("ann",))
         assert world.disk.lines.count("ModeSwitched") == 1
+        assert world.rooms.counters()["rooms_unwritten"] == 0
 
 
 async def test_a_hanging_disk_holds_up_answers_so_long_and_neither_cuts_nor_clocks_nor_facts(

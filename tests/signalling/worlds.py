@@ -178,7 +178,6 @@ class Disk:
 
     def __init__(self, records: dict[StreamId, StreamRecord] | None = None) -> None:
         self.records: dict[StreamId, StreamRecord] = dict(records or {})
-        self.chat: list[ChatMessage] = []
         self.lines: list[str] = []
         self.delay_s: Callable[[], float] = lambda: 0.0
         self.fails: Callable[[], bool] = lambda: False
