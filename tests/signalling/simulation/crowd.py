@@ -67,9 +67,10 @@ class Crowd:
                 self._create,
             ]
         )
-        if not self.world.rooms._live:
-            deed = self._create
         self._busy += 1
+        if not self.world.rooms._live:
+            await self._try(self._create)
+            return
         self._nursery.start_soon(self._try, deed)
         if self.random.random() < 0.06:
             await trio.sleep(self.random.choice([0.001, 0.5, 0.5, 5, 30, 200]))
