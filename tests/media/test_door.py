@@ -32,6 +32,7 @@ from media.webrtc.negotiation import OfferRejected
 from media.webrtc.peer import PeerEvent, Secured, Transmit
 from media.webrtc.sdp import MalformedSdp
 from media.webrtc.srtp import open_receiver, open_sender
+from tests.media.test_peer import a_check
 
 CERTIFICATE = Certificate.self_made()
 KEY, DELTA = b"\x10\x00", b"\x10\x01"
@@ -349,6 +350,42 @@ async def test_an_ice_restart_answers_with_fresh_credentials() -> None:
         )
         assert attribute(fragment, "ice-ufrag") == etag.strip('"')
         assert etag != watched.etag
+
+
+async def test_a_viewer_that_changes_its_address_goes_on_where_it_is_now() -> None:
+    async with open_world() as world:
+        publisher, _ = await world.publish()
+        viewer, negotiated = await world.watch()
+        await publisher.send(0, KEY)
+        await world.until(lambda: len(viewer.rtp) == 1)
+        with trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM) as moved:
+            await moved.bind(("127.0.0.1", 0))
+            peer = world.media._endpoints[negotiated.transport].peer
+            await moved.sendto(a_check(peer, nominates=True), world.media.address)
+            answer = await moved.recv(2048)
+            assert answer[0] < 4
+            await publisher.send(1, KEY)
+            with trio.fail_after(5):
+                packet = viewer.rx.unprotect(await moved.recv(2048))
+        first, second = (int.from_bytes(packet[2:4]) for packet in (viewer.rtp[0], packet))
+        assert (second, len(viewer.rtp)) == (first + 1, 1)
+
+
+async def test_before_the_handshake_media_is_dropped_from_whom_ever_it_comes() -> None:
+    async with open_world() as world:
+        await world.publish()
+        viewer, _ = await world.watch()
+        other = world.media.publish(world.room, "streamer", write_offer(world.remote().ice, "sendonly"))
+        with trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM) as early:
+            await early.bind(("127.0.0.1", 0))
+            packet = struct.pack("!BBHII", 0x80, 96, 1, 0, 5) + KEY
+            await early.sendto(packet, world.media.address)
+            await world.until(lambda: world.media.counters()["unknown_address"] == 1)
+            await early.sendto(a_check(world.media._endpoints[other.transport].peer), world.media.address)
+            assert (await early.recv(2048))[0] < 4
+            await early.sendto(packet, world.media.address)
+            await world.until(lambda: world.media.counters()["no_keys"] == 1)
+        assert viewer.rtp == []
 
 
 async def test_closing_a_room_ends_its_transports_and_no_other_room_notices() -> None:
