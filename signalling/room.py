@@ -157,13 +157,13 @@ class Room:
                 async with self._turn:  # whoever ended the stream has told everybody by then
                     self._minutes.close()
         finally:
-            self._is_running = False
             self._nursery = None
             self.ended.set()
             self.shut()
 
     def shut(self) -> None:
-        """End all transports: nothing leaves the room any more. Twice is no error."""
+        """End all transports: nothing leaves the room any more, and nobody comes in. Twice is no error."""
+        self._is_running = False
         if not self._is_shut:
             self._is_shut = True
             self._media.close_room(self._row)

@@ -156,7 +156,7 @@ class OneToOneDeclined(_OfStream, frozen=True, kw_only=True, tag="one_to_one.dec
 
 
 class OneToOneCancelled(_OfStream, frozen=True, kw_only=True, tag="one_to_one.cancelled"):
-    """To both: the request is gone; `reason` is cancelled or left."""
+    """To both: the request is gone; `reason` is cancelled, left, access_revoked, mode_changed or stream_ended."""
 
     account: AccountId
     reason: str

@@ -189,7 +189,7 @@ def _one_to_one_routes(rooms: Rooms) -> list[Route]:
             f"{path}/requests",
             "Ask for a one-to-one",
             lambda asked: c.RequestOneToOne(asked.body.seconds),
-            (*SEEING, "request_exists", "mode_conflict", "too_many_requests", "duration_out_of_range"),
+            (*SEEING, "request_exists", "mode_conflict", "not_present", "too_many_requests", "duration_out_of_range"),
             body=s.OneToOneWish,
         ),
         order.route(

@@ -128,12 +128,13 @@ async def test_a_one_to_one_from_the_request_to_the_return(tmp_path: Path) -> No
                 await send_frames(guest, 10)
                 started = await anns.wait_for("one_to_one.started")
                 assert abs(started["ends_at"] - started["server_now"] - 300_000) < 2000
-                assert (await eves.wait_for("one_to_one.notice"))["ends_at"] == started["ends_at"]
+                assert abs((await eves.wait_for("one_to_one.notice"))["ends_at"] - started["ends_at"]) <= 5
                 async with watch(site.http, site.url("whep", stream), ann.token, ("video",), got.take):
                     await send_frames(guest, 10, 20)
                     await wait_until(lambda: len(got.frames) >= 10)
                 card = (await eve.ask("GET", f"/streams/{stream}"))["card"]
-                assert (card["state"], card["one_to_one_ends_at"]) == ("one_to_one", started["ends_at"])
+                assert card["state"] == "one_to_one"
+                assert abs(card["one_to_one_ends_at"] - started["ends_at"]) <= 5  # read twice off two clocks
                 await bobs.ask("chat", stream=stream, text="between us", client_txn="1")
                 assert (await anns.wait_for("chat.message"))["circle"] == "one_to_one"
                 await bobs.ask("end_one_to_one", stream=stream)

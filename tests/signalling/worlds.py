@@ -183,7 +183,8 @@ class Disk:
         self.fails: Callable[[], bool] = lambda: False
         self._asked, self._queue = trio.open_memory_channel[_Write](10_000)
 
-    async def run(self) -> None:
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        task_status.started()
         async for write in self._queue:
             await trio.sleep(self.delay_s())
             write.failed = self.fails()
@@ -359,7 +360,7 @@ async def open_world(disk: Disk | None = None) -> AsyncIterator[World]:
     """Run a world; leaving it is a crash: what the disk had not written is lost."""
     async with trio.open_nursery() as nursery:
         disk = disk or Disk()
-        nursery.start_soon(disk.run)
+        await nursery.start(disk.run)
         world = World(disk, nursery)
         await nursery.start(lambda task_status: world.rooms.run(task_status=task_status))
         try:
