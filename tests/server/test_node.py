@@ -77,6 +77,7 @@ async def test_ticket_only_leaves_holders_alone_and_gives_others_not_one_packet_
             await send_frames(publisher, 20, 20)
             revoked = await socket.wait_for("access.revoked")
             assert (revoked["reason"], revoked["readmit"]) == ("ticket_required", ["ticket"])
+            await wait_until(lambda: len(bobs.frames) >= 40)
             assert len(eves.frames) == before <= 20
             assert bobs.frames == list(range(40))
             await wait_until(lambda: eves_endpoint.ended is not None)
