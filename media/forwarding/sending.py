@@ -96,7 +96,11 @@ def protect_and_queue(t, transport, size):
     """Protect the packet at the arena's end and queue it for `transport`; returns whether it is on its way."""
     at = t.shared[Shared.ARENA_USED]
     t.scratch[2] = size
+    # Read once: Python takes the context away while this runs.
     context = t.transports[transport].tx
+    if context == 0:
+        t.counters[Count.NO_DESTINATION] += np.uint64(1)
+        return False
     status = srtp_protect(context, t.arena.ctypes.data + np.uint64(at), t.scratch[2:].ctypes.data)
     if status != 0:
         t.counters[Count.PROTECT_FAILED] += np.uint64(1)
@@ -257,6 +261,9 @@ def send_report(t, s, now):
     t.scratch[2] = 44
     transport = np.int64(subscription.transport)
     context = t.transports[transport].tx
+    if context == 0:
+        t.counters[Count.NO_DESTINATION] += np.uint64(1)
+        return
     status = srtp_protect_rtcp(context, out.ctypes.data + np.uint64(at), t.scratch[2:].ctypes.data)
     if status != 0:
         t.counters[Count.PROTECT_FAILED] += np.uint64(1)
