@@ -18,7 +18,7 @@ from numba import njit, types
 from media.forwarding.fanout import fan_out
 from media.forwarding.receiving import receive
 from media.forwarding.sending import flush, read_clock
-from media.forwarding.tables import BATCH, CACHE, LAYOUT, PENDINGS, VIDEO, Shared
+from media.forwarding.tables import BATCH, CACHE, LAYOUT, PENDINGS, VIDEO, Count, Shared
 from media.io.native import MSG_DONTWAIT, POLLIN, nanosleep, poll, read, recvmmsg, write
 
 IDLE_MS = 100  # the thread looks up this often although nothing arrived; only a lost wake-up would need it
@@ -66,6 +66,7 @@ def turn(t):
         t.scratch[14], t.scratch[15] = 0, NAP_NS
         nanosleep(t.scratch[14:].ctypes.data, np.uint64(0))
         naps += 1
+    waiting = forget_overtaken(t, waiting)
     sort_by_track(t, waiting)
     start = 0
     while start < waiting:
@@ -117,6 +118,24 @@ def learn_from_nap(t, before, waiting):
     track = np.int64(t.pending[before - 1].track)
     credit = np.int64(t.tracks[track].nap_credit)
     t.tracks[track].nap_credit = min(credit + 1, 8) if waiting > before else max(credit - 2, -8)
+
+
+@njit(nogil=True)
+def forget_overtaken(t, waiting):
+    """Drop packets whose place in the cache was taken within this turn, by a source that jumped or began anew.
+
+    Sent after that they would carry another's payload, and anchor viewers where the new source never comes.
+    """
+    kept = 0
+    for i in range(waiting):
+        track, ext_seq = t.pending[i].track, t.pending[i].ext_seq
+        if t.cache_seq[track, ext_seq % CACHE] != ext_seq:
+            t.counters[Count.OVERTAKEN] += np.uint64(1)
+            continue
+        t.pending[kept].track = track
+        t.pending[kept].ext_seq = ext_seq
+        kept += 1
+    return kept
 
 
 @njit(nogil=True)

@@ -98,7 +98,8 @@ class Count(IntEnum):
     PADDING = 41
     TOO_MANY_SSRCS = 42
     NACKS_IGNORED = 43
-    CELLS = 44
+    OVERTAKEN = 44
+    CELLS = 45
 
 
 AUDIO, VIDEO = 1, 2
