@@ -1,8 +1,8 @@
 """Compiled: datagrams in: sort, find the sender, decrypt, learn, cache (RTP), and read feedback (RTCP).
 
 Cost: about 1.5 us a packet with GCM. Reads addresses, transports, payload types; writes tracks, cache, TWCC log,
-control ring, counters. Every index into a datagram is checked, since compiled code does not check for us. Judged by
-tests/media/test_forwarder.py.
+SSRCs, control ring, counters. Every index into a datagram is checked, since compiled code does not check for us. Said
+in plain Python in reference.py; judged by tests/media/test_reference.py and test_kernel_robustness.py.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from media.forwarding.fanout import answer_nack
+from media.forwarding.fanout import ADMITTED, admitted, answer_nack
 from media.forwarding.payload import starts_keyframe
 from media.forwarding.tables import (
     ADDRESSES,
@@ -20,6 +20,7 @@ from media.forwarding.tables import (
     PROBES,
     RING,
     RTX_BIT,
+    SSRCS,
     TWCC,
     VIDEO,
     Count,
@@ -34,6 +35,8 @@ MAX_DATAGRAM = 1500  # RTP beyond an Ethernet frame is no honest sender's
 RESTART_JUMP = 1 << 14  # a jump this far ahead is a new start, not a loss
 SILENT_NS = 500_000_000  # a second SSRC may follow one that was silent this long
 SECOND_NS = 1_000_000_000
+MAX_NACKED = 256  # packets that one datagram may ask for, as many as a burst of loss that is worth repairing
+TWO_BYTE_PROFILE = 0x1000  # RFC 8285 section 4.3; the low four bits belong to the application
 
 
 @njit(nogil=True)
@@ -92,13 +95,14 @@ def receive(t, i, size, now):
     if transport < 0:
         t.counters[Count.UNKNOWN_ADDRESS] += np.uint64(1)
         return -1, np.int64(0)
-    if t.transports[transport].rx == 0:
+    context = t.transports[transport].rx  # read once: Python may take it away while this runs
+    if context == 0:
         t.counters[Count.NO_KEYS] += np.uint64(1)
         return -1, np.int64(0)
     if size > 1 and 192 <= data[1] < 224:
-        receive_rtcp(t, i, size, transport, now)
+        receive_rtcp(t, i, size, transport, context, now)
         return -1, np.int64(0)
-    return receive_rtp(t, i, size, transport, now)
+    return receive_rtp(t, i, size, transport, context, now)
 
 
 @njit(nogil=True)
@@ -121,7 +125,7 @@ def to_control(t, i, size):
 
 
 @njit(nogil=True)
-def receive_rtp(t, i, size, transport, now):
+def receive_rtp(t, i, size, transport, context, now):
     """Decrypt, check and cache one packet; returns as `receive`."""
     nothing = (-1, np.int64(0))
     if size < MIN_SRTP:
@@ -134,12 +138,15 @@ def receive_rtp(t, i, size, transport, now):
         t.counters[Count.PUBLISH_LAPSED] += np.uint64(1)
         return nothing
     data = t.inbox[i]
+    if not may_bring(t, transport, data, 8):
+        return nothing
     t.scratch[3] = size
-    status = srtp_unprotect(t.transports[transport].rx, data.ctypes.data, t.scratch[3:].ctypes.data)
+    status = srtp_unprotect(context, data.ctypes.data, t.scratch[3:].ctypes.data)
     if status != 0:
         _count_unprotect(t, status)
         return nothing
     size = t.scratch[3] & 0xFFFFFFFF
+    remember_ssrc(t, transport, data, 8)
     t.transports[transport].last_media_ns = now
     start, payload_size = read_header(t, data, size, transport, now)
     if start < 0:
@@ -153,14 +160,18 @@ def receive_rtp(t, i, size, transport, now):
     seq = (np.int64(data[2]) << 8) | np.int64(data[3])
     ts = _u32(data, 4)
     ssrc = np.uint64(_u32(data, 8))
+    if ssrc == 0:
+        # The tables' word for no source; of senders that draw it at random none drew it.
+        t.counters[Count.MALFORMED_RTP] += np.uint64(1)
+        return nothing
     is_repair = (mapped & RTX_BIT) != 0
     if is_repair:
         # RFC 4588 section 4: the original sequence number comes before the payload; without one it was a probe.
-        if payload_size < 2 or t.tracks[track].ssrc == 0:
+        ssrc = t.tracks[track].ssrc
+        if payload_size < 2 or ssrc == 0:
             t.counters[Count.PADDING] += np.uint64(1)
             return nothing
         seq = (np.int64(data[start]) << 8) | np.int64(data[start + 1])
-        ssrc = t.tracks[track].ssrc
         start += 2
         payload_size -= 2
         t.counters[Count.UPSTREAM_RTX] += np.uint64(1)
@@ -175,6 +186,34 @@ def receive_rtp(t, i, size, transport, now):
     t.transports[transport].packets += np.uint64(1)
     t.transports[transport].octets += np.uint64(payload_size)
     return track, ext_seq
+
+
+@njit(nogil=True)
+def may_bring(t, transport, data, at):
+    """Whether the SSRC at `data[at]` is one this transport sent before, or one more that it may have."""
+    count = np.int64(t.transports[transport].ssrc_count)
+    if count < SSRCS or _knows_ssrc(t, transport, count, _u32(data, at)):
+        return True
+    t.counters[Count.TOO_MANY_SSRCS] += np.uint64(1)
+    return False
+
+
+@njit(nogil=True)
+def remember_ssrc(t, transport, data, at):
+    """Note the SSRC of an authentic packet: libsrtp has made a context for it, and keeps that."""
+    count = np.int64(t.transports[transport].ssrc_count)
+    ssrc = _u32(data, at)
+    if count < SSRCS and not _knows_ssrc(t, transport, count, ssrc):
+        t.ssrcs[transport, count] = ssrc
+        t.transports[transport].ssrc_count = count + 1
+
+
+@njit(nogil=True)
+def _knows_ssrc(t, transport, count, ssrc):
+    known = False
+    for place in range(count):
+        known |= np.int64(t.ssrcs[transport, place]) == ssrc
+    return known
 
 
 @njit(nogil=True)
@@ -228,7 +267,7 @@ def _note_twcc(t, data, at, end, profile, transport, now):
             if identifier == 15:
                 return
         else:
-            if at + 1 >= end:
+            if profile & 0xFFF0 != TWO_BYTE_PROFILE or at + 1 >= end:
                 return
             identifier, length, at = data[at], np.int64(data[at + 1]), at + 2
         if at + length > end:
@@ -272,6 +311,10 @@ def learn(t, track, ssrc, seq, ts, now, is_repair):
     highest = np.int64(t.tracks[track].highest_ext_seq)
     ext_seq = unwrap(highest, seq)
     if ext_seq - highest >= RESTART_JUMP:
+        if is_repair:
+            # What was never sent can't be repaired: it belongs to an earlier numbering.
+            t.counters[Count.TOO_OLD] += np.uint64(1)
+            return np.int64(-1)
         restart(t, track, ssrc, seq)
         highest = np.int64(t.tracks[track].highest_ext_seq)
         ext_seq = unwrap(highest, seq)
@@ -287,6 +330,8 @@ def learn(t, track, ssrc, seq, ts, now, is_repair):
     if ext_seq > highest:
         t.tracks[track].highest_ext_seq = ext_seq
         t.tracks[track].last_ns = now
+        if ext_seq - t.tracks[track].key_ext_seq >= CACHE:
+            t.tracks[track].key_ext_seq = -1  # what followed it is gone: a replay never looks at more than the cache
     return ext_seq
 
 
@@ -371,18 +416,22 @@ def _ntp(data, at):
 
 
 @njit(nogil=True)
-def receive_rtcp(t, i, size, transport, now):
+def receive_rtcp(t, i, size, transport, context, now):
     """Decrypt a compound and act on each packet in it; lengths inside are never trusted (RFC 3550 section 6.1)."""
     if size < MIN_SRTCP:
         t.counters[Count.TOO_SHORT] += np.uint64(1)
         return
     data = t.inbox[i]
+    if not may_bring(t, transport, data, 4):
+        return
     t.scratch[3] = size
-    if srtp_unprotect_rtcp(t.transports[transport].rx, data.ctypes.data, t.scratch[3:].ctypes.data) != 0:
+    if srtp_unprotect_rtcp(context, data.ctypes.data, t.scratch[3:].ctypes.data) != 0:
         t.counters[Count.RTCP_UNPROTECT] += np.uint64(1)
         return
     size = t.scratch[3] & 0xFFFFFFFF
+    remember_ssrc(t, transport, data, 4)
     t.transports[transport].last_media_ns = now
+    left = np.int64(MAX_NACKED)
     at = np.int64(0)
     while at + 4 <= size:
         end = at + 4 + 4 * ((np.int64(data[at + 2]) << 8) | np.int64(data[at + 3]))
@@ -394,9 +443,9 @@ def receive_rtcp(t, i, size, transport, now):
             if kind == 200:
                 _sender_report(t, data, at, end, transport, now)
         elif kind == 205 and form == 1:
-            _nack(t, data, at, end, transport)
+            left = _nack(t, data, at, end, transport, left)
         elif kind == 206 and form in (1, 4):
-            _want_keyframe(t, data, at, end, transport, form)
+            _want_keyframe(t, data, at, end, transport, form, now)
         elif kind in (200, 201):
             _reports(t, data, at + (28 if kind == 200 else 8), end, np.int64(form), transport, now)
         at = end
@@ -433,31 +482,43 @@ def _subscription_of(t, transport, ssrc):
 
 
 @njit(nogil=True)
-def _nack(t, data, at, end, transport):
+def _nack(t, data, at, end, transport, left):
+    """Answer what one NACK asks for, at most `left` packets; returns how many may still be asked for."""
     if end - at < 16:
         t.counters[Count.MALFORMED_RTCP] += np.uint64(1)
-        return
+        return left
     s = _subscription_of(t, transport, _u32(data, at + 8))
     if s < 0 or t.transports[transport].tx == 0 or t.transports[transport].address_size == 0:
-        return
+        return left
     for item in range(at + 12, end - 3, 4):
         first = (np.int64(data[item]) << 8) | np.int64(data[item + 1])
-        mask = (np.int64(data[item + 2]) << 8) | np.int64(data[item + 3])
-        answer_nack(t, s, first)
-        for bit in range(16):
-            if mask >> bit & 1:
-                answer_nack(t, s, (first + bit + 1) & 0xFFFF)
+        # Bit 0 stands for the packet itself, the others for those after it.
+        wanted = 1 | (np.int64(data[item + 2]) << 9) | (np.int64(data[item + 3]) << 1)
+        for bit in range(17):
+            if wanted >> bit & 1 == 0:
+                continue
+            if left == 0:
+                t.counters[Count.NACKS_IGNORED] += np.uint64(1)
+                continue
+            answer_nack(t, s, (first + bit) & 0xFFFF)
+            left -= 1
+    return left
 
 
 @njit(nogil=True)
-def _want_keyframe(t, data, at, end, transport, form):
+def _want_keyframe(t, data, at, end, transport, form, now):
     # PLI names its source in the header, FIR in its entries (RFC 4585 section 6.3.1, RFC 5104 section 4.3.1)
     where = at + 8 if form == 1 else at + 12
     if where + 4 > end:
         t.counters[Count.MALFORMED_RTCP] += np.uint64(1)
         return
-    s = _subscription_of(t, transport, _u32(data, where))
-    if s >= 0:
+    if admitted(t, transport, now) != ADMITTED:
+        return
+    stop = where + 4 if form == 1 else end - 3
+    for entry in range(where, stop, 8):
+        s = _subscription_of(t, transport, _u32(data, entry))
+        if s < 0:
+            continue
         track = np.int64(t.subscriptions[s].track)
         if t.tracks[track].keyframe_wanted == 0:
             t.tracks[track].keyframe_wanted = 1

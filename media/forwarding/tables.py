@@ -25,6 +25,7 @@ RING = 1024  # control datagrams waiting for Python; what comes on top is droppe
 TWCC = 1024  # transport-wide sequence numbers remembered of each publisher
 ADDRESSES = 65_536  # slots of the address table; a power of two, four times the transports
 PROBES = 64  # slots looked at for one address
+SSRCS = 32  # sources of one transport, RTX and RTCP included: libsrtp keeps a context for each and looks through them
 FOREVER = 2**63 - 1
 MAP_NORESERVE = 0x4000  # Linux: memory counts when it is touched
 
@@ -129,6 +130,7 @@ TRANSPORT = np.dtype(
         ("address_size", "u4"),  # P: bytes of `sockaddrs[row]`, 0 before a nomination
         ("twcc_slot", "i4"),  # P: row of the arrival log, -1 none
         ("twcc_highest", "i8"),  # K: extended transport-wide sequence number
+        ("ssrc_count", "i4"),  # K: how many of `ssrcs[row]` are taken; P sets 0 at birth
         ("last_media_ns", "i8"),  # K: last authenticated packet from it
         ("delivered_ns", "i8"),  # K: media last forwarded to it, or accepted from it
         ("packets", "u8"),  # K
@@ -225,6 +227,7 @@ class Tables(NamedTuple):
     subscriptions: npt.NDArray[np.void]
     payload_types: npt.NDArray[np.int32]  # [transport, 128]: track + 1, plus RTX_BIT for its retransmissions; P
     sockaddrs: npt.NDArray[np.uint8]  # [transport, 32]: where media is sent; P
+    ssrcs: npt.NDArray[np.uint32]  # [transport, SSRCS]: from which authentic packets came, `ssrc_count` of them; K
     addresses: npt.NDArray[np.void]
     cache_seq: npt.NDArray[np.int64]  # [track, CACHE]: extended sequence number held there; K
     cache_info: npt.NDArray[np.void]  # [track, CACHE]
@@ -281,6 +284,7 @@ def _layout(capacity: Limits) -> np.dtype[np.void]:
             ("subscriptions", SUBSCRIPTION, (capacity.subscriptions,)),
             ("payload_types", "i4", (capacity.transports, 128)),
             ("sockaddrs", "u1", (capacity.transports, 32)),
+            ("ssrcs", "u4", (capacity.transports, SSRCS)),
             ("addresses", ADDRESS, (ADDRESSES,)),
             ("ring", CONTROL, (RING,)),
             ("ring_data", "u1", (RING, DATAGRAM)),

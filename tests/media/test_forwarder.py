@@ -481,15 +481,20 @@ async def test_garbage_is_counted_and_hurts_nobody() -> None:
                 await world.settle()
         stranger.close()
         world.viewers.append(viewer)
-        drops = (Count.UNKNOWN_ADDRESS, Count.UNPROTECT_AUTH, Count.MALFORMED_RTCP)
+        drops = (Count.UNKNOWN_ADDRESS, Count.UNPROTECT_AUTH, Count.MALFORMED_RTCP, Count.TOO_MANY_SSRCS)
         assert all(world.count(reason) for reason in drops)
         await world.settle()
         viewer.socket.close()
         fresh = world.viewer()
-        world.forwarder.tables.tracks["ssrc"][world.video] = 0
-        world.publisher.send(chance.randrange(65_536), 0, KEY, ssrc=123_456)
+        honest = Remote(world.forwarder, world.room, publishes=True, profile=world.profile)
+        world.viewers.append(honest)
+        world.forwarder.admission.publish_until(honest.row, FOREVER)
+        world.forwarder.feed_track(
+            world.video, honest.row, payload_type=PUBLISHER_PT, rtx_payload_type=None, twcc_extension_id=3, nack=True
+        )
+        honest.send(chance.randrange(65_536), 0, KEY, ssrc=123_456)
         await world.settle()
-        assert len(fresh.drain()) >= 1
+        assert [packet.payload for packet in fresh.drain()] == [KEY]
 
 
 def _safe(packet: bytes) -> bytes:
