@@ -1,0 +1,397 @@
+"""The forwarding kernel's decisions in plain Python: read this first. Tests hold the kernel against it, bit for bit.
+
+A packet of a publisher meets four questions, here in the order of the functions. May its sender publish, and is it well
+formed? Where is its place in its source's numbering? Who may have it? Under which numbers does each of them see it?
+Packets arrive here decrypted and leave unprotected; sender reports and transport-wide numbers are no decisions, and are
+left to the kernel alone.
+
+Nothing here is fast, and nothing imports this but tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from media.forwarding.tables import CACHE, FOREVER, PAYLOAD, VIDEO, Count
+from media.wire.codecs import Codec, starts_keyframe
+from media.wire.malformed import MalformedPacket
+from media.wire.rtcp import Fir, Nack, Pli, parse_rtcp_untrusted
+from media.wire.rtp import parse_rtp_untrusted
+
+SECOND_NS = 1_000_000_000
+RESTART_JUMP = 1 << 14  # a source that jumps this far ahead began anew
+SILENT_NS = SECOND_NS // 2  # after this much silence another SSRC may take a track over
+REPLAY_NS = SECOND_NS // 2  # a keyframe older than that is not replayed
+REPLAY_TICKS = 90  # between replayed frames, in units of the RTP clock
+RTX_BYTES_PER_S = RTX_BURST = 250_000  # of retransmission, for one subscription
+RTX_HEADERS = 40  # bytes that a retransmission costs beside its payload
+MAX_NACKED = 256  # packets that one datagram may ask for
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One packet that a subscription gets; for RTX the payload begins with the original sequence number (RFC 4588)."""
+
+    subscription: Subscription = field(repr=False)
+    payload_type: int
+    ssrc: int
+    sequence_number: int
+    timestamp: int
+    marker: bool
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """One packet that somebody does not get, and why."""
+
+    reason: Count
+
+
+Outcome = Outgoing | Dropped
+
+
+@dataclass(slots=True, eq=False)
+class Room:
+    """What a room requires (grants, as bits); it is closed from `open_until` on (ns)."""
+
+    requires: int
+    open_until: int = FOREVER
+
+
+@dataclass(slots=True, eq=False)
+class Viewer:
+    """A transport that receives: it holds `holds` before `until` (ns), and `keeps` from then on."""
+
+    room: Room
+    holds: int
+    until: int = FOREVER
+    keeps: int = 0
+    subscriptions: list[Subscription] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class Publisher:
+    """A transport that sends before `publish_until` (ns); a payload type says which track, and whether it is RTX."""
+
+    publish_until: int
+    payload_types: dict[int, tuple[Track, bool]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Cached:
+    """One packet of a track; `frame` rises by one with each timestamp."""
+
+    ext_seq: int
+    payload: bytes
+    marker: bool
+    is_key: bool
+    timestamp: int
+    frame: int
+
+
+@dataclass(slots=True, eq=False)
+class Track:
+    """One source as it is numbered, its last packets, and who subscribes (the newest first).
+
+    Extended sequence numbers begin at 65536 plus the first one seen, so that the packets before it have a place too.
+    """
+
+    kind: int
+    codec: Codec
+    clock_rate: int
+    subscriptions: list[Subscription] = field(default_factory=list)
+    keyframe_wanted: bool = False
+    ssrc: int | None = None
+    restarts: int = 0
+    first: int = 0
+    highest: int = 0
+    last_timestamp: int = -1
+    last_ns: int = 0
+    frame: int = 0
+    key: int | None = None  # first packet of the newest keyframe
+    key_timestamp: int = -1
+    key_ns: int = 0
+    _slots: dict[int, Cached] = field(default_factory=dict)
+
+    def cached(self, ext_seq: int) -> Cached | None:
+        """Return a packet that is still there; each place is taken over by the one CACHE numbers later."""
+        packet = self._slots.get(ext_seq % CACHE)
+        return packet if packet is not None and packet.ext_seq == ext_seq else None
+
+    def place(self, ssrc: int, seq: int, now: int, *, is_repair: bool) -> int | Count:
+        """Return the extended sequence number of a packet that is new, or why it must not be forwarded."""
+        if ssrc != self.ssrc:
+            if self.ssrc is not None and now - self.last_ns < SILENT_NS:
+                return Count.SECOND_SSRC
+            self._restart(ssrc, seq)
+        ext_seq = unwrap(self.highest, seq)
+        if ext_seq - self.highest >= RESTART_JUMP:
+            if is_repair:
+                return Count.TOO_OLD  # what was never sent can't be repaired: it belongs to an earlier numbering
+            self._restart(ssrc, seq)
+            ext_seq = unwrap(self.highest, seq)
+        if ext_seq <= self.highest - CACHE or ext_seq < self.first - CACHE // 2:
+            return Count.TOO_OLD
+        if self.cached(ext_seq) is not None:
+            return Count.DUPLICATE
+        if ext_seq > self.highest:
+            self.highest, self.last_ns = ext_seq, now
+            if self.key is not None and self.highest - self.key >= CACHE:
+                self.key = None  # what followed it is gone
+        return ext_seq
+
+    def keep(self, ext_seq: int, payload: bytes, timestamp: int, now: int, *, marker: bool) -> None:
+        """Remember a packet, with its frame and whether a decoder can start with it."""
+        is_newest = ext_seq == self.highest
+        if is_newest and timestamp != self.last_timestamp:
+            self.frame += 1
+            self.last_timestamp = timestamp
+        frame = self.frame
+        if timestamp != self.last_timestamp:  # a late packet of an earlier frame: its neighbours know which
+            for near in (self.cached(ext_seq + 1), self.cached(ext_seq - 1)):
+                if near is not None and near.timestamp == timestamp:
+                    frame = near.frame
+        is_key = starts_keyframe(self.codec, payload)
+        self._slots[ext_seq % CACHE] = Cached(ext_seq, payload, marker, is_key, timestamp, frame)
+        if is_key and is_newest and self.kind == VIDEO and timestamp != self.key_timestamp:
+            self.key, self.key_timestamp, self.key_ns = ext_seq, timestamp, now
+
+    def _restart(self, ssrc: int, seq: int) -> None:
+        self.ssrc = ssrc
+        self.restarts += 1
+        self.first, self.highest = seq + 0x10000, seq + 0xFFFF
+        self.last_timestamp = -1
+        self.key, self.key_timestamp, self.key_ns = None, -1, 0
+        self._slots.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """How a subscription's numbers follow from its track's, from source packet `ext_seq` on.
+
+    Frames up to `replayed_frame` were replayed, a millisecond apart and ending at `replayed_timestamp`.
+    """
+
+    ext_seq: int
+    restarts: int
+    seq_delta: int
+    timestamp_delta: int
+    replayed_frame: int = -1
+    replayed_timestamp: int = 0
+
+    def timestamp(self, packet: Cached) -> int:
+        """Return the timestamp under which a packet leaves; the same at each retransmission."""
+        if packet.frame <= self.replayed_frame:
+            squeezed = self.replayed_timestamp - REPLAY_TICKS * (self.replayed_frame - packet.frame)
+            return squeezed + self.timestamp_delta
+        return packet.timestamp + self.timestamp_delta
+
+
+@dataclass(slots=True, eq=False)
+class Subscription:
+    """One track forwarded to one viewer: its negotiated numbers, and where it stands. `last_seq` begins below 2^15."""
+
+    track: Track
+    viewer: Viewer
+    payload_type: int
+    ssrc: int
+    rtx_payload_type: int | None
+    rtx_ssrc: int | None
+    last_seq: int
+    rtx_seq: int
+    last_timestamp: int = 0
+    last_ns: int | None = None
+    anchor: Anchor | None = None
+    rtx_tokens: int = 0  # bytes of retransmission allowed
+    rtx_refilled_ns: int = 0
+
+    def forward(self, packet: Cached, now: int) -> Iterator[Outcome]:
+        """Forward one packet that has just arrived: admission first, then a place to start from, then the packet."""
+        reason = verdict(self.viewer, now)
+        if reason is not None:
+            self.anchor = None
+            yield Dropped(reason)
+            return
+        if self.anchor is None or self.anchor.restarts != self.track.restarts:
+            first = self._first_to_send(packet, now)
+            if first is None:
+                self.anchor = None
+                self.track.keyframe_wanted = True
+                yield Dropped(Count.AWAITING_KEYFRAME)
+                return
+            if first is not packet:
+                yield from self._replay(first, packet, now)
+                return
+            self._anchor(packet.ext_seq, packet.timestamp, now)
+        assert self.anchor is not None
+        if packet.ext_seq < self.anchor.ext_seq:
+            yield Dropped(Count.BEFORE_ANCHOR)
+            return
+        yield self._send(packet, now)
+
+    def _first_to_send(self, packet: Cached, now: int) -> Cached | None:
+        """Video starts where a decoder can: at this packet, or at a young keyframe that came before it."""
+        track = self.track
+        if track.kind != VIDEO or packet.is_key:
+            return packet
+        if track.key is None or now - track.key_ns >= REPLAY_NS or packet.ext_seq < track.key:
+            return None
+        return track.cached(track.key)
+
+    def _anchor(self, ext_seq: int, timestamp: int, now: int) -> Anchor:
+        delta = 0
+        if self.last_ns is not None:
+            elapsed = max((now - self.last_ns) * self.track.clock_rate // SECOND_NS, 1)
+            delta = self.last_timestamp + elapsed - timestamp
+        self.anchor = Anchor(ext_seq, self.track.restarts, self.last_seq + 1 - ext_seq, delta)
+        return self.anchor
+
+    def _replay(self, key: Cached, newest: Cached, now: int) -> Iterator[Outcome]:
+        first = newest.timestamp - REPLAY_TICKS * (newest.frame - key.frame)
+        plain = self._anchor(key.ext_seq, first, now)
+        self.anchor = Anchor(
+            plain.ext_seq, plain.restarts, plain.seq_delta, plain.timestamp_delta, newest.frame, newest.timestamp
+        )
+        for ext_seq in range(key.ext_seq, newest.ext_seq + 1):
+            packet = self.track.cached(ext_seq)
+            if packet is not None:
+                yield self._send(packet, now)
+
+    def _send(self, packet: Cached, now: int) -> Outgoing:
+        assert self.anchor is not None
+        seq, timestamp = packet.ext_seq + self.anchor.seq_delta, self.anchor.timestamp(packet)
+        if seq > self.last_seq:
+            self.last_seq, self.last_timestamp, self.last_ns = seq, timestamp, now
+        return self._outgoing(self.payload_type, self.ssrc, seq, timestamp, packet.marker, packet.payload)
+
+    def retransmit(self, seq: int, now: int) -> Outcome:
+        """Send what a viewer lost again, through RTX where it was negotiated, else as it was, if still admitted."""
+        reason = verdict(self.viewer, now)
+        if reason is not None:
+            return Dropped(reason)
+        if self.anchor is None:
+            return Dropped(Count.BEFORE_ANCHOR)
+        full = self.last_seq - ((self.last_seq - seq) & 0xFFFF)
+        ext_seq = full - self.anchor.seq_delta
+        packet = self.track.cached(ext_seq)
+        if packet is None or ext_seq < self.anchor.ext_seq:
+            return Dropped(Count.RETRANSMISSION_GONE)
+        if not self._spend(len(packet.payload) + RTX_HEADERS, now):
+            return Dropped(Count.RETRANSMISSION_BUDGET)
+        timestamp = self.anchor.timestamp(packet)
+        if self.rtx_payload_type is None or self.rtx_ssrc is None:
+            return self._outgoing(self.payload_type, self.ssrc, full, timestamp, packet.marker, packet.payload)
+        self.rtx_seq += 1
+        payload = (full & 0xFFFF).to_bytes(2) + packet.payload
+        return self._outgoing(self.rtx_payload_type, self.rtx_ssrc, self.rtx_seq, timestamp, packet.marker, payload)
+
+    def _spend(self, size: int, now: int) -> bool:
+        elapsed = min(now - self.rtx_refilled_ns, SECOND_NS)
+        self.rtx_refilled_ns = now
+        self.rtx_tokens = min(self.rtx_tokens + elapsed * RTX_BYTES_PER_S // SECOND_NS, RTX_BURST)
+        if self.rtx_tokens < size:
+            return False
+        self.rtx_tokens -= size
+        return True
+
+    def _outgoing(
+        self, payload_type: int, ssrc: int, seq: int, timestamp: int, marker: bool, payload: bytes
+    ) -> Outgoing:
+        return Outgoing(self, payload_type, ssrc, seq & 0xFFFF, timestamp & 0xFFFFFFFF, marker, payload)
+
+
+def verdict(viewer: Viewer, now: int) -> Count | None:
+    """Return why a viewer may have nothing now, or None when it may.
+
+    A room requires, a participant holds; what lapses, lapses by itself.
+    """
+    if now >= viewer.room.open_until:
+        return Count.ROOM_CLOSED
+    if now < viewer.until:
+        return None if viewer.holds & viewer.room.requires == viewer.room.requires else Count.NOT_ADMITTED
+    return None if viewer.keeps & viewer.room.requires == viewer.room.requires else Count.LAPSED
+
+
+def unwrap(highest: int, seq: int) -> int:
+    """Extend a 16-bit number to the value nearest to `highest`, ahead by less than 2^15."""
+    ahead = (seq - highest) & 0xFFFF
+    return highest + ahead if ahead < 0x8000 else highest + ahead - 0x10000
+
+
+def turn(arrived: Sequence[tuple[Publisher | Viewer, bytes]], tracks: Sequence[Track], now: int) -> list[Outcome]:
+    """Take what arrived together, as RTP of publishers and RTCP of viewers, and return all that follows from it.
+
+    First everything is received and NACKs are answered; then the packets of each track, in the order of `tracks`, go to
+    each of its subscriptions.
+    """
+    outcomes: list[Outcome] = []
+    received: list[tuple[Track, int]] = []
+    for sender, data in arrived:
+        if isinstance(sender, Viewer):
+            outcomes += receive_rtcp(sender, data, now)
+            continue
+        place = receive_rtp(sender, data, now)
+        if isinstance(place, Count):
+            outcomes.append(Dropped(place))
+        else:
+            received.append(place)
+    for track in tracks:
+        packets = []
+        for ext_seq in (number for owner, number in received if owner is track):
+            packet = track.cached(ext_seq)
+            # A source that began anew in the meantime, or jumped, has taken the places of what was not sent yet.
+            outcomes += [Dropped(Count.OVERTAKEN)] if packet is None else []
+            packets += [] if packet is None else [packet]
+        for subscription in track.subscriptions:
+            for packet in packets:
+                outcomes += subscription.forward(packet, now)
+    return outcomes
+
+
+def receive_rtp(publisher: Publisher, data: bytes, now: int) -> tuple[Track, int] | Count:
+    """Place and remember one decrypted packet; returns its track and number there, or why it goes nowhere."""
+    if now >= publisher.publish_until:
+        return Count.PUBLISH_LAPSED
+    try:
+        packet = parse_rtp_untrusted(data)
+    except MalformedPacket:
+        return Count.MALFORMED_RTP
+    header, payload = packet.header, data[packet.payload_start : packet.payload_end]
+    if header.payload_type not in publisher.payload_types:
+        return Count.UNKNOWN_PAYLOAD_TYPE
+    if header.ssrc == 0:
+        return Count.MALFORMED_RTP  # the tables' word for no source; of senders that draw it at random none drew it
+    track, is_repair = publisher.payload_types[header.payload_type]
+    ssrc, seq = header.ssrc, header.sequence_number
+    if is_repair:
+        # RFC 4588 section 4: the original sequence number comes before the payload; without one it was a probe.
+        if len(payload) < 2 or track.ssrc is None:
+            return Count.PADDING
+        ssrc, seq, payload = track.ssrc, int.from_bytes(payload[:2]), payload[2:]
+    if len(payload) > PAYLOAD:
+        return Count.TOO_LARGE
+    place = track.place(ssrc, seq, now, is_repair=is_repair)
+    if isinstance(place, Count):
+        return place
+    track.keep(place, payload, header.timestamp, now, marker=header.marker)
+    return track, place
+
+
+def receive_rtcp(viewer: Viewer, data: bytes, now: int) -> Iterator[Outcome]:
+    """Answer a viewer's NACKs, and note which pictures it can't decode."""
+    left = MAX_NACKED
+    by_ssrc = {subscription.ssrc: subscription for subscription in viewer.subscriptions}
+    for packet in parse_rtcp_untrusted(data):
+        match packet:
+            case Nack(_, ssrc, numbers) if ssrc in by_ssrc:
+                yield from (by_ssrc[ssrc].retransmit(number, now) for number in numbers[:left])
+                yield from (Dropped(Count.NACKS_IGNORED) for _ in numbers[left:])
+                left -= min(left, len(numbers))
+            case Pli(_, ssrc) if ssrc in by_ssrc and verdict(viewer, now) is None:
+                by_ssrc[ssrc].track.keyframe_wanted = True
+            case Fir(_, requests) if verdict(viewer, now) is None:
+                for ssrc, _ in requests:
+                    if ssrc in by_ssrc:
+                        by_ssrc[ssrc].track.keyframe_wanted = True

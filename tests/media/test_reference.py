@@ -1,0 +1,439 @@
+"""The kernel against the reference: the same packets, rights and losses in, the same packets out, bit for bit."""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pylibsrtp import Error
+
+from media.forwarding import fanout, payload, receiving, reference
+from media.forwarding.admission import FOREVER, Grant, Holding
+from media.forwarding.tables import AUDIO, VIDEO, Count
+from media.wire.codecs import Codec, starts_keyframe
+from media.wire.rtcp import Fir, Nack, Pli, build_rtcp
+from tests.media.turns import End, Packet, Turns, open_turns, protected
+
+EDGES = (0, 1, 2, 255, 256, 511, 512, 513, 1023, 32_766, 32_767, 32_768, 32_769, 65_533, 65_534, 65_535)
+VIDEO_PT, VIDEO_RTX_PT, AUDIO_PT = 96, 97, 111
+PAYLOADS = {"key": b"\x10\x00key", "delta": b"\x10\x01del", "part": b"\x00\x00par", "empty": b""}
+AGE_NS = 600_000_000  # longer than any of the kernel's half seconds
+# What the reference decides; the rest is counted before or after it.
+REASONS = {
+    Count.MALFORMED_RTP,
+    Count.UNKNOWN_PAYLOAD_TYPE,
+    Count.SECOND_SSRC,
+    Count.PUBLISH_LAPSED,
+    Count.DUPLICATE,
+    Count.TOO_OLD,
+    Count.TOO_LARGE,
+    Count.NOT_ADMITTED,
+    Count.LAPSED,
+    Count.ROOM_CLOSED,
+    Count.AWAITING_KEYFRAME,
+    Count.BEFORE_ANCHOR,
+    Count.RETRANSMISSION_BUDGET,
+    Count.RETRANSMISSION_GONE,
+    Count.PADDING,
+    Count.NACKS_IGNORED,
+    Count.OVERTAKEN,
+}
+
+
+@dataclass
+class Sent:
+    payload_type: int
+    rtx_payload_type: int | None
+    ssrc: int
+    rtx_ssrc: int | None
+
+
+@dataclass
+class Watching:
+    """A viewer on both sides."""
+
+    end: End
+    viewer: reference.Viewer
+    rows: list[int] = field(default_factory=list)
+
+
+class Both:
+    """The kernel and the reference, told the same."""
+
+    def __init__(self, turns: Turns, first: int) -> None:
+        self.turns, self.forwarder = turns, turns.forwarder
+        self.room_row = self.forwarder.open_room()
+        self.room = reference.Room(0)
+        self.require(0)
+        rows = [
+            self.forwarder.open_track(self.room_row, "video", Codec.VP8, 90_000),
+            self.forwarder.open_track(self.room_row, "audio", Codec.OPUS, 48_000),
+        ]
+        self.rows = {"video": rows[0], "audio": rows[1]}
+        self.tracks = {
+            "video": reference.Track(VIDEO, Codec.VP8, 90_000),
+            "audio": reference.Track(AUDIO, Codec.OPUS, 48_000),
+        }
+        self.watching: list[Watching] = []
+        self.last = {"video": first, "audio": first}
+        self.timestamps = {"video": 2**32 - 9000, "audio": 0}
+        self.probes = 0
+        self.feed()
+
+    def feed(self) -> None:
+        """Connect a new publisher to both tracks; the former one is disconnected."""
+        self.publisher = reference.Publisher(FOREVER)
+        self.end = self.turns.end(self.room_row, publishes=True)
+        self.forwarder.admission.publish_until(self.end.row, FOREVER)
+        for kind, payload_type, rtx in (("video", VIDEO_PT, VIDEO_RTX_PT), ("audio", AUDIO_PT, None)):
+            self.forwarder.feed_track(
+                self.rows[kind],
+                self.end.row,
+                payload_type=payload_type,
+                rtx_payload_type=rtx,
+                twcc_extension_id=None,
+                nack=True,
+            )
+            track = self.tracks[kind]
+            track.ssrc = None
+            self.publisher.payload_types[payload_type] = (track, False)
+            if rtx is not None:
+                self.publisher.payload_types[rtx] = (track, True)
+
+    def join(self, *, rtx: bool) -> Watching:
+        viewer = reference.Viewer(self.room, 0)
+        watching = Watching(self.turns.end(self.room_row, publishes=False), viewer)
+        for kind in ("video", "audio"):
+            number = 1000 * len(self.watching) + (1 if kind == "video" else 2)
+            sent = Sent(120, 121 if rtx else None, number, number + 100 if rtx else None)
+            row = self.forwarder.subscribe(self.rows[kind], watching.end.row, sent, first_seq=32_767 - number % 7)
+            record = self.turns.tables.subscriptions[row]
+            subscription = reference.Subscription(
+                self.tracks[kind],
+                viewer,
+                sent.payload_type,
+                sent.ssrc,
+                sent.rtx_payload_type,
+                sent.rtx_ssrc,
+                last_seq=int(record["last_seq"]),
+                rtx_seq=int(record["rtx_seq"]),
+            )
+            viewer.subscriptions.append(subscription)
+            self.tracks[kind].subscriptions.insert(0, subscription)
+            watching.rows.append(row)
+        self.watching.append(watching)
+        self.hold(watching, 1, FOREVER, 0)
+        return watching
+
+    def require(self, grants: int) -> None:
+        self.room.requires = grants
+        self.forwarder.admission.require(self.room_row, Grant(grants))
+
+    def open_until(self, until_ns: int) -> None:
+        self.room.open_until = until_ns
+        self.forwarder.admission.open_until(self.room_row, until_ns)
+
+    def publish_until(self, until_ns: int) -> None:
+        self.publisher.publish_until = until_ns
+        self.forwarder.admission.publish_until(self.end.row, until_ns)
+
+    def hold(self, watching: Watching, holds: int, until_ns: int, keeps: int) -> None:
+        viewer = watching.viewer
+        viewer.holds, viewer.until, viewer.keeps = holds, until_ns, keeps
+        self.forwarder.admission.hold(watching.end.row, Holding(Grant(holds), until_ns, Grant(keeps)))
+
+    def age(self) -> None:
+        """Let more than half a second pass, by moving everything that happened into the past."""
+        tables = self.turns.tables
+        for column in ("last_ns", "last_keyframe_ns"):
+            tables.tracks[column][:2] -= AGE_NS
+        for track in self.tracks.values():
+            track.last_ns -= AGE_NS
+            track.key_ns -= AGE_NS
+        for watching in self.watching:
+            for row, subscription in zip(watching.rows, watching.viewer.subscriptions, strict=True):
+                if subscription.last_ns is not None:
+                    tables.subscriptions["last_ns"][row] -= AGE_NS
+                    subscription.last_ns -= AGE_NS
+
+    def step(self, arriving: list[tuple[Watching | None, bytes]]) -> None:
+        """Let both take the same datagrams in one turn, and compare all that came of it."""
+        sent: list[tuple[reference.Publisher | reference.Viewer, bytes]] = []
+        lapsed = self.publisher.publish_until <= time.monotonic_ns()
+        for watching, data in arriving:
+            end = self.end if watching is None else watching.end
+            datagram = protected(end, data, rtcp=watching is not None)
+            if datagram is None:
+                continue
+            end.send(datagram)
+            if watching is not None:
+                sent.append((watching.viewer, data))
+            elif lapsed or protected_is_fresh(end, datagram):
+                sent.append((self.publisher, data))
+        before = self.turns.counts()
+        self.turns.turn()
+        counted = {count: number - before[count] for count, number in self.turns.counts().items()}
+        rows = [self.end.row, *(watching.end.row for watching in self.watching)]
+        now = int(self.turns.tables.transports["last_media_ns"][rows].max()) or time.monotonic_ns()
+        if lapsed:
+            now = time.monotonic_ns()
+        outcomes = reference.turn(sent, list(self.tracks.values()), now)
+        for watching in self.watching:
+            expected = [
+                Packet(o.payload_type, o.ssrc, o.sequence_number, o.timestamp, o.marker, o.payload)
+                for o in outcomes
+                if isinstance(o, reference.Outgoing) and o.subscription.viewer is watching.viewer
+            ]
+            assert watching.end.drain()[0] == expected
+        reasons = Counter(outcome.reason for outcome in outcomes if isinstance(outcome, reference.Dropped))
+        assert reasons == Counter({count: counted[count] for count in REASONS if counted[count]})
+        for kind, row in self.rows.items():
+            assert bool(self.turns.tables.tracks["keyframe_wanted"][row]) == self.tracks[kind].keyframe_wanted
+        assert counted[Count.PROTECT_FAILED] == 0
+
+    def rtp(
+        self, kind: str, ahead: int, what: str, *, marker: bool, repairs: bool, same_frame: bool, ssrc: int
+    ) -> bytes:
+        """Write a publisher's next packet, `ahead` of the last; as a repair it comes through RTX."""
+        number = (self.last[kind] + ahead) & 0xFFFF
+        timestamp = self.timestamps[kind]
+        if not repairs:
+            self.last[kind] = number if 0 < ahead < 0x8000 else self.last[kind]
+            self.timestamps[kind] = timestamp = (timestamp + (0 if same_frame else 3000)) & 0xFFFFFFFF
+        payload_type = VIDEO_PT if kind == "video" else AUDIO_PT
+        body = PAYLOADS[what] + (number.to_bytes(2) if what != "empty" else b"")
+        if repairs and kind == "video":
+            self.probes += 1
+            payload_type, body, number, ssrc = VIDEO_RTX_PT, number.to_bytes(2) + body, self.probes, 77
+        first = 0xA0 if what == "empty" and not repairs else 0x80
+        header = struct.pack("!BBHII", first, payload_type | (0x80 if marker else 0), number, timestamp, ssrc)
+        return header + (body or (b"\x01" if first == 0xA0 else b""))
+
+
+def protected_is_fresh(end: End, datagram: bytes) -> bool:
+    """Whether libsrtp takes it: the kernel's context has seen exactly what this one has."""
+    try:
+        end.shadow.unprotect(datagram)
+    except Error:
+        return False
+    return True
+
+
+# -- histories ---------------------------------------------------------------------------------------------------------
+
+ODD_JUMPS = [0, -511, -512, -513, 5, -255, -256, -257, 300, 510, 511, 512, 513, 16_383, 16_384, 30_000]
+packets = st.fixed_dictionaries(
+    {
+        "kind": st.sampled_from(["video"] * 4 + ["audio"]),
+        "ahead": st.sampled_from([1] * 60 + ODD_JUMPS + [-1, -2, -3, 2, 3] * 2),
+        "what": st.sampled_from(["delta"] * 8 + ["key", "key", "part", "empty"]),
+        "marker": st.booleans(),
+        "same_frame": st.booleans(),
+        "repairs": st.sampled_from([False] * 12 + [True]),
+        "ssrc": st.sampled_from([5] * 40 + [6, 0]),
+    }
+)
+bursts = st.lists(packets, min_size=1, max_size=8)
+viewers = st.integers(0, 2)
+changes = st.one_of(
+    st.tuples(st.just("require"), st.integers(0, 3)),
+    st.tuples(st.just("hold"), viewers, st.integers(0, 3), st.sampled_from([0, FOREVER]), st.integers(0, 3)),
+    st.tuples(st.just("closed")),
+    st.tuples(st.just("silenced")),
+)
+steps = st.one_of(
+    *[st.tuples(st.just("packets"), bursts)] * 4,
+    st.tuples(st.just("nack"), viewers, st.integers(0, 1), st.lists(st.integers(0, 40), min_size=1, max_size=8)),
+    st.tuples(st.just("want"), viewers, st.sampled_from([Pli, Fir])),
+    st.tuples(st.just("during"), changes, bursts),
+    st.tuples(st.just("join"), st.booleans()),
+    st.tuples(st.just("age")),
+    st.tuples(st.just("feed")),
+)
+
+
+def carry_out(both: Both, step: tuple) -> None:  # type: ignore[type-arg]
+    match step:
+        case "packets", specs:
+            both.step([(None, both.rtp(**spec)) for spec in specs])
+        case "nack", number, which, behind if number < len(both.watching):
+            watching = both.watching[number]
+            subscription = watching.viewer.subscriptions[which]
+            numbers = tuple(sorted({(subscription.last_seq - back) & 0xFFFF for back in behind}))
+            both.step([(watching, build_rtcp(Nack(9, subscription.ssrc, numbers)))])
+        case "want", number, kind if number < len(both.watching):
+            watching = both.watching[number]
+            ssrc = watching.viewer.subscriptions[0].ssrc
+            both.step([(watching, build_rtcp(Pli(9, ssrc) if kind is Pli else Fir(9, ((4, 1), (ssrc, 1)))))])
+        case "during", change, specs:
+            make(both, change)
+            carry_out(both, ("packets", specs))
+            for number, watching in enumerate(both.watching):
+                carry_out(both, ("nack", number, 0, [0, 1]))
+                both.hold(watching, 1, FOREVER, 0)
+            both.require(1)
+            both.open_until(FOREVER)
+            both.publish_until(FOREVER)
+        case "join", rtx if len(both.watching) < 3:
+            both.join(rtx=rtx)
+        case ("age",):
+            both.age()
+        case ("feed",) if len(both.turns.ends) < 10:
+            both.feed()
+
+
+def make(both: Both, change: tuple) -> None:  # type: ignore[type-arg]
+    match change:
+        case "require", grants:
+            both.require(grants)
+        case "hold", number, holds, until_ns, keeps if number < len(both.watching):
+            both.hold(both.watching[number], holds, until_ns, keeps)
+        case ("closed",):
+            both.open_until(0)
+        case ("silenced",):
+            both.publish_until(0)
+
+
+@settings(
+    max_examples=400,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(st.sampled_from(EDGES), st.lists(steps, min_size=8, max_size=40))
+def test_the_kernel_sends_what_the_reference_sends(first: int, history: list[tuple]) -> None:  # type: ignore[type-arg]
+    with open_turns() as turns:
+        both = Both(turns, first)
+        both.require(1)
+        both.join(rtx=True)
+        both.step([(None, a_packet(both, "key"))])
+        for step in history:
+            carry_out(both, step)
+
+
+def a_packet(both: Both, what: str, ahead: int = 1, kind: str = "video") -> bytes:
+    return both.rtp(kind, ahead, what, marker=False, repairs=False, same_frame=False, ssrc=5)
+
+
+@pytest.mark.parametrize("first", EDGES)
+def test_a_long_history_agrees_at_every_edge(first: int) -> None:
+    with open_turns() as turns:
+        both = Both(turns, first)
+        both.join(rtx=True)
+        both.join(rtx=False)
+        both.step([(None, a_packet(both, "key"))])
+        for number in range(60):
+            order = [1, 2, -1, 1, 1, 3, -2, 1]
+            both.step([(None, a_packet(both, "delta", ahead)) for ahead in order])
+            if number % 10 == 5:
+                for watching in both.watching:
+                    last = watching.viewer.subscriptions[0].last_seq
+                    lost = tuple((last - back) & 0xFFFF for back in range(30, 0, -1))
+                    both.step([(watching, build_rtcp(Nack(9, watching.viewer.subscriptions[0].ssrc, lost)))])
+            if number == 30:
+                both.step([(None, a_packet(both, "key"))])
+                both.join(rtx=True)
+
+
+def test_a_keyframe_whose_followers_are_gone_is_not_replayed() -> None:
+    with open_turns() as turns:
+        both = Both(turns, 0)
+        both.step([(None, a_packet(both, "key"))])
+        for _ in range(5):
+            both.step([(None, a_packet(both, "delta", 300))])  # never the keyframe's own place
+        both.join(rtx=True)
+        both.step([(None, a_packet(both, "delta"))])
+        assert turns.tables.counters[Count.REPLAYED] == 0
+        assert both.tracks["video"].keyframe_wanted
+
+
+def test_retransmission_stops_at_its_budget_and_flows_again_later() -> None:
+    with open_turns() as turns:
+        both = Both(turns, 0)
+        watching = both.join(rtx=True)
+        both.step([(None, a_packet(both, "key") + bytes(1100)) for _ in range(40)])
+        subscription = watching.viewer.subscriptions[0]
+        lost = tuple((subscription.last_seq - back) & 0xFFFF for back in range(39, -1, -1))
+        ask = protected(watching.end, build_rtcp(*[Nack(9, subscription.ssrc, lost)] * 6), rtcp=True)
+        assert ask is not None
+        watching.end.send(ask)
+        turns.turn()
+        size = len(PAYLOADS["key"]) + 2 + 1100 + reference.RTX_HEADERS
+        counts = turns.counts()
+        assert counts[Count.RETRANSMITTED] == reference.RTX_BURST // size  # so short a time refills less than one
+        assert counts[Count.RETRANSMITTED] + counts[Count.RETRANSMISSION_BUDGET] == 240
+        now = time.monotonic_ns()
+        granted = sum(isinstance(subscription.retransmit(lost[0], now), reference.Outgoing) for _ in range(240))
+        assert granted == counts[Count.RETRANSMITTED]
+        turns.tables.subscriptions["rtx_refilled_ns"][watching.rows[0]] -= 500_000_000
+        again = protected(watching.end, build_rtcp(Nack(9, subscription.ssrc, lost)), rtcp=True)
+        assert again is not None
+        watching.end.send(again)
+        turns.turn()
+        assert turns.counts()[Count.RETRANSMITTED] - counts[Count.RETRANSMITTED] == 40
+
+
+# -- functions that both have ------------------------------------------------------------------------------------------
+
+bits = st.integers(0, 31)
+times = st.integers(0, 4) | st.just(FOREVER)
+
+
+@given(bits, times, bits, times, bits, st.integers(0, 4))
+def test_both_give_the_same_verdict(
+    requires: int, open_until: int, holds: int, until: int, keeps: int, now: int
+) -> None:
+    viewer = reference.Viewer(reference.Room(requires, open_until), holds, until, keeps)
+    compiled = fanout.verdict(
+        np.uint8(requires), np.int64(open_until), np.uint8(holds), np.int64(until), np.uint8(keeps), np.int64(now)
+    )
+    assert compiled == (reference.verdict(viewer, now) or fanout.ADMITTED)
+
+
+@given(st.integers(0, 2**40), st.integers(0, 65_535))
+def test_both_extend_numbers_alike(highest: int, seq: int) -> None:
+    extended = reference.unwrap(highest, seq)
+    assert receiving.unwrap(np.int64(highest), np.int64(seq)) == extended
+    assert extended & 0xFFFF == seq
+    assert -0x8000 <= extended - highest < 0x8000
+
+
+HEADS = ["", "10", "9080", "90f0", "08", "a8", "18000165", "1800", "7c85", "0801"]
+
+
+@settings(max_examples=500)
+@given(st.sampled_from(Codec), st.sampled_from(HEADS).map(bytes.fromhex), st.binary(max_size=40))
+def test_both_find_the_same_keyframes(codec: Codec, head: bytes, tail: bytes) -> None:
+    data = head + tail
+    # What lies behind the payload must not matter: it is another packet's bytes.
+    for behind in (b"\x00", b"\x65", b"\xff"):
+        array = np.frombuffer(data + behind * 8, np.uint8)
+        compiled = payload.starts_keyframe(np.uint8(codec), array, np.int64(len(data)))
+        assert bool(compiled) == starts_keyframe(codec, data)
+
+
+def messages_of(sizes: list[int]) -> int:
+    """Count the GSO messages that packets of these sizes need: equal segments, and perhaps a smaller last one."""
+    count, at = 0, 0
+    while at < len(sizes):
+        end = at + 1
+        while end < len(sizes) and sizes[end] == sizes[at]:
+            end += 1
+        at = end + (end < len(sizes) and sizes[end] < sizes[at])
+        count += 1
+    return count
+
+
+@given(st.lists(st.integers(1, 1500), min_size=1, max_size=256))
+def test_padding_is_small_and_never_makes_more_messages(sizes: list[int]) -> None:
+    pads = np.full(256, -1, np.int64)
+    fanout.plan_padding(np.array(sizes, np.int64), pads, np.int64(len(sizes)))
+    assert all(0 <= pad <= fanout.PAD_LIMIT for pad in pads[: len(sizes)])
+    assert (pads[len(sizes) :] == -1).all()
+    assert messages_of([size + int(pad) for size, pad in zip(sizes, pads, strict=False)]) <= messages_of(sizes)
