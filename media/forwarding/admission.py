@@ -6,6 +6,7 @@ lapses by itself. A change is a few stores, in an order that never admits more t
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from enum import IntFlag
 
@@ -47,10 +48,15 @@ class Admission:
 
     def require(self, room: int, requires: Grant) -> None:
         """Let only those through who hold all of `requires`."""
+        if int(self._rooms["requires"][room]) & ~int(requires):
+            self._rooms["opened_ns"][room] = time.monotonic_ns()  # first: see fanout.start_subscription
         self._rooms["requires"][room] = int(requires)
 
     def open_until(self, room: int, until_ns: int) -> None:
         """Let nothing through from `until_ns` on."""
+        now_ns = time.monotonic_ns()
+        if self._rooms["open_until"][room] <= now_ns < until_ns:
+            self._rooms["opened_ns"][room] = now_ns
         self._rooms["open_until"][room] = until_ns
 
     def hold(self, transport: int, holding: Holding) -> None:

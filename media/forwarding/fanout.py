@@ -128,7 +128,9 @@ def forward_run(t, s, track, start, stop):
 def start_subscription(t, s, track, ext_seq, now):
     """Anchor a subscription at this packet, or at the track's last keyframe; returns whether that sent the packet.
 
-    Video starts only where a decoder can: at a keyframe, or by replaying a young one and what followed it.
+    Video starts only where a decoder can: at a keyframe, or by replaying a young one and what followed it. What came
+    before the room began to require less was for others, and stays with them: the last of a one-to-one, for instance.
+    That moment is read after the verdict, and written before the requirement.
     """
     slot = ext_seq % CACHE
     t.subscriptions[s].anchored = 0
@@ -136,7 +138,8 @@ def start_subscription(t, s, track, ext_seq, now):
         anchor(t, s, track, ext_seq, np.int64(t.cache_info[track, slot].ts), now)
         return False
     key = np.int64(t.tracks[track].key_ext_seq)
-    young = now - t.tracks[track].last_keyframe_ns < REPLAY_NS
+    came_ns = t.tracks[track].last_keyframe_ns
+    young = now - came_ns < REPLAY_NS and came_ns >= t.rooms[t.tracks[track].room].opened_ns
     if key < 0 or not young or t.cache_seq[track, key % CACHE] != key or ext_seq < key:
         t.counters[Count.AWAITING_KEYFRAME] += np.uint64(1)
         if t.tracks[track].keyframe_wanted == 0:

@@ -54,10 +54,11 @@ Outcome = Outgoing | Dropped
 
 @dataclass(slots=True, eq=False)
 class Room:
-    """What a room requires (grants, as bits); it is closed from `open_until` on (ns)."""
+    """What a room requires (grants, as bits); it is closed from `open_until` on, and last opened at `opened_ns`."""
 
     requires: int
     open_until: int = FOREVER
+    opened_ns: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -232,11 +233,16 @@ class Subscription:
         yield self._send(packet, now)
 
     def _first_to_send(self, packet: Cached, now: int) -> Cached | None:
-        """Video starts where a decoder can: at this packet, or at a young keyframe that came before it."""
+        """Video starts where a decoder can: at this packet, or at a young keyframe that came before it.
+
+        What came before the room began to require less was for others, and stays with them.
+        """
         track = self.track
         if track.kind != VIDEO or packet.is_key:
             return packet
         if track.key is None or now - track.key_ns >= REPLAY_NS or packet.ext_seq < track.key:
+            return None
+        if track.key_ns < self.viewer.room.opened_ns:
             return None
         return track.cached(track.key)
 

@@ -110,6 +110,7 @@ ROOM = np.dtype(
         ("active", "u1"),  # P
         ("requires", "u1"),  # P: grants
         ("open_until", "i8"),  # P: monotonic ns
+        ("opened_ns", "i8"),  # P: when it last began to require less; nothing older is replayed
     ],
     align=True,
 )

@@ -134,10 +134,15 @@ class Both:
     def require(self, grants: int) -> None:
         self.room.requires = grants
         self.forwarder.admission.require(self.room_row, Grant(grants))
+        self._note_opening()
 
     def open_until(self, until_ns: int) -> None:
         self.room.open_until = until_ns
         self.forwarder.admission.open_until(self.room_row, until_ns)
+        self._note_opening()
+
+    def _note_opening(self) -> None:
+        self.room.opened_ns = int(self.turns.tables.rooms["opened_ns"][self.room_row])
 
     def publish_until(self, until_ns: int) -> None:
         self.publisher.publish_until = until_ns
@@ -151,6 +156,8 @@ class Both:
     def age(self) -> None:
         """Let more than half a second pass, by moving everything that happened into the past."""
         tables = self.turns.tables
+        tables.rooms["opened_ns"][self.room_row] -= AGE_NS
+        self._note_opening()
         for column in ("last_ns", "last_keyframe_ns"):
             tables.tracks[column][:2] -= AGE_NS
         for track in self.tracks.values():
@@ -351,6 +358,32 @@ def test_a_keyframe_whose_followers_are_gone_is_not_replayed() -> None:
         both.step([(None, a_packet(both, "delta"))])
         assert turns.tables.counters[Count.REPLAYED] == 0
         assert both.tracks["video"].keyframe_wanted
+
+
+def test_those_who_come_back_after_a_one_to_one_see_nothing_of_its_end() -> None:
+    with open_turns() as turns:
+        both = Both(turns, 0)
+        chosen, waiting = both.join(rtx=True), both.join(rtx=True)
+        both.require(Grant.CHOSEN)
+        both.hold(chosen, Grant.CHOSEN, FOREVER, 0)
+        both.step([(None, a_packet(both, "key")), (None, a_packet(both, "delta"))])
+        both.require(0)
+        both.step([(None, a_packet(both, "delta"))])
+        assert waiting.viewer.subscriptions[0].last_ns is None
+        assert both.tracks["video"].keyframe_wanted
+        both.step([(None, a_packet(both, "key")), (None, a_packet(both, "delta"))])
+        assert waiting.viewer.subscriptions[0].last_ns is not None
+
+
+def test_what_a_closed_room_was_sent_is_not_replayed_when_it_opens_again() -> None:
+    with open_turns() as turns:
+        both = Both(turns, 0)
+        watching = both.join(rtx=True)
+        both.open_until(0)
+        both.step([(None, a_packet(both, "key"))])
+        both.open_until(FOREVER)
+        both.step([(None, a_packet(both, "delta"))])
+        assert watching.viewer.subscriptions[0].last_ns is None
 
 
 def test_retransmission_stops_at_its_budget_and_flows_again_later() -> None:
