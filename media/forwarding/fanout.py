@@ -1,8 +1,8 @@
 """Compiled: which subscription gets which cached packet, and under which numbers.
 
 Cost: 20-40 ns a subscription that gets nothing, else see sending.py. Reads rooms, transports, tracks, cache; writes
-subscriptions and counters. Judged by
-tests/media/test_forwarder.py.
+subscriptions, padding in the cache, and counters. Said in plain Python in reference.py; judged by
+tests/media/test_reference.py and test_forwarder.py.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from media.forwarding.sending import (
     send_report,
     write_packet,
 )
-from media.forwarding.tables import CACHE, VIDEO, Count, Shared
+from media.forwarding.tables import CACHE, UNPLANNED, VIDEO, Count, Shared
 
 ADMITTED = 0  # otherwise a verdict is the counter of its reason
 REPLAY_NS = 500_000_000  # an older keyframe is not replayed: asking for a new one is quicker than decoding that much
@@ -75,8 +75,7 @@ def plan_padding(sizes, pads, count):
 def fan_out(t, start, stop):
     """Forward a run of cached packets of one track (`pending[start:stop]`) to all its subscriptions."""
     track = np.int64(t.pending[start].track)
-    if t.shared[Shared.USE_GSO]:
-        _pad_run(t, track, start, stop)
+    _pad_run(t, track, start, stop)
     s = np.int64(t.tracks[track].first_subscription)
     while s >= 0:
         forward_run(t, s, track, start, stop)
@@ -85,13 +84,16 @@ def fan_out(t, start, stop):
 
 @njit(nogil=True)
 def _pad_run(t, track, start, stop):
-    # The plan is the same for every viewer. An empty packet carries one octet of padding already.
+    # The plan is the same for every viewer, and for ever: who gets a packet twice must get the same octets, since one
+    # nonce for two plaintexts gives GCM's key away (RFC 7714 section 9.1). An empty packet carries one octet already.
     for i in range(start, stop):
         t.plan_sizes[i - start] = max(np.int64(t.cache_info[track, t.pending[i].ext_seq % CACHE].size), 1)
-    plan_padding(t.plan_sizes, t.plan_pads, stop - start)
+        t.plan_pads[i - start] = 0
+    if t.shared[Shared.USE_GSO]:
+        plan_padding(t.plan_sizes, t.plan_pads, stop - start)
     for i in range(start, stop):
-        is_empty = t.cache_info[track, t.pending[i].ext_seq % CACHE].size == 0
-        t.pending[i].pad = t.plan_pads[i - start] + is_empty
+        slot = t.pending[i].ext_seq % CACHE
+        t.cache_info[track, slot].pad = t.plan_pads[i - start] + (t.cache_info[track, slot].size == 0)
 
 
 @njit(nogil=True)
@@ -119,7 +121,7 @@ def forward_run(t, s, track, start, stop):
         if ext_seq < t.subscriptions[s].anchor_ext_seq:
             t.counters[Count.BEFORE_ANCHOR] += np.uint64(1)
             continue
-        send_cached(t, s, track, ext_seq, np.int64(t.pending[i].pad), now)
+        send_cached(t, s, track, ext_seq, now)
     if t.shared[Shared.NOW] >= t.subscriptions[s].sr_due_ns:
         send_report(t, s, t.shared[Shared.NOW])
 
@@ -180,7 +182,7 @@ def replay(t, s, track, key, newest, now):
         if t.cache_seq[track, ext_seq % CACHE] == ext_seq:
             make_room(t)
             t.counters[Count.REPLAYED] += np.uint64(1)
-            send_cached(t, s, track, ext_seq, 0, now)
+            send_cached(t, s, track, ext_seq, now)
 
 
 @njit(nogil=True)
@@ -195,16 +197,16 @@ def outgoing_ts(t, s, track, slot):
 
 
 @njit(nogil=True)
-def send_cached(t, s, track, ext_seq, pad, now):
+def send_cached(t, s, track, ext_seq, now):
     """Send one cached packet to one subscription, whose admission the caller has just seen."""
     slot = ext_seq % CACHE
     subscription = t.subscriptions[s]
     seq = ext_seq + subscription.seq_delta
     ts = outgoing_ts(t, s, track, slot)
     transport = np.int64(subscription.transport)
-    size = write_packet(
-        t, np.int64(subscription.payload_type), np.int64(subscription.ssrc), seq, ts, track, slot, -1, pad
-    )
+    payload_type, ssrc = np.int64(subscription.payload_type), np.int64(subscription.ssrc)
+    pad = np.int64(t.cache_info[track, slot].pad)
+    size = write_packet(t, payload_type, ssrc, seq, ts, track, slot, -1, pad)
     if not protect_and_queue(t, transport, size):
         return
     t.subscriptions[s].packets += np.uint64(1)
@@ -226,14 +228,15 @@ def answer_nack(t, s, seq16):
     make_room(t)
     now = read_clock(t)
     reason = admitted(t, transport, now)
-    if reason != ADMITTED or subscription.anchored == 0:
+    if reason != ADMITTED or subscription.anchored == 0 or subscription.restarts != t.tracks[track].restarts:
         t.counters[reason if reason != ADMITTED else np.int64(Count.BEFORE_ANCHOR)] += np.uint64(1)
         return
     behind = (subscription.last_seq - seq16) & 0xFFFF
     seq = subscription.last_seq - behind
     ext_seq = seq - subscription.seq_delta
     slot = ext_seq % CACHE
-    if ext_seq < subscription.anchor_ext_seq or t.cache_seq[track, slot] != ext_seq:
+    pad = np.int64(t.cache_info[track, slot].pad)
+    if ext_seq < subscription.anchor_ext_seq or t.cache_seq[track, slot] != ext_seq or pad == UNPLANNED:
         t.counters[Count.RETRANSMISSION_GONE] += np.uint64(1)
         return
     if not _spend(t, s, np.int64(t.cache_info[track, slot].size) + 40, now):
@@ -246,7 +249,7 @@ def answer_nack(t, s, seq16):
         size = write_packet(t, payload_type, ssrc, t.subscriptions[s].rtx_seq, ts, track, slot, seq & 0xFFFF, 0)
     else:
         payload_type, ssrc = np.int64(subscription.payload_type), np.int64(subscription.ssrc)
-        size = write_packet(t, payload_type, ssrc, seq, ts, track, slot, -1, 0)
+        size = write_packet(t, payload_type, ssrc, seq, ts, track, slot, -1, pad)
     if protect_and_queue(t, transport, size):
         t.counters[Count.RETRANSMITTED] += np.uint64(1)
         t.transports[transport].delivered_ns = now

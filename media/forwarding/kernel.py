@@ -92,7 +92,6 @@ def receive_batch(t, waiting):
         if track >= 0:
             t.pending[waiting].track = track
             t.pending[waiting].ext_seq = ext_seq
-            t.pending[waiting].pad = 0
             waiting += 1
     return waiting, np.int64(got)
 

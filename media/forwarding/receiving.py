@@ -22,6 +22,7 @@ from media.forwarding.tables import (
     RTX_BIT,
     SSRCS,
     TWCC,
+    UNPLANNED,
     VIDEO,
     Count,
     Shared,
@@ -390,6 +391,7 @@ def keep(t, track, ext_seq, data, start, size, ts, now):
     t.cache_info[track, slot].size = size
     t.cache_info[track, slot].marker = data[1] >> 7
     t.cache_info[track, slot].is_key = is_key
+    t.cache_info[track, slot].pad = UNPLANNED
     t.cache_info[track, slot].ts = ts
     t.cache_info[track, slot].frame_no = frame
     t.cache_seq[track, slot] = ext_seq

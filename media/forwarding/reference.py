@@ -277,7 +277,7 @@ class Subscription:
         reason = verdict(self.viewer, now)
         if reason is not None:
             return Dropped(reason)
-        if self.anchor is None:
+        if self.anchor is None or self.anchor.restarts != self.track.restarts:
             return Dropped(Count.BEFORE_ANCHOR)
         full = self.last_seq - ((self.last_seq - seq) & 0xFFFF)
         ext_seq = full - self.anchor.seq_delta

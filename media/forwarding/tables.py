@@ -206,8 +206,17 @@ SUBSCRIPTION = np.dtype(
 )
 
 CACHED = np.dtype(
-    [("size", "i4"), ("marker", "u1"), ("is_key", "u1"), ("ts", "i8"), ("frame_no", "i8")], align=True
+    [
+        ("size", "i4"),
+        ("marker", "u1"),
+        ("is_key", "u1"),
+        ("pad", "u1"),  # octets of padding with which it leaves, always; UNPLANNED before it is fanned out
+        ("ts", "i8"),
+        ("frame_no", "i8"),
+    ],
+    align=True,
 )  # K
+UNPLANNED = 255
 
 ADDRESS = np.dtype(
     [("high", "u8"), ("low", "u8"), ("port", "u4"), ("row", "i4")], align=True
@@ -215,7 +224,7 @@ ADDRESS = np.dtype(
 
 CONTROL = np.dtype([("size", "i4"), ("transport", "i4"), ("address_size", "i4")], align=True)  # K
 
-PENDING = np.dtype([("track", "i4"), ("pad", "i4"), ("ext_seq", "i8")], align=True)  # K
+PENDING = np.dtype([("track", "i4"), ("ext_seq", "i8")], align=True)  # K
 
 
 class Tables(NamedTuple):

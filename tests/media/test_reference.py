@@ -22,7 +22,7 @@ from tests.media.turns import End, Packet, Turns, open_turns, protected
 
 EDGES = (0, 1, 2, 255, 256, 511, 512, 513, 1023, 32_766, 32_767, 32_768, 32_769, 65_533, 65_534, 65_535)
 VIDEO_PT, VIDEO_RTX_PT, AUDIO_PT = 96, 97, 111
-PAYLOADS = {"key": b"\x10\x00key", "delta": b"\x10\x01del", "part": b"\x00\x00par", "empty": b""}
+PAYLOADS = {"key": b"\x10\x00key", "delta": b"\x10\x01del", "part": b"\x00\x00a longer part", "empty": b""}
 AGE_NS = 600_000_000  # longer than any of the kernel's half seconds
 # What the reference decides; the rest is counted before or after it.
 REASONS = {
@@ -384,6 +384,22 @@ def test_what_a_closed_room_was_sent_is_not_replayed_when_it_opens_again() -> No
         both.open_until(FOREVER)
         both.step([(None, a_packet(both, "delta"))])
         assert watching.viewer.subscriptions[0].last_ns is None
+
+
+def test_who_has_no_rtx_gets_the_same_octets_again_padding_included() -> None:
+    with open_turns() as turns:
+        both = Both(turns, 0)
+        watching = both.join(rtx=False)
+        both.step([(None, a_packet(both, what)) for what in ("key", "part", "delta", "empty")])
+        subscription = watching.viewer.subscriptions[0]
+        lost = tuple(subscription.last_seq - back for back in (3, 2, 1, 0))
+        both.step([(watching, build_rtcp(Nack(9, subscription.ssrc, lost)))])  # its end compares the octets
+        late = both.join(rtx=False)
+        both.step([(None, a_packet(both, "delta"))])
+        subscription = late.viewer.subscriptions[0]
+        lost = tuple(subscription.last_seq - back for back in (4, 3, 2, 1, 0))
+        both.step([(late, build_rtcp(Nack(9, subscription.ssrc, lost)))])
+        assert turns.tables.counters[Count.RETRANSMITTED] == 9
 
 
 def test_retransmission_stops_at_its_budget_and_flows_again_later() -> None:
