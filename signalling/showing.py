@@ -106,7 +106,9 @@ def is_listed(state: RoomState, viewer: Actor | None) -> bool:
         return False
     if viewer is not None and (viewer.admin or viewer.account == state.owner):
         return True
-    if state.picture == "waiting" or (viewer is not None and viewer.account in state.ejected):
+    if state.picture == "waiting":
+        return False
+    if viewer is not None and (viewer.account in state.ejected or viewer.account in state.hidden):
         return False
     return state.usual_mode in LISTED or (viewer is not None and state.hears(viewer.account))
 

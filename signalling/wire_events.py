@@ -36,6 +36,13 @@ class Gap(WireEvent, frozen=True, kw_only=True, tag="gap"):
     after: int
 
 
+class BlockChanged(WireEvent, frozen=True, kw_only=True, tag="block.changed"):
+    """You blocked someone, or no longer do, perhaps on another device; the other is never told."""
+
+    name: str
+    blocked: bool
+
+
 class DirectorySnapshot(WireEvent, frozen=True, kw_only=True, tag="directory.snapshot"):
     """The live streams, newest first; with `next_cursor` set the API has more."""
 
@@ -122,9 +129,10 @@ class StreamEndedTold(_OfStream, frozen=True, kw_only=True, tag="stream.ended"):
 
 
 class AccessGrantedTold(_OfStream, frozen=True, kw_only=True, tag="access.granted"):
-    """You may watch now."""
+    """You may watch now; `via` says what lets you, such as follows, sub_tier, invite, ticket or streamer."""
 
     epoch: int
+    via: str
 
 
 class AccessRevokedTold(_OfStream, frozen=True, kw_only=True, tag="access.revoked"):
@@ -133,6 +141,12 @@ class AccessRevokedTold(_OfStream, frozen=True, kw_only=True, tag="access.revoke
     reason: str
     epoch: int
     readmit: tuple[str, ...]
+
+
+class AccessRulesChanged(_OfStream, frozen=True, kw_only=True, tag="access.rules_changed"):
+    """Who may watch is decided by other rules now; whoever does not meet them was told before."""
+
+    version: int
 
 
 class OneToOneRequestedTold(_OfStream, frozen=True, kw_only=True, tag="one_to_one.requested"):
