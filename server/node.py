@@ -14,6 +14,8 @@ import trio
 from media.door import Media, MediaSettings
 from media.forwarding.forwarder import Limits as MediaLimits
 from server import metrics
+from server.access.people import People
+from server.access.service import Access
 from server.archive import StoredArchive
 from server.auth import Auth
 from server.config import Config, parse_address
@@ -22,6 +24,7 @@ from server.signalling_socket import SignallingSocket
 from server.store import Store
 from server.tls import server_context
 from server.tokens import Tokens, open_key, write_secret
+from server.web.access import access_routes
 from server.web.app import build_app
 from server.web.ports import WebSettings
 from signalling.rooms import Rooms
@@ -41,6 +44,7 @@ class Running:
     media: tuple[str, int]
     auth: Auth
     rooms: Rooms
+    access: Access
 
 
 class SystemClock:
@@ -71,12 +75,17 @@ async def run_node(config: Config, *, task_status: trio.TaskStatus[Running] = tr
 async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running:
     store = Store(folder / "mesi.sqlite")
     await nursery.start(store.run)
-    auth = Auth(store, Tokens(open_key(folder / "token.key")), config.tokens.session_s)
+    clock = SystemClock()
+    access = Access(store, clock)
+    await access.load()
+    auth = Auth(store, Tokens(open_key(folder / "token.key")), config.tokens.session_s, access.suspended)
     archive = StoredArchive(store)
     media = _open_media(config)
     await nursery.start(lambda task_status: media.run(task_status=task_status))
-    rooms = Rooms(media, archive, SystemClock())
+    rooms = Rooms(media, archive, clock, access)
     await nursery.start(lambda task_status: rooms.run(task_status=task_status))
+    await nursery.start(lambda task_status: access.run(rooms, task_status=task_status))
+    people = People(store, clock, access, rooms)
     sockets = SignallingSocket(rooms, auth, config.limits.write_timeout_s)
     await nursery.start(sockets.run)
 
@@ -86,11 +95,19 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
             **rooms.counters(),
             **sockets.counters(),
             **store.counters(),
+            **access.counters(),
             **edge.counters(),
         }
 
     settings = WebSettings(config.limits, config.rates, config.ice_servers, config.tokens.longest_s)
-    app = build_app(rooms, auth, settings, find_account=archive.find_account, metrics=lambda: metrics.render(count()))
+    app = build_app(
+        rooms,
+        auth,
+        settings,
+        find_account=archive.find_account,
+        metrics=lambda: metrics.render(count()),
+        more=access_routes(people, archive.find_account),
+    )
     tls = server_context(folder, config.listen.host)
     edge = Edge(config.listen.host, config.listen.port, app, sockets.serve, tls, config.limits)
     try:
@@ -101,7 +118,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
     url = _url(bound.host, bound.port)
     write_secret(folder / "admin.token", auth.admin_token())
     write_secret(folder / "server.url", url)
-    return Running(url, media.address, auth, rooms)
+    return Running(url, media.address, auth, rooms, access)
 
 
 def _open_media(config: Config) -> Media:
