@@ -91,6 +91,8 @@ class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     address_burst: Burst = 5000
     password_per_s: PerSecond = 1.0
     password_burst: Burst = 20
+    guess_per_s: PerSecond = 1.0
+    guess_burst: Burst = 30
 
 
 class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

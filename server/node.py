@@ -14,6 +14,7 @@ import trio
 from media.door import Media, MediaSettings
 from media.forwarding.forwarder import Limits as MediaLimits
 from server import metrics
+from server.access.guests import Guests
 from server.access.people import People
 from server.access.service import Access
 from server.archive import StoredArchive
@@ -26,6 +27,7 @@ from server.tls import server_context
 from server.tokens import Tokens, open_key, write_secret
 from server.web.access import access_routes
 from server.web.app import build_app
+from server.web.invites import invite_routes
 from server.web.ports import WebSettings
 from signalling.rooms import Rooms
 
@@ -106,7 +108,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
         settings,
         find_account=archive.find_account,
         metrics=lambda: metrics.render(count()),
-        more=access_routes(people, archive.find_account),
+        more=[*access_routes(people, archive.find_account), *invite_routes(Guests(store, clock, access, rooms))],
     )
     tls = server_context(folder, config.listen.host)
     edge = Edge(config.listen.host, config.listen.port, app, sockets.serve, tls, config.limits)

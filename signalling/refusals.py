@@ -30,6 +30,8 @@ TITLES: dict[str, tuple[int, str]] = {
     "too_many_follows": (422, "One account follows so many at most"),
     "self_block": (422, "Nobody blocks himself"),
     "too_many_blocks": (422, "One account blocks so many at most"),
+    "invite_unknown": (404, "This invitation is not valid"),
+    "too_many_invites": (422, "One stream has so many invitations at most"),
     "invalid_rules": (422, "These rules can't be used"),
     "account_unknown": (404, "There is no such account"),
     "stream_unknown": (404, "There is no such stream"),

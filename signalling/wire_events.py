@@ -149,6 +149,14 @@ class AccessRulesChanged(_OfStream, frozen=True, kw_only=True, tag="access.rules
     version: int
 
 
+class InviteRequested(_OfStream, frozen=True, kw_only=True, tag="invite.requested"):
+    """To the streamer: someone used an invitation that needs your approval."""
+
+    invite: str
+    account: AccountId
+    name: str
+
+
 class OneToOneRequestedTold(_OfStream, frozen=True, kw_only=True, tag="one_to_one.requested"):
     """To the streamer: a viewer asks."""
 

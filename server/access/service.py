@@ -143,10 +143,15 @@ class Access:
 
     async def changed_between(self, account: AccountId, streamer: AccountId) -> None:
         """Take up that something changed between a viewer and a streamer: a follow, a subscription, tips."""
-        self._mark_stale(lambda coming: coming.account == account and coming.owner == streamer)
+        await self.changed_for_many([account], streamer)
+
+    async def changed_for_many(self, accounts: Iterable[AccountId], streamer: AccountId) -> None:
+        """Take up that something changed between a streamer and each of these viewers."""
+        concerned = frozenset(accounts)
+        self._mark_stale(lambda coming: coming.account in concerned and coming.owner == streamer)
         stream = self._running.stream_of(streamer)
-        if stream is not None:
-            await self._settle(stream, [account])
+        if stream is not None and concerned:
+            await self._settle(stream, concerned)
 
     async def changed_about(self, account: AccountId) -> None:
         """Take up that something changed about an account itself, wherever it is: proofs, tier, suspension."""

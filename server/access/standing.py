@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from server.access.judging import Denials, Judgement, StreamRules, judge
 from server.access.rules import NEVER, Facts, KyfClause, SingleTip, TipClause, TipsTotal, clauses
-from server.access.tables import account_facts, blocks, follows, stream_rules, subscriptions
+from server.access.tables import account_facts, blocks, follows, invite_uses, invites, stream_rules, subscriptions
 from server.tables import accounts
 from signalling.identifiers import AccountId, StreamId
 
@@ -110,6 +110,12 @@ def _rows(connection: sa.Connection, place: Place, some: Sequence[AccountId]) ->
     )
     following = sa.and_(follows.c.follower == me, follows.c.streamer == owner)
     subscribed = sa.and_(subscriptions.c.subscriber == me, subscriptions.c.streamer == owner)
+    invited = sa.and_(
+        invite_uses.c.account == me,
+        invite_uses.c.state == "granted",
+        invites.c.id == invite_uses.c.invite,
+        invites.c.stream == place.stream,
+    )
     joined = accounts.outerjoin(follows, following).outerjoin(subscriptions, subscribed)
     joined = joined.outerjoin(account_facts, account_facts.c.account == me)
     statement = sa.select(
@@ -121,6 +127,7 @@ def _rows(connection: sa.Connection, place: Place, some: Sequence[AccountId]) ->
         account_facts.c.suspended,
         account_facts.c.tier.label("account_tier"),
         sa.exists().where(blocked).label("blocked"),
+        sa.exists().where(invited).label("invited"),
     ).select_from(joined)
     return {AccountId(row.id): row for row in connection.execute(statement.where(me.in_(some)))}
 
@@ -132,6 +139,7 @@ def _facts(row: sa.Row[Any] | None, ticket: bool) -> tuple[Facts, Denials]:
         sub_tier=row.sub_tier or 0,
         sub_until=NEVER if row.sub_until is None else row.sub_until,
         follows_since=row.follows_since,
+        invited=bool(row.invited),
         ticket=ticket,
         account_tier=row.account_tier or 0,
         account_since=row.created_at,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, ForeignKey, Index, Integer, String, Table, Text
 
 from server.tables import metadata
 
@@ -54,3 +54,29 @@ stream_rules = Table(
     Column("version", Integer, nullable=False),
     Column("rules", Text, nullable=False),
 )
+
+# `code` is the hash of what the invitation says: whoever reads the database can't use it.
+invites = Table(
+    "invites",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("stream", String(64), ForeignKey("streams.id"), nullable=False, index=True),
+    Column("code", String(64), nullable=False, unique=True),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("max_uses", Integer, nullable=False),
+    Column("uses", Integer, CheckConstraint("uses >= 0 AND uses <= max_uses", name="few_uses"), nullable=False),
+    Column("needs_approval", Boolean, nullable=False),
+    Column("revoked_at", BigInteger),
+)
+
+# `state` is granted, pending, denied or revoked.
+invite_uses = Table(
+    "invite_uses",
+    metadata,
+    Column("invite", String(64), ForeignKey("invites.id"), primary_key=True),
+    Column("account", String(64), ForeignKey("accounts.id"), primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("at", BigInteger, nullable=False),
+)
+Index("ix_invite_uses_account", invite_uses.c.account)

@@ -87,6 +87,7 @@ class Route:
     result: Any = None
     status: int = 200
     problems: tuple[str, ...] = ()
+    guessable: bool = False  # what is sent could be found by trying: rated strictly, by account and by address
 
     @property
     def rule(self) -> str:
@@ -103,6 +104,7 @@ class Reception:
         self.by_address = TokenBuckets(rates.address_per_s, rates.address_burst)
         self.by_account = TokenBuckets(rates.account_per_s, rates.account_burst)
         self.by_password = TokenBuckets(rates.password_per_s, rates.password_burst)
+        self.by_guess = TokenBuckets(rates.guess_per_s, rates.guess_burst)
         self.faults = 0
 
     def view(self, route: Route) -> Callable[..., Awaitable[Response]]:
@@ -145,6 +147,9 @@ class Reception:
                     raise Problem("loopback_only")
             case Access.ANYONE:
                 pass
+        if route.guessable and sender is not None:
+            self._rate(self.by_guess, f"address {network_of(address)}")
+            self._rate(self.by_guess, f"account {sender.account}")
         body = await self._body(route, given)
         query = _shape(dict(given.args), route.query, strict=False) if route.query is not None else None
         return Asked(path, given.headers, sender, body, query)
