@@ -14,8 +14,10 @@ import trio
 from media.door import Media, MediaSettings
 from media.forwarding.forwarder import Limits as MediaLimits
 from server import metrics
+from server.access.claims import Issuers, demanded
 from server.access.guests import Guests
 from server.access.people import People
+from server.access.proofs import Proofs
 from server.access.service import Access
 from server.archive import StoredArchive
 from server.auth import Auth
@@ -28,6 +30,7 @@ from server.tokens import Tokens, open_key, write_secret
 from server.web.access import access_routes
 from server.web.app import build_app
 from server.web.invites import invite_routes
+from server.web.kyf import kyf_routes
 from server.web.ports import WebSettings
 from signalling.rooms import Rooms
 
@@ -78,7 +81,8 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
     store = Store(folder / "mesi.sqlite")
     await nursery.start(store.run)
     clock = SystemClock()
-    access = Access(store, clock)
+    issuers, everywhere = _open_issuers(config), demanded(config.kyf)
+    access = Access(store, clock, everywhere=everywhere)
     await access.load()
     auth = Auth(store, Tokens(open_key(folder / "token.key")), config.tokens.session_s, access.suspended)
     archive = StoredArchive(store)
@@ -108,7 +112,11 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
         settings,
         find_account=archive.find_account,
         metrics=lambda: metrics.render(count()),
-        more=[*access_routes(people, archive.find_account), *invite_routes(Guests(store, clock, access, rooms))],
+        more=[
+            *access_routes(people, archive.find_account),
+            *invite_routes(Guests(store, clock, access, rooms)),
+            *kyf_routes(Proofs(store, clock, access, rooms, issuers), everywhere),
+        ],
     )
     tls = server_context(folder, config.listen.host)
     edge = Edge(config.listen.host, config.listen.port, app, sockets.serve, tls, config.limits)
@@ -121,6 +129,13 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
     write_secret(folder / "admin.token", auth.admin_token())
     write_secret(folder / "server.url", url)
     return Running(url, media.address, auth, rooms, access)
+
+
+def _open_issuers(config: Config) -> Issuers:
+    try:
+        return Issuers(config.kyf_issuers)
+    except ValueError as error:
+        raise NodeFailed(f"kyf_issuers in the configuration: {error}") from error
 
 
 def _open_media(config: Config) -> Media:

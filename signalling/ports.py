@@ -38,7 +38,7 @@ class Gate(Protocol):
         """Judge an account that wants to stream. Raises ArchiveFailed."""
 
     async def reconsider(self, stream: StreamId, account: AccountId) -> None:
-        """Judge an account anew whose ticket came or went; returns when the room knows."""
+        """Judge an account anew whose ticket came or went, or who began to stream; returns when the room knows."""
 
 
 class Outbox(Protocol):

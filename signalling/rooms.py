@@ -149,6 +149,7 @@ class Rooms:
         await opening.done.wait()
         if opening.refusal is not None:
             raise opening.refusal
+        await self._gate.reconsider(stream.id, actor.account)
         return self.stream(stream.id, actor)
 
     def stream(self, stream_id: StreamId, viewer: Actor | None) -> v.StreamView:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -41,6 +41,33 @@ class BlockChanged(WireEvent, frozen=True, kw_only=True, tag="block.changed"):
 
     name: str
     blocked: bool
+
+
+class KyfRequired(WireEvent, frozen=True, kw_only=True, tag="kyf.required"):
+    """You can't come into a stream before you prove what is `missing`; once it is proven, you are let in by itself."""
+
+    stream: StreamId
+    missing: tuple[Any, ...]
+
+
+class KyfExpired(WireEvent, frozen=True, kw_only=True, tag="kyf.expired"):
+    """What you proved no longer counts, and you are out of a stream until it is proven anew."""
+
+    stream: StreamId
+    missing: tuple[Any, ...]
+
+
+class KyfGranted(WireEvent, frozen=True, kw_only=True, tag="kyf.granted"):
+    """An issuer vouches for you, until `expires_at`."""
+
+    issuer: str
+    expires_at: int
+
+
+class KyfDenied(WireEvent, frozen=True, kw_only=True, tag="kyf.denied"):
+    """An issuer could not say anything for certain, and that counts as a no."""
+
+    issuer: str
 
 
 class DirectorySnapshot(WireEvent, frozen=True, kw_only=True, tag="directory.snapshot"):

@@ -13,6 +13,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from server.config import Region
+
 MAX_DEPTH = 5  # a person who writes rules does not follow a deeper one
 MAX_CLAUSES = 64  # likewise, and it bounds what one joining viewer costs
 MAX_AGE_S = 10 * 366 * 86_400
@@ -24,7 +26,6 @@ Asset = Annotated[str, Meta(pattern=r"^[A-Z][A-Z0-9]{1,15}$")]
 Units = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,38}$")]
 Age = Annotated[int, Meta(ge=0, le=MAX_AGE_S)]
 Window = Annotated[int, Meta(ge=60, le=MAX_AGE_S)]
-Region = Annotated[str, Meta(pattern=r"^[A-Z]{2}(-[A-Z0-9]{1,3})?$")]  # ISO 3166-1 alpha-2, or 3166-2
 Regions = Annotated[tuple[Region, ...], Meta(min_length=1, max_length=300)]
 
 

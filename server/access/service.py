@@ -23,9 +23,11 @@ from server.store import Store
 from signalling import commands as c
 from signalling.identifiers import AccountId, StreamId
 from signalling.ports import Clock
+from signalling.refusals import Refused
 from signalling.rooms import Rooms
 from signalling.showing import Now
 from signalling.verdicts import Verdict
+from signalling.wire_events import KyfExpired, KyfRequired
 
 LONGEST_NAP_S = 60.0  # the wall clock may be set meanwhile; a lapse is told at most so late, and cut in time anyway
 RETRY_MS = 1000  # after the database failed: who could not be judged is out until it answers
@@ -107,7 +109,22 @@ class Access:
         """Judge an account that wants to come in. Raises StoreFailed."""
         coming = _Coming(owner, account)
         judgement = await self._fresh(coming, lambda: self.judgement(stream, owner, account))
+        if judgement.denied == "kyf_required":
+            now = self._clock.wall_ms()
+            self._running.tell(account, KyfRequired(server_now=now, stream=stream, missing=judgement.unproven))
         return self._note(stream, account, judgement)
+
+    async def require_proven(self, stream: StreamId, account: AccountId) -> None:
+        """Let only those go on, to a payment say, whom nothing denies in this stream.
+
+        Raises Refused (kyf_required, suspended, stream_unknown, stream_ended) and StoreFailed.
+        """
+        state = self._running.state(stream)
+        if state is None:
+            raise Refused("stream_ended")
+        judgement = await self.judgement(stream, state.owner, account)
+        if judgement.denied is not None:
+            raise Refused(judgement.denied, "", **verdict_of(judgement, Now.read(self._clock)).help)
 
     async def weigh_streamer(self, owner: AccountId) -> Verdict:
         """Judge an account that wants to stream. Raises StoreFailed."""
@@ -225,24 +242,32 @@ class Access:
                 await self._shut_out(stream, batch.accounts)
             finally:
                 batch.done.set()
-        del self._waiting[stream]
+        self._waiting.pop(stream).done.set()
 
     async def _judge(self, stream: StreamId, accounts: set[AccountId]) -> None:
         state = self._running.state(stream)
         if state is None:
             return
         now, verdicts = self._clock.wall_ms(), []
+        expired: list[tuple[AccountId, KyfExpired]] = []
         here = sorted(accounts & state.present)
         if here:
             place = self._place(stream, state.owner)
             judged = await self._store.read(judge_all, self._bench, place, here, now)
             self.judged += len(here)
             verdicts = [(account, self._note(stream, account, judged[account])) for account in here]
+            expired = [
+                (account, KyfExpired(server_now=now, stream=stream, missing=judged[account].unproven))
+                for account in here
+                if judged[account].denied == "kyf_required" and state.verdict(account).denied is None
+            ]
         if state.owner in accounts:
             owners = await self._store.read(judge_streamer, self._bench, state.owner, now)
             verdicts.append((state.owner, self._note(stream, state.owner, owners)))
         if verdicts:
             await self._running.take(stream, c.Judged(tuple(verdicts)))
+        for account, told in expired:
+            self._running.tell(account, told)
 
     async def _shut_out(self, stream: StreamId, accounts: set[AccountId]) -> None:
         """Let nobody in of whom it is not known; and look again soon."""

@@ -10,8 +10,17 @@ import msgspec
 import sqlalchemy as sa
 
 from server.access.judging import Denials, Judgement, StreamRules, judge
-from server.access.rules import NEVER, Facts, KyfClause, SingleTip, TipClause, TipsTotal, clauses
-from server.access.tables import account_facts, blocks, follows, invite_uses, invites, stream_rules, subscriptions
+from server.access.rules import NEVER, Facts, KyfClause, Proof, SingleTip, TipClause, TipsTotal, clauses
+from server.access.tables import (
+    account_facts,
+    blocks,
+    follows,
+    invite_uses,
+    invites,
+    kyf_proofs,
+    stream_rules,
+    subscriptions,
+)
 from server.tables import accounts
 from signalling.identifiers import AccountId, StreamId
 
@@ -85,9 +94,9 @@ def judge_all(
     judged: dict[AccountId, Judgement] = {}
     for start in range(0, len(asked), AT_ONCE):
         some = asked[start : start + AT_ONCE]
-        rows = _rows(connection, place, some)
+        rows, proofs = _rows(connection, place, some), _proofs(connection, some, now)
         for account in some:
-            facts, denials = _facts(rows.get(account), account in place.tickets)
+            facts, denials = _facts(rows.get(account), account in place.tickets, proofs.get(account, ()))
             if about_tips:
                 tips = {clause: _tipped(connection, bench, place.owner, account, clause, now) for clause in about_tips}
                 facts = replace(facts, tips=tips)
@@ -98,7 +107,7 @@ def judge_all(
 def judge_streamer(connection: sa.Connection, bench: Bench, owner: AccountId, now: int) -> Judgement:
     """Judge whether an account may stream: not suspended, and all proven that the node demands."""
     row = _rows(connection, Place(StreamId(""), owner, frozenset()), [owner]).get(owner)
-    facts, denials = _facts(row, ticket=False)
+    facts, denials = _facts(row, ticket=False, proofs=_proofs(connection, [owner], now).get(owner, ()))
     return judge(facts, denials, StreamRules(), bench.everywhere, now)
 
 
@@ -132,7 +141,17 @@ def _rows(connection: sa.Connection, place: Place, some: Sequence[AccountId]) ->
     return {AccountId(row.id): row for row in connection.execute(statement.where(me.in_(some)))}
 
 
-def _facts(row: sa.Row[Any] | None, ticket: bool) -> tuple[Facts, Denials]:
+def _proofs(connection: sa.Connection, some: Sequence[AccountId], now: int) -> dict[AccountId, tuple[Proof, ...]]:
+    of = kyf_proofs.c
+    found: dict[AccountId, tuple[Proof, ...]] = {}
+    for row in connection.execute(sa.select(kyf_proofs).where(of.account.in_(some), of.expires_at > now)):
+        account = AccountId(row.account)
+        proof = Proof(row.expires_at, row.age_over, bool(row.verified), row.region)
+        found[account] = (*found.get(account, ()), proof)
+    return found
+
+
+def _facts(row: sa.Row[Any] | None, ticket: bool, proofs: tuple[Proof, ...]) -> tuple[Facts, Denials]:
     if row is None:  # an administrator, or an account that is gone
         return Facts(ticket=ticket), Denials()
     facts = Facts(
@@ -141,6 +160,7 @@ def _facts(row: sa.Row[Any] | None, ticket: bool) -> tuple[Facts, Denials]:
         follows_since=row.follows_since,
         invited=bool(row.invited),
         ticket=ticket,
+        proofs=proofs,
         account_tier=row.account_tier or 0,
         account_since=row.created_at,
     )

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, ForeignKey, Index, Integer, String, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
 from server.tables import metadata
 
@@ -80,3 +92,36 @@ invite_uses = Table(
     Column("at", BigInteger, nullable=False),
 )
 Index("ix_invite_uses_account", invite_uses.c.account)
+
+# What an account was asked to have signed; a hash, and gone once it is used.
+kyf_nonces = Table(
+    "kyf_nonces",
+    metadata,
+    Column("nonce", String(64), primary_key=True),
+    Column("account", String(64), ForeignKey("accounts.id"), nullable=False, index=True),
+    Column("expires_at", BigInteger, nullable=False),
+)
+
+# What an issuer vouches for; the proof itself is not kept. One person (`subject`) stands behind one account.
+kyf_proofs = Table(
+    "kyf_proofs",
+    metadata,
+    Column("account", String(64), ForeignKey("accounts.id"), primary_key=True),
+    Column("issuer", String(256), primary_key=True),
+    Column("subject", String(256), nullable=False),
+    Column("age_over", Integer, nullable=False),
+    Column("verified", Boolean, nullable=False),
+    Column("region", String(8)),
+    Column("verified_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    UniqueConstraint("issuer", "subject", name="uq_kyf_proofs_subject"),
+)
+
+# The ids of claims that were taken, until they expire and are refused for that.
+kyf_seen = Table(
+    "kyf_seen",
+    metadata,
+    Column("issuer", String(256), primary_key=True),
+    Column("jti", String(256), primary_key=True),
+    Column("expires_at", BigInteger, nullable=False, index=True),
+)

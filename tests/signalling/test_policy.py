@@ -257,7 +257,7 @@ def test_who_waits_is_told_when_it_is_for_something_else() -> None:
     ended, events = step(private, OWNER, c.EndOneToOne(), NOW)
     assert events[2:] == [
         e.AccessRevoked(ANN, ended.epoch, "not_entitled", ("entitlement",)),
-        e.AccessGranted(BOB, ended.epoch, "public"),
+        e.AccessGranted(BOB, ended.epoch, "streamer"),
         e.AccessRevoked(CAT, ended.epoch, "not_entitled", ("entitlement",)),
     ]
 
