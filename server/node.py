@@ -15,6 +15,7 @@ from media.door import Media, MediaSettings
 from media.forwarding.forwarder import Limits as MediaLimits
 from server import metrics
 from server.access.claims import Issuers, demanded
+from server.access.consent import Consent
 from server.access.guests import Guests
 from server.access.people import People
 from server.access.proofs import Proofs
@@ -29,6 +30,7 @@ from server.tls import server_context
 from server.tokens import Tokens, open_key, write_secret
 from server.web.access import access_routes
 from server.web.app import build_app
+from server.web.disclosures import disclosure_routes
 from server.web.invites import invite_routes
 from server.web.kyf import kyf_routes
 from server.web.ports import WebSettings
@@ -50,6 +52,7 @@ class Running:
     auth: Auth
     rooms: Rooms
     access: Access
+    consent: Consent
 
 
 class SystemClock:
@@ -92,6 +95,8 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
     await nursery.start(lambda task_status: rooms.run(task_status=task_status))
     await nursery.start(lambda task_status: access.run(rooms, task_status=task_status))
     people = People(store, clock, access, rooms)
+    consent = Consent(store, clock, rooms)
+    await nursery.start(consent.run)
     sockets = SignallingSocket(rooms, auth, config.limits.write_timeout_s)
     await nursery.start(sockets.run)
 
@@ -102,6 +107,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
             **sockets.counters(),
             **store.counters(),
             **access.counters(),
+            **consent.counters(),
             **edge.counters(),
         }
 
@@ -115,6 +121,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
         more=[
             *access_routes(people, archive.find_account),
             *invite_routes(Guests(store, clock, access, rooms)),
+            *disclosure_routes(consent),
             *kyf_routes(Proofs(store, clock, access, rooms, issuers), everywhere),
         ],
     )
@@ -128,7 +135,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
     url = _url(bound.host, bound.port)
     write_secret(folder / "admin.token", auth.admin_token())
     write_secret(folder / "server.url", url)
-    return Running(url, media.address, auth, rooms, access)
+    return Running(url, media.address, auth, rooms, access, consent)
 
 
 def _open_issuers(config: Config) -> Issuers:

@@ -33,6 +33,8 @@ TITLES: dict[str, tuple[int, str]] = {
     "claim_invalid": (401, "No issuer that counts here has signed this claim for this account"),
     "proof_replayed": (409, "This claim was used before"),
     "subject_taken": (409, "Another account stands for this person"),
+    "disclosure_unknown": (404, "There is no such disclosure"),
+    "request_expired": (410, "The time for an answer is over"),
     "invite_unknown": (404, "This invitation is not valid"),
     "too_many_invites": (422, "One stream has so many invitations at most"),
     "invalid_rules": (422, "These rules can't be used"),

@@ -70,6 +70,23 @@ class KyfDenied(WireEvent, frozen=True, kw_only=True, tag="kyf.denied"):
     issuer: str
 
 
+class KyfRequested(WireEvent, frozen=True, kw_only=True, tag="kyf.requested"):
+    """A streamer asks you to disclose facts about you; without an answer by `deadline` nothing is disclosed."""
+
+    disclosure: str
+    streamer: str
+    fields: tuple[str, ...]
+    purpose: str
+    deadline: int
+
+
+class KyfDisclosed(WireEvent, frozen=True, kw_only=True, tag="kyf.disclosure"):
+    """To both: a request is granted, refused, lapsed or revoked. Never why."""
+
+    disclosure: str
+    state: str
+
+
 class DirectorySnapshot(WireEvent, frozen=True, kw_only=True, tag="directory.snapshot"):
     """The live streams, newest first; with `next_cursor` set the API has more."""
 

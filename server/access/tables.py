@@ -125,3 +125,32 @@ kyf_seen = Table(
     Column("jti", String(256), primary_key=True),
     Column("expires_at", BigInteger, nullable=False, index=True),
 )
+
+# A streamer asks a viewer for some facts; `state` is pending, granted, refused, lapsed or revoked. `hold` is the money
+# that waits for the answer, as its owner calls it. `keep_until` is when a grant ends by itself.
+disclosures = Table(
+    "disclosures",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("streamer", String(64), ForeignKey("accounts.id"), nullable=False, index=True),
+    Column("viewer", String(64), ForeignKey("accounts.id"), nullable=False, index=True),
+    Column("fields", Text, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("hold", String(128)),
+    Column("state", String(16), nullable=False, index=True),
+    Column("asked_at", BigInteger, nullable=False),
+    Column("deadline", BigInteger, nullable=False),
+    Column("keep_s", Integer, nullable=False),
+    Column("keep_until", BigInteger),
+)
+
+# Who did what with a disclosure, also who looked.
+disclosure_log = Table(
+    "disclosure_log",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("disclosure", String(64), ForeignKey("disclosures.id"), nullable=False, index=True),
+    Column("account", String(64)),
+    Column("did", String(16), nullable=False),
+    Column("at", BigInteger, nullable=False),
+)
