@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 import sqlalchemy as sa
 
-from server.access.relations import find_visible
+from server.access.relations import apart_from, find_visible
 from server.access.tables import disclosure_log, disclosures, kyf_proofs
 from server.tables import accounts
 from signalling.identifiers import AccountId
@@ -110,7 +110,8 @@ def look(connection: sa.Connection, id: str, streamer: AccountId, now: int) -> d
     """Return the facts that were granted, as they are now, and log it. Raises Refused("disclosure_unknown")."""
     found = find(connection, id, streamer)
     ended = found.keep_until is None or now >= found.keep_until
-    if found.streamer != streamer or found.state != "granted" or ended:
+    apart = streamer in apart_from(connection, found.viewer)
+    if found.streamer != streamer or found.state != "granted" or ended or apart:
         raise Refused("disclosure_unknown", "nothing was disclosed, or no longer is")
     _log(connection, id, streamer, "looked", now)
     facts = _facts(connection, found.viewer, now)

@@ -52,6 +52,9 @@ async def test_a_streamer_sees_what_was_granted_until_it_is_taken_back_and_every
             await bob.ask("POST", f"{path}/grant")
             assert (await anns.wait_for("kyf.disclosure"))["state"] == "granted"
             assert await ann.ask("GET", f"{path}/facts") == {"age_over": 18, "region": "FR"}
+            await bob.ask("PUT", "/blocks/ann")
+            await ann.ask("GET", f"{path}/facts", status=404)
+            await bob.ask("DELETE", "/blocks/ann")
             for stranger in (bob, eve):
                 assert (await stranger.ask("GET", f"{path}/facts", status=404))["code"] == "disclosure_unknown"
             await bob.ask("POST", f"{path}/revoke")
