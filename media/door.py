@@ -389,6 +389,14 @@ class Media:
         endpoint.ufrags = endpoint.peer.local_ufrags
         for ufrag in endpoint.ufrags:
             self._by_ufrag[ufrag] = endpoint
+        self._answer_checks(endpoint)
+
+    def _answer_checks(self, endpoint: _Endpoint) -> None:
+        # Once connected, the checks of every few seconds cost no Python; what is unusual about one comes here still.
+        peer = endpoint.peer
+        if peer.is_secured:
+            username = f"{peer.local.ufrag}:{peer.remote.ufrag}"
+            self._forwarder.answer_checks(endpoint.row, username, peer.local.password)
 
     async def _serve_control(self) -> None:
         while True:
@@ -430,6 +438,7 @@ class Media:
                     self._forwarder.send_to(endpoint.row, address)
                 case Secured(keys):
                     self._forwarder.set_keys(endpoint.row, keys)
+                    self._answer_checks(endpoint)
                     self._tell.send_nowait(Connected(endpoint.id))
                 case Closed(reason):
                     self.close(endpoint.id, reason.value)

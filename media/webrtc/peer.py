@@ -180,6 +180,10 @@ class Peer:
         self._addresses.move_to_end(source)
         if self._path is None or nominates:
             self._is_nominated |= nominates
+            if self._path is not None and self._path != source:
+                # What is on its way from there still counts; its checks may have been answered without our hearing.
+                self._addresses[self._path] = now_ns
+                self._addresses.move_to_end(self._path)
             events += self._move_path(source)
         # Browsers nominate 60 ms after their first hello: DTLS never waits for it.
         events += self._after_dtls(self._dtls.start(now_ns), source, now_ns)
