@@ -26,6 +26,7 @@ from media.webrtc.events import (
 from media.webrtc.ice import Address, IceCredentials
 
 __all__ = [
+    "PEER_COUNTERS",
     "AddressForgotten",
     "AddressValidated",
     "CloseReason",
@@ -41,6 +42,7 @@ __all__ = [
 SECOND_NS = 1_000_000_000
 CONSENT_NS = 30 * SECOND_NS  # RFC 7675 section 5.1; FFmpeg checks once or twice in 5 s, media counts as well
 HALF_OPEN_NS = 30 * SECOND_NS  # an answered offer whose client never comes holds its rows no longer than this
+PEER_COUNTERS = (*(reason.value for reason in Drop), "handshakes", "repeated_flights")
 MAX_ADDRESSES = 16  # a roaming phone has a few; each one is a row in the address table
 
 
