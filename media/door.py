@@ -184,7 +184,7 @@ class Media:
                 await trio.sleep_forever()
             finally:
                 for endpoint in self._endpoints.values():
-                    self._send_all(endpoint.peer.close())
+                    self._say_goodbye(endpoint)
                 forwarding.cancel()
 
     async def _forward(  # noqa: ASYNC128  (the forwarder itself reports that it has started)

@@ -7,7 +7,7 @@ import ssl
 import struct
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,10 @@ class ThreadNode:
     def address(self) -> tuple[str, int]:
         host, _, port = self.running.url.rpartition("//")[2].rpartition(":")
         return host, int(port)
+
+    def stop(self) -> None:
+        """End the node, as a signal does."""
+        self.token.run_sync_soon(self.scope.cancel)
 
     async def account(self, name: str) -> tuple[str, str]:
         """Return the id and a token of an account."""
@@ -68,7 +72,8 @@ def thread_node(config: Config) -> Iterator[ThreadNode]:
     try:
         yield found[0]
     finally:
-        found[0].token.run_sync_soon(found[0].scope.cancel)
+        with suppress(trio.RunFinishedError):
+            found[0].stop()
         thread.join(20)
         assert not thread.is_alive(), "the node did not end"
 
