@@ -27,7 +27,13 @@ def run(config: Config, *, with_demo: bool) -> None:
     try:
         trio.run(partial(_serve, config, with_demo=with_demo))
     except* node.NodeFailed as failures:
-        raise click.ClickException(str(failures.exceptions[0])) from None
+        raise click.ClickException(_first(failures)) from None
+
+
+def _first(failures: BaseExceptionGroup[BaseException]) -> str:
+    # Each nursery on the way out has wrapped it once more.
+    first = failures.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else str(first)
 
 
 def _allow_open_files() -> None:
