@@ -114,7 +114,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
         where = f"{config.listen.host}:{config.listen.port}"
         raise NodeFailed(f"can't listen on {where} ({error}): choose another with --listen HOST:PORT") from error
     url = _url(bound.host, bound.port)
-    write_secret(folder / "admin.token", auth.admin_token())
+    write_secret(folder / "admin.token", await auth.admin_token())
     write_secret(folder / "server.url", url)
     return Running(url, media.address, auth, rooms)
 
