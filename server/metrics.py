@@ -18,6 +18,7 @@ GAUGES = {
     "signalling_sessions": ("signalling_sessions", "Signalling sessions, with those that may still be resumed."),
     "signalling_sessions_lost": ("signalling_sessions_lost", "Signalling sessions without a connection just now."),
     "rooms": ("rooms", "Rooms of streams that have not ended."),
+    "rooms_unwritten": ("rooms_unwritten", "Rooms whose last change is not on the disk yet."),
     "media_sessions": ("media_sessions", "WHIP and WHEP sessions."),
     "transports": ("transports", "WebRTC transports."),
     "uses_gso": ("media_uses_gso", "1 while packets for one viewer are sent merged (UDP GSO), 0 where it is refused."),
