@@ -94,6 +94,7 @@ GROUPS = (
             "room_closed",
             "awaiting_keyframe",
             "before_anchor",
+            "overtaken",
             "no_destination",
             "protect_failed",
             "send_failed",
