@@ -51,9 +51,9 @@ def build_app(
         *whip_routes(rooms, settings.ice_servers),
         *more,
     ]
+    interface.append(openapi_route(tuple(interface)))
     routes = [
         *interface,
-        openapi_route(interface),
         *_service_routes(metrics),
         *page_routes(settings.page),
     ]
@@ -61,7 +61,7 @@ def build_app(
     app.config.update(MAX_CONTENT_LENGTH=settings.limits.body_bytes, BODY_TIMEOUT=None, PROVIDE_AUTOMATIC_OPTIONS=False)
     app.url_map.merge_slashes = False  # a redirect to a tidier address would drop what a POST carries
     _register(app, routes, reception)
-    app.extensions["reception"] = reception
+    app.extensions |= {"reception": reception, "interface": tuple(interface)}
     return app
 
 
