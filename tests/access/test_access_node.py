@@ -71,7 +71,7 @@ async def open_show(folder: Path, mode: str = "private", **settings: Any) -> Asy
 
 
 async def admin(site: Site, method: str, path: str, body: object = None) -> None:
-    root = Person("admin", "admin", site.running.auth.admin_token(), site.http)
+    root = Person("admin", "admin", await site.running.auth.admin_token(), site.http)
     await root.ask(method, f"/admin{path}", body)
 
 
