@@ -127,27 +127,26 @@ class Endpoint:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the connection until the server ends it, which is no error: `ended` says why."""
         now_ns = time.monotonic_ns
-        with self.socket:
-            await self.socket.connect(self.server)
-            self._apply(self._peer.start(now_ns()))
-            task_status.started()
-            while self.ended is None:
-                wait_s = max(0.0, (self._peer.deadline_ns() - now_ns()) / 1e9)
-                datagram = None
-                with trio.move_on_after(wait_s):
-                    if self._on_secured is not None and self.connected.is_set():
-                        await self._finished.wait()
-                        continue
-                    try:
-                        datagram = await self.socket.recv(65_536)
-                    except ConnectionRefusedError:
-                        continue  # the server's port is closed for the moment; the peer's own deadlines judge
-                if datagram is None:
-                    self._apply(self._peer.handle_timeout(now_ns()))
-                elif 128 <= datagram[0] < 192:
-                    self._take_media(datagram, now_ns())
-                else:
-                    self._apply(self._peer.receive_untrusted(datagram, now_ns()))
+        await self.socket.connect(self.server)
+        self._apply(self._peer.start(now_ns()))
+        task_status.started()
+        while self.ended is None:
+            wait_s = max(0.0, (self._peer.deadline_ns() - now_ns()) / 1e9)
+            datagram = None
+            with trio.move_on_after(wait_s):
+                if self._on_secured is not None and self.connected.is_set():
+                    await self._finished.wait()
+                    continue
+                try:
+                    datagram = await self.socket.recv(65_536)
+                except ConnectionRefusedError:
+                    continue  # the server's port is closed for the moment; the peer's own deadlines judge
+            if datagram is None:
+                self._apply(self._peer.handle_timeout(now_ns()))
+            elif 128 <= datagram[0] < 192:
+                self._take_media(datagram, now_ns())
+            else:
+                self._apply(self._peer.receive_untrusted(datagram, now_ns()))
 
     def receive_control_untrusted(self, datagram: bytes) -> None:
         """Take a STUN or DTLS datagram from whoever reads the socket."""
@@ -304,20 +303,24 @@ async def _session(
         raise SessionFailed(f"the server's answer does not parse: {fault}") from fault
     endpoint.on_rtp = on_rtp
     failure: SessionFailed | None = None
-    async with trio.open_nursery() as nursery:
-        await nursery.start(endpoint.run)
-        with trio.move_on_after(CONNECT_S) as patience:
-            await endpoint.connected.wait()
-        try:
-            if patience.cancelled_caught:
-                failure = SessionFailed(f"no media connection to {endpoint.server}: {endpoint.ended or 'no answer'}")
-            else:
-                yield endpoint
-        finally:
-            endpoint.close()
-            with trio.move_on_after(2, shield=True):
-                await _delete(http, location, token)
-            nursery.cancel_scope.cancel()
+    # The socket outlives the task that reads it: the goodbye is said through it, also when all is cancelled.
+    with endpoint.socket:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(endpoint.run)
+            with trio.move_on_after(CONNECT_S) as patience:
+                await endpoint.connected.wait()
+            try:
+                if patience.cancelled_caught:
+                    failure = SessionFailed(
+                        f"no media connection to {endpoint.server}: {endpoint.ended or 'no answer'}"
+                    )
+                else:
+                    yield endpoint
+            finally:
+                endpoint.close()
+                with trio.move_on_after(2, shield=True):
+                    await _delete(http, location, token)
+                nursery.cancel_scope.cancel()
     if failure is not None:
         raise failure
 
