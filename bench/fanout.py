@@ -7,7 +7,6 @@ does nothing else (bench/bare_sending.py).
 
 from __future__ import annotations
 
-import os
 import socket
 import statistics
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ import click
 import trio
 
 from bench.bare import Bare, BareSender
+from bench.cores import Cores, choose_cores, pin
 from bench.load import SAMPLE, rooms_of_mesi, seat
 from bench.mesi import open_mesi
 from bench.payload import Rate
@@ -31,14 +31,6 @@ SETTLE_S = 1.0  # between the turns of server and bare sender
 MOST_US = 6.0  # server CPU per delivered packet
 MOST_TIMES_BARE = 2.0
 MOST_LATENCY_MS = 10.0  # p99
-
-
-@dataclass(frozen=True, slots=True)
-class Cores:
-    """Which processor core is whose; None leaves it to the system."""
-
-    server: int | None
-    tool: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +55,7 @@ class Turn:
 async def run_fanout(rate: Rate, viewers: int, seconds: float, repeats: int, cores: Cores, merge: bool) -> list[Turn]:
     """Measure `repeats` turns against a server of our own."""
     async with open_mesi(cores.server) as mesi, open_stage(merge=merge) as stage:
-        if cores.tool is not None:
-            os.sched_setaffinity(0, {cores.tool})
+        pin(cores.tool)
         (room,) = await rooms_of_mesi(mesi, 1, viewers)
         publisher = await stage.publish(room.whip, room.token, rate)
         say(f"{viewers} viewers join ...")
@@ -145,17 +136,6 @@ def describe(turns: list[Turn], title: str) -> Report:
 def _merged(turns: list[Turn]) -> float:
     datagrams = sum(turn.server.totals.count(Count.DATAGRAMS) for turn in turns)
     return sum(turn.server.delivered for turn in turns) / max(datagrams, 1)
-
-
-def choose_cores(server: int | None, tool: int | None) -> Cores:
-    """Take the first two cores where none are named; with a single one nothing is pinned, and that is said."""
-    allowed = sorted(os.sched_getaffinity(0))
-    if server is None and tool is None:
-        if len(allowed) < 2:
-            say("only one processor core: server and tool share it, and the numbers are not worth much")
-            return Cores(None, None)
-        return Cores(allowed[0], allowed[1])
-    return Cores(server, tool)
 
 
 @click.command()
