@@ -1,4 +1,4 @@
-"""`python -m bench.cut`: does one packet reach anybody without the right after a switch was confirmed?
+"""`python -m bench.cut`: what reaches those without the right after a switch was confirmed: nothing, it should show.
 
 Judged at the viewers' sockets by the kernel's times of arrival, against the moment at which the answer to the
 confirmation had arrived here: both on this machine's wall clock. Those who are put out go on listening, and ask for
