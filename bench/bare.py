@@ -37,15 +37,14 @@ class Bare:
 
 
 class BareSender:
-    """Sends one publisher's packets to IPv4 addresses, each under its own key, from its own socket."""
+    """Sends one publisher's packets to IPv4 addresses, each under its own of `keys`, from its own socket."""
 
     def __init__(self, names: list[tuple[str, int]], rate: Rate) -> None:
         profile = SrtpProfile.AEAD_AES_128_GCM
-        size = profile.key_size + profile.salt_size
+        secrets = [os.urandom(profile.key_size + profile.salt_size) for _ in names]
+        self.keys = [SrtpKeys(profile, secret, secret) for secret in secrets]
         self._names, self._rate = names, rate
-        self._sessions: list[Session] = [
-            open_sender(SrtpKeys(profile, os.urandom(size), bytes(size))) for _ in self._names
-        ]
+        self._sessions: list[Session] = [open_sender(keys) for keys in self.keys]
         self._numbers: npt.NDArray[np.int64] = np.zeros(2, dtype=np.int64)
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)

@@ -20,12 +20,12 @@ from urllib.parse import urlsplit
 import click
 import trio
 
-from bench.cores import Cores, choose_cores, pin
+from bench.cores import choose_cores, pin
 from bench.load import rooms_of_mesi, seat
 from bench.mesi import Mesi, ServerFailed, open_mesi
 from bench.payload import Rate
 from bench.report import Report, say
-from bench.stage import Window, open_stage
+from bench.stage import Stage, Window, open_stage
 from bench.tool import run_tool
 
 MOST_TIMES_QUIET = 2.0
@@ -96,31 +96,29 @@ class Turn:
         return loud / quiet if quiet and loud else None
 
 
-async def run_chat(viewers: int, clients: int, seconds: float, repeats: int, cores: Cores) -> list[Turn]:
-    """Measure by turns against a server of our own."""
-    async with open_mesi(cores.server) as mesi, open_stage() as stage:
-        pin(cores.tool)
-        (room,) = await rooms_of_mesi(mesi, 1, viewers)
-        await stage.publish(room.whip, room.token, Rate())
-        await stage.join(seat(stage, list(room.places), viewers), joins_per_s=50)
-        say(f"{clients} chat clients connect ...")
-        people = await mesi.people([f"talker{number}" for number in range(clients)])
-        stream = room.whip.rsplit("/", 1)[1]
-        async with open_talkers(mesi, stream, [person.token for person in people]) as talkers:
-            turns: list[Turn] = []
-            for number in range(repeats):
-                say(f"turn {number + 1} of {repeats}: quiet for {seconds:g} s, then with chat ...")
-                quiet = await stage.measure(seconds, mesi.pid)
-                heard: dict[str, Any] = {}
+async def run_chat(mesi: Mesi, stage: Stage, viewers: int, clients: int, seconds: float, repeats: int) -> list[Turn]:
+    """Measure by turns."""
+    (room,) = await rooms_of_mesi(mesi, 1, viewers)
+    await stage.publish(room.whip, room.token, Rate())
+    await stage.join(seat(stage, list(room.places), viewers), joins_per_s=50)
+    say(f"{clients} chat clients connect ...")
+    people = await mesi.people([f"talker{number}" for number in range(clients)])
+    stream = room.whip.rsplit("/", 1)[1]
+    async with open_talkers(mesi, stream, [person.token for person in people]) as talkers:
+        turns: list[Turn] = []
+        for number in range(repeats):
+            say(f"turn {number + 1} of {repeats}: quiet for {seconds:g} s, then with chat ...")
+            quiet = await stage.measure(seconds, mesi.pid)
+            heard: dict[str, Any] = {}
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_listen, talkers, seconds, heard)
+                loud = await stage.measure(seconds, mesi.pid)
+            turns.append(Turn(quiet, loud, heard))
+        return turns
 
-                async def listen(heard: dict[str, Any] = heard) -> None:
-                    heard.update(await talkers.talk(seconds))
 
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(listen)
-                    loud = await stage.measure(seconds, mesi.pid)
-                turns.append(Turn(quiet, loud, heard))
-            return turns
+async def _listen(talkers: Talkers, seconds: float, heard: dict[str, Any]) -> None:
+    heard.update(await talkers.talk(seconds))
 
 
 def describe(turns: list[Turn], clients: int, title: str) -> Report:
@@ -160,7 +158,9 @@ def main(viewers: int, clients: int, seconds: float, repeats: int, as_json: bool
     cores = choose_cores(None, None)
 
     async def run() -> list[Turn]:
-        return await run_chat(viewers, clients, seconds, repeats, cores)
+        async with open_mesi(cores.server) as mesi, open_stage() as stage:
+            pin(cores.tool)
+            return await run_chat(mesi, stage, viewers, clients, seconds, repeats)
 
     report = describe(run_tool(run), clients, f"{viewers} viewers; {clients} chat clients hear 20 messages a second")
     report.print(as_json=as_json)

@@ -114,12 +114,20 @@ def _stamp_at(payload, kind):
 
 
 @njit(nogil=True)
+def _is_stamp(payload, at):
+    check = np.int64(MAGIC)
+    for word in range(at + 4, at + STAMP_SIZE, 4):
+        check += little(payload, word, 4)
+    return little(payload, at, 4) == check & 0xFFFFFFFF
+
+
+@njit(nogil=True)
 def _is_intact(payload, kind):
     # The picture id alone is not compared: servers that switch between layers write their own.
     size = payload.shape[0]
     stamp = _stamp_at(payload, kind)
     filler = stamp + STAMP_SIZE
-    if size < filler or little(payload, stamp, 4) != MAGIC or little(payload, stamp + 10, 2) != size:
+    if size < filler or not _is_stamp(payload, stamp) or little(payload, stamp + 10, 2) != size:
         return False
     index, number = payload[stamp + 7], little(payload, stamp + 16, 8)
     if kind == VIDEO:

@@ -10,18 +10,18 @@ from __future__ import annotations
 import socket
 import statistics
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 
 import click
 import trio
 
 from bench.bare import Bare, BareSender
-from bench.cores import Cores, choose_cores, pin
+from bench.cores import choose_cores, pin
 from bench.load import SAMPLE, rooms_of_mesi, seat
-from bench.mesi import open_mesi
+from bench.mesi import Mesi, open_mesi
 from bench.payload import Rate
-from bench.receiver import Receiver, Totals
+from bench.receiver import Decrypt, Totals
 from bench.report import Report, say
 from bench.stage import Stage, Window, open_stage
 from bench.tables import Count
@@ -52,27 +52,31 @@ class Turn:
         return self.bare.cpu_ns / 1e3 / max(self.bare.packets, 1)
 
 
-async def run_fanout(rate: Rate, viewers: int, seconds: float, repeats: int, cores: Cores, merge: bool) -> list[Turn]:
-    """Measure `repeats` turns against a server of our own."""
-    async with open_mesi(cores.server) as mesi, open_stage(merge=merge) as stage:
-        pin(cores.tool)
-        (room,) = await rooms_of_mesi(mesi, 1, viewers)
-        publisher = await stage.publish(room.whip, room.token, rate)
-        say(f"{viewers} viewers join ...")
-        await stage.join(seat(stage, list(room.places), SAMPLE), joins_per_s=50)
-        with _open_drains(stage.receiver, viewers) as drains:
-            sender = BareSender([drain.getsockname() for drain in drains], rate)
-            turns = []
-            for number in range(repeats):
-                say(f"turn {number + 1} of {repeats}: the server for {seconds:g} s, then the bare sender ...")
-                publisher.paused = False
-                await trio.sleep(SETTLE_S)
-                window = await stage.measure(seconds, mesi.pid)
-                publisher.paused = True
-                await trio.sleep(SETTLE_S)
-                turns.append(Turn(window, *await _run_bare(stage, sender, seconds, cores.server)))
-            sender.close()
-            return turns
+async def run_fanout(
+    mesi: Mesi, stage: Stage, rate: Rate, viewers: int, seconds: float, repeats: int, server_core: int | None
+) -> list[Turn]:
+    """Measure `repeats` turns."""
+    (room,) = await rooms_of_mesi(mesi, 1, viewers)
+    publisher = await stage.publish(room.whip, room.token, rate)
+    say(f"{viewers} viewers join ...")
+    await stage.join(seat(stage, list(room.places), SAMPLE), joins_per_s=50)
+    turns = []
+    with _open_drains(viewers) as drains, closing(BareSender([drain.getsockname() for drain in drains], rate)) as bare:
+        rows = [
+            stage.receiver.take(drain, lambda datagram: None, keys=keys, decrypt=Decrypt.NOTHING)
+            for drain, keys in zip(drains, bare.keys, strict=True)
+        ]
+        for number in range(repeats):
+            say(f"turn {number + 1} of {repeats}: the server for {seconds:g} s, then the bare sender ...")
+            publisher.paused = False
+            await trio.sleep(SETTLE_S)
+            window = await stage.measure(seconds, mesi.pid)
+            publisher.paused = True
+            await trio.sleep(SETTLE_S)
+            turns.append(Turn(window, *await _run_bare(stage, bare, seconds, server_core)))
+        for row in rows:
+            stage.receiver.release(row)
+    return turns
 
 
 async def _run_bare(stage: Stage, sender: BareSender, seconds: float, core: int | None) -> tuple[Bare, int]:
@@ -84,20 +88,12 @@ async def _run_bare(stage: Stage, sender: BareSender, seconds: float, core: int 
 
 
 @contextmanager
-def _open_drains(receiver: Receiver, count: int) -> Iterator[list[socket.socket]]:
-    drains, rows = [], []
-    try:
-        for _ in range(count):
-            drain = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            drain.bind(("127.0.0.1", 0))
-            drains.append(drain)
-            rows.append(receiver.take(drain, lambda datagram: None))
-        yield drains
-    finally:
-        for row in rows:
-            receiver.release(row)
+def _open_drains(count: int) -> Iterator[list[socket.socket]]:
+    with ExitStack() as stack:
+        drains = [stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(count)]
         for drain in drains:
-            drain.close()
+            drain.bind(("127.0.0.1", 0))
+        yield drains
 
 
 def describe(turns: list[Turn], title: str) -> Report:
@@ -164,9 +160,12 @@ def main(
     rate = Rate(video_bps, sound)
 
     async def run() -> list[Turn]:
-        return await run_fanout(rate, viewers, seconds, repeats, cores, merge)
+        async with open_mesi(cores.server) as mesi, open_stage(merge=merge) as stage:
+            pin(cores.tool)
+            return await run_fanout(mesi, stage, rate, viewers, seconds, repeats, cores.server)
 
-    title = f"1 publisher of {video_bps:,} bit/s{' and sound' if sound else ''} to {viewers} viewers, {cores}"
+    media = f"{video_bps:,} bit/s{' and sound' if sound else ''}"
+    title = f"1 publisher of {media} to {viewers} viewers, server on core {cores.server}"
     report = describe(run_tool(run), title)
     report.print(as_json=as_json)
     if not report.holds:

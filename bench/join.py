@@ -12,13 +12,14 @@ from dataclasses import dataclass
 import click
 import trio
 
-from bench.cores import Cores, choose_cores, pin
-from bench.crowd import Viewer
+from bench.cores import choose_cores, pin
+from bench.crowd import Place
 from bench.load import rooms_of_mesi, seat
-from bench.mesi import open_mesi
+from bench.mesi import Mesi, open_mesi
 from bench.payload import Rate
+from bench.publishing import Publishing
 from bench.report import Report, percentile, say
-from bench.stage import open_stage
+from bench.stage import Stage, open_stage
 from bench.tool import run_tool
 
 P50_MS, P99_MS = 300.0, 700.0
@@ -48,30 +49,30 @@ class Joins:
         return int(self.took_s / KEYFRAME_PAUSE_S) + 1
 
 
-async def run_joins(watching: int, joining: int, per_s: float, storm: int, cores: Cores) -> tuple[Joins, Joins]:
+async def run_joins(
+    mesi: Mesi, stage: Stage, watching: int, joining: int, per_s: float, storm: int
+) -> tuple[Joins, Joins]:
     """Let `joining` viewers in at an even pace while others watch, then `storm` more at once."""
-    async with open_mesi(cores.server) as mesi, open_stage() as stage:
-        pin(cores.tool)
-        (room,) = await rooms_of_mesi(mesi, 1, watching + joining + storm)
-        publisher = await stage.publish(room.whip, room.token, Rate())
-        first, then, last = room.places[:watching], room.places[watching:][:joining], room.places[watching + joining :]
-        await stage.join(seat(stage, list(first), 20), joins_per_s=50)
+    (room,) = await rooms_of_mesi(mesi, 1, watching + joining + storm)
+    publisher = await stage.publish(room.whip, room.token, Rate())
+    places = list(room.places)
+    await stage.join(seat(stage, places[:watching], 20), joins_per_s=50)
+    say(f"{joining} viewers join, {per_s:g} a second ...")
+    paced = await _let_in(stage, publisher, places[watching : watching + joining], per_s)
+    await trio.sleep(1)
+    say(f"{storm} viewers join at once ...")
+    return paced, await _let_in(stage, publisher, places[watching + joining :], AT_ONCE)
 
-        async def let_in(viewers: list[Viewer], pace: float) -> Joins:
-            say(f"{len(viewers)} viewers join, {'at once' if pace == AT_ONCE else f'{pace:g} a second'} ...")
-            before, asked = stage.receiver.totals(), len(publisher.asked_ns)
-            began = trio.current_time()
-            await stage.join(viewers, joins_per_s=pace)
-            took = trio.current_time() - began
-            lost = stage.receiver.totals().since(before)
-            times = [viewer.join_ms for viewer in viewers if viewer.join_ms is not None]
-            return Joins(
-                times, len(viewers) - len(times), publisher.asked_ns[asked:], took, lost.lost + lost.lost_inside
-            )
 
-        paced = await let_in(seat(stage, list(then), 0), per_s)
-        await trio.sleep(1)
-        return paced, await let_in(seat(stage, list(last), 0), AT_ONCE)
+async def _let_in(stage: Stage, publisher: Publishing, places: list[Place], pace: float) -> Joins:
+    viewers = seat(stage, places, 0)
+    before, asked, began = stage.receiver.totals(), len(publisher.asked_ns), trio.current_time()
+    await stage.join(viewers, joins_per_s=pace)
+    took = trio.current_time() - began
+    totals = stage.receiver.totals().since(before)
+    times = [viewer.join_ms for viewer in viewers if viewer.join_ms is not None]
+    blind, lost = len(viewers) - len(times), totals.lost + totals.lost_inside
+    return Joins(times, blind, publisher.asked_ns[asked:], took, lost)
 
 
 def describe(paced: Joins, storm: Joins, title: str) -> Report:
@@ -105,7 +106,9 @@ def main(watching: int, joining: int, per_second: float, storm: int, as_json: bo
     cores = choose_cores(None, None)
 
     async def run() -> tuple[Joins, Joins]:
-        return await run_joins(watching, joining, per_second, storm, cores)
+        async with open_mesi(cores.server) as mesi, open_stage() as stage:
+            pin(cores.tool)
+            return await run_joins(mesi, stage, watching, joining, per_second, storm)
 
     title = f"{watching} watching, {joining} joining at {per_second:g} a second, then {storm} at once"
     report = describe(*run_tool(run), title)

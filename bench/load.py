@@ -38,7 +38,6 @@ class Load:
     warm_up: float
     joins_per_s: float
     sample: int
-    merge: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +51,20 @@ class Outcome:
     memory_before: int | None
 
 
-async def run_load(rooms: list[Room], load: Load, pid: int | None = None) -> Outcome:
+async def run_load(stage: Stage, rooms: list[Room], load: Load, pid: int | None = None) -> Outcome:
     """Fill rooms, wait, and measure. Raises SessionFailed when a publisher can't publish."""
     before = memory_bytes(pid) if pid is not None else None
-    async with open_stage(merge=load.merge) as stage:
-        for number, room in enumerate(rooms):
-            await stage.publish(room.whip, room.token, load.rate, number)
-        viewers = seat(stage, [place for room in rooms for place in room.places], load.sample)
-        say(f"{len(rooms)} publishing; {len(viewers)} viewers join, {load.joins_per_s:g} a second ...")
-        await stage.join(viewers, joins_per_s=load.joins_per_s)
-        await trio.sleep(load.warm_up)
-        say(f"measuring for {load.seconds:g} s ...")
-        window = await stage.measure(load.seconds, pid)
-        joins = [viewer.join_ms for viewer in viewers if viewer.join_ms is not None]
-        asked = sum(len(publisher.asked_ns) for publisher in stage.publishers.values())
-        return Outcome(window, viewers, joins, asked, before)
+    for number, room in enumerate(rooms):
+        await stage.publish(room.whip, room.token, load.rate, number)
+    viewers = seat(stage, [place for room in rooms for place in room.places], load.sample)
+    say(f"{len(rooms)} publishing; {len(viewers)} viewers join, {load.joins_per_s:g} a second ...")
+    await stage.join(viewers, joins_per_s=load.joins_per_s)
+    await trio.sleep(load.warm_up)
+    say(f"measuring for {load.seconds:g} s ...")
+    window = await stage.measure(load.seconds, pid)
+    joins = [viewer.join_ms for viewer in viewers if viewer.join_ms is not None]
+    asked = sum(len(publisher.asked_ns) for publisher in stage.publishers.values())
+    return Outcome(window, viewers, joins, asked, before)
 
 
 def seat(stage: Stage, places: list[Place], sample: int) -> list[Viewer]:
@@ -177,17 +175,18 @@ def main(
     as_json: bool,
 ) -> None:
     """Load a WHIP and WHEP server, and say what arrived."""
-    load = Load(Rate(video_bps, sound), seconds, warm_up, joins, sample, merge)
+    load = Load(Rate(video_bps, sound), seconds, warm_up, joins, sample)
     title = f"{rooms} x (1 publisher, {viewers} viewers), {video_bps:,} bit/s{' and sound' if sound else ''}"
 
     async def run() -> Outcome:
         if own:
             say("starting a server (the first time compiles its kernel) ...")
-            async with open_mesi(server_core) as mesi:
-                return await run_load(await rooms_of_mesi(mesi, rooms, viewers), load, mesi.pid)
+            async with open_mesi(server_core) as mesi, open_stage(merge=merge) as stage:
+                return await run_load(stage, await rooms_of_mesi(mesi, rooms, viewers), load, mesi.pid)
         if whip is None or whep is None:
             raise click.UsageError("give --whip and --whep, or --mesi")
-        return await run_load(rooms_of(whip, whep, token, rooms, viewers), load, pid)
+        async with open_stage(merge=merge) as stage:
+            return await run_load(stage, rooms_of(whip, whep, token, rooms, viewers), load, pid)
 
     describe(run_tool(run), title).print(as_json=as_json)
 

@@ -29,11 +29,12 @@ DESCRIPTOR_SIZE = 4  # X, I and a picture id of 15 bits
 FRAME_HEADER_SIZE = 10
 KEY_HEADER = bytes.fromhex("10 02 00 9d 01 2a 00 05 d0 02")  # a shown keyframe of 1280x720 (RFC 6386 section 9.1)
 DELTA_HEADER = bytes.fromhex("11 02 00 00 00 00 00 00 00 00")
-# magic, publisher, flags, index in the frame, packets of the frame, size of the payload, frame, number, time sent
+# check, publisher, flags, index in the frame, packets of the frame, size of the payload, frame, number, time sent
 STAMP = struct.Struct("<IHBBHHIQQ")
 STAMP_SIZE = STAMP.size
+WORDS = struct.Struct("<7I")  # of a stamp, behind its check
 SENT_AT = 24  # where in a stamp the time is: ns since the epoch
-MAGIC = 0x6973654D
+MAGIC = 0x6973654D  # the check is this plus the sum of the stamp's other words (32 bits, little-endian)
 SOUND, KEY = 1, 2  # flags
 FILLER = np.frombuffer(random.Random(1).randbytes(65_536), dtype=np.uint8)
 FILLER_STEPS = (7_919, 104_729)  # primes, by packet number and by publisher: equal fillers are far apart
@@ -62,6 +63,8 @@ class Packet:
     def stamp(self, wall_ns: int) -> bytes:
         """Return the payload with the time it is sent at (ns since the epoch) written into it."""
         struct.pack_into("<Q", self.payload, self.stamp_at + SENT_AT, wall_ns)
+        check = MAGIC + sum(WORDS.unpack_from(self.payload, self.stamp_at + 4)) & 0xFFFFFFFF
+        struct.pack_into("<I", self.payload, self.stamp_at, check)
         return bytes(self.payload)
 
 
@@ -141,7 +144,7 @@ class Source:
     ) -> bytearray:
         number = self.sent[kind]
         self.sent[kind] += 1
-        stamp = STAMP.pack(MAGIC, self._publisher, flags, index, count, size, frame & 0xFFFFFFFF, number, 0)
+        stamp = STAMP.pack(0, self._publisher, flags, index, count, size, frame & 0xFFFFFFFF, number, 0)
         start = (number * FILLER_STEPS[0] + self._publisher * FILLER_STEPS[1]) % FILLER_STARTS
         filler = FILLER[start : start + size - len(head) - STAMP_SIZE].tobytes()
         return head + stamp + filler

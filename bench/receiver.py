@@ -63,7 +63,7 @@ class Totals:
         total = int(self.latency.sum())
         if total == 0:
             return None
-        bucket = int(np.searchsorted(np.cumsum(self.latency), share * total))
+        bucket = int(np.searchsorted(np.cumsum(self.latency), max(share * total, 1)))
         return _upper_ns(min(bucket, BUCKETS - 1)) / 1e6
 
 
