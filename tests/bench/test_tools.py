@@ -21,7 +21,7 @@ from bench.receiver import Decrypt
 from bench.report import Report, percentile
 from bench.tables import Count
 from tests.bench.crowds import SMALL, open_bench, wait_for_all
-from tests.bench.test_receiver import open_receiver
+from tests.bench.test_receiver import open_receiver, received
 
 
 async def test_the_bare_sender_sends_each_packet_to_each_viewer_intact() -> None:
@@ -38,9 +38,7 @@ async def test_the_bare_sender_sends_each_packet_to_each_viewer_intact() -> None
             assert bare.failed == 0
             assert bare.cpu_ns > 0
             sent += bare.packets
-            with trio.fail_after(5):
-                while (totals := receiver.totals()).count(Count.RTP) < sent:  # noqa: ASYNC110
-                    await trio.sleep(0.005)
+            totals = await received(receiver, sent)
         assert totals.count(Count.RTP) == totals.count(Count.DECRYPTED) == sent > 200
         assert totals.lost == 0
         assert [totals.count(of) for of in (Count.UNDECRYPTABLE, Count.WRONG_CONTENT, Count.FOREIGN)] == [0, 0, 0]
