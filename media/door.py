@@ -10,6 +10,7 @@ import heapq
 import itertools
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal, NewType
@@ -33,7 +34,17 @@ from media.webrtc.negotiation import (
     answer_publisher,
     answer_viewer,
 )
-from media.webrtc.peer import AddressForgotten, AddressValidated, Closed, Nominated, Peer, PeerEvent, Secured, Transmit
+from media.webrtc.peer import (
+    PEER_COUNTERS,
+    AddressForgotten,
+    AddressValidated,
+    Closed,
+    Nominated,
+    Peer,
+    PeerEvent,
+    Secured,
+    Transmit,
+)
 from media.webrtc.sdp import parse_sdp_untrusted
 from media.webrtc.sdpfrag import answer_fragment, parse_sdpfrag_untrusted
 from media.webrtc.stun import username_untrusted
@@ -153,6 +164,8 @@ class Media:
         self._numbers = itertools.count(1)
         self._tell, self.events = trio.open_memory_channel[MediaEvent](EVENTS_BUFFERED)
         self.faults = 0  # transports ended by an exception of ours
+        self._ended_peers: Counter[str] = Counter(dict.fromkeys(PEER_COUNTERS, 0))
+        self._strays = {"unknown_ufrag": 0, "unknown_source": 0}  # control datagrams that belong to no transport
 
     @property
     def address(self) -> Address:
@@ -160,12 +173,25 @@ class Media:
         return self._forwarder.address
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Forward until cancelled; raises what the forwarding thread died of."""
+        """Forward until cancelled; then every client is told. Raises what the forwarding thread died of."""
+        forwarding = trio.CancelScope(shield=True)  # outlives the rest, for the socket to say the last words
         async with trio.open_nursery() as nursery:
-            await nursery.start(self._forwarder.run)
+            await nursery.start(self._forward, forwarding)
             nursery.start_soon(self._serve_control)
             nursery.start_soon(self._keep_time)
             task_status.started()
+            try:
+                await trio.sleep_forever()
+            finally:
+                for endpoint in self._endpoints.values():
+                    self._say_goodbye(endpoint)
+                forwarding.cancel()
+
+    async def _forward(  # noqa: ASYNC128  (the forwarder itself reports that it has started)
+        self, scope: trio.CancelScope, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        with scope:
+            await self._forwarder.run(task_status=task_status)
 
     # -- rooms and admission ---------------------------------------------------------------------------------------
 
@@ -326,6 +352,7 @@ class Media:
         else:
             self._forwarder.admission.hold(endpoint.row, Holding(Grant(0)))
         self._say_goodbye(endpoint)
+        self._ended_peers.update(endpoint.peer.counters())
         for subscription in endpoint.subscriptions:
             self._forwarder.unsubscribe(subscription)
         for ufrag in endpoint.ufrags:
@@ -340,8 +367,17 @@ class Media:
         return self._forwarder.delivered_ns(self._endpoints[transport].row)
 
     def counters(self) -> dict[str, int]:
-        """Every counter of the forwarding path and of the peers alive now, by name."""
-        return {**self._forwarder.counters(), "transports": len(self._endpoints), "transport_faults": self.faults}
+        """Every counter of the forwarding path, of feedback and of all peers together, by name."""
+        peers = Counter(self._ended_peers)
+        for endpoint in self._endpoints.values():
+            peers.update(endpoint.peer.counters())
+        return {
+            **self._forwarder.counters(),
+            **{f"peer_{name}": count for name, count in {**peers, **self._strays}.items()},
+            **self._feedback.counters(),
+            "transports": len(self._endpoints),
+            "transport_faults": self.faults,
+        }
 
     # -- the engine room -------------------------------------------------------------------------------------------
 
@@ -389,6 +425,14 @@ class Media:
         endpoint.ufrags = endpoint.peer.local_ufrags
         for ufrag in endpoint.ufrags:
             self._by_ufrag[ufrag] = endpoint
+        self._answer_checks(endpoint)
+
+    def _answer_checks(self, endpoint: _Endpoint) -> None:
+        # Once connected, the checks of every few seconds cost no Python; what is unusual about one comes here still.
+        peer = endpoint.peer
+        if peer.is_secured:
+            username = f"{peer.local.ufrag}:{peer.remote.ufrag}"
+            self._forwarder.answer_checks(endpoint.row, username, peer.local.password)
 
     async def _serve_control(self) -> None:
         while True:
@@ -401,9 +445,10 @@ class Media:
 
     def _addressee(self, datagram: bytes, row: int) -> _Endpoint | None:
         names = username_untrusted(datagram)
-        if names is not None:
-            return self._by_ufrag.get(names[0])
-        return self._by_row.get(row)
+        found = self._by_row.get(row) if names is None else self._by_ufrag.get(names[0])
+        if found is None:
+            self._strays["unknown_source" if names is None else "unknown_ufrag"] += 1
+        return found
 
     def _guarded(self, endpoint: _Endpoint, step: Callable[..., Iterable[PeerEvent]], *arguments: object) -> None:
         # A fault of ours in one transport's engine ends that transport and nothing else.
@@ -430,6 +475,7 @@ class Media:
                     self._forwarder.send_to(endpoint.row, address)
                 case Secured(keys):
                     self._forwarder.set_keys(endpoint.row, keys)
+                    self._answer_checks(endpoint)
                     self._tell.send_nowait(Connected(endpoint.id))
                 case Closed(reason):
                     self.close(endpoint.id, reason.value)

@@ -80,8 +80,9 @@ class Auth:
         """Return a bearer token; kind is "user" or "admin"."""
         return self._tokens.issue(account.id, account.name, expires_s, kind)
 
-    def admin_token(self) -> str:
-        """Return a token that may do what any streamer may."""
+    async def admin_token(self) -> str:
+        """Return a token that may do what any streamer may; it stands for the account "admin"."""
+        await self._store.write(_add_admin)
         return self._tokens.issue(ADMIN, "admin", ADMIN_TOKEN_S, "admin")
 
     def read(self, token: str) -> Claims:
@@ -119,9 +120,19 @@ def _add(connection: sa.Connection, name: str, password: str | None) -> Account:
     if _row(connection, name) is not None:
         raise Refused("name_taken")
     account = Account(AccountId(f"a_{secrets.token_hex(8)}"), name)
-    values = {"id": account.id, "name": name, "folded": fold(name), "password": password}
-    connection.execute(sa.insert(accounts).values(**values, created_at=time.time_ns() // 1_000_000))
+    _insert(connection, account, password)
     return account
+
+
+def _insert(connection: sa.Connection, account: Account, password: str | None) -> None:
+    values = {"id": account.id, "name": account.name, "folded": fold(account.name), "password": password}
+    connection.execute(sa.insert(accounts).values(**values, created_at=time.time_ns() // 1_000_000))
+
+
+def _add_admin(connection: sa.Connection) -> None:
+    # What an administrator says or opens refers to this row; and nobody else can go by the name.
+    if _row(connection, "admin") is None:
+        _insert(connection, Account(ADMIN, "admin"), None)
 
 
 def _find_or_add(connection: sa.Connection, name: str) -> Account:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import fcntl
 import os
 import resource
 import socket
@@ -11,12 +13,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from server.config import Config
+from server.config import Config, own_addresses
+from server.web.rates import is_loopback
 
 SOL_UDP = 17
 UDP_SEGMENT = 103  # linux/udp.h: generic segmentation offload, since Linux 4.18
 FILES_PER_CONNECTION = 1
 FILES_BESIDE = 200  # database, libraries, listeners
+TIME_ERROR = 5  # of adjtimex(2): nothing keeps the clock right
+TIMEX_BYTES = 512  # more than struct timex has anywhere
 SOCKET_BUFFER = 4 * 1024 * 1024  # bursts of many publishers; see media/forwarding/forwarder.py
 
 
@@ -35,9 +40,11 @@ def findings(config: Config) -> Iterator[Finding]:
     yield _data(Path(config.data.dir))
     yield _port(config.listen.host, config.listen.port, socket.SOCK_STREAM, "--listen")
     yield _port(config.media.host, config.media.port, socket.SOCK_DGRAM, "--media")
+    yield _reach(config.listen.host, config.media.host)
     yield _segmentation()
     yield _files(config.limits.connections)
     yield _buffers()
+    yield _clock()
     yield _natives()
 
 
@@ -46,8 +53,22 @@ def _data(folder: Path) -> Finding:
     while not place.exists() and place != place.parent:
         place = place.parent
     good = place.is_dir() and os.access(place, os.W_OK)
-    words = f"data: {folder} can be written" if good else f"data: {folder} can't be written; choose another with --data"
-    return Finding(good, True, words)
+    if not good:
+        return Finding(False, True, f"data: {folder} can't be written; choose another with --data")
+    if _is_taken(folder / "lock"):
+        return Finding(False, True, f"data: another server uses {folder}; stop it, or choose another with --data")
+    return Finding(True, True, f"data: {folder} can be written")
+
+
+def _is_taken(lock: Path) -> bool:
+    try:
+        with lock.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
 
 
 def _port(host: str, port: int, kind: socket.SocketKind, option: str) -> Finding:
@@ -64,6 +85,14 @@ def _port(host: str, port: int, kind: socket.SocketKind, option: str) -> Finding
     return Finding(True, True, f"{name} {host}:{port}: free")
 
 
+def _reach(listen: str, media: str) -> Finding:
+    if is_loopback(media) and not (listen == "localhost" or is_loopback(listen)):
+        others = [address for address in own_addresses() if not is_loopback(address)]
+        remedy = f"; --media {others[0]}:PORT changes that" if others else ""
+        return Finding(False, False, f"media: other machines can open the page, but media stays on {media}{remedy}")
+    return Finding(True, False, f"media: whoever can open the page can reach {media}, as far as is seen from here")
+
+
 def _segmentation() -> Finding:
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -74,11 +103,12 @@ def _segmentation() -> Finding:
 
 
 def _files(connections: int) -> Finding:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections * FILES_PER_CONNECTION + FILES_BESIDE
-    good = soft == resource.RLIM_INFINITY or soft >= wanted
-    advice = "" if good else f"; for limits.connections = {connections} raise it: ulimit -n {wanted}"
-    return Finding(good, False, f"open files: {soft} (at most {hard}){advice}")
+    # A server raises the soft limit to the hard one by itself.
+    good = hard == resource.RLIM_INFINITY or hard >= wanted
+    advice = "" if good else f"; for limits.connections = {connections} raise it: ulimit -Hn {wanted}"
+    return Finding(good, False, f"open files: at most {hard}{advice}")
 
 
 def _buffers() -> Finding:
@@ -87,6 +117,14 @@ def _buffers() -> Finding:
     good = allowed >= SOCKET_BUFFER
     advice = "" if good else f"; bursts get lost: sysctl -w net.core.rmem_max={SOCKET_BUFFER}"
     return Finding(good, False, f"UDP receive buffer: up to {allowed} bytes{advice}")
+
+
+def _clock() -> Finding:
+    state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(TIMEX_BYTES))  # zeros: only asked
+    if state in (-1, TIME_ERROR):
+        words = "clock: nothing keeps it right; tokens and times shown would be off: run chrony or systemd-timesyncd"
+        return Finding(False, False, words)
+    return Finding(True, False, "clock: kept right by the network")
 
 
 def _natives() -> Finding:

@@ -191,6 +191,11 @@ def own_addresses() -> list[str]:
     return sorted(found, key=lambda address: (not ipaddress.ip_address(address.split("%")[0]).is_loopback, address))
 
 
+def bracketed(host: str) -> str:
+    """Return a host as it stands in an address with a port: IPv6 in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
 def _read(path: Path) -> str:
     try:
         with path.open("rb") as file:

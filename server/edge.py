@@ -1,8 +1,8 @@
 """The one TCP port: accepts connections, guards each, and leads it to the web application or the signalling socket.
 
 No connection can end the server: whatever it raises is logged, counted and ends only itself. Hypercorn serves HTTP/1.1
-and nothing else; it is driven below its public surface because its own accept loop lets one bad connection end the
-whole server and its writes can't be cancelled.
+and nothing else; it is driven below its public surface (server/http11.py) because its own accept loop lets one bad
+connection end the whole server and its writes can't be cancelled.
 """
 
 from __future__ import annotations
@@ -13,29 +13,49 @@ import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Any
 
 import structlog
 import trio
 from hypercorn.config import Config as HypercornConfig
 from hypercorn.trio.lifespan import Lifespan
-from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import wrap_app
 from quart_trio import QuartTrio
 
 from server.config import Limits
+from server.http11 import GuardedStream, Http11Server
+from server.web.rates import TokenBuckets, is_loopback, network_of
 
 MAX_HEAD = 16_384  # bytes; browsers send less than 2,000
 KEEP_ALIVE_S = 60.0  # for an idle connection; a page asks again within a minute or not at all
 FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 FULL_PAUSE_S = 0.1  # before accepting again when the machine can't
+SEND_BUFFER = 262_144  # bytes in the kernel for a reader that is slow; it would give each up to 4 MB by itself
+LINGER_S = 1.0  # for a client to read the last answer while it is still sending; see _part
+LINGER_BYTES = 262_144
+FAULTS_LOGGED_PER_S, FAULTS_LOGGED_BURST = 0.1, 20  # whole tracebacks: whoever finds a fault must not fill the disk
+END_OF_HEAD = b"\r\n\r\n"
 TLS_HANDSHAKE = 0x16  # the first byte of a ClientHello (RFC 8446 section 5.1)
 HOST = re.compile(rb"\r\nhost:[ \t]*([A-Za-z0-9.-]+(?::\d{1,5})?|\[[0-9a-fA-F:.]+\](?::\d{1,5})?)[ \t]*\r\n", re.I)
 TARGET = re.compile(rb"[A-Z]{1,16} (/[\x21-\x7e]*) HTTP/1\.[01]\r\n")
-UPGRADE = re.compile(rb"GET /ws(?:\?[\x21-\x7e]*)? HTTP/1\.1\r\n(?s:.*?)\r\nupgrade:[ \t]*websocket[ \t]*\r\n", re.I)
+UPGRADE = re.compile(rb"GET /ws(\?[\x21-\x7e]*)? HTTP/1\.1(?=\r\n)(?s:.*?)\r\nupgrade:[ \t]*websocket[ \t]*\r\n", re.I)
+
+# What may become of a connection, besides being served.
+OUTCOMES = (
+    "accepted",
+    "broken",
+    "faults",
+    "head_too_large",
+    "not_accepted",
+    "not_http",
+    "not_reading",
+    "over_limit",
+    "redirected",
+    "tls_failed",
+    "too_slow",
+)
 
 ServeSocket = Callable[[trio.abc.Stream, bytes], Awaitable[None]]
 log = structlog.get_logger("edge")
@@ -74,12 +94,18 @@ class Edge:
         self._app = wrap_app(app, limits.body_bytes, None)
         self._context = WorkerContext(None)
         self._state: dict[str, Any] = {}
-        self._open: Counter[str] = Counter()
-        self._counts: Counter[str] = Counter()
+        self._open: Counter[str] = Counter()  # by who stands behind an address
+        self._counts: Counter[str] = Counter(dict.fromkeys(OUTCOMES, 0))
+        self._responses: Counter[str] = Counter({f"{hundred}xx": 0 for hundred in range(1, 6)})
+        self._logged = TokenBuckets(FAULTS_LOGGED_PER_S, FAULTS_LOGGED_BURST)
 
     def counters(self) -> dict[str, int]:
         """How many connections are open, and what became of others, by name."""
-        return {"connections": self._open.total(), **{f"connections_{word}": n for word, n in self._counts.items()}}
+        return {
+            "connections": self._open.total(),
+            **{f"connections_{word}": count for word, count in self._counts.items()},
+            **{f"http_responses_{status}": count for status, count in self._responses.items()},
+        }
 
     async def serve(self, *, task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; reports the bound address. Raises OSError when it can't be bound."""
@@ -90,6 +116,7 @@ class Edge:
             await living.start(lifespan.handle_lifespan)
             await lifespan.wait_for_startup()
             for listener in listeners:
+                listener.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_SNDBUF, SEND_BUFFER)  # inherited
                 accepting.start_soon(self._accept, listener, accepting)
             task_status.started(Address(host, port))
             try:
@@ -113,69 +140,82 @@ class Edge:
 
     # -- one connection ------------------------------------------------------------------------------------------------
 
-    async def _guard(self, stream: trio.SocketStream) -> None:
+    async def _guard(self, tcp: trio.SocketStream) -> None:
         peer = "unknown"
         try:
-            peer = str(stream.socket.getpeername()[0])
-            if (
-                self._open.total() >= self._limits.connections
-                or self._open[peer] >= self._limits.connections_per_address
-            ):
+            peer = str(tcp.socket.getpeername()[0])
+            asker = network_of(peer)
+            full = self._open.total() >= self._limits.connections
+            if full or self._open[asker] >= self._limits.connections_per_address:
                 self._counts["over_limit"] += 1
                 return
-            self._open[peer] += 1
+            self._counts["accepted"] += 1
+            self._open[asker] += 1
             try:
-                await self._serve(stream, peer)
+                await self._serve(tcp, peer)
+                await _part(tcp)
             finally:
-                self._open[peer] -= 1
-                if not self._open[peer]:
-                    del self._open[peer]
-        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-            self._counts["broken"] += 1
-        except Exception:
-            self._counts["faults"] += 1
-            log.exception("connection_fault", peer=peer)
+                self._open[asker] -= 1
+                if not self._open[asker]:
+                    del self._open[asker]
+        except Exception as error:
+            if _is_broken(error):
+                self._counts["broken"] += 1
+            else:
+                self._counts["faults"] += 1
+                if not self._logged.take("", trio.current_time()):
+                    log.exception("connection_fault", peer=peer)
         finally:
             with trio.CancelScope(shield=True):
-                await trio.aclose_forcefully(stream)
+                await trio.aclose_forcefully(tcp)
 
     async def _serve(self, tcp: trio.SocketStream, peer: str) -> None:
-        stream: trio.abc.Stream = tcp
-        head = b""
+        head = bytearray()
+        stream: trio.abc.Stream | None = None
         with trio.move_on_after(self._limits.head_timeout_s) as patience:
-            first = await tcp.socket.recv(1, trio.socket.MSG_PEEK)
-            if first[:1] == bytes([TLS_HANDSHAKE]):
-                stream = trio.SSLStream(tcp, self._tls, server_side=True, https_compatible=True)
-                await stream.do_handshake()
-            head = await self._read_head(stream)
+            stream = await self._open_stream(tcp)
+            if stream is None or not await _read_head(stream, head):
+                return
         if patience.cancelled_caught:
             self._counts["too_slow"] += 1
+            if head and stream is not None:
+                await self._say(stream, b"408 Request Timeout")
             return
-        if not head:
-            return
-        if len(head) > MAX_HEAD and b"\r\n\r\n" not in head[:MAX_HEAD]:
+        assert stream is not None
+        await self._lead(stream, bytes(head), peer)
+
+    async def _open_stream(self, tcp: trio.SocketStream) -> trio.abc.Stream | None:
+        first = await tcp.socket.recv(1, trio.socket.MSG_PEEK)
+        if first != bytes([TLS_HANDSHAKE]):
+            return tcp
+        stream = trio.SSLStream(tcp, self._tls, server_side=True, https_compatible=True)
+        try:
+            await stream.do_handshake()
+        except trio.BrokenResourceError:
+            self._counts["tls_failed"] += 1
+            return None
+        return stream
+
+    async def _lead(self, stream: trio.abc.Stream, received: bytes, peer: str) -> None:
+        """Lead a connection to who serves it; `received` is the first head and what came right behind it."""
+        head = received[: received.find(END_OF_HEAD, 0, MAX_HEAD) + len(END_OF_HEAD)]
+        if END_OF_HEAD not in head:
             self._counts["head_too_large"] += 1
             await self._say(stream, b"431 Request Header Fields Too Large")
         elif TARGET.match(head) is None:
             # HTTP/2 by prior knowledge is among it: see server/tls.py.
             self._counts["not_http"] += 1
             await self._say(stream, b"400 Bad Request")
-        elif stream is tcp and not ip_address(peer.split("%")[0]).is_loopback:
+        elif isinstance(stream, trio.SocketStream) and not is_loopback(peer):
             await self._redirect(stream, head)
         elif UPGRADE.match(head):
-            await self._serve_socket(stream, head)
+            await self._serve_socket(stream, received)
         else:
-            guarded = _Guarded(stream, head, self._limits.write_timeout_s)
-            await TCPServer(self._app, self._hypercorn, self._context, ConnectionState(self._state), guarded)  # type: ignore[arg-type]
-
-    async def _read_head(self, stream: trio.abc.Stream) -> bytes:
-        head = b""
-        while b"\r\n\r\n" not in head and len(head) <= MAX_HEAD:
-            part = await stream.receive_some(MAX_HEAD)
-            if not part:
-                return b""
-            head += part
-        return head
+            guarded = GuardedStream(stream, received, self._limits.write_timeout_s)
+            state = ConnectionState(self._state)
+            await Http11Server(self._app, self._hypercorn, self._context, state, guarded, self._responses)
+            if guarded.is_broken:
+                self._counts["not_reading" if guarded.gave_up else "broken"] += 1
 
     async def _redirect(self, stream: trio.abc.Stream, head: bytes) -> None:
         host, target = HOST.search(head), TARGET.match(head)
@@ -186,47 +226,39 @@ class Edge:
         await self._say(stream, b"308 Permanent Redirect\r\nLocation: https://" + host[1] + target[1])
 
     async def _say(self, stream: trio.abc.Stream, status: bytes) -> None:
+        self._responses[f"{chr(status[0])}xx"] += 1
         with trio.move_on_after(self._limits.write_timeout_s):
             await stream.send_all(b"HTTP/1.1 " + status + b"\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
 
 
-class _Guarded(trio.abc.HalfCloseableStream):
-    """A stream for Hypercorn: first gives back what was read of it, and writes within a deadline.
+async def _read_head(stream: trio.abc.Stream, head: bytearray) -> bool:
+    """Read until `head` holds a whole head or more than one may have; False when the client leaves before."""
+    while END_OF_HEAD not in head and len(head) <= MAX_HEAD:
+        part = await stream.receive_some(MAX_HEAD)
+        if not part:
+            return False
+        head += part
+    return True
 
-    Hypercorn shields its writes from cancellation, so a peer that stops reading would hold the server's end up.
+
+async def _part(tcp: trio.SocketStream) -> None:
+    """End a connection in order.
+
+    Closing while the client still sends would reset it, and the reset overtakes the last answer: so first everything
+    on its way is read and thrown away, within bounds (RFC 9112 section 9.6).
     """
+    with trio.move_on_after(LINGER_S):
+        try:
+            await tcp.send_eof()
+            left = LINGER_BYTES
+            while left > 0 and (part := await tcp.receive_some(MAX_HEAD)):
+                left -= len(part)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return  # it is over already
 
-    def __init__(self, stream: trio.abc.Stream, head: bytes, write_timeout_s: float) -> None:
-        self._stream, self._head, self._write_timeout_s = stream, head, write_timeout_s
-        if isinstance(stream, trio.SocketStream):
-            self.socket = stream.socket
-        else:
-            # By these names Hypercorn tells TLS from plain.
-            assert isinstance(stream, trio.SSLStream)
-            self.transport_stream = stream.transport_stream
-            self.do_handshake = stream.do_handshake
-            self.selected_alpn_protocol = lambda: "http/1.1"
 
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        if self._head:
-            await trio.lowlevel.checkpoint()
-            head, self._head = self._head, b""
-            return head
-        return await self._stream.receive_some(max_bytes)
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        with trio.move_on_after(self._write_timeout_s) as patience:
-            await self._stream.send_all(data)
-        if patience.cancelled_caught:
-            await trio.aclose_forcefully(self._stream)
-            raise trio.BrokenResourceError("the peer does not read")
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
-
-    async def send_eof(self) -> None:
-        if isinstance(self._stream, trio.SocketStream):
-            await self._stream.send_eof()
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
+def _is_broken(error: BaseException) -> bool:
+    """Whether an exception says no more than that the other side has gone."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(_is_broken(inner) for inner in error.exceptions)
+    return isinstance(error, OSError | trio.BrokenResourceError | trio.ClosedResourceError)

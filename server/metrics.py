@@ -1,12 +1,130 @@
-"""Counters as text for Prometheus."""
+"""Counters as text for Prometheus: what each is called there, and what it means.
+
+Names are kept: dashboards and alarms are built on them. A counter that is not described here is exported all the same.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, UnknownMetricFamily
+
+# What is so now: counter -> (metric, help).
+GAUGES = {
+    "connections": ("connections", "Open TCP connections."),
+    "sockets": ("sockets", "Open signalling sockets."),
+    "signalling_sessions": ("signalling_sessions", "Signalling sessions, with those that may still be resumed."),
+    "signalling_sessions_lost": ("signalling_sessions_lost", "Signalling sessions without a connection just now."),
+    "rooms": ("rooms", "Rooms of streams that have not ended."),
+    "rooms_unwritten": ("rooms_unwritten", "Rooms whose last change is not on the disk yet."),
+    "media_sessions": ("media_sessions", "WHIP and WHEP sessions."),
+    "transports": ("transports", "WebRTC transports."),
+    "uses_gso": ("media_uses_gso", "1 while packets for one viewer are sent merged (UDP GSO), 0 where it is refused."),
+}
+
+# What only rises: counter -> (metric, help); "_total" is added to the name.
+COUNTERS = {
+    "sockets_opened": ("sockets_opened", "Signalling sockets whose handshake succeeded."),
+    "sockets_refused": ("sockets_refused", "Signalling sockets whose handshake failed."),
+    "store_writes": ("store_writes", "Writes to the database that are on the disk."),
+    "store_commits": ("store_commits", "Transactions on the database; one holds many writes."),
+    "store_failures": ("store_failures", "Transactions that the disk or a lock refused."),
+    "received": ("media_datagrams_received", "UDP datagrams that arrived for media."),
+    "control": ("media_control_datagrams", "STUN and DTLS datagrams among them that were looked at."),
+    "consents": ("media_consent_checks", "Consent checks of connected clients that the forwarding thread answered."),
+    "sent": ("media_packets_sent", "RTP and RTCP packets sent by the forwarding thread."),
+    "sent_bytes": ("media_bytes_sent", "Their bytes, without UDP and IP headers."),
+    "send_calls": ("media_send_calls", "Calls of sendmmsg."),
+    "gso_messages": ("media_gso_messages", "Messages that carried more than one packet (UDP GSO)."),
+    "gso_refused": (
+        "media_gso_refused",
+        "Merged messages that the kernel or the way refused; their packets went singly.",
+    ),
+    "keyframes": ("media_keyframes_received", "Keyframes that publishers sent."),
+    "keyframe_requests": ("media_keyframe_requests", "Keyframes that were asked of publishers."),
+    "keyframes_given_up": ("media_keyframes_given_up", "Keyframes that were asked for often and never came."),
+    "losses_given_up": ("media_losses_given_up", "Packets lost on the way in that were asked for and never came."),
+    "replayed": ("media_packets_replayed", "Packets of a cached keyframe sent to a viewer who came later."),
+    "retransmitted": ("media_packets_retransmitted", "Packets sent again to a viewer who had lost them."),
+    "upstream_rtx": ("media_packets_repaired", "Packets that a publisher sent again."),
+    "padding": ("media_padding_received", "Packets of nothing but padding, as senders probe with."),
+    "sender_reports": ("media_sender_reports", "RTCP sender reports sent to viewers."),
+    "control_send_failed": ("media_control_send_failed", "STUN and DTLS answers that could not be sent."),
+    "feedback_failed": ("media_feedback_failed", "RTCP for publishers that could not be encrypted."),
+    "peer_handshakes": ("media_handshakes", "DTLS handshakes begun."),
+    "peer_repeated_flights": ("media_handshake_repeats", "DTLS flights repeated because the client asked."),
+}
+
+# Counters of one kind: (metric, label, help, counters); the label's value is the counter's name, without "_faults".
+GROUPS = (
+    (
+        "media_datagrams_dropped",
+        "reason",
+        "Datagrams and packets that arrived and had no effect.",
+        (
+            "too_short",
+            "too_large",
+            "unknown_first_byte",
+            "unknown_address",
+            "no_keys",
+            "unprotect_auth",
+            "unprotect_replay",
+            "unprotect_other",
+            "rtcp_unprotect",
+            "malformed_rtp",
+            "malformed_rtcp",
+            "unknown_payload_type",
+            "second_ssrc",
+            "too_many_ssrcs",
+            "publish_lapsed",
+            "from_viewer",
+            "duplicate",
+            "too_old",
+            "ring_full",
+        ),
+    ),
+    (
+        "media_packets_withheld",
+        "reason",
+        "Packets that were not sent to a viewer.",
+        (
+            "not_admitted",
+            "lapsed",
+            "room_closed",
+            "awaiting_keyframe",
+            "before_anchor",
+            "overtaken",
+            "no_destination",
+            "protect_failed",
+            "send_failed",
+            "send_busy",
+        ),
+    ),
+    (
+        "media_retransmissions_refused",
+        "reason",
+        "Packets that a viewer asked for again and did not get.",
+        ("retransmission_budget", "retransmission_gone", "nacks_ignored"),
+    ),
+    (
+        "faults",
+        "of",
+        "Faults of the server's own; each ended one connection, request, room or transport, and is in the log.",
+        ("connections_faults", "request_faults", "room_faults", "transport_faults"),
+    ),
+)
+
+# Counters whose names begin alike; what follows is the label's value: prefix -> (metric, label, help).
+PREFIXES = {
+    "connections_": ("connections_by_outcome", "outcome", "TCP connections accepted, and what became of the others."),
+    "http_responses_": ("http_responses", "status", "HTTP responses, by the first digit of their status."),
+    "rates_refused_": ("requests_rate_limited", "whose", "Requests refused with 429, by whose rate was exceeded."),
+    "rates_forgotten_": ("rates_forgotten", "whose", "Askers whose rate was forgotten because there were too many."),
+    "sockets_closed_": ("sockets_closed", "reason", "Signalling sockets that ended."),
+    "peer_": ("media_control_datagrams_dropped", "reason", "STUN and DTLS datagrams that had no effect."),
+}
 
 # Names as Prometheus takes them: letters, digits and underscores.
 FOREIGN = re.compile(r"[^a-zA-Z0-9_]")
@@ -17,14 +135,34 @@ class _Collector:
         self._counters = counters
 
     def collect(self) -> Iterable[Metric]:
-        # Gauges: some of the values count what is open now, and the rest never falls anyway.
-        for name, value in sorted(self._counters.items()):
-            clean = f"mesi_{FOREIGN.sub('_', name)}"
-            yield GaugeMetricFamily(clean, name.replace("_", " "), value=value)
+        left = dict(self._counters)
+        for counter, (name, words) in GAUGES.items():
+            if counter in left:
+                yield GaugeMetricFamily(f"mesi_{name}", words, value=left.pop(counter))
+        for counter, (name, words) in COUNTERS.items():
+            if counter in left:
+                yield CounterMetricFamily(f"mesi_{name}", words, value=left.pop(counter))
+        for name, label, words, members in GROUPS:
+            values = {member.removesuffix("_faults"): left.pop(member) for member in members if member in left}
+            yield from _labelled(name, label, words, values)
+        for prefix, (name, label, words) in PREFIXES.items():
+            found = [counter for counter in left if counter.startswith(prefix)]
+            yield from _labelled(name, label, words, {counter[len(prefix) :]: left.pop(counter) for counter in found})
+        for counter, value in left.items():
+            yield UnknownMetricFamily(f"mesi_{FOREIGN.sub('_', counter)}", "Not described.", value=value)
 
 
 def render(counters: Mapping[str, int]) -> bytes:
-    """Return all counters in Prometheus' text format, each named `mesi_<name>`."""
+    """Return all counters, named mesi_..., and the process' own, process_..., in Prometheus' text format."""
     registry = CollectorRegistry()
     registry.register(_Collector(counters))
+    ProcessCollector(registry=registry)
     return generate_latest(registry)
+
+
+def _labelled(name: str, label: str, words: str, values: Mapping[str, int]) -> Iterable[Metric]:
+    if values:
+        family = CounterMetricFamily(f"mesi_{name}", words, labels=[label])
+        for value, count in sorted(values.items()):
+            family.add_metric([value], count)
+        yield family

@@ -16,14 +16,15 @@ from media.forwarding.forwarder import Limits as MediaLimits
 from server import metrics
 from server.archive import StoredArchive
 from server.auth import Auth
-from server.config import Config, parse_address
+from server.config import Config, bracketed, parse_address
 from server.edge import Edge
 from server.signalling_socket import SignallingSocket
-from server.store import Store
-from server.tls import server_context
-from server.tokens import Tokens, open_key, write_secret
+from server.store import Store, StoreFailed
+from server.tls import keep_fresh, server_context
+from server.tokens import InvalidSecret, Tokens, open_key, write_secret
 from server.web.app import build_app
 from server.web.ports import WebSettings
+from server.web.routes import Reception
 from signalling.rooms import Rooms
 
 log = structlog.get_logger("node")
@@ -61,11 +62,22 @@ async def run_node(config: Config, *, task_status: trio.TaskStatus[Running] = tr
     lock = _claim(folder)
     try:
         async with trio.open_nursery() as nursery:
-            running = await _start(config, folder, nursery)
+            running = await _open(config, folder, nursery)
             log.info("serving", url=running.url, media="{}:{}".format(*running.media), data=str(folder))
             task_status.started(running)
     finally:
         os.close(lock)
+
+
+async def _open(config: Config, folder: Path, nursery: trio.Nursery) -> Running:
+    try:
+        return await _start(config, folder, nursery)
+    except StoreFailed as error:
+        raise NodeFailed(f"can't use the database ({error}): restore it, or choose another --data DIR") from error
+    except OSError as error:
+        raise NodeFailed(f"can't use {folder} for data ({error}): choose another with --data DIR") from error
+    except InvalidSecret as error:
+        raise NodeFailed(str(error)) from error
 
 
 async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running:
@@ -87,11 +99,14 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
             **sockets.counters(),
             **store.counters(),
             **edge.counters(),
+            **reception.counters(),
         }
 
     settings = WebSettings(config.limits, config.rates, config.ice_servers, config.tokens.longest_s)
     app = build_app(rooms, auth, settings, find_account=archive.find_account, metrics=lambda: metrics.render(count()))
+    reception: Reception = app.extensions["reception"]
     tls = server_context(folder, config.listen.host)
+    nursery.start_soon(keep_fresh, tls, folder, config.listen.host)
     edge = Edge(config.listen.host, config.listen.port, app, sockets.serve, tls, config.limits)
     try:
         bound = await nursery.start(edge.serve)
@@ -99,7 +114,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
         where = f"{config.listen.host}:{config.listen.port}"
         raise NodeFailed(f"can't listen on {where} ({error}): choose another with --listen HOST:PORT") from error
     url = _url(bound.host, bound.port)
-    write_secret(folder / "admin.token", auth.admin_token())
+    write_secret(folder / "admin.token", await auth.admin_token())
     write_secret(folder / "server.url", url)
     return Running(url, media.address, auth, rooms)
 
@@ -141,4 +156,4 @@ def _claim(folder: Path) -> int:
 def _url(host: str, port: int) -> str:
     local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     scheme = "http" if local in ("127.0.0.1", "::1", "localhost") else "https"
-    return f"{scheme}://[{local}]:{port}" if ":" in local else f"{scheme}://{local}:{port}"
+    return f"{scheme}://{bracketed(local)}:{port}"

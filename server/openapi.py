@@ -14,6 +14,9 @@ from server.problems import CATALOGUE, CONTENT_TYPE, ProblemDocument
 from server.web.routes import Access, Answer, Asked, Route
 
 PATH = "/api/v1/openapi.json"
+# What belongs to a route by what it takes and whom it serves.
+OF_BODIES = ("ambiguous_length", "body_too_large", "request_timeout", "unsupported_media_type")
+OF_JSON = ("malformed_json", "invalid_request")
 REF = "#/components/schemas/{name}"
 
 
@@ -76,13 +79,26 @@ def _responses(route: Route) -> dict[str, Any]:
     if route.method == "PATCH":
         responses["204"] = {"description": "The candidates are taken"}
     by_status: dict[int, list[str]] = {}
-    for code in route.problems:
+    for code in _problems(route):
         by_status.setdefault(CATALOGUE[code][0], []).append(code)
     content = {CONTENT_TYPE: {"schema": _schema(ProblemDocument)}}
     for status, codes in sorted(by_status.items()):
         responses[str(status)] = {"description": ", ".join(codes), "content": content}
     responses["default"] = {"description": "Any other problem", "content": content}
     return responses
+
+
+def _problems(route: Route) -> list[str]:
+    codes = dict.fromkeys(route.problems)
+    if route.body is not None:
+        codes |= dict.fromkeys((*OF_BODIES, *(("malformed_text",) if route.body is str else OF_JSON)))
+    if route.query is not None:
+        codes |= dict.fromkeys(("invalid_request",))
+    if route.access in (Access.ACCOUNT, Access.ADMIN):
+        codes |= dict.fromkeys(("no_session",))
+    if route.access is Access.ADMIN:
+        codes |= dict.fromkeys(("admin_only",))
+    return [*codes, "rate_limited"] if "rate_limited" not in codes else [*codes]
 
 
 def _path_parameter(name: str) -> dict[str, Any]:

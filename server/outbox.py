@@ -28,6 +28,9 @@ CLOSE_CODES = {
     "rate_limited": 4429,
     "internal_error": 1011,
 }
+# Why it ends without a close frame of this kind: the client has said one, the protocol has written one, or there is
+# nobody left to read it.
+CLIENTS_ENDS = ("closed_by_client", "protocol_error", "lost")
 
 
 @dataclass(slots=True)
@@ -82,7 +85,23 @@ class SocketOutbox:
             return
         if reason == "slow_consumer":
             self._clear()
-        self._put(Frame(Opcode.CLOSE, Close(CLOSE_CODES[reason], reason).serialize()).serialize(mask=False), None)
+        self._put(_close_frame(reason), None)
+        self._finish(reason)
+
+    def end(self, reason: str) -> None:
+        """Send what is queued, then end; for the reasons that need no close frame (CLIENTS_ENDS)."""
+        if self.closed is None:
+            self._finish(reason)
+
+    async def farewell(self, reason: str) -> None:
+        """Say why, and nothing else that is queued; for the end of the node, when `nursery` is cancelled already."""
+        if self.closed is not None:
+            return
+        self.closed = reason
+        if not self._queue:  # else half a frame may be out, and no other can follow
+            await self._stream.send_all(_close_frame(reason))
+
+    def _finish(self, reason: str) -> None:
         self.closed = reason
         self._nursery.start_soon(self._end_soon)
         if not self._queue:
@@ -158,3 +177,7 @@ class SocketOutbox:
         self._by_key.clear()
         self.closed = self.closed or "lost"
         self.done.set()
+
+
+def _close_frame(reason: str) -> bytes:
+    return Frame(Opcode.CLOSE, Close(CLOSE_CODES[reason], reason).serialize()).serialize(mask=False)

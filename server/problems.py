@@ -17,6 +17,7 @@ OF_HTTP: dict[str, tuple[int, str]] = {
     "malformed_text": (400, "The body is not UTF-8 text"),
     "malformed_sdp": (400, "The session description does not parse"),
     "malformed_offer": (400, "The offer breaks a rule of its format"),
+    "ambiguous_length": (400, "The request gives its length twice"),
     "malformed_header": (400, "A header does not parse"),
     "admin_only": (403, "Only an administrator may do this"),
     "loopback_only": (403, "This is only for this machine itself"),

@@ -8,13 +8,14 @@ from typing import Protocol
 
 import structlog
 import trio
+from websockets.exceptions import NegotiationError
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
-from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
-from server.outbox import SocketOutbox
+from server.inbox import SocketInbox
+from server.outbox import CLIENTS_ENDS, CLOSE_CODES, SocketOutbox
 from server.tokens import Claims
 from signalling.identifiers import Actor
 from signalling.messages import (
@@ -32,9 +33,8 @@ HELLO_S = 5.0  # to say who one is; a page has its token at hand
 PING_AFTER_S = 25.0  # of silence: below the 30 s after which the strictest middleboxes forget a connection
 GONE_AFTER_S = 45.0  # of silence, the ping included
 ROUND_S = 5.0  # how often silence and expired tokens are looked for
-REQUESTS_PER_S = 50.0  # of one connection; a person makes a few
-BURST = 200.0
-RECEIVE_BYTES = 65_536
+FAREWELL_S = 1.0  # for clients to hear that the node ends
+END_OF_HEAD = b"\r\n\r\n"
 
 log = structlog.get_logger("socket")
 
@@ -65,15 +65,12 @@ class AuthPort(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Connection:
-    """One open connection as the rounds see it; times in s of Trio's clock."""
+    """One open connection as the rounds see it; `pinged_at` in s of Trio's clock."""
 
-    protocol: ServerProtocol
+    inbox: SocketInbox
     outbox: SocketOutbox
-    heard_at: float
-    pinged: bool = False
+    pinged_at: float = 0.0
     expires_at: int | None = None
-    allowance: float = BURST
-    allowance_at: float = 0.0
 
 
 class SignallingSocket:
@@ -82,7 +79,8 @@ class SignallingSocket:
     def __init__(self, rooms: RoomsPort, auth: AuthPort, write_timeout_s: float) -> None:
         self._rooms, self._auth, self._write_timeout_s = rooms, auth, write_timeout_s
         self._connections: set[_Connection] = set()
-        self._closed: dict[str, int] = {}
+        self._closed = dict.fromkeys((*CLOSE_CODES, *CLIENTS_ENDS), 0)
+        self._opened = self._refused = 0
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Ping the silent, and close those that are gone or whose token has expired, until cancelled."""
@@ -94,78 +92,62 @@ class SignallingSocket:
                 self._look_at(connection, now, wall_ms)
 
     def counters(self) -> dict[str, int]:
-        """How many connections there are, and why others were closed, by name."""
+        """How many connections there are, were opened and were refused, and why others were closed, by name."""
         closed = {f"sockets_closed_{reason}": count for reason, count in self._closed.items()}
-        return {"sockets": len(self._connections), **closed}
+        now = {"sockets": len(self._connections), "sockets_opened": self._opened, "sockets_refused": self._refused}
+        return now | closed
 
-    async def serve(self, stream: trio.abc.Stream, head: bytes) -> None:
-        """Serve one connection whose request `head` asked for an upgrade; returns when it has ended."""
+    async def serve(self, stream: trio.abc.Stream, received: bytes) -> None:
+        """Serve one connection until it has ended; `received` is a head that asks for an upgrade, and what followed."""
         protocol = ServerProtocol(
             subprotocols=[Subprotocol(encoding.value) for encoding in Encoding], max_size=MAX_MESSAGE_BYTES
         )
-        encoding = await self._shake_hands(stream, protocol, head)
-        if encoding is None:
+        head, _, early = received.partition(END_OF_HEAD)
+        encoding, answer = _shake_hands(protocol, head + END_OF_HEAD)
+        with trio.move_on_after(self._write_timeout_s) as patience:
+            await stream.send_all(answer)
+        if encoding is None or patience.cancelled_caught:
+            self._refused += 1
             return
+        self._opened += 1
         async with trio.open_nursery() as nursery:
             opcode = Opcode.TEXT if encoding is Encoding.JSON else Opcode.BINARY
             outbox = SocketOutbox(stream, opcode, nursery, self._write_timeout_s)
-            now = trio.current_time()
-            connection = _Connection(protocol, outbox, now, allowance_at=now)
+            connection = _Connection(SocketInbox(stream, protocol, outbox, early), outbox)
             self._connections.add(connection)
             try:
-                nursery.start_soon(self._converse, stream, connection, encoding)
+                nursery.start_soon(self._converse, connection, encoding)
                 await outbox.done.wait()
             finally:
                 self._connections.discard(connection)
-                reason = outbox.closed or "cancelled"
-                self._closed[reason] = self._closed.get(reason, 0) + 1
+                with trio.move_on_after(FAREWELL_S, shield=True):
+                    await _say_goodbye(outbox)
+                self._closed[outbox.closed or "lost"] += 1
             nursery.cancel_scope.cancel()
-
-    async def _shake_hands(self, stream: trio.abc.Stream, protocol: ServerProtocol, head: bytes) -> Encoding | None:
-        protocol.receive_data(head)
-        request = next((event for event in protocol.events_received() if isinstance(event, Request)), None)
-        if request is None:
-            await stream.send_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
-            return None
-        response = protocol.accept(request)
-        chosen = response.headers.get("Sec-WebSocket-Protocol")
-        if response.status_code == 101 and chosen is None:
-            offered = " or ".join(encoding.value for encoding in Encoding)
-            response = protocol.reject(400, f"Offer the subprotocol {offered}.\n")
-        protocol.send_response(response)
-        with trio.move_on_after(self._write_timeout_s):
-            for data in protocol.data_to_send():
-                await stream.send_all(data)
-        return Encoding(chosen) if chosen is not None and response.status_code == 101 else None
 
     # -- one connection ------------------------------------------------------------------------------------------------
 
-    async def _converse(self, stream: trio.abc.Stream, connection: _Connection, encoding: Encoding) -> None:
-        outbox = connection.outbox
+    async def _converse(self, connection: _Connection, encoding: Encoding) -> None:
+        inbox, outbox = connection.inbox, connection.outbox
         session: SessionPort | None = None
-        messages = _Messages(stream, connection)
         try:
             with trio.move_on_after(HELLO_S) as patience:
-                first = await messages.next()
+                first = await inbox.next()
             if patience.cancelled_caught:
                 outbox.close("hello_timeout")
-                return
-            if first is None:
-                return
-            session = self._begin(connection, encoding, first)
-            while session is not None and (message := await messages.next()) is not None:
-                if not _may_ask(connection, trio.current_time()):
-                    outbox.close("rate_limited")
-                    return
+            elif first is not None:
+                session = self._begin(connection, encoding, first)
+            while session is not None and (message := await inbox.next()) is not None:
                 await session.receive_untrusted(message)
+            outbox.end(inbox.ended)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass
+            outbox.end("lost")
+        except Exception:
+            outbox.close("internal_error")
+            raise
         finally:
             if session is not None:
                 session.detach(outbox)
-            if outbox.closed is None:
-                outbox.closed = "closed_by_client"
-                outbox.done.set()
 
     def _begin(self, connection: _Connection, encoding: Encoding, first: bytes) -> SessionPort | None:
         outbox = connection.outbox
@@ -183,60 +165,37 @@ class SignallingSocket:
         return None
 
     def _look_at(self, connection: _Connection, now: float, wall_ms: int) -> None:
-        silence = now - connection.heard_at
+        heard_at = connection.inbox.heard_at
         if connection.expires_at is not None and wall_ms >= connection.expires_at:
             connection.outbox.close("no_session")
-        elif silence > GONE_AFTER_S:
+        elif now - heard_at > GONE_AFTER_S:
             connection.outbox.close("going_away")
-        elif silence > PING_AFTER_S and not connection.pinged:
-            connection.pinged = True
+        elif now - heard_at > PING_AFTER_S and connection.pinged_at <= heard_at:
+            connection.pinged_at = now
             connection.outbox.write(Frame(Opcode.PING, b"").serialize(mask=False))
 
 
-class _Messages:
-    """Reads whole messages off a connection."""
-
-    def __init__(self, stream: trio.abc.Stream, connection: _Connection) -> None:
-        self._stream, self._connection = stream, connection
-        self._parts: list[bytes] = []
-        self._ready: list[bytes] = []
-
-    async def next(self) -> bytes | None:
-        """Return the next message, None when there will be none."""
-        protocol, outbox = self._connection.protocol, self._connection.outbox
-        while not self._ready:
-            if protocol.state is not State.OPEN or outbox.closed is not None:
-                return None
-            data = await self._stream.receive_some(RECEIVE_BYTES)
-            self._connection.heard_at, self._connection.pinged = trio.current_time(), False
-            if data:
-                protocol.receive_data(bytes(data))
-            else:
-                protocol.receive_eof()
-            for event in protocol.events_received():
-                if isinstance(event, Frame):
-                    self._take(event)
-            for out in protocol.data_to_send():
-                if out:
-                    outbox.write(out)
-        return self._ready.pop(0)
-
-    def _take(self, frame: Frame) -> None:
-        # The protocol has checked their order and the size of the whole.
-        if frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
-            self._parts.append(bytes(frame.data))
-            if frame.fin:
-                self._ready.append(b"".join(self._parts))
-                self._parts.clear()
+def _shake_hands(protocol: ServerProtocol, head: bytes) -> tuple[Encoding | None, bytes]:
+    """Return the subprotocol, None when the request is refused, and the answer to send."""
+    protocol.receive_data(head)
+    request = next((event for event in protocol.events_received() if isinstance(event, Request)), None)
+    if request is None:
+        answer = b"".join(protocol.data_to_send())
+        return None, answer or b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+    response = protocol.accept(request)
+    chosen = response.headers.get("Sec-WebSocket-Protocol") if response.status_code == 101 else None
+    if isinstance(protocol.handshake_exc, NegotiationError):
+        offered = " or ".join(encoding.value for encoding in Encoding)
+        response = protocol.reject(400, f"Offer the subprotocol {offered}.\n")
+    protocol.send_response(response)
+    return None if chosen is None else Encoding(chosen), b"".join(protocol.data_to_send())
 
 
-def _may_ask(connection: _Connection, now: float) -> bool:
-    earned = (now - connection.allowance_at) * REQUESTS_PER_S
-    connection.allowance, connection.allowance_at = min(BURST, connection.allowance + earned), now
-    if connection.allowance < 1:
-        return False
-    connection.allowance -= 1
-    return True
+async def _say_goodbye(outbox: SocketOutbox) -> None:
+    try:
+        await outbox.farewell("going_away")
+    except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
+        return
 
 
 def _wall_ms() -> int:

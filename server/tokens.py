@@ -20,6 +20,10 @@ MAX_TOKEN = 4096  # characters; ours have about 300
 REQUIRED = ["sub", "name", "kind", "iat", "exp", "aud"]
 
 
+class InvalidSecret(ValueError):
+    """A file holds no secret of its kind; the message says which, and what to do."""
+
+
 @dataclass(frozen=True, slots=True)
 class Claims:
     """What a valid token says; `expires_at` in epoch ms."""
@@ -58,15 +62,14 @@ class Tokens:
 
 
 def open_key(path: Path) -> bytes:
-    """Return the key in a file, which is made when there is none; raises ValueError for a file that holds no key."""
+    """Return the key in a file, which is made when there is none; raises InvalidSecret and OSError."""
     write_secret_once(path, secrets.token_hex(KEY_BYTES))
-    text = path.read_text().strip()
     try:
-        key = bytes.fromhex(text)
-    except ValueError:
+        key = bytes.fromhex(path.read_text().strip())
+    except ValueError:  # bytes that are no text are among it
         key = b""
     if len(key) != KEY_BYTES:
-        raise ValueError(f"{path} holds no key: {KEY_BYTES} bytes in hexadecimal; remove it to have a new one made")
+        raise InvalidSecret(f"{path} holds no key: {KEY_BYTES} bytes in hexadecimal; remove it to have a new one made")
     return key
 
 

@@ -95,6 +95,14 @@ class Feedback:
         self.keyframes_given_up = 0
         self.losses_given_up = 0
 
+    def counters(self) -> dict[str, int]:
+        """How many keyframes were asked for, and how many of them and of lost packets never came, by name."""
+        return {
+            "keyframe_requests": self.keyframe_requests,
+            "keyframes_given_up": self.keyframes_given_up,
+            "losses_given_up": self.losses_given_up,
+        }
+
     def add_publisher(self, transport_row: int, track_rows: Sequence[int], *, fir_only: Collection[int] = ()) -> None:
         """Look after a publisher's transport and the tracks it feeds.
 

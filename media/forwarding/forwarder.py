@@ -18,7 +18,7 @@ from pylibsrtp import Session
 from media.forwarding import kernel
 from media.forwarding.addresses import Address, AddressTable, pack_sockaddr, unpack_sockaddr
 from media.forwarding.admission import Admission, Grant, Holding
-from media.forwarding.tables import AUDIO, FOREVER, RING, RTX_BIT, VIDEO, Count, Limits, Shared, make_tables
+from media.forwarding.tables import AUDIO, FOREVER, ICE_NAME, RING, RTX_BIT, VIDEO, Count, Limits, Shared, make_tables
 from media.webrtc.srtp import SrtpKeys, context_address, open_receiver, open_sender
 
 __all__ = ["ControlDatagram", "Forwarder", "Limits", "NoCapacity"]
@@ -256,6 +256,17 @@ class Forwarder:
         self.tables.sockaddrs[transport, : len(raw)] = memoryview(raw)
         self.tables.transports["address_size"][transport] = len(raw)
         self.tables.transports["gso_refused"][transport] = 0
+
+    def answer_checks(self, transport: int, username: str, password: str) -> None:
+        """Let the kernel answer checks with this USERNAME (RFC 8445 section 7.3), from where media goes to."""
+        name, key = username.encode(), password.encode()
+        self.tables.transports["ice_name_size"][transport] = 0
+        if len(name) > ICE_NAME or len(key) > self.tables.ice_keys.shape[1]:
+            return
+        for row, value in ((self.tables.ice_names[transport], name), (self.tables.ice_keys[transport], key)):
+            row[:] = 0
+            row[: len(value)] = memoryview(value)
+        self.tables.transports["ice_name_size"][transport] = len(name)
 
     def set_keys(self, transport: int, keys: SrtpKeys) -> None:
         """Give a transport its SRTP keys; media flows from now on."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from media.forwarding.consent import answer_check
 from media.forwarding.fanout import ADMITTED, admitted, answer_nack
 from media.forwarding.payload import starts_keyframe
 from media.forwarding.tables import (
@@ -84,7 +85,9 @@ def receive(t, i, size, now):
         return -1, np.int64(0)
     first = data[0]
     if first < 4 or 20 <= first < 64:
-        to_control(t, i, size)
+        transport = find_transport(t, i)
+        if first >= 4 or transport < 0 or not answer_check(t, i, size, transport, now):
+            to_control(t, i, size, transport)
         return -1, np.int64(0)
     if first < 128 or first >= 192:
         t.counters[Count.UNKNOWN_FIRST_BYTE] += np.uint64(1)
@@ -107,10 +110,9 @@ def receive(t, i, size, now):
 
 
 @njit(nogil=True)
-def to_control(t, i, size):
+def to_control(t, i, size, transport):
     """Hand a STUN or DTLS datagram to Python; strangers may fill only half of the ring."""
     used = t.shared[Shared.RING_HEAD] - t.shared[Shared.RING_TAIL]
-    transport = find_transport(t, i)
     if used >= RING or (transport < 0 and used >= RING // 2):
         t.counters[Count.RING_FULL] += np.uint64(1)
         return

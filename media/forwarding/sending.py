@@ -105,7 +105,7 @@ def protect_and_queue(t, transport, size):
     if status != 0:
         t.counters[Count.PROTECT_FAILED] += np.uint64(1)
         return False
-    _queue(t, transport, t.scratch[2] & 0xFFFFFFFF)
+    queue(t, transport, t.scratch[2] & 0xFFFFFFFF)
     return True
 
 
@@ -117,7 +117,8 @@ def make_room(t):
 
 
 @njit(nogil=True)
-def _queue(t, transport, size):
+def queue(t, transport, size):
+    """Queue the packet of `size` bytes at the arena's end for `transport`."""
     # Equal sizes to one destination grow one message; a smaller segment ends it (UDP_SEGMENT's rule).
     at = t.shared[Shared.ARENA_USED]
     t.shared[Shared.ARENA_USED] = at + size
@@ -269,4 +270,4 @@ def send_report(t, s, now):
         t.counters[Count.PROTECT_FAILED] += np.uint64(1)
         return
     t.counters[Count.SENDER_REPORTS] += np.uint64(1)
-    _queue(t, transport, t.scratch[2] & 0xFFFFFFFF)
+    queue(t, transport, t.scratch[2] & 0xFFFFFFFF)

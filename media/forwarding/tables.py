@@ -27,6 +27,7 @@ ADDRESSES = 65_536  # slots of the address table; a power of two, four times the
 PROBES = 64  # slots looked at for one address
 SSRCS = 32  # sources of one transport, RTX and RTCP included: libsrtp keeps a context for each and looks through them
 FOREVER = 2**63 - 1
+ICE_NAME = 64  # bytes of a username that the kernel answers checks for; a longer one is Python's
 MAP_NORESERVE = 0x4000  # Linux: memory counts when it is touched
 
 
@@ -100,7 +101,8 @@ class Count(IntEnum):
     TOO_MANY_SSRCS = 42
     NACKS_IGNORED = 43
     OVERTAKEN = 44
-    CELLS = 45
+    CONSENTS = 45  # no drop: checks answered by the kernel
+    CELLS = 46
 
 
 AUDIO, VIDEO = 1, 2
@@ -127,6 +129,7 @@ TRANSPORT = np.dtype(
         ("publish_until", "i8"),  # P: monotonic ns
         ("rx", "u8"),  # P: libsrtp context for what arrives, 0 none
         ("tx", "u8"),  # P: libsrtp context for what leaves, 0 none
+        ("ice_name_size", "u1"),  # P: bytes of `ice_names[row]`, 0 while Python answers all checks
         ("gso_refused", "u1"),  # K: the way to it takes no merged packets; P clears it with a new address
         ("address_size", "u4"),  # P: bytes of `sockaddrs[row]`, 0 before a nomination
         ("twcc_slot", "i4"),  # P: row of the arrival log, -1 none
@@ -238,6 +241,8 @@ class Tables(NamedTuple):
     payload_types: npt.NDArray[np.int32]  # [transport, 128]: track + 1, plus RTX_BIT for its retransmissions; P
     sockaddrs: npt.NDArray[np.uint8]  # [transport, 32]: where media is sent; P
     ssrcs: npt.NDArray[np.uint32]  # [transport, SSRCS]: from which authentic packets came, `ssrc_count` of them; K
+    ice_names: npt.NDArray[np.uint8]  # [transport, ICE_NAME]: USERNAME of its checks; P
+    ice_keys: npt.NDArray[np.uint8]  # [transport, 64]: our ice-pwd, padded with zeros to a block of SHA-1; P
     addresses: npt.NDArray[np.void]
     cache_seq: npt.NDArray[np.int64]  # [track, CACHE]: extended sequence number held there; K
     cache_info: npt.NDArray[np.void]  # [track, CACHE]
@@ -263,6 +268,9 @@ class Tables(NamedTuple):
     pending: npt.NDArray[np.void]
     plan_sizes: npt.NDArray[np.int64]  # [PENDINGS]: payloads of one run
     plan_pads: npt.NDArray[np.int64]  # [PENDINGS]: and the padding chosen for them
+    hash_input: npt.NDArray[np.uint8]  # [448]: a padded message of SHA-1
+    hash_words: npt.NDArray[np.int64]  # [80]: its message schedule
+    hash_digest: npt.NDArray[np.uint8]  # [20]
     scratch: npt.NDArray[np.int64]  # lengths, timespecs and pollfds handed to C
 
 
@@ -285,6 +293,9 @@ def _layout(capacity: Limits) -> np.dtype[np.void]:
             ("shared", "i8", (Shared.CELLS,)),
             ("counters", "u8", (Count.CELLS,)),
             ("scratch", "i8", (16,)),
+            ("hash_input", "u1", (448,)),
+            ("hash_words", "i8", (80,)),
+            ("hash_digest", "u1", (20,)),
             ("pending", PENDING, (PENDINGS,)),
             ("plan_sizes", "i8", (PENDINGS,)),
             ("plan_pads", "i8", (PENDINGS,)),
@@ -295,6 +306,8 @@ def _layout(capacity: Limits) -> np.dtype[np.void]:
             ("payload_types", "i4", (capacity.transports, 128)),
             ("sockaddrs", "u1", (capacity.transports, 32)),
             ("ssrcs", "u4", (capacity.transports, SSRCS)),
+            ("ice_names", "u1", (capacity.transports, ICE_NAME)),
+            ("ice_keys", "u1", (capacity.transports, 64)),
             ("addresses", ADDRESS, (ADDRESSES,)),
             ("ring", CONTROL, (RING,)),
             ("ring_data", "u1", (RING, DATAGRAM)),

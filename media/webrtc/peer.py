@@ -26,6 +26,7 @@ from media.webrtc.events import (
 from media.webrtc.ice import Address, IceCredentials
 
 __all__ = [
+    "PEER_COUNTERS",
     "AddressForgotten",
     "AddressValidated",
     "CloseReason",
@@ -41,6 +42,7 @@ __all__ = [
 SECOND_NS = 1_000_000_000
 CONSENT_NS = 30 * SECOND_NS  # RFC 7675 section 5.1; FFmpeg checks once or twice in 5 s, media counts as well
 HALF_OPEN_NS = 30 * SECOND_NS  # an answered offer whose client never comes holds its rows no longer than this
+PEER_COUNTERS = (*(reason.value for reason in Drop), "handshakes", "repeated_flights")
 MAX_ADDRESSES = 16  # a roaming phone has a few; each one is a row in the address table
 
 
@@ -180,6 +182,10 @@ class Peer:
         self._addresses.move_to_end(source)
         if self._path is None or nominates:
             self._is_nominated |= nominates
+            if self._path is not None and self._path != source:
+                # What is on its way from there still counts; its checks may have been answered without our hearing.
+                self._addresses[self._path] = now_ns
+                self._addresses.move_to_end(self._path)
             events += self._move_path(source)
         # Browsers nominate 60 ms after their first hello: DTLS never waits for it.
         events += self._after_dtls(self._dtls.start(now_ns), source, now_ns)

@@ -21,6 +21,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="mesi", message="%(prog)s %(version)s")
 def main() -> None:
     """Mesi: live streams, and who may watch them."""
 
@@ -31,7 +32,9 @@ def main() -> None:
 def _node_options(command: F) -> F:
     options = [
         click.option("--config", "path", type=click.Path(path_type=Path), help="A file like config.toml."),
-        click.option("--data", help="The directory for all state [default: data]."),
+        click.option(
+            "--data", envvar="MESI_DATA", show_envvar=True, help="The directory for all state [default: data]."
+        ),
         click.option("--listen", metavar="HOST:PORT", help="Where the page, API and sockets are (TCP)."),
         click.option("--media", metavar="HOST:PORT", help="Where WebRTC media arrives (UDP)."),
     ]
@@ -84,9 +87,28 @@ def check(path: Path | None, data: str | None, listen: str | None, media: str | 
 
 def _remote_options(command: F) -> F:
     options = [
-        click.option("--data", type=click.Path(path_type=Path), default=Path("data"), help="The server's directory."),
-        click.option("--server", metavar="URL", help="Its address, instead of the one in the directory."),
-        click.option("--admin-token", metavar="TOKEN", help="Instead of the one in the directory."),
+        click.option(
+            "--data",
+            type=click.Path(path_type=Path),
+            default=Path("data"),
+            envvar="MESI_DATA",
+            show_envvar=True,
+            help="The server's directory.",
+        ),
+        click.option(
+            "--server",
+            metavar="URL",
+            envvar="MESI_SERVER",
+            show_envvar=True,
+            help="Its address, instead of the one in the directory.",
+        ),
+        click.option(
+            "--admin-token",
+            metavar="TOKEN",
+            envvar="MESI_ADMIN_TOKEN",
+            show_envvar=True,
+            help="Instead of the one in the directory.",
+        ),
         click.option("--json", "as_json", is_flag=True, help="Print JSON."),
     ]
     for option in reversed(options):

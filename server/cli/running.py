@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 from functools import partial
 
@@ -10,7 +11,9 @@ import trio
 
 from server import log
 from server.cli.patience import patience
-from server.config import Config
+from server.config import Config, bracketed, own_addresses
+from server.tls import WILDCARDS
+from server.web.rates import is_loopback
 
 KERNEL = "Compiling the forwarding kernel (once; up to a minute) "
 
@@ -18,12 +21,25 @@ KERNEL = "Compiling the forwarding kernel (once; up to a minute) "
 def run(config: Config, *, with_demo: bool) -> None:
     """Serve until interrupted; raises ClickException when the node can't start."""
     log.configure(config.log.level)
+    _allow_open_files()
     with patience(KERNEL):
         from server import node
     try:
         trio.run(partial(_serve, config, with_demo=with_demo))
     except* node.NodeFailed as failures:
-        raise click.ClickException(str(failures.exceptions[0])) from None
+        raise click.ClickException(_first(failures)) from None
+
+
+def _first(failures: BaseExceptionGroup[BaseException]) -> str:
+    # Each nursery on the way out has wrapped it once more.
+    first = failures.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else str(first)
+
+
+def _allow_open_files() -> None:
+    # The soft limit is for programs that use select(2); this one does not, and each connection is a file.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _serve(config: Config, *, with_demo: bool) -> None:
@@ -36,6 +52,12 @@ async def _serve(config: Config, *, with_demo: bool) -> None:
         if with_demo:
             await nursery.start(stream_demo, running)
         click.echo(f"Open {running.url}/ in a browser. Ctrl-C ends the server.")
+        if config.listen.host in WILDCARDS:
+            port = running.url.rpartition(":")[2]
+            others = [
+                f"https://{bracketed(address)}:{port}/" for address in own_addresses() if not is_loopback(address)
+            ]
+            click.echo(f"Other machines: {' or '.join(others)} (the certificate is self-made: browsers warn once)")
 
 
 async def _end_on_signal(

@@ -46,7 +46,7 @@ def admin_routes(rooms: Rooms, auth: Auth, find_account: FindAccount, longest_to
             add_account,
             s.NewAccount,
             v.Person,
-            PROBLEMS,
+            (*PROBLEMS, "invalid_name"),
         ),
         _route("tokens", "Make a token for an account", add_token, s.NewToken, s.Token, (*PROBLEMS, "account_unknown")),
         _route(
@@ -55,7 +55,7 @@ def admin_routes(rooms: Rooms, auth: Auth, find_account: FindAccount, longest_to
             add_stream,
             s.NewStreamFor,
             v.StreamView,
-            (*PROBLEMS, "account_unknown"),
+            (*PROBLEMS, "account_unknown", "already_live", "no_capacity", "not_stored"),
         ),
     ]
 

@@ -53,7 +53,7 @@ def _account_routes(auth: Auth) -> list[Route]:
             body=s.Credentials,
             result=v.Person,
             status=201,
-            problems=taken,
+            problems=("name_taken", "invalid_name", *taken),
         ),
         Route(
             "POST",
@@ -64,7 +64,7 @@ def _account_routes(auth: Auth) -> list[Route]:
             body=s.Credentials,
             result=s.Session,
             status=201,
-            problems=("no_session", *taken),
+            problems=("bad_credentials", *taken),
         ),
         Route("GET", f"{ROOT}/me", "The account that asks", me, result=s.Me, problems=("no_session",)),
     ]
@@ -111,7 +111,7 @@ def _stream_routes(rooms: Rooms) -> list[Route]:
             body=s.NewStream,
             result=v.StreamView,
             status=201,
-            problems=("no_session", "invalid_request"),
+            problems=("already_live", "no_capacity", "not_stored"),
         ),
         Route("GET", STREAM, "One stream", show, result=v.StreamView, problems=SEEING),
         order.route("POST", "/end", "End the stream", lambda asked: c.EndStream(), OWNING),

@@ -46,9 +46,9 @@ def build_app(
         *admin_routes(rooms, auth, find_account, settings.longest_token_s),
         *whip_routes(rooms, settings.ice_servers),
     ]
+    interface.append(openapi_route(tuple(interface)))
     routes = [
         *interface,
-        openapi_route(interface),
         *_service_routes(metrics),
         *page_routes(settings.page),
     ]
@@ -56,7 +56,7 @@ def build_app(
     app.config.update(MAX_CONTENT_LENGTH=settings.limits.body_bytes, BODY_TIMEOUT=None, PROVIDE_AUTOMATIC_OPTIONS=False)
     app.url_map.merge_slashes = False  # a redirect to a tidier address would drop what a POST carries
     _register(app, routes, reception)
-    app.extensions["reception"] = reception
+    app.extensions |= {"reception": reception, "interface": tuple(interface)}
     return app
 
 

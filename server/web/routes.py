@@ -105,6 +105,15 @@ class Reception:
         self.by_password = TokenBuckets(rates.password_per_s, rates.password_burst)
         self.faults = 0
 
+    def counters(self) -> dict[str, int]:
+        """Return what was refused for coming too fast, by whose rate, and the faults of ours, by name."""
+        buckets = {"address": self.by_address, "account": self.by_account, "password": self.by_password}
+        return {
+            **{f"rates_refused_{whose}": kept.refused for whose, kept in buckets.items()},
+            **{f"rates_forgotten_{whose}": kept.forgotten for whose, kept in buckets.items()},
+            "request_faults": self.faults,
+        }
+
     def view(self, route: Route) -> Callable[..., Awaitable[Response]]:
         """Return the function that Quart calls for a route."""
 
@@ -130,6 +139,9 @@ class Reception:
     async def _take(self, route: Route, given: Request, path: Mapping[str, str]) -> Asked:
         address = given.remote_addr or ""
         self._rate(self.by_address, network_of(address))
+        if "Transfer-Encoding" in given.headers and "Content-Length" in given.headers:
+            # A proxy before us may have believed the other one (RFC 9112 section 6.1).
+            raise Problem("ambiguous_length", headers={"Connection": "close"})
         sender = None
         match route.access:
             case Access.STRANGER:

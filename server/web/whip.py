@@ -54,7 +54,7 @@ def _endpoint(kind: str, verb: str, post: Serve, rooms: Rooms) -> list[Route]:
     endpoint, session = f"/{kind}/{{stream}}", f"/{kind}/{{stream}}/{{session}}"
     offering = (*REFUSALS, *OFFERS, *(WATCHING if kind == "whep" else ("not_the_owner",)))
     # A HEAD that names the type tells a player that this address speaks WHEP; Quart answers it from the GET.
-    head = Answer(headers={"Content-Type": SDP}, status=200) if kind == "whep" else Answer(status=204)
+    head = Answer(headers={"Content-Type": SDP}) if kind == "whep" else Answer()
     return [
         Route(
             "POST",
@@ -68,7 +68,16 @@ def _endpoint(kind: str, verb: str, post: Serve, rooms: Rooms) -> list[Route]:
             status=201,
             problems=offering,
         ),
-        Route("GET", endpoint, "Nothing: the address exists", partial(_say, head), Access.ANYONE, status=204),
+        Route(
+            "GET",
+            endpoint,
+            "Nothing: the address exists",
+            partial(_say, head),
+            Access.ANYONE,
+            gives=SDP,
+            result=str if kind == "whep" else None,
+            status=200 if kind == "whep" else 204,
+        ),
         Route("GET", session, "Nothing: the address exists", partial(_say, Answer()), Access.ANYONE, status=204),
         Route(
             "PATCH",

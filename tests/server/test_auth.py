@@ -148,3 +148,17 @@ def test_a_key_is_made_once_and_kept_from_others(tmp_path: Path) -> None:
     path.write_text("spoiled")
     with pytest.raises(ValueError, match="remove it"):
         open_key(path)
+
+
+async def test_the_administrator_is_an_account_whose_name_nobody_else_can_have(tmp_path: Path) -> None:
+    async with open_auth(tmp_path) as auth:
+        for _ in range(2):
+            actor = auth.verify(await auth.admin_token())
+            assert actor.admin
+            found = await auth.find("admin")
+            assert found is not None
+            assert found.id == actor.account
+        with pytest.raises(Refused, match="name_taken"):
+            await auth.sign_up("Admin", "correct horse")
+        with pytest.raises(Refused, match="bad_credentials"):
+            await auth.log_in("admin", "")

@@ -163,12 +163,13 @@ async def test_the_end_of_one_transport_is_no_affair_of_the_others_in_its_room(
             nursery.start_soon(send_forever, streamer)
             await until(lambda: site.running.rooms._media.counters()["transports"] == 1)
             async with (
-                watch(site.http, site.url("whep", stream), eve.token, ("video",), cut.take),
+                watch(site.http, site.url("whep", stream), eve.token, ("video",), cut.take) as eves,
                 watch(site.http, site.url("whep", stream), bob.token, ("video",), whole.take),
             ):
                 await until(lambda: len(whole.numbers) > 20 and len(cut.numbers) > 20)
                 fault(Broken(site, stream, ann.id, monkeypatch))
                 if fault is raise_in_its_engine:
+                    await eves.socket.send(bytes(20))  # no check, so that the engine gets to see it
                     await until(lambda: site.running.rooms._media.counters()["transport_faults"])
                 await until(lambda: site.running.rooms._media.counters()["transports"] == 2)
                 await trio.sleep(0.05)

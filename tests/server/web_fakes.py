@@ -10,6 +10,7 @@ from quart import Response
 from quart_trio import QuartTrio
 
 from server.config import IceServer, Rates
+from server.openapi import document
 from server.web.app import build_app
 from server.web.ports import WebSettings
 from signalling import views as v
@@ -149,6 +150,10 @@ class Site:
         self.app: QuartTrio = build_app(
             self.rooms, FakeAuth(), WebSettings(**settings), find_account=find_account, metrics=lambda: b"up 1\n"
         )
+
+    def document(self) -> dict[str, Any]:
+        """Return the OpenAPI document, as it was made of the routes."""
+        return document(self.app.extensions["interface"])
 
     async def ask(
         self,

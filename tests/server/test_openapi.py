@@ -1,0 +1,231 @@
+"""The OpenAPI document against its standard, against the application, and against what the server really does."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import jsonschema
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from server.openapi import PATH
+from server.problems import CATALOGUE
+from tests.server.nodes import small_config
+from tests.server.thread_node import thread_node
+from tests.server.web_fakes import Site
+
+MEANINGLESS = {"stream": "none", "session": "none", "name": "nobody"}
+# What any request may meet; the document says it once, as the default.
+COMMON = ("request_refused", "not_found", "method_not_allowed")
+TAKES_LONG = ("/accounts", "/sessions")  # each request hashes a password on purpose
+
+
+class Served:
+    """A node's document, and a way to ask the node as its administrator. (Hypothesis would print a tuple whole.)"""
+
+    def __init__(self, http: httpx2.Client) -> None:
+        self.http = http
+        self.document: dict[str, Any] = http.get(PATH).json()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with thread_node(small_config(tmp_path_factory.mktemp("openapi"))) as node:
+        token = (node.folder / "admin.token").read_text().strip()
+        with httpx2.Client(base_url=node.running.url, headers={"Authorization": f"Bearer {token}"}) as http:
+            yield Served(http)
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield method.upper(), path, operation
+
+
+def whole(schema: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema that stands alone: with the components that it refers to."""
+    return json.loads(
+        json.dumps({**schema, "$defs": document["components"]["schemas"]}).replace("#/components/schemas/", "#/$defs/")
+    )
+
+
+def check_answer(answer: httpx2.Response, operation: dict[str, Any], document: dict[str, Any]) -> None:
+    """Check that an answer is one of those that the document promises, to the last member."""
+    expected = operation["responses"].get(str(answer.status_code), operation["responses"]["default"])
+    content = expected.get("content", {})
+    if not content:
+        assert not answer.content
+        return
+    kind = answer.headers["Content-Type"].partition(";")[0]
+    assert kind in content, (answer.status_code, kind)
+    if kind.endswith("json"):
+        jsonschema.validate(answer.json(), whole(content[kind]["schema"], document))
+    if kind == "application/problem+json":
+        code = answer.json()["code"]
+        assert CATALOGUE[code][0] == answer.status_code
+        assert code != "internal_error", answer.text
+        assert code in COMMON or code in expected["description"], (answer.request.url, code)
+
+
+def values_of(schema: dict[str, Any], document: dict[str, Any]) -> st.SearchStrategy[Any]:
+    """Return values that a schema of the document allows."""
+    match schema:
+        case {"$ref": str(name)}:
+            return values_of(document["components"]["schemas"][name.rpartition("/")[2]], document)
+        case {"anyOf": list(choices)}:
+            return st.one_of(*(values_of(choice, document) for choice in choices))
+        case {"enum": list(choices)}:
+            return st.sampled_from(choices)
+        case {"type": "string"}:
+            alphabet = st.characters(exclude_categories=["Cs"])
+            return st.text(
+                alphabet, min_size=schema.get("minLength", 0), max_size=min(schema.get("maxLength", 50), 500)
+            )
+        case {"type": "integer"}:
+            return st.integers(schema.get("minimum", -(2**53)), schema.get("maximum", 2**53))
+        case {"type": "boolean"}:
+            return st.booleans()
+        case {"type": "null"}:
+            return st.none()
+        case {"type": "object", "properties": dict(properties)}:
+            inner = {name: values_of(property, document) for name, property in properties.items()}
+            required = {name: inner.pop(name) for name in schema.get("required", [])}
+            return st.fixed_dictionaries(required, optional=inner)
+    raise AssertionError(f"a schema of a kind that no test knows: {schema}")
+
+
+def spoilt(schema: dict[str, Any], document: dict[str, Any]) -> st.SearchStrategy[Any]:
+    """Return values that the schema of a body does not allow, most of them nearly right."""
+    shape = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    name = st.sampled_from(sorted(shape["properties"]))
+    wrong = st.one_of(st.just([]), st.just({}), st.floats(0.1, 0.9))
+    return st.one_of(
+        st.builds(lambda body, name, wrong: {**body, name: wrong}, values_of(schema, document), name, wrong),
+        st.builds(lambda body: {**body, "another": 1}, values_of(schema, document)),
+        st.sampled_from([None, 1, "text", [], [{}]]),
+    )
+
+
+def test_the_document_is_valid(served: Served) -> None:
+    document = served.document
+    OpenAPIV31SpecValidator(document).validate()
+    assert document["openapi"].startswith("3.1")
+    identifiers = [operation["operationId"] for _, _, operation in operations(document)]
+    assert len(identifiers) == len(set(identifiers))
+
+
+def test_every_route_of_the_interface_is_in_it_and_no_other() -> None:
+    app = Site().app
+    rules = {
+        (method, re.sub(r"<[^>]*:(\w+)>", r"{\1}", rule.rule))
+        for rule in app.url_map.iter_rules()
+        if rule.rule.startswith(("/api/", "/whip/", "/whep/"))
+        for method in rule.methods - {"HEAD", "OPTIONS"}
+    }
+    document = json.loads(json.dumps(Site().document()))
+    assert {(method, path) for method, path, _ in operations(document)} == rules
+
+
+async def test_every_problem_code_it_names_exists_and_is_explained() -> None:
+    site = Site()
+    document = site.document()
+    named = {
+        (code, status)
+        for _, _, operation in operations(document)
+        for status, response in operation["responses"].items()
+        if status.startswith(("4", "5"))
+        for code in response["description"].split(", ")
+    }
+    assert named
+    for code, status in named:
+        assert CATALOGUE[code][0] == int(status)
+        answer = await site.ask("GET", f"/problems/{code}", token=None)
+        assert (await answer.get_data()).decode().startswith(f"{code} ({status}): ")
+
+
+def test_answers_to_nothing_special_are_as_documented(served: Served) -> None:
+    http, document = served.http, served.document
+    for method, path, operation in operations(document):
+        for headers in ({}, {"Authorization": "Bearer x"}, {"Content-Type": "text/plain"}, {"Content-Length": "0"}):
+            address = path.format(**MEANINGLESS)
+            check_answer(http.request(method, address, headers=headers), operation, document)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_any_body_that_the_document_allows_is_understood_and_any_other_is_refused(
+    served: Served, data: st.DataObject
+) -> None:
+    http, document = served.http, served.document
+    for method, path, operation in operations(document):
+        schema = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
+        if schema is None or path.endswith(TAKES_LONG):
+            continue
+        address = path.format(**MEANINGLESS)
+        body = data.draw(values_of(schema, document))
+        jsonschema.validate(body, whole(schema, document))
+        answer = http.request(method, address, json=body)
+        check_answer(answer, operation, document)
+        assert answer.status_code == 422 or answer.json().get("code") not in ("malformed_json", "invalid_request")
+        other = data.draw(spoilt(schema, document))
+        answer = http.request(method, address, content=json.dumps(other), headers={"Content-Type": "application/json"})
+        check_answer(answer, operation, document)
+        assert answer.json()["code"] == "invalid_request", (path, other, answer.text)
+
+
+def test_a_stream_lives_its_life_as_documented(served: Served) -> None:
+    http, document = served.http, served.document
+    documented = {(method, path): operation for method, path, operation in operations(document)}
+
+    def ask(method: str, path: str, body: object = None, **names: str) -> Any:
+        answer = http.request(method, f"/api/v1{path}".format(**names), json=body)
+        assert answer.is_success, answer.text
+        operation = documented[method, f"/api/v1{path}"]
+        assert str(answer.status_code) in operation["responses"]
+        check_answer(answer, operation, document)
+        return answer.json()
+
+    for name in ("ann", "bob"):
+        ask("POST", "/admin/accounts", {"name": name})
+    assert ask("POST", "/admin/tokens", {"name": "ann", "expires_s": 60})["token"]
+    stream = ask("POST", "/admin/streams", {"name": "ann", "title": "A life"})["card"]["id"]
+    assert ask("GET", "/streams")["streams"]
+    ask("GET", "/streams/{stream}", stream=stream)
+    ask("PUT", "/streams/{stream}/tickets/{name}", stream=stream, name="bob")
+    prepared = ask("POST", "/streams/{stream}/mode/prepare", {"mode": "paid"}, stream=stream)
+    confirmation = {"confirm_token": prepared["confirm_token"], "allow_empty": True}
+    ask("POST", "/streams/{stream}/mode/confirm", confirmation, stream=stream)
+    ask("PUT", "/streams/{stream}/time_limit", {"seconds": 3600}, stream=stream)
+    assert ask("GET", "/streams/{stream}/room", stream=stream)["tickets"]
+    ask("PUT", "/streams/{stream}/ejected/{name}", stream=stream, name="bob")
+    ask("GET", "/me")
+    ask("POST", "/streams/{stream}/end", stream=stream)
+
+
+def test_signing_up_and_logging_in_are_as_documented(served: Served) -> None:
+    http, document = served.http, served.document
+    documented = {(method, path): operation for method, path, operation in operations(document)}
+    credentials = {"name": "carol", "password": "right horse"}
+    for path, body, status in (
+        ("/api/v1/accounts", credentials, 201),
+        ("/api/v1/accounts", credentials, 409),
+        ("/api/v1/accounts", {"name": "x", "password": "short"}, 422),
+        ("/api/v1/sessions", credentials, 201),
+        ("/api/v1/sessions", {**credentials, "password": "wrong horse"}, 401),
+    ):
+        answer = http.post(path, json=body)
+        assert answer.status_code == status, answer.text
+        check_answer(answer, documented["POST", path], document)
+        if status >= 400:
+            assert answer.json()["code"] in documented["POST", path]["responses"][str(status)]["description"]
+
+
+def test_the_shipped_page_is_not_part_of_the_interface(served: Served) -> None:
+    assert not [path for path in served.document["paths"] if Path(path).suffix in (".html", ".js", ".css")]
