@@ -13,7 +13,7 @@ from server.bootstrap import ENVIRONMENT, ROOT, SetupFailed, ensure_environment,
 # program a test runs -> the Debian package that brings it
 PROGRAMS = {"chromium": "chromium"}
 FLAKE8_ASYNC = (
-    "--startable-in-context-manager=run,serve,run_node,stream_demo,_end_on_signal,_host,_forward",
+    "--startable-in-context-manager=run,serve,run_node,stream_demo,_end_on_signal,_host,_forward,_publish",
     # 9: a checkpoint in every path, by its default off; 124: a route's handler is awaited even if it never waits.
     "--disable=ASYNC9,ASYNC124",
 )
