@@ -109,7 +109,12 @@ class Reception:
 
     def counters(self) -> dict[str, int]:
         """Return what was refused for coming too fast, by whose rate, and the faults of ours, by name."""
-        buckets = {"address": self.by_address, "account": self.by_account, "password": self.by_password}
+        buckets = {
+            "address": self.by_address,
+            "account": self.by_account,
+            "password": self.by_password,
+            "guess": self.by_guess,
+        }
         return {
             **{f"rates_refused_{whose}": kept.refused for whose, kept in buckets.items()},
             **{f"rates_forgotten_{whose}": kept.forgotten for whose, kept in buckets.items()},

@@ -143,6 +143,7 @@ async def test_whoever_tries_codes_is_slowed_down(tmp_path: Path) -> None:
         for number in range(3):
             await redeem(bob, f"guess {number}", 404)
         assert (await redeem(bob, made["code"], 429))["code"] == "rate_limited"
+        assert 'mesi_requests_rate_limited_total{whose="guess"} 1.0' in (await show.site.http.get("/metrics")).text
 
 
 @pytest.mark.parametrize(
