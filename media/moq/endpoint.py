@@ -128,6 +128,10 @@ class Endpoint:
         counted = self.counts + self._socket.counts
         return {"quic_connections": len(self._entries), **{f"quic_{name}": n for name, n in counted.items()}}
 
+    def close(self) -> None:
+        """Free the address; needed only when it never ran."""
+        self._socket.close()
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled, then say goodbye to everyone."""
         try:

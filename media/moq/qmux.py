@@ -126,6 +126,11 @@ class QmuxCarrier:
         self.is_closed = False
         self._send_parameters()
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether the peer has said what it grants: before, no stream can be opened."""
+        return self._peer is not None
+
     # -- as a carrier --------------------------------------------------------------------------------------------------
 
     @property

@@ -89,17 +89,16 @@ class Session:
         reading = self._streams.get(stream) or self._accept(stream)
         if reading is None:
             return []
-        reader, before = reading.reader, len(reading.reader)
-        reader.feed(data, is_last=is_last)
+        reading.reader.feed(data, is_last=is_last)
         found: list[Event] = []
         try:
             reading = self._typed(reading)
             found.extend(reading.read())
         except MalformedPacket:
             self._malformed(reading)
-        self._unread += len(reader) - before
         if isinstance(reading, IncomingGroup) and not self._is_ours(reading):
             found = self._turn_away(reading, Code.NOT_FOUND)
+        self._count_unread(stream)
         if self._unread > MAX_UNREAD_BYTES:
             self.close(Code.TOO_MUCH, "too much unfinished")
         ending = self._streams.get(stream) if is_last else None
@@ -356,10 +355,17 @@ class Session:
             self._turn_away(stream, Code.CANCELLED)
             return self._streams[stream.id]
         typed = self._streams[stream.id] = kind(stream.id, self.version, stream.reader)
+        typed.unread = stream.unread
         if isinstance(typed, AskedProbe):
             self._probe_at_ns = 0
             self._carrier.wake()
         return typed
+
+    def _count_unread(self, id: int) -> None:
+        stream = self._streams.get(id)
+        if stream is not None:
+            self._unread += len(stream.reader) - stream.unread
+            stream.unread = len(stream.reader)
 
     def _is_ours(self, group: IncomingGroup) -> bool:
         return group.header is None or group.header.subscription in self._subscriptions
@@ -397,7 +403,7 @@ class Session:
 
     def _forget(self, stream: Stream) -> None:
         del self._streams[stream.id]
-        self._unread -= len(stream.reader)
+        self._unread -= stream.unread
         if isinstance(stream, OwnSubscription):
             self._subscriptions.pop(stream.number, None)
 

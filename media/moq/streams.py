@@ -52,6 +52,7 @@ class Stream:
     version: Version
     reader: StreamReader = field(default_factory=StreamReader)
     has_ended: bool = False  # the peer's half
+    unread: int = 0  # bytes of the reader, as the session has counted them
     is_over: bool = False  # what it meant was said, or is not wanted any more
 
     def read(self) -> Iterator[Event]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections import Counter
 
@@ -13,7 +14,6 @@ from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from media.moq import qmux
-from media.moq.events import Event
 from media.moq.qmux import DRAFTS, MAX_RECORD_BYTES, QmuxCarrier
 from media.moq.relay import Peer, Relay, Rights
 from media.moq.requests import Admit, Refusal, SessionRequest, split_target_untrusted
@@ -55,7 +55,7 @@ class QmuxSocket:
             self.counts["lost"] += 1
         finally:
             self._open -= 1
-            conversation.peer.end()
+            conversation.end()
             self.counts.update(conversation.carrier.counts)
 
     async def _shake_hands(
@@ -101,13 +101,18 @@ class _Conversation:
         rights: Rights,
     ) -> None:
         draft, _, version = chosen.partition(".")
-        self._stream, self._protocol, self._now_ns = stream, protocol, relay.now_ns
+        self._stream, self._protocol, self._relay = stream, protocol, relay
+        self._version, self._hop, self._rights = Version(version), hop, rights
         self._stirred = trio.Event()
         self._parts: list[bytes] = []
         self._replies: list[bytes] = []  # WebSocket frames of the protocol's own, like pongs
         self.carrier = QmuxCarrier(draft, self._wake)
-        self._session = Session(self.carrier, Version(version), origin=hop)
-        self.peer: Peer = relay.join(self._session, self.carrier, rights)
+        self._peer: Peer | None = None
+
+    def end(self) -> None:
+        """Leave the relay."""
+        if self._peer is not None:
+            self._peer.end()
 
     async def run(self) -> None:
         """Serve until either end has had enough."""
@@ -140,21 +145,26 @@ class _Conversation:
             if frame.fin:
                 record = b"".join(self._parts)
                 self._parts.clear()
-                for event in self.carrier.receive_untrusted(record):
-                    self.peer.handle(self._events_of(event))
+                found = self.carrier.receive_untrusted(record)
+                if self._peer is None and self.carrier.is_ready:
+                    session = Session(self.carrier, self._version, origin=self._hop)
+                    self._peer = self._relay.join(session, self.carrier, self._rights)
+                for event in found:
+                    self._pass_on(event)
 
-    def _events_of(self, event: qmux.QmuxEvent) -> list[Event]:
+    def _pass_on(self, event: qmux.QmuxEvent) -> None:
+        if self._peer is None:
+            return
+        session = self._peer.session
         match event:
             case qmux.StreamArrived(stream, data, is_last):
-                return self._session.receive_untrusted(stream, data, is_last=is_last)
+                self._peer.handle(session.receive_untrusted(stream, data, is_last=is_last))
             case qmux.StreamReset(stream, code):
-                return self._session.reset_untrusted(stream, code)
+                self._peer.handle(session.reset_untrusted(stream, code))
             case qmux.StreamStopped(stream, code):
-                return self._session.stopped_untrusted(stream, code)
+                self._peer.handle(session.stopped_untrusted(stream, code))
             case qmux.DatagramArrived(data):
-                return self._session.datagram_untrusted(data)
-            case qmux.Closed():
-                return []
+                self._peer.handle(session.datagram_untrusted(data))
 
     async def _send(self) -> None:
         quiet_at = trio.current_time() + QUIET_S
@@ -164,10 +174,10 @@ class _Conversation:
                 quiet_at = trio.current_time() + QUIET_S
             if self.carrier.is_closed:
                 break
-            due_s = (self._session.deadline_ns() - self._now_ns()) / 1e9
-            with trio.move_on_after(max(0.0, min(quiet_at - trio.current_time(), due_s))):
+            with trio.move_on_after(max(0.0, min(quiet_at - trio.current_time(), self._due_s()))):
                 await self._stirred.wait()
-            self._session.handle_timeout(self._now_ns())
+            if self._peer is not None:
+                self._peer.session.handle_timeout(self._relay.now_ns())
             if trio.current_time() >= quiet_at:
                 self.carrier.ping()
                 quiet_at = trio.current_time() + QUIET_S
@@ -181,13 +191,20 @@ class _Conversation:
         """Send what there is, asking anew after each record what is most urgent; returns whether there was anything."""
         has_sent = False
         while True:
-            self.peer.write()
+            if self._peer is not None:
+                self._peer.write()
             data = self._next()
             if data is None:
                 return has_sent
             with trio.fail_after(WRITE_TIMEOUT_S):
                 await self._stream.send_all(data)
             has_sent = True
+
+    def _due_s(self) -> float:
+        """Return in how many seconds the session has something to do."""
+        if self._peer is None:
+            return math.inf
+        return (self._peer.session.deadline_ns() - self._relay.now_ns()) / 1e9
 
     def _next(self) -> bytes | None:
         if self._replies:
