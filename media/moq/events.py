@@ -107,8 +107,16 @@ class SubscriptionAccepted:
 
 
 @dataclass(frozen=True, slots=True)
+class FinalGroup:
+    """The peer will send no group from `group` on."""
+
+    subscription: int
+    group: int
+
+
+@dataclass(frozen=True, slots=True)
 class SubscriptionEnded:
-    """The peer sends no more groups; `code` is None when the track simply ended."""
+    """The peer begins no more groups; `code` is None when the track simply ended, and its last may still arrive."""
 
     subscription: int
     code: int | None
@@ -203,6 +211,7 @@ Event = (
     | TrackDescribed
     | TrackUnknown
     | SubscriptionAccepted
+    | FinalGroup
     | SubscriptionEnded
     | GroupBegan
     | FrameArrived

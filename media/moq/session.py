@@ -73,6 +73,7 @@ class Session:
         self._carrier, self._traits, self._origin = carrier, version.traits, origin
         self._streams: dict[int, Stream] = {}
         self._subscriptions: dict[int, OwnSubscription] = {}
+        self._finishing: set[int] = set()  # ended by the peer, with groups that may still be on their way
         self._next_subscription = 0
         self._unread = 0
         self._probe_at_ns = NEVER_NS
@@ -97,7 +98,8 @@ class Session:
         except MalformedPacket:
             self._malformed(reading)
         if isinstance(reading, IncomingGroup) and not self._is_ours(reading):
-            found = self._turn_away(reading, Code.NOT_FOUND)
+            reading.is_over, found = True, []
+            self._turn_away(reading, Code.NOT_FOUND)
         self._count_unread(stream)
         if self._unread > MAX_UNREAD_BYTES:
             self.close(Code.TOO_MUCH, "too much unfinished")
@@ -126,7 +128,7 @@ class Session:
         except MalformedPacket:
             self.counts["datagrams_malformed"] += 1
             return []
-        if subscription not in self._subscriptions:
+        if not self._awaits(subscription):
             self.counts["datagrams_unexpected"] += 1
             return []
         return [events.DatagramArrived(subscription, sequence, timestamp, cursor.rest())]
@@ -278,7 +280,8 @@ class Session:
         return number
 
     def unsubscribe(self, subscription: int) -> None:
-        """End a subscription of ours."""
+        """End a subscription of ours, or expect nothing more of one that the peer has ended."""
+        self._finishing.discard(subscription)
         own = self._subscriptions.get(subscription)
         if own is not None:
             self._carrier.write(own.id, b"", is_last=True)
@@ -368,7 +371,10 @@ class Session:
             stream.unread = len(stream.reader)
 
     def _is_ours(self, group: IncomingGroup) -> bool:
-        return group.header is None or group.header.subscription in self._subscriptions
+        return group.header is None or self._awaits(group.header.subscription)
+
+    def _awaits(self, subscription: int) -> bool:
+        return subscription in self._subscriptions or subscription in self._finishing
 
     def _end(self, stream: Stream, code: int | None) -> list[Event]:
         """Take note that the peer's half has ended: by FIN, or by a reset with its code."""
@@ -377,6 +383,8 @@ class Session:
         if code is None and isinstance(stream, AskedOnce) and stream.is_read:
             return found  # still to be answered
         self._forget(stream)
+        if isinstance(stream, OwnSubscription) and code is None and not is_over:
+            self._finishing.add(stream.number)
         if not stream.id & UNIDIRECTIONAL and not is_over:
             if code is None:
                 self._carrier.write(stream.id, b"", is_last=True)

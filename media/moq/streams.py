@@ -29,6 +29,7 @@ from media.moq.messages import (
     Setup,
     SetupParameter,
     Subscribe,
+    SubscribeEnd,
     SubscribeUpdate,
     TrackInfo,
     TrackRequest,
@@ -276,10 +277,12 @@ class OwnSubscription(Stream):
             kind: type[Message] | None = answers.get(typed[0])
             if kind is None:
                 raise MalformedPacket("an unknown answer")
-            read_message_untrusted(self.version, kind, typed[1])
+            answer = read_message_untrusted(self.version, kind, typed[1])
             if typed[0] == 0:
-                # END and DROP tell nothing new: the groups that do come say so themselves.
                 yield events.SubscriptionAccepted(self.number)
+            elif isinstance(answer, SubscribeEnd):
+                yield events.FinalGroup(self.number, answer.group)
+            # A DROP tells nothing new: the groups that do come say so themselves.
 
     def end(self, code: int | None) -> Iterator[Event]:
         """No more groups begin."""

@@ -26,6 +26,14 @@ class _Taken:
     track: Track
     timescale: int
     groups: dict[int, Group] = field(default_factory=dict)
+    is_ending: bool = False
+    end: int | None = None  # the first group that will not come
+    next: int = 0  # after the highest group that came
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its publisher has ended it and everything of it is here, as far as its version can tell."""
+        return self.is_ending and not self.groups and (self.end is None or self.next >= self.end)
 
 
 class Upstream:
@@ -66,8 +74,11 @@ class Upstream:
                     self._broadcasts[path].refuse_track(name)
             case events.SubscriptionAccepted(subscription):
                 self._accepted(subscription)
-            case events.SubscriptionEnded(subscription, _):
-                self._ended(subscription)
+            case events.FinalGroup(subscription, group):
+                if subscription in self._taken:
+                    self._taken[subscription].end = group
+            case events.SubscriptionEnded(subscription, code):
+                self._ended(subscription, code)
 
     def end(self) -> None:
         """End everything this session publishes."""
@@ -90,9 +101,7 @@ class Upstream:
         """Take a track no longer."""
         for subscription, taken in tuple(self._taken.items()):
             if taken.track is track:
-                del self._taken[subscription]
-                self._session.unsubscribe(subscription)
-                broadcast.remove_track(track.name)
+                self._let_go(subscription)
 
     # -- broadcasts and tracks ----------------------------------------------------------------------------------------
 
@@ -141,13 +150,22 @@ class Upstream:
         track = broadcast.add_track(name, ours)
         self._taken[subscription] = _Taken(broadcast, track, info.timescale)
 
-    def _ended(self, subscription: int) -> None:
+    def _ended(self, subscription: int, code: int | None) -> None:
         asked = self._asked.pop(subscription, None)
         if asked is not None:
             asked[0].refuse_track(asked[1])
-        taken = self._taken.pop(subscription, None)
-        if taken is not None:
-            taken.broadcast.remove_track(taken.track.name)
+        taken = self._taken.get(subscription)
+        if taken is None:
+            self._session.unsubscribe(subscription)
+            return
+        taken.is_ending = True
+        if code is not None or taken.is_whole:
+            self._let_go(subscription)
+
+    def _let_go(self, subscription: int) -> None:
+        taken = self._taken.pop(subscription)
+        self._session.unsubscribe(subscription)
+        taken.broadcast.remove_track(taken.track.name)
 
     # -- groups and frames --------------------------------------------------------------------------------------------
 
@@ -159,6 +177,7 @@ class Upstream:
         if len(taken.groups) >= MAX_OPEN_GROUPS:
             self.counts["groups_too_many"] += 1
             taken.track.drop_group(taken.groups.pop(min(taken.groups)))
+        taken.next = max(taken.next, sequence + 1)
         taken.groups[sequence] = taken.track.begin_group(sequence, self._now_ns())
 
     def _take_frame(self, subscription: int, sequence: int, timestamp: int | None, payload: bytes) -> None:
@@ -186,6 +205,8 @@ class Upstream:
             taken.track.finish_group(group)
         else:
             taken.track.drop_group(group)
+        if taken.is_whole:
+            self._let_go(subscription)
 
     def _take_datagram(self, subscription: int, sequence: int, timestamp: int, payload: bytes) -> None:
         taken = self._taken.get(subscription)
