@@ -55,11 +55,6 @@ class Delivery:
         """What goes first has the higher one: the subscriber's priority, then the publisher's."""
         return (self.wish.priority, self.track.info.priority)
 
-    @property
-    def first_group(self) -> int | None:
-        """The sequence of the first group that will come, if that is known."""
-        return min((cursor.group.sequence for cursor in self._cursors), default=None)
-
     def update(self, wish: SubscribeUpdate) -> None:
         """Serve what the subscriber wants from now on."""
         self.wish = replace(

@@ -59,6 +59,7 @@ class Track:
     bytes: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     is_ended: bool = False
+    next_sequence: int = 0  # after the highest group or datagram so far
 
     @property
     def latest(self) -> Group | None:
@@ -69,6 +70,7 @@ class Track:
         """Begin a group; one that is there already is begun anew."""
         if sequence in self.groups:
             self.drop_group(self.groups[sequence])
+        self.next_sequence = max(self.next_sequence, sequence + 1)
         group = self.groups[sequence] = Group(sequence, now_ns)
         for reader in tuple(self.readers):
             reader.group_began(group)
@@ -115,7 +117,8 @@ class Track:
             self.drop_group(group)
 
     def send_datagram(self, sequence: int, frame: Frame) -> None:
-        """Pass a frame to all readers once, without keeping it."""
+        """Pass a frame to all readers once, without keeping it. Groups and datagrams share their numbers."""
+        self.next_sequence = max(self.next_sequence, sequence + 1)
         for reader in tuple(self.readers):
             reader.datagram(sequence, frame)
 

@@ -262,7 +262,7 @@ class Peer:
             self.session, self._carrier, waiting.request, waiting.wish, track, lambda: self.rights.admits(path)
         )
         self.deliveries[waiting.request] = delivery
-        self.session.accept(waiting.request, track.info, delivery.first_group)
+        self.session.accept(waiting.request, track.info)
         self._carrier.wake()
 
     def _fetch(self, wanted: events.FetchWanted) -> None:
@@ -292,7 +292,8 @@ class Peer:
 
     def _finish(self, delivery: Delivery | Fetched) -> None:
         self._drop(delivery, None)
-        self.session.finish(delivery.request)
+        if isinstance(delivery, Delivery):
+            self.session.finish_subscription(delivery.request, delivery.track.next_sequence)
 
     def _drop(self, delivery: Delivery | Fetched, code: int | None) -> None:
         self.deliveries.pop(delivery.request, None)

@@ -29,6 +29,7 @@ from media.moq.messages import (
     Setup,
     SetupParameter,
     Subscribe,
+    SubscribeEnd,
     SubscribeOk,
     SubscribeStart,
     TrackInfo,
@@ -199,16 +200,16 @@ class Session:
         self._send(request, info, is_last=True)
         self._settle(request)
 
-    def accept(self, request: int, info: TrackInfo, first_group: int | None) -> None:
-        """Accept a subscription; `first_group` is the one it begins with, if that is known."""
-        asked = self._streams.get(request)
-        if not isinstance(asked, AskedSubscription):
-            return
-        asked.is_accepted = True
-        if not self._traits.has_track_stream:
+    def accept(self, request: int, info: TrackInfo) -> None:
+        """Accept a subscription; where the version names its first group, the opening of that group says so."""
+        if isinstance(self._streams.get(request), AskedSubscription) and not self._traits.has_track_stream:
             self._send(request, SubscribeOk(info.priority, info.is_ordered, info.max_latency_ms), type=0)
-        elif first_group is not None:
-            self._send(request, SubscribeStart(first_group), type=0)
+
+    def finish_subscription(self, request: int, end: int) -> None:
+        """End a subscription whose track has ended; `end` is the first group that will not come."""
+        if isinstance(self._streams.get(request), AskedSubscription) and self._traits.has_track_stream:
+            self._send(request, SubscribeEnd(end), type=1)
+        self.finish(request)
 
     def refuse(self, request: int, code: int) -> None:
         """End a request of the peer, answered or not, with a reason."""
@@ -230,6 +231,9 @@ class Session:
         if stream is None:
             self.counts["streams_not_granted"] += 1
             return None
+        if self._traits.has_track_stream and not asked.is_started:
+            asked.is_started = True
+            self._send(request, SubscribeStart(sequence), type=0)
         header = write_message(self.version, GroupHeader(asked.wish.id, sequence))
         self._carrier.write(stream, varint(UniType.GROUP) + header)
         return stream, self.frame_writer()

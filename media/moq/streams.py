@@ -110,7 +110,7 @@ class AskedSubscription(Stream):
     """Asked for a track's groups, then changes of mind."""
 
     wish: Subscribe | None = None
-    is_accepted: bool = False
+    is_started: bool = False  # told which group is the first
 
     def read(self) -> Iterator[Event]:
         """Yield the request and its updates."""

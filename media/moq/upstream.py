@@ -32,7 +32,10 @@ class _Taken:
 
     @property
     def is_whole(self) -> bool:
-        """Whether its publisher has ended it and everything of it is here, as far as its version can tell."""
+        """Whether its publisher has ended it and everything of it is here, as far as its version can tell.
+
+        Should the last group or datagram be lost on the way, the track ends with its broadcast or its last reader.
+        """
         return self.is_ending and not self.groups and (self.end is None or self.next >= self.end)
 
 
@@ -213,6 +216,7 @@ class Upstream:
         if taken is None or not self._may_publish(taken.broadcast.path):
             self.counts["datagrams_refused"] += 1
             return
+        taken.next = max(taken.next, sequence + 1)  # groups and datagrams share their numbers
         timestamp_us = self._timestamp_us(timestamp, taken.timescale)
         if timestamp_us is not None:
             taken.track.send_datagram(sequence, Frame(timestamp_us, payload, is_keyframe=True))
