@@ -68,12 +68,18 @@ def prefer(monkeypatch: pytest.MonkeyPatch, version: Version) -> None:
         monkeypatch.setattr(f"media.moq.{module}.PREFERRED", (version,))
 
 
+async def until(claim: Callable[[], bool]) -> None:
+    while not claim():  # noqa: ASYNC110 - what is waited for happens in another process
+        await trio.sleep(0.05)
+
+
 async def exchange(node: Node, scheme: str) -> list[dict[str, object]]:
     """Have one client publish and one watch; returns the groups that arrived."""
     async with start("publish", node, scheme) as publisher, start("watch", node, scheme, "?jwt=t") as viewer:
         await publisher.read("announced")
         await viewer.read("announced")
         await publisher.read("used")
+        await until(lambda: any(peer.deliveries for peer in node.relay.peers))
         await publisher.tell("groups")
         groups = [await viewer.read("group") for _ in range(GROUPS)]
         if node.requests[0].version.traits.has_datagrams:
@@ -126,6 +132,7 @@ async def test_a_cut_subscriber_gets_nothing_more_and_the_others_everything() ->
             for viewer in (loser, keeper):
                 await viewer.read("timescale")
             await publisher.read("used")
+            await until(lambda: sum(len(peer.deliveries) for peer in node.relay.peers) == 2)
             (cut,) = [peer for peer in node.relay.peers if peer.rights is lost]
             lost.watches = lost.is_admitted = False
             cut.cut()
@@ -135,11 +142,6 @@ async def test_a_cut_subscriber_gets_nothing_more_and_the_others_everything() ->
                 await keeper.read("group")
             with pytest.raises(AssertionError, match="before it saw group"):
                 await loser.read("group")
-
-
-async def until(claim: Callable[[], bool]) -> None:
-    while not claim():  # noqa: ASYNC110 - what is waited for happens in another process
-        await trio.sleep(0.05)
 
 
 async def test_the_broadcast_of_a_publisher_that_vanishes_is_retracted_when_its_silence_is_long_enough() -> None:
