@@ -25,7 +25,7 @@ from media.moq.versions import Version, choose_version
 
 H3_ALPN = "h3"
 WEBTRANSPORT = (b"webtransport", b"webtransport-h3")  # the latter from draft 15 on
-MAX_WAITING_EVENTS = 256  # before SETUP: a client asks a few things at once
+MAX_WAITING_EVENTS = 64  # before SETUP: a client asks a few things at once
 QUOTED = re.compile(r'"([A-Za-z0-9_.-]{1,64})"')
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote
 
 from media.moq.messages import normal_path
 from media.moq.relay import Rights
 from media.moq.versions import Version
+
+MAX_FIELDS = 16  # of a query: there is one that we know
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +37,15 @@ Admit = Callable[[SessionRequest], Rights | Refusal]
 
 
 def split_target_untrusted(target: str) -> tuple[str, str | None]:
-    """Return (path, token) of a request's target; what is no URL has the path "" and no token."""
+    """Return (path, token) of a request's target; what is no path of ours is "", and has no token.
+
+    Not by urlsplit, which takes `//a/b` for a host.
+    """
+    path, _, query = target.partition("?")
+    if not path.startswith("/"):
+        return "", None
     try:
-        parts = urlsplit(target)
-        tokens = parse_qs(parts.query, max_num_fields=16).get("jwt")
+        tokens = parse_qs(query, max_num_fields=MAX_FIELDS).get("jwt")
     except ValueError:
         return "", None
-    return normal_path(parts.path), tokens[0] if tokens else None
+    return normal_path(unquote(path)), tokens[0] if tokens else None

@@ -113,10 +113,12 @@ async def test_moqrs_publishes_and_watches(version: Version, scheme: str, monkey
 async def test_a_refused_client_is_let_in_nowhere() -> None:
     with trio.fail_after(20):
         async with open_node(lambda request: Refusal(403, "no ticket")) as node:
-            for scheme in ("https", "moqt"):
-                async with start("watch", node, scheme) as viewer:
-                    with pytest.raises(AssertionError, match="the client ended"):
-                        await viewer.read("announced")
+            async with start("watch", node, "https") as viewer:
+                with pytest.raises(AssertionError, match="the client ended"):
+                    await viewer.read("announced")
+            # Over raw QUIC this client waits for announcements for ever, though its connection is closed.
+            async with start("watch", node, "moqt"):
+                await until(lambda: node.endpoint.counters().get("quic_sessions_refused") == 2)
             assert len(node.relay.peers) == 0
 
 
