@@ -22,6 +22,7 @@ from media.moq.versions import PREFERRED, Version
 
 RECEIVE_BYTES = 65_536
 WRITE_TIMEOUT_S = 10.0  # for one record to leave; a client that reads nothing for as long is gone
+GOODBYE_S = 2.0  # for a client to answer our close frame
 QUIET_S = 10.0  # of ours, before we show a sign of life; clients give up after 30
 SILENT_S = 30.0  # of the client's, before we give up
 SUBPROTOCOLS = [Subprotocol(f"{draft}.{version.value}") for version in PREFERRED for draft in DRAFTS]
@@ -108,6 +109,7 @@ class _Conversation:
         self._replies: list[bytes] = []  # WebSocket frames of the protocol's own, like pongs
         self.carrier = QmuxCarrier(draft, self._wake)
         self._peer: Peer | None = None
+        self._said_goodbye = trio.Event()  # the client has
 
     def end(self) -> None:
         """Leave the relay."""
@@ -119,13 +121,16 @@ class _Conversation:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._receive, nursery.cancel_scope)
             await self._send()
+            with trio.move_on_after(GOODBYE_S):
+                # Closing before would reset the connection, and our last words might be lost with it.
+                await self._said_goodbye.wait()
             nursery.cancel_scope.cancel()
 
     def _wake(self) -> None:
         self._stirred.set()
 
     async def _receive(self, conversation: trio.CancelScope) -> None:
-        while self._protocol.state is State.OPEN and not self.carrier.is_closed:
+        while not self._said_goodbye.is_set():
             with trio.move_on_after(SILENT_S) as patience:
                 data = await self._stream.receive_some(RECEIVE_BYTES)
             if patience.cancelled_caught or not data:
@@ -140,7 +145,9 @@ class _Conversation:
 
     def _take(self, frame: Frame) -> None:
         # The protocol has checked their order and the size of the whole.
-        if frame.opcode in (Opcode.BINARY, Opcode.CONT, Opcode.TEXT):
+        if frame.opcode is Opcode.CLOSE:
+            self._said_goodbye.set()
+        elif frame.opcode in (Opcode.BINARY, Opcode.CONT, Opcode.TEXT):
             self._parts.append(bytes(frame.data))
             if frame.fin:
                 record = b"".join(self._parts)
@@ -168,11 +175,11 @@ class _Conversation:
 
     async def _send(self) -> None:
         quiet_at = trio.current_time() + QUIET_S
-        while self._protocol.state is State.OPEN or self._replies:
+        while True:
             self._stirred = trio.Event()
             if await self._send_all():
                 quiet_at = trio.current_time() + QUIET_S
-            if self.carrier.is_closed:
+            if self.carrier.is_closed or self._protocol.state is not State.OPEN:
                 break
             with trio.move_on_after(max(0.0, min(quiet_at - trio.current_time(), self._due_s()))):
                 await self._stirred.wait()
