@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
-from aioquic.h3.connection import FrameType, H3Connection, StreamType
+from aioquic.h3.connection import FrameType, H3Connection, ProtocolError, StreamType
 from aioquic.quic.connection import QuicConnection
 
 from media.moq.varint import varint
@@ -200,12 +200,17 @@ class WebTransportCarrier(QuicCarrier):
         """End the session with a capsule that carries code and reason."""
         text = reason.encode()[:MAX_REASON_BYTES]
         capsule = varint(CLOSE_CAPSULE) + varint(4 + len(text)) + code.to_bytes(4, "big") + text
-        self._http.send_data(self._session, capsule, end_stream=True)
-        self.wake()
+        self._say(capsule, is_last=True)
 
     def drain(self) -> None:
         """Tell the client that the session will end soon."""
-        self._http.send_data(self._session, varint(DRAIN_CAPSULE) + varint(0), end_stream=False)
+        self._say(varint(DRAIN_CAPSULE) + varint(0), is_last=False)
+
+    def _say(self, capsule: bytes, *, is_last: bool) -> None:
+        try:
+            self._http.send_data(self._session, capsule, end_stream=is_last)
+        except (RuntimeError, ValueError, ProtocolError):
+            self.counts["writes_in_vain"] += 1  # the client has reset or stopped its session's stream
         self.wake()
 
     def _code(self, code: int) -> int:

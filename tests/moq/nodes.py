@@ -73,7 +73,7 @@ async def open_node(admit: Callable[[SessionRequest], Rights | Refusal] | None =
     node = Node(origin, relay, endpoint, QmuxSocket(relay, let_in), requests)
     async with trio.open_nursery() as nursery:
         await nursery.start(lambda task_status: endpoint.run(task_status=task_status))
-        nursery.start_soon(trio.serve_listeners, lambda stream: serve_http(node, stream), [listener])
+        await nursery.start(trio.serve_listeners, lambda stream: serve_http(node, stream), [listener])
         yield node
         nursery.cancel_scope.cancel()
 

@@ -165,7 +165,7 @@ async def test_everyone_is_told_when_the_endpoint_ends() -> None:
         endpoint = Endpoint(EndpointSettings("127.0.0.1", 0), relay, lambda request: Everything())
         scope = trio.CancelScope()
 
-        async def run(*, task_status: trio.TaskStatus[None]) -> None:
+        async def run(*, task_status: trio.TaskStatus[None]) -> None:  # noqa: ASYNC128 - the endpoint says it started
             with scope:
                 await endpoint.run(task_status=task_status)
 

@@ -323,6 +323,16 @@ def test_a_session_that_we_end_says_why() -> None:
     assert (ended.error_code, ended.reason_phrase) == (4_403, "ticket expired")
 
 
+def test_a_session_whose_stream_the_client_stopped_can_still_be_ended() -> None:
+    link = Link()
+    session = link.connect()
+    link.client.stop_stream(session, 0x10C)
+    link.run()
+    link.peer.eject(4_403, "ticket expired")
+    link.run()
+    assert not link.relay.peers
+
+
 # -- the cut -----------------------------------------------------------------------------------------------------------
 
 
