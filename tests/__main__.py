@@ -11,7 +11,7 @@ from pathlib import Path
 from server.bootstrap import ENVIRONMENT, ROOT, SetupFailed, ensure_environment, say, step
 
 # program a test runs -> the Debian package that brings it
-PROGRAMS = {"chromium": "chromium"}
+PROGRAMS = {"chromium": "chromium", "firefox-esr": "firefox-esr", "npm": "npm"}
 FLAKE8_ASYNC = (
     "--startable-in-context-manager=run,serve,run_node,stream_demo,_end_on_signal,_host,_forward",
     # 9: a checkpoint in every path, by its default off; 124: a route's handler is awaited even if it never waits.
