@@ -121,6 +121,9 @@ class Delivery:
             if cursor.group is group:
                 if group.is_dropped:
                     self._drop(cursor, Code.EXPIRED, "groups_gone")
+                elif not self._admits():
+                    # Now, not when there is room: by then the right may be back, but not to this.
+                    self._drop(cursor, Code.CUT, "groups_not_admitted")
                 self._carrier.wake()
                 return
 

@@ -299,7 +299,15 @@ def test_no_bytes_break_a_capsule_reader(parts: list[bytes]) -> None:
 
 
 def test_a_close_is_read_whole_from_any_pieces() -> None:
-    wire = varint(0x78AE) + prefixed(b"") + varint(0x2843) + prefixed(b"\x00\x00\x10\x92no ticket")
+    inside = varint(0x2843) + prefixed(b"\x00\x00\x00\x01not this")
+    wire = (
+        varint(0x78AE)
+        + prefixed(b"")
+        + varint(0x5F)
+        + prefixed(inside)
+        + varint(0x2843)
+        + prefixed(b"\x00\x00\x10\x92no ticket")
+    )
     for piece in (1, 3, 100):
         reader, found = CapsuleReader(), []
         for at in range(0, len(wire), piece):

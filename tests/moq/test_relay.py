@@ -262,6 +262,39 @@ def test_each_piece_needs_admission_and_what_was_missed_is_not_shown_later(stage
     assert payloads(viewer.settle()) == [b"open again"]
 
 
+def test_a_group_that_begins_without_admission_is_missed_whole(stage: Stage) -> None:
+    viewer = Client(stage.relay)
+    viewer.subscribe()
+    viewer.settle()
+    viewer.rights.is_admitted = False
+    group = stage.video.begin_group(1, stage.clock.ns)
+    viewer.rights.is_admitted = True
+    stage.video.append(group, Frame(1, b"of a group begun before"))
+    assert viewer.settle() == []
+
+
+@pytest.mark.parametrize("begins", [True, False])
+def test_what_was_recorded_without_admission_is_not_sent_once_there_is_room_and_admission(begins: bool) -> None:
+    stage = Stage()
+    viewer = Client(stage.relay)
+    viewer.subscribe()
+    viewer.settle()
+    group = stage.group(1, b"seen", finished=False)
+    viewer.settle()
+    viewer.rights.is_admitted = False
+    if begins:
+        stage.group(2, b"secret")
+    else:
+        stage.video.append(group, Frame(1, b"secret"))
+    stage.video.send_datagram(7, Frame(1, b"secret"))
+    viewer.rights.is_admitted = True
+    found = viewer.settle()
+    assert payloads(found) == []
+    assert not [event for event in found if isinstance(event, events.DatagramArrived)]
+    stage.group(3, b"open again")
+    assert payloads(viewer.settle()) == [b"open again"]
+
+
 def test_a_cut_takes_back_what_is_written_and_not_yet_gone(stage: Stage) -> None:
     viewer = Client(stage.relay)
     number = viewer.subscribe()
