@@ -261,7 +261,9 @@ class Fetched:
 
     def group_grew(self, group: Group) -> None:
         """Look at the group again."""
-        if group is self._cursor.group:
+        if group is self._cursor.group and not self._is_over:
+            if group.is_dropped or not self._admits():
+                self.close(Code.CUT)
             self._carrier.wake()
 
     def datagram(self, sequence: int, frame: Frame) -> None:

@@ -552,15 +552,19 @@ def test_a_group_of_the_past_is_fetched_and_followed_while_it_grows(stage: Stage
     assert not stage.video.readers
 
 
-def test_a_fetch_needs_admission_for_each_piece(stage: Stage) -> None:
+@pytest.mark.parametrize("regained", [True, False])
+def test_a_fetch_needs_admission_for_each_piece(stage: Stage, regained: bool) -> None:
     group = stage.group(3, b"a", finished=False)
     viewer = Client(stage.relay)
     viewer.session.fetch(PATH, "video", 3)
     viewer.settle()
     viewer.rights.is_admitted = False
     stage.video.append(group, Frame(2, b"secret"))
+    viewer.rights.is_admitted = regained
     found = viewer.settle()
+    assert not [event for event in found if isinstance(event, events.FetchedFrame)]
     assert [event.is_complete for event in found if isinstance(event, events.FetchEnded)] == [False]
+    assert not viewer.peer.deliveries
 
 
 def test_requests_beyond_the_limits_are_refused_and_nothing_else(stage: Stage) -> None:
