@@ -21,13 +21,14 @@ import httpx2
 import pylibsrtp
 import trio
 
+from media.webrtc.attributes import Setup
 from media.webrtc.certificate import Certificate
 from media.webrtc.client import ClientPeer
 from media.webrtc.dtls import DtlsRole
 from media.webrtc.events import Closed, PeerEvent, Secured, Transmit
 from media.webrtc.ice import Address, IceCredentials
 from media.webrtc.sdp import MalformedSdp, parse_sdp_untrusted
-from media.webrtc.srtp import open_receiver, open_sender
+from media.webrtc.srtp import SrtpKeys, open_receiver, open_sender
 from media.wire.malformed import MalformedPacket
 from media.wire.rtcp import Fir, Nack, Pli, RtcpPacket, SenderReport, build_rtcp, parse_rtcp_untrusted
 from media.wire.rtp import RtpHeader, build_rtp
@@ -49,6 +50,9 @@ RECEIVED = {
     ),
     "audio": ((111, "opus/48000/2", "minptime=10;useinbandfec=1"),),
 }
+
+
+TakeOver = Callable[["Endpoint", SrtpKeys], None]
 
 
 class SessionFailed(Exception):
@@ -84,9 +88,13 @@ class _Sent:
 
 
 class Endpoint:
-    """One media connection on its own socket. `on_rtp` gets each decrypted packet and its arrival (monotonic ns)."""
+    """One media connection on its own socket. `on_rtp` gets each decrypted packet and its arrival (monotonic ns).
 
-    def __init__(self, ice: IceCredentials, answer: str) -> None:
+    With `on_secured` set, whoever it calls takes over reading the socket there and then: `on_rtp` and `on_rtcp` get
+    nothing, and what is not media must come back through `receive_control_untrusted` for the connection to live.
+    """
+
+    def __init__(self, ice: IceCredentials, answer: str, on_secured: TakeOver | None = None) -> None:
         description = parse_sdp_untrusted(answer)
         first = description.media[0]
         candidate = CANDIDATE.search(answer)
@@ -101,13 +109,16 @@ class Endpoint:
             local=ice,
             remote=first.ice,
             fingerprints=first.fingerprints,
-            dtls_role=DtlsRole.CLIENT,
+            # An answerer that took the active role begins the handshake (RFC 5763 section 5).
+            dtls_role=DtlsRole.SERVER if first.setup is Setup.ACTIVE else DtlsRole.CLIENT,
             remote_address=self.server,
             now_ns=time.monotonic_ns(),
         )
         self._tx: pylibsrtp.Session | None = None
         self._rx: pylibsrtp.Session | None = None
+        self._on_secured = on_secured
         self.connected = trio.Event()
+        self._finished = trio.Event()
         self.ended: str | None = None
         self.undecryptable = 0
         self.on_rtp: Callable[[bytes, int], None] = lambda packet, at_ns: None
@@ -116,24 +127,30 @@ class Endpoint:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the connection until the server ends it, which is no error: `ended` says why."""
         now_ns = time.monotonic_ns
-        with self.socket:
-            await self.socket.connect(self.server)
-            self._apply(self._peer.start(now_ns()))
-            task_status.started()
-            while self.ended is None:
-                wait_s = max(0.0, (self._peer.deadline_ns() - now_ns()) / 1e9)
-                datagram = None
-                with trio.move_on_after(wait_s):
-                    try:
-                        datagram = await self.socket.recv(65_536)
-                    except ConnectionRefusedError:
-                        continue  # the server's port is closed for the moment; the peer's own deadlines judge
-                if datagram is None:
-                    self._apply(self._peer.handle_timeout(now_ns()))
-                elif 128 <= datagram[0] < 192:
-                    self._take_media(datagram, now_ns())
-                else:
-                    self._apply(self._peer.receive_untrusted(datagram, now_ns()))
+        await self.socket.connect(self.server)
+        self._apply(self._peer.start(now_ns()))
+        task_status.started()
+        while self.ended is None:
+            wait_s = max(0.0, (self._peer.deadline_ns() - now_ns()) / 1e9)
+            datagram = None
+            with trio.move_on_after(wait_s):
+                if self._on_secured is not None and self.connected.is_set():
+                    await self._finished.wait()
+                    continue
+                try:
+                    datagram = await self.socket.recv(65_536)
+                except ConnectionRefusedError:
+                    continue  # the server's port is closed for the moment; the peer's own deadlines judge
+            if datagram is None:
+                self._apply(self._peer.handle_timeout(now_ns()))
+            elif 128 <= datagram[0] < 192:
+                self._take_media(datagram, now_ns())
+            else:
+                self._apply(self._peer.receive_untrusted(datagram, now_ns()))
+
+    def receive_control_untrusted(self, datagram: bytes) -> None:
+        """Take a STUN or DTLS datagram from whoever reads the socket."""
+        self._apply(self._peer.receive_untrusted(datagram, time.monotonic_ns()))
 
     def send_rtp(self, packet: bytes) -> None:
         """Protect and send a packet."""
@@ -148,7 +165,7 @@ class Endpoint:
     def close(self) -> None:
         """Say goodbye."""
         self._apply(self._peer.close())
-        self.ended = self.ended or "closed"
+        self._end("closed")
 
     def _take_media(self, datagram: bytes, at_ns: int) -> None:
         if self._rx is None:
@@ -167,9 +184,15 @@ class Endpoint:
                 self._send(event.datagram)
             elif isinstance(event, Secured):
                 self._tx, self._rx = open_sender(event.keys), open_receiver(event.keys)
+                if self._on_secured is not None:
+                    self._on_secured(self, event.keys)
                 self.connected.set()
             elif isinstance(event, Closed):
-                self.ended = event.reason.value
+                self._end(event.reason.value)
+
+    def _end(self, reason: str) -> None:
+        self.ended = self.ended or reason
+        self._finished.set()
 
     def _send(self, datagram: bytes) -> None:
         # UDP may drop, and a full socket buffer is one way to.
@@ -250,10 +273,13 @@ async def watch(
     token: str,
     kinds: tuple[Kind, ...] = ("audio", "video"),
     on_rtp: Callable[[bytes, int], None] = lambda packet, at_ns: None,
+    *,
+    on_secured: TakeOver | None = None,
 ) -> AsyncIterator[Endpoint]:
-    """Watch a WHEP endpoint for as long as the body runs. Raises SessionFailed."""
+    """Watch a WHEP endpoint for as long as the body runs; `on_secured` as of Endpoint. Raises SessionFailed."""
     ice = IceCredentials.random()
-    async with _session(http, url, token, ice, _offer(ice, "recvonly", kinds, {}, 0), on_rtp) as endpoint:
+    offer = _offer(ice, "recvonly", kinds, {}, 0)
+    async with _session(http, url, token, ice, offer, on_rtp, on_secured) as endpoint:
         yield endpoint
 
 
@@ -265,39 +291,43 @@ async def _session(
     ice: IceCredentials,
     offer: str,
     on_rtp: Callable[[bytes, int], None] = lambda packet, at_ns: None,
+    on_secured: TakeOver | None = None,
 ) -> AsyncIterator[Endpoint]:
     with trio.move_on_after(CONNECT_S) as patience:
         answer, location = await _negotiate(http, url, token, offer)
     if patience.cancelled_caught:
         raise SessionFailed(f"{url} did not answer within {CONNECT_S:.0f} s")
     try:
-        endpoint = Endpoint(ice, answer)
+        endpoint = Endpoint(ice, answer, on_secured)
     except MalformedSdp as fault:
         raise SessionFailed(f"the server's answer does not parse: {fault}") from fault
     endpoint.on_rtp = on_rtp
     failure: SessionFailed | None = None
-    async with trio.open_nursery() as nursery:
-        await nursery.start(endpoint.run)
-        with trio.move_on_after(CONNECT_S) as patience:
-            await endpoint.connected.wait()
-        try:
-            if patience.cancelled_caught:
-                failure = SessionFailed(f"no media connection to {endpoint.server}: {endpoint.ended or 'no answer'}")
-            else:
-                yield endpoint
-        finally:
-            endpoint.close()
-            with trio.move_on_after(2, shield=True):
-                await _delete(http, location, token)
-            nursery.cancel_scope.cancel()
+    # The socket outlives the task that reads it: the goodbye is said through it, also when all is cancelled.
+    with endpoint.socket:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(endpoint.run)
+            with trio.move_on_after(CONNECT_S) as patience:
+                await endpoint.connected.wait()
+            try:
+                if patience.cancelled_caught:
+                    failure = SessionFailed(
+                        f"no media connection to {endpoint.server}: {endpoint.ended or 'no answer'}"
+                    )
+                else:
+                    yield endpoint
+            finally:
+                endpoint.close()
+                with trio.move_on_after(2, shield=True):
+                    await _delete(http, location, token)
+                nursery.cancel_scope.cancel()
     if failure is not None:
         raise failure
 
 
 async def _negotiate(http: httpx2.AsyncClient, url: str, token: str, offer: str) -> tuple[str, str]:
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/sdp"}
     try:
-        response = await http.post(url, content=offer, headers=headers)
+        response = await http.post(url, content=offer, headers={**_bearer(token), "Content-Type": "application/sdp"})
     except httpx2.HTTPError as error:
         raise SessionFailed(f"{url} can't be reached: {error}") from error
     if response.status_code != 201:
@@ -315,9 +345,13 @@ def _refusal(url: str, response: httpx2.Response) -> SessionFailed:
 
 async def _delete(http: httpx2.AsyncClient, location: str, token: str) -> None:
     try:
-        await http.delete(location, headers={"Authorization": f"Bearer {token}"})
+        await http.delete(location, headers=_bearer(token))
     except httpx2.HTTPError:
         return  # the server forgets it by itself
+
+
+def _bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 def _offer(ice: IceCredentials, direction: str, kinds: tuple[Kind, ...], ssrcs: dict[Kind, int], rtx_ssrc: int) -> str:

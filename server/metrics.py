@@ -33,6 +33,7 @@ COUNTERS = {
     "store_failures": ("store_failures", "Transactions that the disk or a lock refused."),
     "received": ("media_datagrams_received", "UDP datagrams that arrived for media."),
     "control": ("media_control_datagrams", "STUN and DTLS datagrams among them that were looked at."),
+    "consents": ("media_consent_checks", "Consent checks of connected clients that the forwarding thread answered."),
     "sent": ("media_packets_sent", "RTP and RTCP packets sent by the forwarding thread."),
     "sent_bytes": ("media_bytes_sent", "Their bytes, without UDP and IP headers."),
     "send_calls": ("media_send_calls", "Calls of sendmmsg."),

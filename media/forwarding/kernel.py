@@ -6,9 +6,6 @@ sent, by publishing it: what was decided before a fence was asked governs every 
 
 from __future__ import annotations
 
-import hashlib
-import os
-import tempfile
 from pathlib import Path
 
 import numba
@@ -19,6 +16,7 @@ from media.forwarding.fanout import fan_out
 from media.forwarding.receiving import receive
 from media.forwarding.sending import flush, read_clock
 from media.forwarding.tables import BATCH, CACHE, LAYOUT, PENDINGS, VIDEO, Count, Shared
+from media.io.compiled import keep_compiled
 from media.io.native import MSG_DONTWAIT, POLLIN, nanosleep, poll, read, recvmmsg, write
 
 IDLE_MS = 100  # the thread looks up this often although nothing arrived; only a lost wake-up would need it
@@ -28,27 +26,8 @@ NAP_SUBSCRIPTIONS = 8  # below, the sleep costs more than it saves
 ROUNDS = 4  # batches of one turn: bounds the time between two fences
 
 
-def _cache_directory() -> Path:
-    """Where compiled code is kept: one folder for each state of the sources, beside them or in the user's cache.
-
-    Numba itself notices only changes of the file it compiles, not of those that file calls.
-    """
-    here = Path(__file__).resolve().parent
-    sources = [*sorted(here.glob("*.py")), here.parent / "io" / "native.py", here.parent / "wire" / "codecs.py"]
-    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
-    beside = here / "__pycache__"
-    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mesi"
-    for folder in (beside, home):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError:
-            continue
-        if os.access(folder, os.W_OK):
-            return folder / f"kernel-{digest}"
-    return Path(tempfile.gettempdir()) / f"mesi-kernel-{digest}"
-
-
-setattr(numba.config, "CACHE_DIR", str(_cache_directory()))  # noqa: B010  (made at run time; type checkers miss it)
+_HERE = Path(__file__).resolve().parent
+keep_compiled("kernel", [*_HERE.glob("*.py"), _HERE.parent / "io" / "native.py", _HERE.parent / "wire" / "codecs.py"])
 _LAYOUT = types.Array(numba.from_dtype(LAYOUT), 1, "C")
 
 

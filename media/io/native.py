@@ -22,6 +22,8 @@ poll: Any = types.ExternalFunction("poll", _int(_pointer, types.uint64, _int))
 recvmmsg: Any = types.ExternalFunction("recvmmsg", _int(_int, _pointer, _unsigned, _int, _pointer))
 # int sendmmsg(int, struct mmsghdr *, unsigned, int flags)
 sendmmsg: Any = types.ExternalFunction("sendmmsg", _int(_int, _pointer, _unsigned, _int))
+# int epoll_wait(int, struct epoll_event *, int, int timeout_ms)
+epoll_wait: Any = types.ExternalFunction("epoll_wait", _int(_int, _pointer, _int, _int))
 # ssize_t read(int, void *, size_t); ssize_t write(int, const void *, size_t)
 read: Any = types.ExternalFunction("read", _long(_int, _pointer, _pointer))
 write: Any = types.ExternalFunction("write", _long(_int, _pointer, _pointer))
@@ -33,17 +35,20 @@ nanosleep: Any = types.ExternalFunction("nanosleep", _int(_pointer, _pointer))
 errno_location: Any = types.ExternalFunction("__errno_location", _pointer())
 # void *memcpy(void *, const void *, size_t)
 memcpy: Any = types.ExternalFunction("memcpy", _pointer(_pointer, _pointer, _pointer))
+# int memcmp(const void *, const void *, size_t)
+memcmp: Any = types.ExternalFunction("memcmp", _int(_pointer, _pointer, _pointer))
 # srtp_err_status_t srtp_*(srtp_t, void *, int *)
 srtp_protect: Any = types.ExternalFunction("srtp_protect", _int(_pointer, _pointer, _pointer))
 srtp_unprotect: Any = types.ExternalFunction("srtp_unprotect", _int(_pointer, _pointer, _pointer))
 srtp_protect_rtcp: Any = types.ExternalFunction("srtp_protect_rtcp", _int(_pointer, _pointer, _pointer))
 srtp_unprotect_rtcp: Any = types.ExternalFunction("srtp_unprotect_rtcp", _int(_pointer, _pointer, _pointer))
 
-CLOCK_MONOTONIC = 1
+CLOCK_REALTIME, CLOCK_MONOTONIC = 0, 1
 MSG_DONTWAIT = 0x40
 POLLIN = 1
 AF_INET = 2
 AF_INET6 = 10
-SOL_UDP = 17
-UDP_SEGMENT = 103
+SOL_SOCKET, SOL_UDP = 1, 17
+UDP_SEGMENT, UDP_GRO = 103, 104
+SO_TIMESTAMPNS = 35  # also the type of its control message
 EINTR, EIO, EAGAIN, EINVAL, ENOBUFS = 4, 5, 11, 22, 105

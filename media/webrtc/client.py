@@ -1,7 +1,7 @@
 """The other side of a WebRTC endpoint: a controlling ICE agent with one server address. Sans-IO.
 
-Used by the demo streamer, the load tools and the tests; thousands fit into one process. It speaks to an ICE-lite
-server, so it has one candidate pair, and nominates it with each check (RFC 8445 section 8.1.1).
+Used by the demo streamer, the load tools and the tests; thousands fit into one process. It has one candidate pair, and
+nominates it with each check (RFC 8445 section 8.1.1); a server that is a full agent gets its own checks answered.
 """
 
 from __future__ import annotations
@@ -67,6 +67,8 @@ class ClientPeer:
         if 20 <= datagram[0] < 64:
             return self._after_dtls(self._dtls.receive_untrusted(datagram, now_ns)) if self.is_connected else []
         answer = stun.parse_untrusted(datagram)
+        if answer is not None and answer.method is stun.Method.REQUEST:
+            return self._answer_check(answer)
         if answer is None or answer.method is not stun.Method.SUCCESS or answer.mapped_address is None:
             return []
         if answer.transaction not in self._unanswered or not answer.is_authentic(self.remote.password):
@@ -113,6 +115,13 @@ class ClientPeer:
             self.is_connected = True
             self._due_by_ns = now_ns + SETUP_NS  # from here on it is the handshake that is awaited
         return self._after_dtls(self._dtls.start(now_ns))
+
+    def _answer_check(self, check: stun.Binding) -> list[PeerEvent]:
+        # A full ICE agent sends nothing on a pair that it has not checked itself (RFC 8445 section 7.3.1.4).
+        ours = check.username == f"{self.local.ufrag}:{self.remote.ufrag}"
+        if not ours or not check.is_authentic(self.local.password):
+            return []
+        return [Transmit(stun.success_response(check.transaction, self._address, self.local.password), self._address)]
 
     def _check(self, now_ns: int) -> Transmit:
         self._checks += 1

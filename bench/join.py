@@ -1,0 +1,121 @@
+"""`python -m bench.join`: how soon a new viewer sees something, and what a storm of joins asks of the publisher.
+
+Times run from sending the offer to the arrival (by the kernel) of the last packet of the first whole keyframe; the
+client's own handshakes, in Python on this tool's core, are inside.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import click
+import trio
+
+from bench.cores import choose_cores, pin
+from bench.crowd import Place
+from bench.load import rooms_of_mesi, seat
+from bench.mesi import Mesi, open_mesi
+from bench.payload import Rate
+from bench.publishing import Publishing
+from bench.report import Report, percentile, say
+from bench.stage import Stage, open_stage
+from bench.tool import run_tool
+
+P50_MS, P99_MS = 300.0, 700.0
+KEYFRAME_PAUSE_S = 0.5  # the server asks its publisher at most so often
+AT_ONCE = 10_000.0  # joins a second: as fast as they go
+
+
+@dataclass(frozen=True, slots=True)
+class Joins:
+    """A number of joins: times to the first picture, those that never saw one, keyframes asked of the publisher."""
+
+    times_ms: list[float]
+    blind: int
+    asked_ns: list[int]
+    took_s: float
+    lost: int  # packets that those who were watching before lost meanwhile
+
+    @property
+    def least_pause_ms(self) -> float | None:
+        """The shortest time between two requests."""
+        pauses = [(later - earlier) / 1e6 for earlier, later in itertools.pairwise(self.asked_ns)]
+        return min(pauses, default=None)
+
+    @property
+    def most_requests(self) -> int:
+        """How many requests the rule allows in the time that it took."""
+        return int(self.took_s / KEYFRAME_PAUSE_S) + 1
+
+
+async def run_joins(
+    mesi: Mesi, stage: Stage, watching: int, joining: int, per_s: float, storm: int
+) -> tuple[Joins, Joins]:
+    """Let `joining` viewers in at an even pace while others watch, then `storm` more at once."""
+    (room,) = await rooms_of_mesi(mesi, 1, watching + joining + storm)
+    publisher = await stage.publish(room.whip, room.token, Rate())
+    places = list(room.places)
+    await stage.join(seat(stage, places[:watching], 20), joins_per_s=50)
+    say(f"{joining} viewers join, {per_s:g} a second ...")
+    paced = await _let_in(stage, publisher, places[watching : watching + joining], per_s)
+    await trio.sleep(1)
+    say(f"{storm} viewers join at once ...")
+    return paced, await _let_in(stage, publisher, places[watching + joining :], AT_ONCE)
+
+
+async def _let_in(stage: Stage, publisher: Publishing, places: list[Place], pace: float) -> Joins:
+    viewers = seat(stage, places, 0)
+    before, asked, began = stage.receiver.totals(), len(publisher.asked_ns), trio.current_time()
+    await stage.join(viewers, joins_per_s=pace)
+    took = trio.current_time() - began
+    totals = stage.receiver.totals().since(before)
+    times = [viewer.join_ms for viewer in viewers if viewer.join_ms is not None]
+    blind, lost = len(viewers) - len(times), totals.lost + totals.lost_inside
+    return Joins(times, blind, publisher.asked_ns[asked:], took, lost)
+
+
+def describe(paced: Joins, storm: Joins, title: str) -> Report:
+    """Put both into a report, and say which targets hold."""
+    report = Report(title)
+    for name, joins in (("paced", paced), ("storm", storm)):
+        report.add(f"{name}: joins", len(joins.times_ms) + joins.blind)
+        report.add(f"{name}: without a picture", joins.blind)
+        for share in (0.5, 0.99, 1.0):
+            report.add(f"{name}: first picture p{share * 100:g}", percentile(joins.times_ms, share), "ms")
+        report.add(f"{name}: took", joins.took_s, "s")
+        report.add(f"{name}: keyframes asked of the publisher", len(joins.asked_ns))
+        report.add(f"{name}: least time between two", joins.least_pause_ms, "ms")
+        report.add(f"{name}: packets lost meanwhile", joins.lost)
+    p50, p99 = percentile(paced.times_ms, 0.5), percentile(paced.times_ms, 0.99)
+    report.expect(f"paced: first picture p50 below {P50_MS:g} ms", p50 is not None and p50 < P50_MS)
+    report.expect(f"paced: first picture p99 below {P99_MS:g} ms", p99 is not None and p99 < P99_MS)
+    report.expect("everybody got a picture", paced.blind == storm.blind == 0)
+    report.expect("storm: at most one keyframe asked for in 500 ms", len(storm.asked_ns) <= storm.most_requests)
+    return report
+
+
+@click.command()
+@click.option("--watching", default=200, show_default=True, help="Viewers that are there before.")
+@click.option("--joining", default=100, show_default=True, help="Viewers that join at an even pace.")
+@click.option("--per-second", default=10.0, show_default=True, help="That pace.")
+@click.option("--storm", default=500, show_default=True, help="Viewers that then join at once.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def main(watching: int, joining: int, per_second: float, storm: int, as_json: bool) -> None:
+    """Measure the time to the first picture, and count the keyframes that joins cost."""
+    cores = choose_cores(None, None)
+
+    async def run() -> tuple[Joins, Joins]:
+        async with open_mesi(cores.server) as mesi, open_stage() as stage:
+            pin(cores.tool)
+            return await run_joins(mesi, stage, watching, joining, per_second, storm)
+
+    title = f"{watching} watching, {joining} joining at {per_second:g} a second, then {storm} at once"
+    report = describe(*run_tool(run), title)
+    report.print(as_json=as_json)
+    if not report.holds:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()
