@@ -407,18 +407,32 @@ class Room:
         return Outcome(events, fenced_ns)
 
     def _apply(self, before: RoomState, concerned: frozenset[AccountId]) -> None:
-        # No checkpoint in here. Both states' demands come first, so that no order of stores admits more than they do.
+        # No checkpoint in here, yet packets pass between the stores. None admits whom neither state admits, for both
+        # states' demands come first; none cuts whom both admit, for those hold what both demand before they do.
         after = self.state
         if concerned and _of_all(before) == _of_all(after):
             self._admit_anew(self._transports_of(concerned))
             return
         if (before.epoch, before.one_to_one, before.until_ns) == (after.epoch, after.one_to_one, after.until_ns):
             return
+        staying = self._admitted_by_both(before, after) if before.requires != after.requires else {}
+        for transport, account in staying.items():
+            self._media.hold(transport, before.holding(account).joined(after.holding(account)))
         self._media.require(self._row, before.requires | after.requires)
-        self._admit_anew(self._members)
+        self._admit_anew(transport for transport in self._members if transport not in staying)
         closes_ns = FOREVER if after.until_ns is None else after.until_ns
         self._media.open_until(self._row, 0 if after.ended is not None else closes_ns)
         self._media.require(self._row, after.requires)
+        for transport, account in staying.items():
+            self._media.hold(transport, after.holding(account))
+
+    def _admitted_by_both(self, before: RoomState, after: RoomState) -> dict[TransportId, AccountId]:
+        now_ns = self._clock.now_ns()
+        return {
+            transport: member.account
+            for transport, member in self._members.items()
+            if not member.publishes and before.admits(member.account, now_ns) and after.admits(member.account, now_ns)
+        }
 
     def _admit_anew(self, transports: Iterable[TransportId]) -> None:
         for transport in transports:

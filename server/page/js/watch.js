@@ -27,6 +27,13 @@ function slate(title, text = "", endsAt = null) {
   countDown(byId("slate-time"), endsAt);
 }
 
+/** Where to go from a stream that is over. */
+function leadOn() {
+  byId("slate-action").href = "/";
+  say(byId("slate-action"), "See who is live");
+  show(byId("slate-action"), true);
+}
+
 class WatchPage {
   /** @type {import("./stream_model.js").Model} */ #model = NOTHING;
   #connecting = "connecting";
@@ -59,7 +66,7 @@ class WatchPage {
   #take(event) {
     const before = this.#model;
     this.#become(applied(before, event, this.me));
-    announce(event, before, this.me);
+    announce(event, this.me);
     if (event.type === "one_to_one.started" && before.call?.phase === "setup") this.chat.forgetPrivate();
   }
 
@@ -101,8 +108,9 @@ class WatchPage {
   }
 
   #render() {
-    const { card, you, call, asked } = this.#model;
+    const { card, you, call, asked, ended } = this.#model;
     this.#renderSlate();
+    if (ended !== null) leadOn();
     if (!card || !you) return;
     document.title = `${card.title} · mesi`;
     say(byId("title"), card.title);
@@ -112,14 +120,15 @@ class WatchPage {
     say(byId("mode"), MODES[card.mode].long);
     byId("mode").dataset.mode = card.mode;
     say(byId("viewers"), `${card.viewers.toLocaleString()} watching`);
-    show(byId("time-left"), card.ends_at !== null);
+    show(byId("viewers"), ended === null);
+    show(byId("time-left"), ended === null && card.ends_at !== null);
     countDown(byId("time-left-count"), card.ends_at);
-    const mayAsk = you.role === "viewer" && you.admitted && ["public", "private"].includes(card.mode) && card.state !== "waiting";
+    const mayAsk = ended === null && you.role === "viewer" && you.admitted && ["public", "private"].includes(card.mode) && card.state !== "waiting";
     show(byId("ask"), mayAsk && !asked && !call);
     show(byId("asked"), asked !== null && !call);
     say(byId("asked-text"), asked?.position ? `You asked for a one-to-one: number ${asked.position} in line.` : "You asked for a one-to-one.");
-    const maySpeak = (you.admitted || you.reason === "one_to_one_running") && this.#model.ended === null;
-    this.chat.allow(maySpeak, maySpeak ? (call ? "Only the two of you read this" : "Say something") : "Closed for you");
+    const maySpeak = (you.admitted || you.reason === "one_to_one_running") && ended === null;
+    this.chat.allow(maySpeak, maySpeak ? (call ? "Only the two of you read this" : "Say something") : ended === null ? "Closed for you" : "The chat is over");
     this.guest.follow(this.#model);
     this.bar.show(call, this.guest.media);
     document.body.classList.toggle("in-call", call !== null);
@@ -143,31 +152,17 @@ class WatchPage {
   }
 }
 
-/** Say what just happened, with the right remaining time. */
-function announce(event, before, me) {
+/** Say what just happened; what the slate over the picture says is not said twice. */
+function announce(event, me) {
   switch (event.type) {
-    case "access.revoked": {
-      if (before.you?.role === "guest") return undefined;
-      const [title, text] = SHUT[event.reason] ?? ["You can no longer watch", ""];
-      return notice(`${title}. ${text}`, { kind: "warn", key: "access", sticky: true });
-    }
     case "access.granted":
-      withdraw("access");
       return notice("You can watch now.", { key: "access" });
-    case "one_to_one.notice": {
-      const known = event.ends_at !== null;
-      return notice(known ? "The streamer is in a one-to-one, for about another" : "The streamer is in a one-to-one. The stream goes on afterwards.", { key: "access", endsAt: event.ends_at, sticky: true });
-    }
-    case "stream.mode_changed":
-      if (event.mode !== "one_to_one" && before.card?.mode === "one_to_one") withdraw("access");
-      return undefined;
     case "stream.time_limit":
       return event.ends_at === null
         ? notice("The stream has no time limit any more.", { key: "end" })
         : notice(`The stream ends at ${timeOfDay(event.ends_at)}, in ${inWords(secondsLeft(event.ends_at))}.`, { key: "end" });
     case "stream.ended":
-      withdraw("access");
-      return notice(`The stream is over. ${ENDED[event.reason] ?? ""}`, { key: "end", sticky: true });
+      return withdraw("end");
     case "one_to_one.declined":
       return event.account === me && notice("The streamer said no to your one-to-one.", { key: "ask" });
     case "one_to_one.accepted":
