@@ -134,7 +134,7 @@ def _join(state: RoomState, account: AccountId, verdict: Verdict | None) -> Resu
     if account in state.hidden:
         raise Refused("stream_unknown")
     if verdict is not None:
-        state = replace(state, verdicts={**state.verdicts, account: verdict})
+        state = state.supposing(account, verdict)
     return replace(state, present=state.present | {account}), []
 
 

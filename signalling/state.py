@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from media.forwarding.admission import FOREVER, NOTHING, Grant, Holding
@@ -111,9 +111,21 @@ class RoomState:
             holding = Holding(lasting | Grant.CHOSEN, self.one_to_one.until_ns, lasting)
         elif verdict.via is not None and Grant.ENTITLED not in lasting:
             holding = Holding(lasting | Grant.ENTITLED, verdict.via_until_ns, lasting)
-        if verdict.welcome_until_ns < holding.until_ns:
-            return Holding(holding.holds, verdict.welcome_until_ns, NOTHING)
-        return holding
+        return self._while_welcome(holding, verdict.welcome_until_ns)
+
+    def _while_welcome(self, holding: Holding, until_ns: int) -> Holding:
+        """Return a holding that leaves nothing from `until_ns` on; its one end is the one that cuts in this mode."""
+        if until_ns >= FOREVER:
+            return holding
+        if until_ns < holding.until_ns:
+            return Holding(holding.holds, until_ns, NOTHING)
+        if self.requires & ~holding.keeps:
+            return Holding(holding.holds, holding.until_ns, NOTHING)
+        return Holding(holding.keeps, until_ns, NOTHING)
+
+    def supposing(self, account: AccountId, verdict: Verdict) -> RoomState:
+        """Return the state as it would be if this were the verdict on an account; nobody is let in by it."""
+        return replace(self, verdicts={**self.verdicts, account: verdict})
 
     def verdict(self, account: AccountId) -> Verdict:
         """Return what the rules say of an account; of one that is not present, nothing is known."""

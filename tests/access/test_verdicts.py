@@ -66,6 +66,13 @@ def test_a_proof_that_lapses_ends_the_welcome_itself() -> None:
     assert state.holding(ANN).keeps == 0
 
 
+@pytest.mark.parametrize("mode", [Mode.PUBLIC, Mode.PRIVATE])
+def test_a_proof_ends_the_welcome_also_when_a_subscription_lapses_before_it(mode: Mode) -> None:
+    verdict = Verdict(via="sub_tier", via_until_ns=NOW + 3, welcome_until_ns=NOW + 5)
+    state = RoomState(OWNER, mode=mode).supposing(ANN, verdict)
+    assert [state.admits(ANN, NOW + later) for later in (2, 3, 4, 5)] == [True, *[mode is Mode.PUBLIC] * 2, False]
+
+
 @pytest.mark.parametrize("mode", [Mode.PUBLIC, Mode.PRIVATE, Mode.PAID])
 def test_a_denial_beats_tickets_choice_and_rules_in_every_mode(mode: Mode) -> None:
     state = RoomState(OWNER, mode=mode, tickets=frozenset({ANN}), entitled=frozenset({ANN}))
