@@ -36,7 +36,10 @@ COUNTERS = {
     "store_failures": ("store_failures", "Transactions that the disk or a lock refused."),
     "access_judged": ("access_judged", "Times that an account was judged for a stream."),
     "access_failures": ("access_failures", "Times that it could not be judged, and who was in doubt was put out."),
-    "disclosure_failures": ("disclosure_failures", "Times that disclosures could not be settled, and were tried again."),
+    "disclosure_failures": (
+        "disclosure_failures",
+        "Times that disclosures could not be settled; tried again.",
+    ),
     "received": ("media_datagrams_received", "UDP datagrams that arrived for media."),
     "control": ("media_control_datagrams", "STUN and DTLS datagrams among them that were looked at."),
     "consents": ("media_consent_checks", "Consent checks of connected clients that the forwarding thread answered."),

@@ -21,6 +21,11 @@ class Ungated:
         await trio.lowlevel.checkpoint()
         return UNKNOWN
 
+    async def appraise(self, stream: StreamId, owner: AccountId, account: AccountId) -> Verdict:
+        """Know nothing of an account."""
+        await trio.lowlevel.checkpoint()
+        return UNKNOWN
+
     async def weigh_streamer(self, owner: AccountId) -> Verdict:
         """Know nothing of a streamer."""
         await trio.lowlevel.checkpoint()

@@ -34,6 +34,9 @@ class Gate(Protocol):
     async def weigh(self, stream: StreamId, owner: AccountId, account: AccountId) -> Verdict:
         """Judge an account that wants to come in. Raises ArchiveFailed."""
 
+    async def appraise(self, stream: StreamId, owner: AccountId, account: AccountId) -> Verdict:
+        """Judge an account that only asks whether it could come in. Raises ArchiveFailed."""
+
     async def weigh_streamer(self, owner: AccountId) -> Verdict:
         """Judge an account that wants to stream. Raises ArchiveFailed."""
 

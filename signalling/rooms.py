@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -37,6 +38,8 @@ REMEMBERED = 10_000  # ended streams of which one can still say that they ended
 SHOWN_EVERY_S = 0.25  # how late the directory and the count of viewers may be; a storm of joins is one message
 CHAT_SHOWN = 50  # messages brought back after a restart
 SESSION_BYTES = 24  # of a media session's id: unguessable, since its address alone ends it for its owner
+
+Judge = Callable[[StreamId, AccountId, AccountId], Awaitable[Verdict]]
 
 log = structlog.get_logger("signalling")
 
@@ -157,6 +160,16 @@ class Rooms:
         scene, now = self._find(stream_id, viewer).room.scene, Now.read(self._clock)
         account = AccountId("") if viewer is None else viewer.account
         return v.StreamView(card(scene, now), you(scene.state, account, now), now.wall_ms)
+
+    async def show(self, stream_id: StreamId, viewer: Actor) -> v.StreamView:
+        """Show a stream to someone who may not have come in yet, with what the rules would say then."""
+        live = self._find(stream_id, viewer)
+        verdict = await self._judge(live, viewer, self._gate.appraise)
+        live, now = self._find(stream_id, viewer), Now.read(self._clock)
+        state = live.room.state
+        if verdict is not None and viewer.account not in state.present:
+            state = state.supposing(viewer.account, verdict)
+        return v.StreamView(card(live.room.scene, now), you(state, viewer.account, now), now.wall_ms)
 
     def live(self, viewer: Actor | None, *, cursor: str | None = None, limit: int = 50) -> v.Page:
         """Show a part of the directory, newest first, as it is this moment: who asks has not been told of it before."""
@@ -329,6 +342,10 @@ class Rooms:
             session.close(reason)
 
     async def _weigh(self, live: _Live, actor: Actor) -> Verdict | None:
+        """Return what the rules say of one who wants to come in."""
+        return await self._judge(live, actor, self._gate.weigh)
+
+    async def _judge(self, live: _Live, actor: Actor, by: Judge) -> Verdict | None:
         """Return what the rules say of one who is not present; what they say of those present, the room knows.
 
         Raises Refused for whom no proof could help; who lacks one may be present and wait.
@@ -338,7 +355,7 @@ class Rooms:
             await trio.lowlevel.checkpoint()
             return None
         try:
-            verdict = await self._gate.weigh(live.room.stream.id, state.owner, actor.account)
+            verdict = await by(live.room.stream.id, state.owner, actor.account)
         except ArchiveFailed as failure:
             raise Refused("access_unavailable") from failure
         if verdict.denied in ("suspended", "stream_unknown"):

@@ -49,6 +49,7 @@ PURE = [
     "signalling/verdicts.py",
     "server/access/rules.py",
     "server/access/judging.py",
+    "server/access/entitlement.py",
 ]
 IMPURE_IMPORTS = {"trio", "socket", "time", "random", "os", "threading", "sqlalchemy", "structlog", "logging", "httpx2"}
 VAGUE_WORDS = ("manager", "handler", "helper", "util")

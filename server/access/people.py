@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
 from server.access import relations
-from server.access.judging import Judgement, StreamRules
+from server.access.entitlement import Entitlement, entitlement
+from server.access.judging import StreamRules
 from server.access.relations import Related, Subscribed
 from server.access.service import Access
 from server.access.standing import rules_of
@@ -137,10 +138,14 @@ class People:
         await self._access.changed_rules(stream, owner, version)
         return version
 
-    async def judgement(self, actor: Actor, stream: StreamId) -> Judgement:
-        """Return what the rules say of who asks, and what would help. Raises Refused."""
+    async def entitlement(self, actor: Actor, stream: StreamId) -> Entitlement:
+        """Return whether who asks may watch, by what, and what would help. Raises Refused."""
         owner = self._rooms.stream(stream, actor).card.streamer.id
-        return await self._access.judgement(stream, owner, actor.account)
+        judgement = await self._access.judgement(stream, owner, actor.account)
+        self._rooms.stream(stream, actor)  # it may have ended meanwhile, or be hidden
+        state = self._rooms.state(stream)
+        assert state is not None, "a stream that can be shown runs"
+        return entitlement(state, actor.account, judgement, self._clock.wall_ms())
 
 
 def _write_rules(connection: sa.Connection, stream: StreamId, rules: StreamRules, versions: tuple[int, ...]) -> int:

@@ -114,6 +114,11 @@ class Access:
             self._running.tell(account, KyfRequired(server_now=now, stream=stream, missing=judgement.unproven))
         return self._note(stream, account, judgement)
 
+    async def appraise(self, stream: StreamId, owner: AccountId, account: AccountId) -> Verdict:
+        """Judge an account that only asks whether it could come in. Raises StoreFailed."""
+        judgement = await self._fresh(_Coming(owner, account), lambda: self.judgement(stream, owner, account))
+        return verdict_of(judgement, Now.read(self._clock))
+
     async def require_proven(self, stream: StreamId, account: AccountId) -> None:
         """Let only those go on, to a payment say, whom nothing denies in this stream.
 

@@ -11,13 +11,13 @@ from msgspec import Meta
 
 from server.access.judging import StreamRules
 from server.access.people import People, Versioned
-from server.access.rules import NEVER, Missing
+from server.access.rules import Missing
 from server.problems import Problem
 from server.web import schemas as s
 from server.web.api import OWNING, ROOT, SEEING, STREAM, known
 from server.web.ports import FindAccount
 from server.web.routes import Access, Answer, Asked, Route
-from signalling.identifiers import Actor, StreamId
+from signalling.identifiers import Actor, Mode, StreamId
 
 MAX_SUBSCRIPTION_S = 10 * 366 * 86_400
 TAG = re.compile(r'"(\d{1,9})"')
@@ -85,12 +85,13 @@ class RulesView(msgspec.Struct, frozen=True):
 
 
 class EntitlementView(msgspec.Struct, frozen=True):
-    """What the rules say of who asks.
+    """Whether who asks may watch in `mode`, the stream's, or the one to which its one-to-one returns.
 
-    `entitled` to watch while the stream is private: `via` what, until `until` at most. Otherwise `ways` says what would
-    help. `denied` is the code of what keeps the account out of every mode, and `missing` what it would have to prove.
+    If so, `via` says by what, until `until` at most. If not, `ways` says what would help. `denied` is the code of what
+    keeps the account out of every mode, and `missing` what it would have to prove.
     """
 
+    mode: Mode
     entitled: bool
     via: str | None
     until: int | None
@@ -122,19 +123,7 @@ def _rule_routes(people: People) -> list[Route]:
         return _versioned(Versioned(version, asked.body))
 
     async def judge(asked: Asked) -> Answer:
-        judgement = await people.judgement(asked.actor, _stream(asked))
-        rule, entitled = judgement.rule, judgement.entitled
-        until = min(rule.until, judgement.welcome_until)
-        return Answer(
-            EntitlementView(
-                entitled=entitled,
-                via=rule.via if entitled else None,
-                until=until if entitled and until < NEVER else None,
-                ways=rule.missing,
-                denied=judgement.denied,
-                missing=judgement.unproven,
-            )
-        )
+        return Answer(s.shown(await people.entitlement(asked.actor, _stream(asked)), EntitlementView))
 
     path = f"{STREAM}/rules"
     conditional = ("precondition_required", "precondition_failed", "malformed_header", "invalid_rules")
@@ -152,7 +141,7 @@ def _rule_routes(people: People) -> list[Route]:
         Route(
             "GET",
             f"{STREAM}/entitlement",
-            "Whether the rules let me in, and what would help",
+            "Whether I may watch, by what, and what would help",
             judge,
             result=EntitlementView,
             problems=SEEING,

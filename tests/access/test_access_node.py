@@ -12,6 +12,7 @@ import trio
 from trio_websocket import ConnectionClosed
 
 from server.client import Publisher, SessionFailed, publish, watch
+from signalling.identifiers import StreamId
 from tests.server.nodes import Person, Site, Socket, open_site, open_socket
 from tests.server.test_node import Viewer, send_frames, switch, wait_until
 
@@ -248,3 +249,44 @@ async def test_going_private_keeps_those_whom_the_rules_let_in(tmp_path: Path) -
         assert changed["removed"] == ["eve"]
         await show.sees(bobs)
         await show.sees_nothing_more(eves)
+
+
+async def test_a_stream_says_before_anyone_joins_what_the_rules_would_say(tmp_path: Path) -> None:
+    async with open_show(tmp_path) as show:
+        bob, path = await show.site.person("bob"), f"/streams/{show.stream}"
+        you = (await bob.ask("GET", path))["you"]
+        assert (you["admitted"], you["reason"], you["readmit"]) == (False, "not_entitled", ["entitlement"])
+        await bob.ask("PUT", "/follows/ann")
+        assert (await bob.ask("GET", path))["you"]["admitted"] is True
+        await bob.ask("DELETE", "/follows/ann")
+        assert (await bob.ask("GET", path))["you"]["admitted"] is False
+        state = show.site.running.rooms.state(StreamId(show.stream))
+        assert state is not None
+        assert (state.present, state.verdicts) == (frozenset(), {})
+
+
+async def test_the_entitlement_counts_tickets_the_streamers_choice_and_being_put_out(tmp_path: Path) -> None:
+    async with open_show(tmp_path) as show:
+        bob, of = await show.site.person("bob"), f"/streams/{show.stream}"
+
+        async def asked() -> tuple[str, bool, str | None, str | None]:
+            shown = await bob.ask("GET", f"{of}/entitlement")
+            return shown["mode"], shown["entitled"], shown["via"], shown["denied"]
+
+        assert await asked() == ("private", False, None, None)
+        await show.ann.ask("PUT", f"{of}/entitled/bob")
+        assert await asked() == ("private", True, "streamer", None)
+        await switch(show.ann, show.stream, "paid")
+        assert await asked() == ("paid", False, None, None)
+        ways = (await bob.ask("GET", f"{of}/entitlement"))["ways"]
+        assert ways == {"type": "lacking", "clause": {"type": "ticket"}}
+        await show.ann.ask("PUT", f"{of}/tickets/bob")
+        assert await asked() == ("paid", True, "ticket", None)
+        await show.ann.ask("PUT", f"{of}/ejected/bob")
+        assert await asked() == ("paid", False, None, "ejected")
+        await switch(show.ann, show.stream, "public")
+        assert await asked() == ("public", False, None, "ejected")
+        await show.ann.ask("DELETE", f"{of}/ejected/bob")
+        assert await asked() == ("public", True, "public", None)
+        shown = await show.ann.ask("GET", f"{of}/entitlement")
+        assert (shown["entitled"], shown["via"]) == (True, "owner")
