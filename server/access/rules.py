@@ -238,7 +238,8 @@ def _any(found: list[Finding]) -> Finding:
     met = [finding for finding in found if finding.met]
     if met:
         best = max(met, key=lambda finding: finding.until)
-        return Finding(True, best.via, best.until, None, min(best.until, best.review))
+        # What else comes to be met before this lapses is seen in time, so that nothing is lost in between.
+        return Finding(True, best.via, best.until, None, min(best.until, *(finding.review for finding in found)))
     missing = tuple(finding.missing for finding in found if finding.missing is not None)
     return Finding(False, missing=LackingAny(missing), review=min(finding.review for finding in found))
 

@@ -81,9 +81,19 @@ def test_what_is_met_is_met_until_the_moment_named_and_no_longer(case: tuple[r.R
     finding = r.evaluate(rule, facts, NOW)
     if finding.met and finding.until < r.NEVER:
         assert r.evaluate(rule, facts, finding.until - 1).met
-        assert not r.evaluate(rule, facts, finding.until).met
+        after = r.evaluate(rule, facts, finding.until)
+        assert not after.met or after.via != finding.via  # something else may be met from that very moment on
     if not finding.met and finding.review < r.NEVER:
         assert not r.evaluate(rule, facts, finding.review - 1).met
+
+
+def test_what_comes_to_be_met_before_something_else_lapses_is_looked_at_in_time() -> None:
+    rule = r.AnyOf((r.SubTier(1), r.Follows(60)))
+    facts = r.Facts(sub_tier=1, sub_until=NOW + 9_000, follows_since=NOW - 55_000)
+    finding = r.evaluate(rule, facts, NOW)
+    assert (finding.via, finding.until, finding.review) == ("sub_tier", NOW + 9_000, NOW + 5_000)
+    later = r.evaluate(rule, facts, finding.review)
+    assert (later.via, later.until) == ("follows", r.NEVER)
 
 
 @given(cases(GROWING), st.data())
