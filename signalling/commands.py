@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from signalling.identifiers import AccountId, Mode
-from signalling.verdicts import Verdict
+from signalling.verdicts import Demands, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ class Unhidden:
 class RulesChanged:
     """Fact: the stream's rules have a new version, and everyone is judged by it."""
 
-    version: int
+    demands: Demands
 
 
 @dataclass(frozen=True, slots=True)

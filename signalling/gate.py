@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 
 from signalling.identifiers import AccountId, StreamId
-from signalling.verdicts import UNKNOWN, Verdict
+from signalling.verdicts import NO_DEMANDS, UNKNOWN, Demands, Sight, Verdict, sees_all
 
 
 class Ungated:
@@ -15,6 +15,16 @@ class Ungated:
         """Hide from nobody."""
         await trio.lowlevel.checkpoint()
         return frozenset()
+
+    async def demands_of(self, stream: StreamId) -> Demands:
+        """Demand nothing."""
+        await trio.lowlevel.checkpoint()
+        return NO_DEMANDS
+
+    async def sight_of(self, account: AccountId) -> Sight:
+        """Show everything."""
+        await trio.lowlevel.checkpoint()
+        return sees_all
 
     async def weigh(self, stream: StreamId, owner: AccountId, account: AccountId) -> Verdict:
         """Know nothing of an account."""

@@ -85,8 +85,9 @@ def step(state: RoomState, actor: AccountId | None, given: c.Command | c.Fact, n
             return _hide(state, account, now_ns)
         case c.Unhidden(account):
             return replace(state, hidden=state.hidden - {account}), []
-        case c.RulesChanged(version):
-            return state, [e.RulesChanged(version)]
+        case c.RulesChanged(demands):
+            newest = max(state.demands, demands, key=lambda known: known.version)
+            return replace(state, demands=newest), [e.RulesChanged(demands.version)]
         case c.StreamerFlows():
             return _streamer_flows(state)
         case c.StreamerLost():

@@ -7,7 +7,7 @@ from typing import Protocol
 import msgspec
 
 from signalling.identifiers import AccountId, Mode, StreamId
-from signalling.verdicts import Verdict
+from signalling.verdicts import Demands, Sight, Verdict
 from signalling.views import Kind
 from signalling.wire_events import ChatMessage
 
@@ -30,6 +30,12 @@ class Gate(Protocol):
 
     async def hidden_from(self, owner: AccountId) -> frozenset[AccountId]:
         """Return for whom a streamer's streams do not exist. Raises ArchiveFailed."""
+
+    async def demands_of(self, stream: StreamId) -> Demands:
+        """Return what everybody must have proven in a stream. Raises ArchiveFailed."""
+
+    async def sight_of(self, account: AccountId) -> Sight:
+        """Return which streams an account may find in the directory. Raises ArchiveFailed."""
 
     async def weigh(self, stream: StreamId, owner: AccountId, account: AccountId) -> Verdict:
         """Judge an account that wants to come in. Raises ArchiveFailed."""

@@ -24,7 +24,7 @@ from signalling.ports import Archive, Clock
 from signalling.refusals import Refused
 from signalling.showing import Now, Scene, Stream
 from signalling.state import RoomState
-from signalling.verdicts import Verdict
+from signalling.verdicts import Demands, Verdict
 from signalling.wire_events import ChatMessage
 
 STREAMER, GUEST = "streamer", "guest"
@@ -162,10 +162,10 @@ class Room:
             self.ended.set()
             self.shut()
 
-    def hide_from(self, accounts: frozenset[AccountId]) -> None:
-        """Be a stream that never was for these accounts, from the start on."""
+    def restrict(self, hidden: frozenset[AccountId], demands: Demands) -> None:
+        """Be a stream that never was for those accounts, and demand something of all, from the start on."""
         assert not self._is_running, "a running room takes facts in its turn"
-        self.state = replace(self.state, hidden=accounts)
+        self.state = replace(self.state, hidden=hidden, demands=demands)
 
     def shut(self) -> None:
         """End all transports: nothing leaves the room any more, and nobody comes in. Twice is no error."""

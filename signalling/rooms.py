@@ -31,7 +31,7 @@ from signalling.session import Session
 from signalling.sessions import Sessions
 from signalling.showing import Now, Scene, Stream, card, mentioned, record, restored, room, you
 from signalling.state import RoomState
-from signalling.verdicts import Verdict
+from signalling.verdicts import Sight, Verdict, sees_all
 from signalling.wire_events import WireEvent
 
 REMEMBERED = 10_000  # ended streams of which one can still say that they ended
@@ -171,12 +171,19 @@ class Rooms:
             state = state.supposing(viewer.account, verdict)
         return v.StreamView(card(live.room.scene, now), you(state, viewer.account, now), now.wall_ms)
 
-    def live(self, viewer: Actor | None, *, cursor: str | None = None, limit: int = 50) -> v.Page:
+    async def browse(self, viewer: Actor, *, cursor: str | None, limit: int) -> v.Page:
+        """Show a part of the directory, without what the viewer is known to be kept out of by what it demands."""
+        sight = await self._sight_of(viewer.account)
+        return self.live(viewer, cursor=cursor, limit=limit, sight=sight)
+
+    def live(
+        self, viewer: Actor | None, *, cursor: str | None = None, limit: int = 50, sight: Sight = sees_all
+    ) -> v.Page:
         """Show a part of the directory, newest first, as it is this moment: who asks has not been told of it before."""
         for stream in self._changed.streams:
             if (changed := self._live.get(stream)) is not None:
                 self._directory.put(changed.room.scene)
-        return self._directory.page(viewer, cursor, limit, Now.read(self._clock))
+        return self._directory.page(viewer, cursor, limit, Now.read(self._clock), sight)
 
     async def command(self, stream_id: StreamId, actor: Actor, command: c.Command | c.Chat | c.ShowRoom) -> v.Reply:
         """Do what someone asks of a room; returns when it is done for the last packet, too."""
@@ -287,8 +294,9 @@ class Rooms:
             live.room.notice(Gone(session.actor.account))
         return v.Done(live.room.state.epoch)
 
-    def watch_directory(self, session: Session) -> None:
+    async def watch_directory(self, session: Session) -> None:
         """Send the directory, and from now on its changes."""
+        session.sight = await self._sight_of(session.actor.account)
         self._directory.watch(session, Now.read(self._clock))
 
     def unwatch_directory(self, session: Session) -> None:
@@ -330,6 +338,17 @@ class Rooms:
         if isinstance(fact, c.Hidden):
             live.audience.drop(fact.account)
 
+    async def see_anew(self, account: AccountId) -> None:
+        """Show someone the directory anew who follows it and of whom something else is known now."""
+        followers = [session for session in self._sessions.of(account) if session.watches_directory]
+        if not followers:
+            return
+        sight = await self._gate.sight_of(account)
+        for session in followers:
+            session.sight = sight
+            if session.watches_directory:
+                self._directory.watch(session, Now.read(self._clock))
+
     def tell(self, account: AccountId, event: WireEvent) -> None:
         """Tell someone something, on all the account's sessions."""
         told = Encoded(event)
@@ -361,6 +380,12 @@ class Rooms:
         if verdict.denied in ("suspended", "stream_unknown"):
             raise Refused(verdict.denied)
         return verdict
+
+    async def _sight_of(self, account: AccountId) -> Sight:
+        try:
+            return await self._gate.sight_of(account)
+        except ArchiveFailed as failure:
+            raise Refused("access_unavailable") from failure
 
     async def _require_streamer(self, account: AccountId) -> None:
         try:
@@ -420,8 +445,9 @@ class Rooms:
 
     async def _start(self, live: _Live) -> None:
         assert self._nursery is not None, "rooms live in `run`"
+        demands = await self._gate.demands_of(live.room.stream.id)  # nobody can change them before the room runs
         # No checkpoint from the answer to the entry into `_live`: a block that comes later finds the room.
-        live.room.hide_from(await self._gate.hidden_from(live.room.stream.owner.id))
+        live.room.restrict(await self._gate.hidden_from(live.room.stream.owner.id), demands)
         self._live[live.room.stream.id] = live
         self._mark(live.room.stream.id)
         await self._nursery.start(self._host, live)

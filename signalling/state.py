@@ -8,7 +8,7 @@ from typing import Literal
 
 from media.forwarding.admission import FOREVER, NOTHING, Grant, Holding
 from signalling.identifiers import AccountId, Mode
-from signalling.verdicts import UNKNOWN, Verdict
+from signalling.verdicts import NO_DEMANDS, UNKNOWN, Demands, Verdict
 
 REQUIRES = {
     Mode.PUBLIC: Grant.WELCOME,
@@ -66,7 +66,8 @@ class RoomState:
     """Everything the policy knows. `present` are the accounts in the room, admitted or waiting, without the owner.
 
     `entitled` are those whom the streamer chose by name; `verdicts` what the rules say of those present, and never part
-    of the record: a restart judges anew. For those in `hidden` the stream does not exist.
+    of the record: a restart judges anew. For those in `hidden` the stream does not exist, and those who are known not
+    to meet its `demands` do not find it.
     `picture` says whether the streamer's media arrives; while it does not, the stream ends at `picture_until_ns`.
     """
 
@@ -78,6 +79,7 @@ class RoomState:
     entitled: frozenset[AccountId] = frozenset()
     ejected: frozenset[AccountId] = frozenset()
     hidden: frozenset[AccountId] = frozenset()
+    demands: Demands = NO_DEMANDS
     verdicts: Mapping[AccountId, Verdict] = field(default_factory=dict)
     requests: tuple[Request, ...] = ()
     one_to_one: OneToOne | None = None

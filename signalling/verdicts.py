@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from media.forwarding.admission import FOREVER
@@ -29,4 +29,21 @@ class Verdict:
         return min(FOREVER if self.via is None else self.via_until_ns, self.welcome_until_ns)
 
 
+@dataclass(frozen=True, slots=True)
+class Demands:
+    """What everybody must have proven in one room, by the `version` of its rules; the gate knows what they mean."""
+
+    version: int = 0
+    clauses: tuple[object, ...] = ()
+
+
+Sight = Callable[[Demands], bool]  # whether an account could meet what a stream demands, as far as is known of it
+
+
+def sees_all(demands: Demands) -> bool:
+    """See every stream, whatever it demands."""
+    return True
+
+
+NO_DEMANDS = Demands()
 UNKNOWN = Verdict()  # welcome where everybody is, entitled to nothing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -14,7 +15,10 @@ from server.access.rules import (
     Finding,
     Follows,
     Invite,
+    KyfAccountAge,
     KyfClause,
+    KyfRegion,
+    KyfTier,
     Missing,
     Rule,
     SubTier,
@@ -69,6 +73,25 @@ class Judgement:
     def entitled(self) -> bool:
         """Whether the account may watch while the stream is private."""
         return self.denied is None and self.rule.met
+
+
+def excludes(demands: Iterable[object], facts: Facts, now: int) -> bool:
+    """Say whether what a stream demands is known to keep an account out: its region, its tier or its age.
+
+    What it has not proven yet it may still prove, and that excludes nobody.
+    """
+    return any(_rules_out(clause, facts, now) for clause in demands)
+
+
+def _rules_out(clause: object, facts: Facts, now: int) -> bool:
+    match clause:
+        case KyfRegion():
+            lives_somewhere = any(proof.region is not None and now < proof.until for proof in facts.proofs)
+            return lives_somewhere and not evaluate(clause, facts, now).met
+        case KyfTier() | KyfAccountAge():
+            return not evaluate(clause, facts, now).met
+        case _:
+            return False
 
 
 def judge(facts: Facts, denials: Denials, rules: StreamRules, everywhere: tuple[KyfClause, ...], now: int) -> Judgement:

@@ -135,7 +135,7 @@ class People:
         if fault is not None:
             raise Refused("invalid_rules", fault)
         version = await self._store.write(_write_rules, stream, rules, versions)
-        await self._access.changed_rules(stream, owner, version)
+        await self._access.changed_rules(stream, owner, version, rules.kyf)
         return version
 
     async def entitlement(self, actor: Actor, stream: StreamId) -> Entitlement:

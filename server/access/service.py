@@ -16,17 +16,17 @@ import trio
 
 from media.forwarding.admission import FOREVER
 from server.access import relations
-from server.access.judging import Judgement
+from server.access.judging import Judgement, excludes
 from server.access.rules import NEVER, KyfClause
-from server.access.standing import Bench, NoTips, Place, Tips, judge_all, judge_streamer
+from server.access.standing import Bench, NoTips, Place, Tips, facts_about, judge_all, judge_streamer, rules_of
 from server.store import Store
 from signalling import commands as c
 from signalling.identifiers import AccountId, StreamId
-from signalling.ports import Clock
+from signalling.ports import ArchiveFailed, Clock
 from signalling.refusals import Refused
 from signalling.rooms import Rooms
 from signalling.showing import Now
-from signalling.verdicts import Verdict
+from signalling.verdicts import Demands, Sight, Verdict
 from signalling.wire_events import KyfExpired, KyfRequired
 
 LONGEST_NAP_S = 60.0  # the wall clock may be set meanwhile; a lapse is told at most so late, and cut in time anyway
@@ -105,6 +105,17 @@ class Access:
         coming = _Coming(owner, None)
         return await self._fresh(coming, lambda: self._store.read(relations.apart_from, owner))
 
+    async def demands_of(self, stream: StreamId) -> Demands:
+        """Return what everybody must have proven in a stream. Raises StoreFailed."""
+        version, rules = await self._store.read(rules_of, stream)
+        return Demands(version, (*self._bench.everywhere, *rules.kyf))
+
+    async def sight_of(self, account: AccountId) -> Sight:
+        """Return which streams an account may find: not those known to keep it out. Raises StoreFailed."""
+        coming, now = _Coming(AccountId(""), account), self._clock.wall_ms()
+        facts = await self._fresh(coming, lambda: self._store.read(facts_about, account, now))
+        return lambda demands: not excludes(demands.clauses, facts, self._clock.wall_ms())
+
     async def weigh(self, stream: StreamId, owner: AccountId, account: AccountId) -> Verdict:
         """Judge an account that wants to come in. Raises StoreFailed."""
         coming = _Coming(owner, account)
@@ -181,14 +192,19 @@ class Access:
         async with trio.open_nursery() as nursery:
             for stream in self._running.streams_with(account):
                 nursery.start_soon(self._settle, stream, [account])
+        try:
+            await self._running.see_anew(account)
+        except ArchiveFailed:
+            self.failures += 1
+            log.exception("directory_not_shown_anew", account=account)
 
-    async def changed_rules(self, stream: StreamId, owner: AccountId, version: int) -> None:
+    async def changed_rules(self, stream: StreamId, owner: AccountId, version: int, kyf: tuple[KyfClause, ...]) -> None:
         """Take up that a stream has other rules: everyone is judged anew and cut, then they are told."""
         self._mark_stale(lambda coming: coming.owner == owner)
         state = self._running.state(stream)
         if state is not None:
             await self._settle(stream, state.present)
-            await self._running.take(stream, c.RulesChanged(version))
+            await self._running.take(stream, c.RulesChanged(Demands(version, (*self._bench.everywhere, *kyf))))
 
     async def set_apart(self, one: AccountId, other: AccountId) -> None:
         """Take up that one blocked the other: neither's stream exists for the other any more."""

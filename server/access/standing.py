@@ -111,6 +111,12 @@ def judge_streamer(connection: sa.Connection, bench: Bench, owner: AccountId, no
     return judge(facts, denials, StreamRules(), bench.everywhere, now)
 
 
+def facts_about(connection: sa.Connection, account: AccountId, now: int) -> Facts:
+    """Return what is known of an account itself, at `now` (epoch ms)."""
+    row = _rows(connection, Place(StreamId(""), account, frozenset()), [account]).get(account)
+    return _facts(row, ticket=False, proofs=_proofs(connection, [account], now).get(account, ()))[0]
+
+
 def _rows(connection: sa.Connection, place: Place, some: Sequence[AccountId]) -> dict[AccountId, sa.Row[Any]]:
     me, owner = accounts.c.id, place.owner
     blocked = sa.or_(

@@ -73,7 +73,7 @@ def _account_routes(auth: Auth) -> list[Route]:
 def _stream_routes(rooms: Rooms) -> list[Route]:
     async def live(asked: Asked) -> Answer:
         part: s.PageQuery = asked.query
-        return Answer(rooms.live(asked.actor, cursor=part.cursor, limit=part.limit))
+        return Answer(await rooms.browse(asked.actor, cursor=part.cursor, limit=part.limit))
 
     async def create(asked: Asked) -> Answer:
         new: s.NewStream = asked.body

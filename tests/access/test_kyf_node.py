@@ -10,14 +10,15 @@ from typing import Any
 import msgspec
 import pytest
 
+from server.client import publish
 from server.config import KyfThresholds
 from server.node import NodeFailed, run_node
 from signalling.identifiers import AccountId, StreamId
 from signalling.refusals import Refused
 from tests.access.issuers import Issuer
 from tests.access.test_access_node import Show, open_show
-from tests.server.nodes import Person, open_site, small_config
-from tests.server.test_node import wait_until
+from tests.server.nodes import Person, open_site, open_socket, small_config
+from tests.server.test_node import send_frames, wait_until
 
 ISSUER = Issuer()
 
@@ -145,3 +146,56 @@ async def test_a_key_that_is_none_stops_the_start_with_plain_words(tmp_path: Pat
         pytest.RaisesExc(NodeFailed, match="kyf_issuers in the configuration"), allow_unwrapped=True
     ):
         await run_node(config)
+
+
+def listed(page: dict[str, Any]) -> list[str]:
+    return [card["id"] for card in page["streams"]]
+
+
+async def test_the_directory_hides_a_stream_from_those_whose_region_it_is_not_for_and_from_nobody_unproven(
+    tmp_path: Path,
+) -> None:
+    async with open_kyf_show(tmp_path) as show:
+        bob, eve = [await show.site.person(name) for name in ("bob", "eve")]
+        await prove(bob)
+        await wait_until(lambda: show.site.running.rooms.live(None).streams != ())
+        async with open_socket(show.site, bob) as socket:
+            await socket.ask("watch_directory")
+            assert listed(await socket.wait_for("directory.snapshot")) == [show.stream]
+            await demand(show, {"type": "kyf:region", "outside": ["FR"]})
+            assert listed(await bob.ask("GET", "/streams")) == []
+            assert listed(await eve.ask("GET", "/streams")) == [show.stream]
+            assert listed(await show.ann.ask("GET", "/streams")) == [show.stream]
+            while (delta := await socket.wait_for("directory.delta"))["card"] is not None:
+                pass  # of before
+            assert delta["stream"] == show.stream
+            await prove(bob, region="DE")
+            assert listed(await socket.wait_for("directory.snapshot")) == [show.stream]
+            await prove(bob, region="FR-75")
+            assert listed(await socket.wait_for("directory.snapshot")) == []
+            await demand(show)
+            assert (await socket.wait_for("directory.delta"))["card"]["id"] == show.stream
+            assert listed(await bob.ask("GET", "/streams")) == [show.stream]
+
+
+async def test_the_directory_hides_what_the_node_or_the_stream_demands_and_does_so_after_a_restart(
+    tmp_path: Path,
+) -> None:
+    config = msgspec.structs.replace(
+        small_config(tmp_path), kyf_issuers=(ISSUER.pinned,), kyf=KyfThresholds(regions_outside=("US",))
+    )
+    async with open_site(tmp_path, config) as site:
+        ann, bob, eve, joe = [await site.person(name) for name in ("ann", "bob", "eve", "joe")]
+        for person, region in ((ann, "FR"), (bob, "US"), (eve, "DE")):
+            await prove(person, region=region)
+        stream = await site.stream(ann)
+        headers = {"Authorization": f"Bearer {ann.token}", "If-Match": "*"}
+        rules = {"kyf": [{"type": "kyf:region", "inside": ["FR", "US"]}]}
+        assert (await site.http.put(f"/api/v1/streams/{stream}/rules", json=rules, headers=headers)).is_success
+    async with open_site(tmp_path, config) as site:
+        ann, bob, eve, joe = [await site.person(name) for name in ("ann", "bob", "eve", "joe")]
+        async with publish(site.http, site.url("whip", stream), ann.token, ("video",)) as publisher:
+            await send_frames(publisher, 1)
+            await wait_until(lambda: site.running.rooms.state(StreamId(stream)).picture == "live")  # type: ignore[union-attr]
+            found = {person.name: listed(await person.ask("GET", "/streams")) for person in (ann, bob, eve, joe)}
+        assert found == {"ann": [stream], "bob": [], "eve": [], "joe": [stream]}

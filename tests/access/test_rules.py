@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.access import rules as r
-from server.access.judging import Denials, StreamRules, judge
+from server.access.judging import Denials, StreamRules, excludes, judge
 
 NOW = 1_700_000_000_000
 AMOUNTS = st.builds(r.Amount, st.sampled_from(["USD", "MESI"]), st.integers(1, 10**38).map(str))
@@ -207,3 +207,27 @@ def test_a_rule_that_is_too_large_or_that_nobody_can_meet_is_refused(rule: objec
     assert fault is not None
     assert words in fault
     assert StreamRules(msgspec.convert(nested(5), r.Rule)).fault() is None
+
+
+@pytest.mark.parametrize(
+    ("clause", "facts", "excluded"),
+    [
+        (r.KyfRegion(outside=("US",)), r.Facts(proofs=(r.Proof(NOW + 1, region="US-CA"),)), True),
+        (r.KyfRegion(outside=("US",)), r.Facts(proofs=(r.Proof(NOW + 1, region="FR"),)), False),
+        (r.KyfRegion(inside=("FR",)), r.Facts(proofs=(r.Proof(NOW + 1, region="DE"),)), True),
+        (r.KyfRegion(inside=("FR",)), r.Facts(proofs=(r.Proof(NOW, region="DE"),)), False),
+        (r.KyfRegion(inside=("FR",)), r.Facts(), False),
+        (r.KyfAgeOver(21), r.Facts(proofs=(r.Proof(NOW + 1, age_over=18),)), False),
+        (r.KyfVerified(), r.Facts(), False),
+        (r.KyfTier(2), r.Facts(account_tier=1), True),
+        (r.KyfTier(2), r.Facts(account_tier=2), False),
+        (r.KyfAccountAge(10), r.Facts(account_since=NOW - 9_999), True),
+        (r.KyfAccountAge(10), r.Facts(account_since=NOW - 10_000), False),
+    ],
+)
+def test_only_what_is_known_and_no_proof_would_change_excludes(
+    clause: r.KyfClause, facts: r.Facts, excluded: bool
+) -> None:
+    assert excludes((clause,), facts, NOW) is excluded
+    if excluded:
+        assert judge(facts, Denials(), StreamRules(kyf=(clause,)), (), NOW).denied == "kyf_required"

@@ -520,3 +520,23 @@ async def test_what_the_archive_refuses_in_the_middle_leaves_the_room_as_it_was(
                 await world.rooms.command(stream, OWNER, command)
             assert isinstance(caught.value.__cause__, ArchiveFailed)
         assert world.room(stream).state == before
+
+
+async def test_who_was_shown_a_stream_before_the_others_is_told_as_well_when_it_is_gone(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_world() as world:
+        stream = await world.create(OWNER, Mode.PRIVATE)
+        await world.publish(stream, OWNER)
+        page = await world.client(ANN)
+        assert page.session is not None
+        await settle()
+        world.room(stream).enter(BOB)  # this is told at once, and what comes within the next moment later
+        await trio.sleep(0.01)
+        await world.switch(stream, OWNER, Mode.PUBLIC)
+        assert world.rooms.live(ANN).streams
+        await world.rooms.watch_directory(page.session)
+        assert page.last("directory.snapshot")["streams"]
+        await world.switch(stream, OWNER, Mode.PRIVATE)
+        await settle()
+        assert page.last("directory.delta")["card"] is None
