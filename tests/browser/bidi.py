@@ -134,7 +134,9 @@ class Page:
                 for value in chord:
                     actions += [{"type": "keyDown", "value": value}, {"type": "keyUp", "value": value}]
         await self.connection.ask(
-            "input.performActions", context=self.context, actions=[{"type": "key", "id": "keyboard", "actions": actions}]
+            "input.performActions",
+            context=self.context,
+            actions=[{"type": "key", "id": "keyboard", "actions": actions}],
         )
 
     async def resize(self, width: int, height: int) -> None:
@@ -146,7 +148,5 @@ class Page:
 
     async def shoot(self, path: Path) -> None:
         """Write a screenshot of the whole page, not only of what is scrolled into sight."""
-        answer = await self.connection.ask(
-            "browsingContext.captureScreenshot", context=self.context, origin="document"
-        )
-        path.write_bytes(base64.b64decode(answer["data"]))
+        answer = await self.connection.ask("browsingContext.captureScreenshot", context=self.context, origin="document")
+        await trio.Path(path).write_bytes(base64.b64decode(answer["data"]))

@@ -95,9 +95,7 @@ def start_chromium() -> Iterator[Browser]:
         try:
             yield Browser("chromium", str(session["capabilities"]["webSocketUrl"]), new_session=False)
         finally:
-            request = urllib.request.Request(
-                f"http://127.0.0.1:{port}/session/{session['sessionId']}", method="DELETE"
-            )
+            request = urllib.request.Request(f"http://127.0.0.1:{port}/session/{session['sessionId']}", method="DELETE")
             urllib.request.urlopen(request, timeout=20).close()
 
 

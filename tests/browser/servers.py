@@ -36,7 +36,8 @@ class Server:
             )
         deadline = time.monotonic() + START_S
         while not address.exists():
-            assert self._process.poll() is None and time.monotonic() < deadline, self.log()
+            assert self._process.poll() is None, self.log()
+            assert time.monotonic() < deadline, self.log()
             time.sleep(0.05)
         self.url = address.read_text().strip()
         self.listen = self.url.removeprefix("http://")

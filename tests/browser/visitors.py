@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import trio
@@ -59,6 +58,15 @@ SHOWN = """
   return element !== null && element.checkVisibility() && element.innerText.includes(values[1]);
 """
 SEEN = "return document.querySelector(values[0])?.innerText ?? null;"
+
+
+async def comes_true(condition: Callable[[], Awaitable[bool]], patience_s: float = PATIENCE_S) -> bool:
+    """Ask a page again and again, as a person looks at it."""
+    with trio.move_on_after(patience_s):
+        while not await condition():  # noqa: ASYNC110 -- the condition is in another process
+            await trio.sleep(0.05)
+        return True
+    return False
 
 
 class Visitor:
@@ -116,9 +124,7 @@ class Visitor:
 
     async def sees(self, selector: str, text: str = "") -> None:
         """Wait until something can be seen, with a text in it."""
-        with trio.move_on_after(PATIENCE_S):
-            while not await self._shows(selector, text):
-                await trio.sleep(0.05)
+        if await comes_true(lambda: self._shows(selector, text)):
             return
         there = await self.page.run(SEEN, selector)
         body = await self.page.run("return document.body.innerText")
@@ -126,9 +132,11 @@ class Visitor:
 
     async def sees_no(self, selector: str) -> None:
         """Wait until something can't be seen any more."""
-        with trio.move_on_after(PATIENCE_S):
-            while await self._shows(selector, ""):
-                await trio.sleep(0.05)
+
+        async def is_gone() -> bool:
+            return not await self._shows(selector, "")
+
+        if await comes_true(is_gone):
             return
         raise AssertionError(f"{self.name} still sees {selector}: {await self.page.run(SEEN, selector)!r}")
 
@@ -156,9 +164,11 @@ class Visitor:
     async def hears(self) -> None:
         """Wait until decoded sound is played, and goes on to be."""
         before = await self.received()
-        with trio.move_on_after(PATIENCE_S):
-            while (await self.received())["audioEnergy"] <= before["audioEnergy"]:
-                await trio.sleep(0.1)
+
+        async def is_louder() -> bool:
+            return (await self.received())["audioEnergy"] > before["audioEnergy"]
+
+        if await comes_true(is_louder):
             return
         raise AssertionError(f"{self.name} hears nothing; {await self.received()}")
 
@@ -222,9 +232,11 @@ class Theatre:
 
 @asynccontextmanager
 async def open_theatre(server: Server, *browsers: Browser) -> AsyncIterator[Theatre]:
-    """Connect to the browsers; the windows are closed afterwards. No page may have thrown an error that nobody caught."""
+    """Connect to the browsers, and close the windows afterwards. No page may have thrown what nobody caught."""
     async with AsyncExitStack() as stack:
-        http = await stack.enter_async_context(httpx2.AsyncClient(base_url=server.url, timeout=20))
+        # No connection is kept: a server that ends while one rests would leave it open on this side.
+        limits = httpx2.Limits(max_keepalive_connections=0)
+        http = await stack.enter_async_context(httpx2.AsyncClient(base_url=server.url, timeout=20, limits=limits))
         connections = {browser.name: await stack.enter_async_context(browser.connect()) for browser in browsers}
         theatre = Theatre(server, http, connections)
         try:
