@@ -11,7 +11,14 @@ from pathlib import Path
 from server.bootstrap import ENVIRONMENT, ROOT, SetupFailed, ensure_environment, say, step
 
 # program a test runs -> the Debian package that brings it
-PROGRAMS = {"chromium": "chromium"}
+PROGRAMS = {
+    "chromium": "chromium",
+    "chromedriver": "chromium-driver",
+    "firefox-esr": "firefox-esr",
+    "node": "nodejs",
+    "npm": "npm",
+}
+NODE_PACKAGES = ROOT / "tests" / "browser"  # has a lock file; `npm ci` installs what it says
 FLAKE8_ASYNC = (
     "--startable-in-context-manager=run,serve,run_node,stream_demo,_end_on_signal,_host,_forward,_publish",
     # 9: a checkpoint in every path, by its default off; 124: a route's handler is awaited even if it never waits.
@@ -25,6 +32,7 @@ def main() -> int:
     try:
         ensure_environment()
         ensure_programs()
+        ensure_node_packages()
         check_style_and_types()
     except SetupFailed as failure:
         sys.stderr.write(f"tests: {failure}\n")
@@ -44,6 +52,15 @@ def ensure_programs() -> None:
     os.environ["DEBIAN_FRONTEND"] = "noninteractive"
     step("reading Debian's package lists", ["apt-get", "update", "-qq"])
     step(f"installing {' '.join(missing)}", command)
+
+
+def ensure_node_packages() -> None:
+    """Install the locked npm packages where what is there does not match the lock file."""
+    lock, stamp = NODE_PACKAGES / "package-lock.json", NODE_PACKAGES / "node_modules" / ".built-from"
+    if stamp.exists() and stamp.read_bytes() == lock.read_bytes():
+        return
+    step("installing the locked npm packages", ["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=NODE_PACKAGES)
+    stamp.write_bytes(lock.read_bytes())
 
 
 def check_style_and_types() -> None:

@@ -83,6 +83,7 @@ class LivePage {
     show(byId("setup-go"), false);
     show(byId("sources-title"), true);
     show(byId("studio"), true);
+    byId("studio").append(byId("setup-form")); // on air the devices come last, also for who goes by the keyboard
     this.#studio = new Studio(this.socket, card, session.account.id, this.setup.choice, () => this.#over());
     this.#studio.publish(media);
     byId("studio-title").focus();

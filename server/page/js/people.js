@@ -39,8 +39,8 @@ export class People {
   /** @param {string[]} names @param {number} count */
   showWatching(names, count) {
     const rows = names.map((name) => make("li", {}, make("span", {}, name),
-      make("button", { type: "button", class: "small quiet", "aria-label": `Give ${name} a ticket`, onclick: () => this.#change("PUT", "tickets", name) }, "Ticket"),
-      make("button", { type: "button", class: "small quiet", "aria-label": `Put ${name} out`, onclick: () => this.#putOut(name) }, "Put out")));
+      make("button", { type: "button", class: "small quiet", "aria-label": `Ticket for ${name}`, onclick: () => this.#change("PUT", "tickets", name) }, "Ticket"),
+      make("button", { type: "button", class: "small quiet", "aria-label": `Put out: ${name}`, onclick: () => this.#putOut(name) }, "Put out")));
     byId("watching").replaceChildren(...rows);
     byId("watching-count").textContent = count.toLocaleString();
     show(byId("nobody"), count === 0);

@@ -159,7 +159,11 @@ export class Studio {
 function announce(event, model) {
   switch (event.type) {
     case "one_to_one.requested":
-      return notice(`${event.name} asks for a one-to-one.`, { key: `ask ${event.account}`, action: { label: "Look", run: () => byId("requests-heading").focus() } });
+      return notice(`${event.name} asks for a one-to-one.`, { key: "ask", action: { label: "Look", run: () => byId("requests-heading").focus() } });
+    case "one_to_one.accepted":
+    case "one_to_one.declined":
+    case "one_to_one.cancelled":
+      return withdraw("ask"); // the list has the others who ask
     case "one_to_one.started":
       return notice(`The one-to-one runs, for ${inWords(secondsLeft(event.ends_at))}. Nobody else sees or hears you.`, { key: "call" });
     case "one_to_one.ended":

@@ -59,7 +59,7 @@ class WatchPage {
   #take(event) {
     const before = this.#model;
     this.#become(applied(before, event, this.me));
-    announce(event, before, this.me);
+    announce(event, this.me);
     if (event.type === "one_to_one.started" && before.call?.phase === "setup") this.chat.forgetPrivate();
   }
 
@@ -143,31 +143,17 @@ class WatchPage {
   }
 }
 
-/** Say what just happened, with the right remaining time. */
-function announce(event, before, me) {
+/** Say what just happened; what the slate over the picture says is not said twice. */
+function announce(event, me) {
   switch (event.type) {
-    case "access.revoked": {
-      if (before.you?.role === "guest") return undefined;
-      const [title, text] = SHUT[event.reason] ?? ["You can no longer watch", ""];
-      return notice(`${title}. ${text}`, { kind: "warn", key: "access", sticky: true });
-    }
     case "access.granted":
-      withdraw("access");
       return notice("You can watch now.", { key: "access" });
-    case "one_to_one.notice": {
-      const known = event.ends_at !== null;
-      return notice(known ? "The streamer is in a one-to-one, for about another" : "The streamer is in a one-to-one. The stream goes on afterwards.", { key: "access", endsAt: event.ends_at, sticky: true });
-    }
-    case "stream.mode_changed":
-      if (event.mode !== "one_to_one" && before.card?.mode === "one_to_one") withdraw("access");
-      return undefined;
     case "stream.time_limit":
       return event.ends_at === null
         ? notice("The stream has no time limit any more.", { key: "end" })
         : notice(`The stream ends at ${timeOfDay(event.ends_at)}, in ${inWords(secondsLeft(event.ends_at))}.`, { key: "end" });
     case "stream.ended":
-      withdraw("access");
-      return notice(`The stream is over. ${ENDED[event.reason] ?? ""}`, { key: "end", sticky: true });
+      return withdraw("end");
     case "one_to_one.declined":
       return event.account === me && notice("The streamer said no to your one-to-one.", { key: "ask" });
     case "one_to_one.accepted":

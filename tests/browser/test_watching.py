@@ -1,0 +1,52 @@
+"""Real browsers publish on the go-live page and watch on the watch page: pictures move, and sound is heard."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from tests.browser.visitors import Theatre, Visitor
+
+BROWSERS = ("chromium", "firefox")
+
+
+@pytest.mark.parametrize("publishing", BROWSERS)
+async def test_both_browsers_watch_what_either_publishes(theatre: Theatre, publishing: str) -> None:
+    streamer = await theatre.stranger(publishing)
+    await streamer.sign_up(f"streamer-on-{publishing}", "a long password")
+    stream = await streamer.go_live(f"From {publishing}")
+    await streamer.sees_moving_picture("#preview")
+    viewers = [await theatre.visitor(name, await theatre.person(f"{name}-sees-{publishing}")) for name in BROWSERS]
+    async with trio.open_nursery() as nursery:
+        for viewer in viewers:
+            nursery.start_soon(watch_all, viewer, stream)
+    await streamer.sees("#watching-count", "2")
+    await viewers[0].shoot(f"watch-{publishing}")
+    await streamer.shoot(f"studio-{publishing}")
+
+    # The test picture takes the camera's place; nobody has to connect anew.
+    before = await viewers[0].received()
+    await streamer.press("[name=source][value=test]")
+    await streamer.sees_moving_picture("#preview")
+    for viewer in viewers:
+        await viewer.sees_moving_picture()
+        # Without a sound card Firefox starts no AudioContext, which makes the test picture's tone.
+        if publishing == "chromium":
+            await viewer.hears()
+        assert await viewer.page.run("return window.connections.length") == 1
+    assert (await viewers[0].received())["framesDecoded"] > before["framesDecoded"]
+
+    await streamer.press("#end-stream")
+    await streamer.press("#end-confirm")
+    await streamer.sees("#over", "The streamer has ended it")
+    for viewer in viewers:
+        await viewer.sees("#slate", "The stream is over")
+
+
+async def watch_all(viewer: Visitor, stream: str) -> None:
+    await viewer.watch(stream)
+    await viewer.sees_moving_picture()
+    await viewer.hears()
+    received = await viewer.received()
+    assert received["framesDecoded"] > 0
+    assert received["audioPackets"] > 0

@@ -1,0 +1,114 @@
+"""Clients that nobody here wrote, against a whole server over HTTP: FFmpeg, aiortc and wrtc publish and watch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+import trio
+
+from tests.browser.browsers import Browser, start_chromium
+from tests.browser.servers import Server, running
+from tests.browser.visitors import open_theatre
+from tests.clients.test_aiortc import start as start_aiortc
+from tests.server.nodes import Person
+
+HERE = Path(__file__).parent
+FFMPEG = [sys.executable, str(HERE / "ffmpeg_client.py")]
+WRTC = ["node", str(HERE / "wrtc_client.mjs")]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(Server(Path(tmp_path_factory.mktemp("clients")))) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with start_chromium() as browser:
+        yield browser
+
+
+@asynccontextmanager
+async def process(command: list[str]) -> AsyncIterator[trio.Process]:
+    client = await trio.lowlevel.open_process(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    try:
+        yield client
+    finally:
+        client.kill()
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):
+            await client.wait()
+        assert client.stdout is not None
+        await trio.aclose_forcefully(client.stdout)
+
+
+async def new_stream(server: Server, owner: Person) -> str:
+    view = await owner.ask("POST", "/streams", {"title": f"Sent by {owner.name}"})
+    return str(view["card"]["id"])
+
+
+async def until_live(owner: Person, stream: str) -> None:
+    with trio.fail_after(30):
+        while (await owner.ask("GET", f"/streams/{stream}"))["card"]["state"] != "live":  # noqa: ASYNC110
+            await trio.sleep(0.1)
+
+
+@pytest.mark.parametrize("flags", ["", "dtls_active"])
+async def test_ffmpeg_publishes_h264_and_chromium_decodes_it(server: Server, chromium: Browser, flags: str) -> None:
+    async with open_theatre(server, chromium) as theatre:
+        owner = await theatre.person(f"ffmpeg{flags}")
+        stream = await new_stream(server, owner)
+        async with process([*FFMPEG, f"{server.url}/whip/{stream}", owner.token, flags]):
+            await until_live(owner, stream)
+            viewer = await theatre.visitor("chromium", await theatre.person("viewer"))
+            await viewer.watch(stream)
+            await viewer.sees_moving_picture()
+            await viewer.hears()
+        await owner.ask("POST", f"/streams/{stream}/end")
+
+
+async def test_wrtc_publishes_and_chromium_and_wrtc_watch(server: Server, chromium: Browser) -> None:
+    async with open_theatre(server, chromium) as theatre:
+        owner, other = await theatre.person("wrtc"), await theatre.person("wrtc-viewer")
+        stream = await new_stream(server, owner)
+        async with process([*WRTC, "publish", f"{server.url}/whip/{stream}", owner.token]):
+            await until_live(owner, stream)
+            viewer = await theatre.visitor("chromium", await theatre.person("viewer"))
+            await viewer.watch(stream)
+            await viewer.sees_moving_picture()
+            await viewer.hears()
+            async with process([*WRTC, "watch", f"{server.url}/whep/{stream}", other.token]) as watching:
+                assert watching.stdout is not None
+                with trio.fail_after(30):
+                    decoded = json.loads(b"".join([chunk async for chunk in watching.stdout]))["decoded"]
+                assert min(decoded.values()) >= 20, decoded
+
+
+async def negotiate(http: httpx2.AsyncClient, kind: str, stream: str, person: Person, offer: str) -> str:
+    headers = {"Authorization": f"Bearer {person.token}", "Content-Type": "application/sdp"}
+    answer = await http.post(f"/{kind}/{stream}", content=offer, headers=headers)
+    assert answer.status_code == 201, answer.text
+    return answer.text
+
+
+async def test_aiortc_publishes_over_whip_and_watches_over_whep(server: Server) -> None:
+    async with httpx2.AsyncClient(base_url=server.url, timeout=20) as http:
+        owner, viewer = await server.person(http, "aiortc"), await server.person(http, "aiortc-viewer")
+        stream = await new_stream(server, owner)
+        async with start_aiortc("publish") as publishing, start_aiortc("watch") as watching:
+            with trio.fail_after(40):
+                offer = str((await publishing.read())["offer"])
+                await publishing.answer(await negotiate(http, "whip", stream, owner, offer))
+                await until_live(owner, stream)
+                offer = str((await watching.read())["offer"])
+                await watching.answer(await negotiate(http, "whep", stream, viewer, offer))
+                decoded = (await watching.read())["decoded"]
+    assert isinstance(decoded, dict)
+    assert min(decoded.values()) >= 20, decoded
