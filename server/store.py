@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, TypeVarTuple, cast
+from typing import Any, Protocol, TypeVar, TypeVarTuple, cast
 
 import sqlalchemy as sa
 import trio
@@ -32,6 +32,19 @@ Ts = TypeVarTuple("Ts")
 
 class StoreFailed(ArchiveFailed):
     """The database could not be written or read; nothing of this call was done."""
+
+
+class Database(Protocol):
+    """What everybody needs of a store: SQLite's of one node, or `server.postgres` for several."""
+
+    async def write(self, work: Callable[[sa.Connection, *Ts], T], *arguments: *Ts) -> T:
+        """Run `work` in a transaction; returns when it is on the disk. Raises what `work` raises, and StoreFailed."""
+
+    async def read(self, work: Callable[[sa.Connection, *Ts], T], *arguments: *Ts) -> T:
+        """Run `work`, which must not write, on one snapshot. Raises what it raises, and StoreFailed."""
+
+    def counters(self) -> dict[str, int]:
+        """How much was written, by name."""
 
 
 @dataclass(slots=True)

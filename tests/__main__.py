@@ -11,7 +11,7 @@ from pathlib import Path
 from server.bootstrap import ENVIRONMENT, ROOT, SetupFailed, ensure_environment, say, step
 
 # program a test runs -> the Debian package that brings it
-PROGRAMS = {"chromium": "chromium"}
+PROGRAMS = {"chromium": "chromium", "pg_ctlcluster": "postgresql"}
 FLAKE8_ASYNC = (
     "--startable-in-context-manager=run,serve,run_node,stream_demo,_end_on_signal,_host",
     # 9: a checkpoint in every path, by its default off; 124: a route's handler is awaited even if it never waits.
