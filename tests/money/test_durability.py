@@ -35,7 +35,6 @@ trio.run(main, sys.argv[1])
 """
 
 
-@pytest.mark.parametrize("until", [1, 150, 233])
 def killed_writer(place: Path | str, until: int) -> list[str]:
     """Return what a writer acknowledged that was killed after so many."""
     writer = subprocess.Popen([sys.executable, "-c", WRITER, str(place)], stdout=subprocess.PIPE, text=True)
@@ -48,6 +47,7 @@ def killed_writer(place: Path | str, until: int) -> list[str]:
     return said
 
 
+@pytest.mark.parametrize("until", [1, 150, 233])
 async def test_a_killed_process_loses_no_acknowledged_transfer(place: Path | str, until: int) -> None:
     said = await trio.to_thread.run_sync(killed_writer, place, until)
     async with running(place) as store:
