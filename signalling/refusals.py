@@ -60,6 +60,7 @@ TITLES: dict[str, tuple[int, str]] = {
     "idempotency_mismatch": (422, "This key was used for another request"),
     "idempotency_in_flight": (409, "This request is still being done"),
     "webhook_rejected": (401, "The webhook is not signed by its provider"),
+    "webhook_malformed": (422, "The webhook is not one that is understood"),
     "provider_unknown": (404, "There is no such payment provider"),
     "provider_conflict": (409, "The provider said something else before"),
     "not_stored": (503, "This could not be written down, so it was not done"),

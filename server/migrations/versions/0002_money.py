@@ -63,6 +63,17 @@ def upgrade() -> None:
         sa.Column("expires_at", sa.BigInteger, index=True),
     )
     op.create_table(
+        "withdrawals",
+        sa.Column("id", sa.String(160), sa.ForeignKey("transfers.id"), primary_key=True),
+        sa.Column("provider", sa.String(32), nullable=False),
+        sa.Column("account", sa.String(64), nullable=False),
+        sa.Column("asset", sa.String(16), nullable=False),
+        sa.Column("units", sa.Text, nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("at", sa.BigInteger, nullable=False),
+    )
+    op.create_index("ix_withdrawals_state_at", "withdrawals", ["state", "at"])
+    op.create_table(
         "idempotency_keys",
         sa.Column("account", sa.String(64), primary_key=True),
         sa.Column("route", sa.String(128), primary_key=True),
