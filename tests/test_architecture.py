@@ -34,6 +34,7 @@ PURE = [
     "server/money/ledger.py",
     "server/money/payments.py",
     "server/money/quotes.py",
+    "server/money/tickets.py",
 ]
 IMPURE_IMPORTS = {"trio", "socket", "time", "random", "os", "threading", "sqlalchemy", "structlog", "logging", "httpx2"}
 VAGUE_WORDS = ("manager", "handler", "helper", "util")

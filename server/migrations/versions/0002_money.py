@@ -90,5 +90,6 @@ def upgrade() -> None:
         sa.Column("type", sa.String(64), nullable=False),
         sa.Column("at", sa.BigInteger, nullable=False),
         sa.Column("fields", sa.Text, nullable=False),
+        sqlite_autoincrement=True,  # readers keep the last id, so one is never given again, even if all are deleted
     )
     op.create_index("ix_event_log_subject_id", "event_log", ["subject", "id"])
