@@ -88,12 +88,14 @@ def buy(connection: sa.Connection, purchase: Purchase, now_ms: int) -> Ticket:
     """Reserve a seat and pay for it at once. Raises Refused like `tickets.step` and `books.apply`."""
     sale, there = _open(connection, purchase.sale, purchase.account)
     if there is not None and there.state is TicketState.RESERVED:
-        return _paid(connection, sale, there, now_ms)
+        return _pay_reserved(connection, sale, there, now_ms)
     wish = t.Reserve(purchase.ticket, purchase.account, purchase.price_seen)
-    sale, reserved = t.step(sale, there, wish, now_ms)
-    assert reserved is not None
-    _add_ticket(connection, reserved)
-    return _paid(connection, sale, reserved, now_ms)
+    sale, ticket = t.step(sale, there, wish, now_ms)
+    sale, ticket = t.step(sale, ticket, t.Pay(purchase.account), now_ms)
+    assert ticket is not None
+    _add_ticket(connection, ticket)
+    _charge(connection, sale, ticket, now_ms)
+    return ticket
 
 
 def reserve(connection: sa.Connection, purchase: Purchase, now_ms: int) -> Ticket:
@@ -114,7 +116,7 @@ def pay_for(connection: sa.Connection, ticket: str, account: str, now_ms: int) -
     sale, reserved = _open_ticket(connection, ticket)
     if reserved.account != account:
         raise Refused("reservation_unknown")
-    return _paid(connection, sale, reserved, now_ms)
+    return _pay_reserved(connection, sale, reserved, now_ms)
 
 
 def give_up(connection: sa.Connection, ticket: str, account: str, now_ms: int) -> Ticket:
@@ -268,17 +270,21 @@ def escrow(sale: Sale) -> Account:
 # -- parts -------------------------------------------------------------------------------------------------------------
 
 
-def _paid(connection: sa.Connection, sale: Sale, reserved: Ticket, now_ms: int) -> Ticket:
+def _pay_reserved(connection: sa.Connection, sale: Sale, reserved: Ticket, now_ms: int) -> Ticket:
     sale, ticket = t.step(sale, reserved, t.Pay(reserved.account), now_ms)
     assert ticket is not None
+    _save_ticket(connection, ticket)
+    _charge(connection, sale, ticket, now_ms)
+    return ticket
+
+
+def _charge(connection: sa.Connection, sale: Sale, ticket: Ticket, now_ms: int) -> None:
     leg = Leg(wallet(ticket.account, ticket.price.asset), escrow(sale), ticket.price.units)
     books.apply(connection, Move(f"ticket.{ticket.id}", "ticket", (leg,)), now_ms)
-    _save_ticket(connection, ticket)
     _save_sale(connection, sale)
     _tell(connection, sale, "ticket.sold", ticket, now_ms)
     if sale.free == 0:
         _tell(connection, sale, "sale.sold_out", None, now_ms)
-    return ticket
 
 
 def _refunded(connection: sa.Connection, sale: Sale, sold: Ticket, now_ms: int) -> tuple[Sale, Ticket]:
