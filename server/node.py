@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx2
 import structlog
 import trio
 
@@ -18,8 +19,12 @@ from server.archive import StoredArchive
 from server.auth import Auth
 from server.config import Config, parse_address
 from server.edge import Edge
+from server.money.assets import Assets
+from server.money.payouts import HttpProvider, Payouts
+from server.money.wallets import Wallets
+from server.postgres import PostgresStore
 from server.signalling_socket import SignallingSocket
-from server.store import Store
+from server.store import Database, Store
 from server.tls import server_context
 from server.tokens import Tokens, open_key, write_secret
 from server.web.app import build_app
@@ -69,7 +74,7 @@ async def run_node(config: Config, *, task_status: trio.TaskStatus[Running] = tr
 
 
 async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running:
-    store = Store(folder / "mesi.sqlite")
+    store = PostgresStore(config.data.database) if config.data.database else Store(folder / "mesi.sqlite")
     await nursery.start(store.run)
     auth = Auth(store, Tokens(open_key(folder / "token.key")), config.tokens.session_s)
     archive = StoredArchive(store)
@@ -77,6 +82,9 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
     await nursery.start(lambda task_status: media.run(task_status=task_status))
     rooms = Rooms(media, archive, SystemClock())
     await nursery.start(lambda task_status: rooms.run(task_status=task_status))
+    secrets = {provider.name: provider.secret for provider in config.payment_providers}
+    wallets = Wallets(store, Assets(config.assets), secrets, SystemClock().wall_ms)
+    payouts = await _start_payouts(config, store, nursery)
     sockets = SignallingSocket(rooms, auth, config.limits.write_timeout_s)
     await nursery.start(sockets.run)
 
@@ -86,11 +94,20 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
             **rooms.counters(),
             **sockets.counters(),
             **store.counters(),
+            **wallets.counters(),
+            **payouts.counters(),
             **edge.counters(),
         }
 
     settings = WebSettings(config.limits, config.rates, config.ice_servers, config.tokens.longest_s)
-    app = build_app(rooms, auth, settings, find_account=archive.find_account, metrics=lambda: metrics.render(count()))
+    app = build_app(
+        rooms,
+        auth,
+        settings,
+        find_account=archive.find_account,
+        wallets=wallets,
+        metrics=lambda: metrics.render(count()),
+    )
     tls = server_context(folder, config.listen.host)
     edge = Edge(config.listen.host, config.listen.port, app, sockets.serve, tls, config.limits)
     try:
@@ -102,6 +119,18 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
     write_secret(folder / "admin.token", auth.admin_token())
     write_secret(folder / "server.url", url)
     return Running(url, media.address, auth, rooms)
+
+
+async def _start_payouts(config: Config, store: Database, nursery: trio.Nursery) -> Payouts:
+    http = httpx2.AsyncClient()
+    payouts = Payouts(store, {each.name: HttpProvider(each, http) for each in config.payment_providers})
+
+    async def run(*, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        async with http:
+            await payouts.run(task_status=task_status)
+
+    await nursery.start(run)
+    return payouts
 
 
 def _open_media(config: Config) -> Media:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from typing import Annotated, Protocol
+from typing import Protocol
 
 import httpx2
 import msgspec
 import structlog
 import trio
-from msgspec import Meta
 
+from server.config import ProviderSettings
 from server.money import providers
 from server.money.amounts import Amount, wire_amount
 from server.money.providers import Withdrawal
@@ -23,14 +23,6 @@ AT_ONCE = 20  # withdrawals in one round
 TIMEOUT_S = 20.0  # Standard Webhooks asks for 15 to 30 s
 
 log = structlog.get_logger("money")
-
-
-class ProviderSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A payment provider: where it is asked, and the secret that it and this server sign with (Standard Webhooks)."""
-
-    name: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
-    url: Annotated[str, Meta(pattern=r"^https?://[^\s]+$", max_length=512)]
-    secret: Annotated[str, Meta(pattern=r"^whsec_[A-Za-z0-9+/]{32,88}={0,2}$")]
 
 
 class ProviderFailed(Exception):

@@ -11,12 +11,13 @@ import sqlalchemy as sa
 import trio
 
 from server import eventlog
+from server.config import ProviderSettings
 from server.money import audit, books, providers
 from server.money.amounts import Amount
 from server.money.assets import Assets
 from server.money.ledger import Account, Kind
 from server.money.payments import wallet
-from server.money.payouts import HttpProvider, Payouts, ProviderFailed, ProviderSettings
+from server.money.payouts import HttpProvider, Payouts, ProviderFailed
 from server.money.providers import Withdrawal
 from server.money.webhooks import WithdrawalPaid, read_webhook_untrusted
 from signalling.refusals import Refused
