@@ -84,7 +84,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
     await nursery.start(lambda task_status: rooms.run(task_status=task_status))
     secrets = {provider.name: provider.secret for provider in config.payment_providers}
     wallets = Wallets(store, Assets(config.assets), secrets, SystemClock().wall_ms)
-    payouts = await _start_payouts(config, store, nursery)
+    payouts = _start_payouts(config, store, nursery)
     sockets = SignallingSocket(rooms, auth, config.limits.write_timeout_s)
     await nursery.start(sockets.run)
 
@@ -121,15 +121,15 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
     return Running(url, media.address, auth, rooms)
 
 
-async def _start_payouts(config: Config, store: Database, nursery: trio.Nursery) -> Payouts:
+def _start_payouts(config: Config, store: Database, nursery: trio.Nursery) -> Payouts:
     http = httpx2.AsyncClient()
     payouts = Payouts(store, {each.name: HttpProvider(each, http) for each in config.payment_providers})
 
-    async def run(*, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def tell() -> None:
         async with http:
-            await payouts.run(task_status=task_status)
+            await payouts.run()
 
-    await nursery.start(run)
+    nursery.start_soon(tell)
     return payouts
 
 

@@ -79,9 +79,8 @@ class Payouts:
         self._store, self._known = store, known
         self.told = self.failures = 0
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self) -> None:
         """Look for withdrawals from time to time, until cancelled."""
-        task_status.started()
         while True:
             try:
                 await self.tell()
