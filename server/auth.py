@@ -12,7 +12,7 @@ import sqlalchemy as sa
 import trio
 
 from server.names import InvalidName, fold, tidy_untrusted
-from server.store import Store
+from server.store import Database
 from server.tables import accounts
 from server.tokens import Claims, Tokens
 from signalling.identifiers import AccountId, Actor
@@ -43,7 +43,7 @@ class LogIn:
 class Auth:
     """Accounts on a node's store; raises Refused and StoreFailed."""
 
-    def __init__(self, store: Store, tokens: Tokens, session_s: int) -> None:
+    def __init__(self, store: Database, tokens: Tokens, session_s: int) -> None:
         self._store, self._tokens, self._session_s = store, tokens, session_s
         self._hasher = argon2.PasswordHasher()
         self._limiter = trio.CapacityLimiter(HASHERS)

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx2
 import structlog
 import trio
 
@@ -18,8 +19,12 @@ from server.archive import StoredArchive
 from server.auth import Auth
 from server.config import Config, bracketed, parse_address
 from server.edge import Edge
+from server.money.assets import Assets
+from server.money.payouts import HttpProvider, Payouts
+from server.money.wallets import Wallets
+from server.postgres import PostgresStore
 from server.signalling_socket import SignallingSocket
-from server.store import Store, StoreFailed
+from server.store import Database, Store, StoreFailed
 from server.tls import keep_fresh, server_context
 from server.tokens import InvalidSecret, Tokens, open_key, write_secret
 from server.web.app import build_app
@@ -81,7 +86,7 @@ async def _open(config: Config, folder: Path, nursery: trio.Nursery) -> Running:
 
 
 async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running:
-    store = Store(folder / "mesi.sqlite")
+    store = PostgresStore(config.data.database) if config.data.database else Store(folder / "mesi.sqlite")
     await nursery.start(store.run)
     auth = Auth(store, Tokens(open_key(folder / "token.key")), config.tokens.session_s)
     archive = StoredArchive(store)
@@ -89,6 +94,9 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
     await nursery.start(lambda task_status: media.run(task_status=task_status))
     rooms = Rooms(media, archive, SystemClock())
     await nursery.start(lambda task_status: rooms.run(task_status=task_status))
+    secrets = {provider.name: provider.secret for provider in config.payment_providers}
+    wallets = Wallets(store, Assets(config.assets), secrets, SystemClock().wall_ms)
+    payouts = _start_payouts(config, store, nursery)
     sockets = SignallingSocket(rooms, auth, config.limits.write_timeout_s)
     await nursery.start(sockets.run)
 
@@ -98,12 +106,21 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
             **rooms.counters(),
             **sockets.counters(),
             **store.counters(),
+            **wallets.counters(),
+            **payouts.counters(),
             **edge.counters(),
             **reception.counters(),
         }
 
     settings = WebSettings(config.limits, config.rates, config.ice_servers, config.tokens.longest_s)
-    app = build_app(rooms, auth, settings, find_account=archive.find_account, metrics=lambda: metrics.render(count()))
+    app = build_app(
+        rooms,
+        auth,
+        settings,
+        find_account=archive.find_account,
+        wallets=wallets,
+        metrics=lambda: metrics.render(count()),
+    )
     reception: Reception = app.extensions["reception"]
     tls = server_context(folder, config.listen.host)
     nursery.start_soon(keep_fresh, tls, folder, config.listen.host)
@@ -117,6 +134,18 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
     write_secret(folder / "admin.token", await auth.admin_token())
     write_secret(folder / "server.url", url)
     return Running(url, media.address, auth, rooms)
+
+
+def _start_payouts(config: Config, store: Database, nursery: trio.Nursery) -> Payouts:
+    http = httpx2.AsyncClient()
+    payouts = Payouts(store, {each.name: HttpProvider(each, http) for each in config.payment_providers})
+
+    async def tell() -> None:
+        async with http:
+            await payouts.run()
+
+    nursery.start_soon(tell)
+    return payouts
 
 
 def _open_media(config: Config) -> Media:

@@ -29,6 +29,12 @@ PURE = [
     "signalling/commands.py",
     "signalling/events.py",
     "signalling/refusals.py",
+    "server/money/amounts.py",
+    "server/money/assets.py",
+    "server/money/ledger.py",
+    "server/money/payments.py",
+    "server/money/quotes.py",
+    "server/money/tickets.py",
 ]
 IMPURE_IMPORTS = {"trio", "socket", "time", "random", "os", "threading", "sqlalchemy", "structlog", "logging", "httpx2"}
 VAGUE_WORDS = ("manager", "handler", "helper", "util")

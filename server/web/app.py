@@ -13,6 +13,7 @@ from server.openapi import openapi_route
 from server.problems import CATALOGUE, Problem
 from server.web.admin import admin_routes
 from server.web.api import api_routes
+from server.web.money import Wallets, money_routes
 from server.web.pages import page_routes
 from server.web.ports import Auth, FindAccount, Rooms, WebSettings
 from server.web.routes import Access, Answer, Asked, Reception, Route, Serve
@@ -25,7 +26,7 @@ CORS = {
     "Access-Control-Expose-Headers": "Location, ETag, Link, Accept-Patch, Accept-Post, Retry-After",
 }
 PREFLIGHT = {
-    "Access-Control-Allow-Headers": "Authorization, Content-Type, If-Match",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, If-Match",
     "Access-Control-Max-Age": str(DAY_S),
 }
 OPEN_TO_ALL = ("/api/", "/whip/", "/whep/", "/problems/")
@@ -37,6 +38,7 @@ def build_app(
     settings: WebSettings,
     *,
     find_account: FindAccount,
+    wallets: Wallets,
     metrics: Callable[[], bytes],
 ) -> QuartTrio:
     """Return the application for the edge to serve; `metrics` gives the text for Prometheus."""
@@ -44,6 +46,7 @@ def build_app(
     interface = [
         *api_routes(rooms, auth, find_account),
         *admin_routes(rooms, auth, find_account, settings.longest_token_s),
+        *money_routes(wallets, find_account),
         *whip_routes(rooms, settings.ice_servers),
     ]
     interface.append(openapi_route(tuple(interface)))

@@ -6,12 +6,11 @@ import contextlib
 import re
 from pathlib import Path
 
-import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from server.config import Config, ConfigError, Listen, load, override, parse_address
+from server.config import ITEMS, Config, ConfigError, Listen, load, override, parse_address
 
 SHIPPED = Path(__file__).resolve().parents[2] / "config.toml"
 
@@ -31,6 +30,13 @@ FAULTS = {
     '[[ice_servers]]\nurl = "stun:a"\n[[ice_servers]]\nusername = ""\n[log]\n': "line 3: ice_servers[1].url: is miss",
     '"a.b" = 1\n': "line 1: 'a.b': is not known here",
     '"\\n" = 1\n': r"line 1: '\n': is not known here",
+    '[[assets]]\ncode = "usd"\n': "line 2: assets[0].code: must be text that matches",
+    '[[assets]]\ncode = "USD"\nsupply = 5\n': "line 3: assets[0].supply: must be text; it is a whole number",
+    '[log]\n[[assets]]\ncode = "USD"\n[[assets]]\ncode = "USD"\n': "line 2: assets: USD is there twice",
+    '[[assets]]\ncode = "USD"\n': "line 1: exchange: USD to MESI: the assets here are USD",
+    '[[assets]]\ncode = "USD"\nfee = 1\n': "line 3: assets[0].fee: is not known here; known there: code, scale,",
+    '[[exchange]]\nasset = "USD"\ntarget = "MESI"\nrate = "0.0"\n': "line 1: exchange: USD to MESI: the rate must be",
+    '[[exchange]]\nasset = "USD"\ntarget = "MESI"\nrate = 1.5\n': "line 4: exchange[0].rate: must be text; it is",
     "listen = 3\n": "line 1: listen: must be an object with named fields; it is a whole number",
     "[log]\n[listen\n": "line 2: not TOML: Expected ']' at the end of a table declaration",
     "[log]\na = [\n": "line 2: not TOML: ",
@@ -48,9 +54,8 @@ def test_the_shipped_file_holds_every_key_with_its_default() -> None:
     for section in Config.__struct_fields__:
         part = re.search(rf"^(?:# )?\[+{section}\]+.*?(?=^(?:# )?\[|\Z)", text, re.MULTILINE | re.DOTALL)
         assert part is not None, section
-        kind = msgspec.structs.fields(Config)[Config.__struct_fields__.index(section)].default
-        names = kind.__struct_fields__ if isinstance(kind, msgspec.Struct) else ("url", "username", "credential")
-        assert re.findall(r"^(?:# )?(\w+) = ", part[0], re.MULTILINE) == list(names)
+        kind = ITEMS.get(section) or getattr(Config(), section)
+        assert re.findall(r"^(?:# )?(\w+) = ", part[0], re.MULTILINE) == list(kind.__struct_fields__)
 
 
 def test_without_a_file_the_defaults_hold() -> None:

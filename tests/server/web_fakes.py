@@ -10,6 +10,10 @@ from quart import Response
 from quart_trio import QuartTrio
 
 from server.config import IceServer, Rates
+from server.money.amounts import Amount
+from server.money.assets import Assets
+from server.money.idempotency import Answered, Request
+from server.money.wallets import Balance
 from server.openapi import document
 from server.web.app import build_app
 from server.web.ports import WebSettings
@@ -141,6 +145,25 @@ async def find_account(name: str) -> AccountId | None:
     return ACTORS[name].account if name in ACTORS else None
 
 
+@dataclass
+class FakeWallets:
+    """Takes and shows nothing; the real ones are tested with a whole node."""
+
+    assets: Assets = field(default_factory=Assets)
+
+    async def deposit(self, account: str, amount: Amount, request: Request) -> Answered:
+        return Answered(201, b"{}")
+
+    async def balances(self, account: str) -> list[Balance]:
+        return []
+
+    async def check(self) -> list[str]:
+        return []
+
+    async def hear(self, provider: str, headers: Mapping[str, str], body: bytes) -> str:
+        raise Refused("provider_unknown")
+
+
 class Site:
     """The application over fakes, and requests to it."""
 
@@ -148,7 +171,12 @@ class Site:
         self.rooms = FakeRooms() if rooms is None else rooms
         settings = {"ice_servers": (), "rates": Rates(), **settings}
         self.app: QuartTrio = build_app(
-            self.rooms, FakeAuth(), WebSettings(**settings), find_account=find_account, metrics=lambda: b"up 1\n"
+            self.rooms,
+            FakeAuth(),
+            WebSettings(**settings),
+            find_account=find_account,
+            wallets=FakeWallets(),
+            metrics=lambda: b"up 1\n",
         )
 
     def document(self) -> dict[str, Any]:
