@@ -387,19 +387,33 @@ class Room:
         return Outcome(events, fenced_ns)
 
     def _apply(self, before: RoomState) -> None:
-        # No checkpoint in here. Both states' demands come first, so that no order of stores admits more than they do.
+        # No checkpoint in here, yet packets pass between the stores. None admits whom neither state admits, for both
+        # states' demands come first; none cuts whom both admit, for those hold what both demand before they do.
         after = self.state
         if (before.epoch, before.one_to_one, before.until_ns) == (after.epoch, after.one_to_one, after.until_ns):
             return
+        staying = self._admitted_by_both(before, after) if before.requires != after.requires else {}
+        for transport, account in staying.items():
+            self._media.hold(transport, before.holding(account).joined(after.holding(account)))
         self._media.require(self._row, before.requires | after.requires)
         for transport, member in self._members.items():
-            if not member.publishes:
-                self._media.hold(transport, after.holding(member.account))
-            elif member.account != after.owner:
+            if member.publishes and member.account != after.owner:
                 self._media.publish_until(transport, self._guest_until_ns(member.account))
+            elif not member.publishes and transport not in staying:
+                self._media.hold(transport, after.holding(member.account))
         closes_ns = FOREVER if after.until_ns is None else after.until_ns
         self._media.open_until(self._row, 0 if after.ended is not None else closes_ns)
         self._media.require(self._row, after.requires)
+        for transport, account in staying.items():
+            self._media.hold(transport, after.holding(account))
+
+    def _admitted_by_both(self, before: RoomState, after: RoomState) -> dict[TransportId, AccountId]:
+        now_ns = self._clock.now_ns()
+        return {
+            transport: member.account
+            for transport, member in self._members.items()
+            if not member.publishes and before.admits(member.account, now_ns) and after.admits(member.account, now_ns)
+        }
 
     def _close_revoked(self, events: list[e.Event]) -> None:
         # Those whom a one-to-one shuts out wait with their transports open, and come back without joining again.

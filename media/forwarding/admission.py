@@ -39,6 +39,11 @@ class Holding:
     until_ns: int = FOREVER
     keeps: Grant = NOTHING
 
+    def joined(self, other: Holding) -> Holding:
+        """Return what either holds, until the earlier end, and then what both keep."""
+        until_ns = min(self.until_ns, other.until_ns)
+        return Holding(self.holds | other.holds, until_ns, self.keeps & other.keeps)
+
 
 class Admission:
     """Writes the admission columns of one node's tables; every method is a few stores and never waits."""

@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import trio
-from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket_url
+from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
 LARGEST_MESSAGE = 1 << 25  # a screenshot of a long page
 ANSWER_WITHIN_S = 60.0  # a browser that starts its first page while the machine is busy
@@ -70,10 +71,14 @@ class Connection:
 @asynccontextmanager
 async def connect(address: str, *, new_session: bool) -> AsyncIterator[Connection]:
     """Speak with a browser for as long as the body runs; a session that is made here ends with it."""
-    async with (
-        open_websocket_url(address, max_message_size=LARGEST_MESSAGE) as websocket,
-        trio.open_nursery() as nursery,
-    ):
+    where = urlsplit(address)
+    assert where.hostname is not None
+    assert where.port is not None
+    # The stream is held here: the WebSocket would not close it after the browser has, as Firefox does with its session.
+    async with await trio.open_tcp_stream(where.hostname, where.port) as stream, trio.open_nursery() as nursery:
+        websocket = await wrap_client_stream(
+            nursery, stream, where.netloc, where.path, max_message_size=LARGEST_MESSAGE
+        )
         connection = Connection(websocket)
         await nursery.start(connection.run)
         if new_session:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
@@ -40,6 +40,50 @@ def got(world: World, session: MediaSession) -> int:
     before = len(transport.got)
     world.send_all()
     return len(transport.got) - before
+
+
+# -- between two stores ------------------------------------------------------------------------------------------------
+
+
+async def test_whoever_may_watch_before_and_after_a_switch_misses_nothing_and_nobody_else_gets_a_packet(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_world() as world:
+        stream = await world.create(OWNER)
+        await world.publish(stream, OWNER)
+        others = [await world.watch(stream, actor(f"other{number}")) for number in range(3)]
+        ann = await world.watch(stream, ANN)
+        seen: list[tuple[int, int]] = []
+        for name in ("require", "hold", "open_until"):
+            store = getattr(world.media, name)
+
+            def store_and_look(*arguments: object, store: Callable[..., None] = store) -> None:
+                store(*arguments)
+                seen.append((got(world, ann), sum(got(world, other) for other in others)))
+
+            monkeypatch.setattr(world.media, name, store_and_look)
+
+        async def switched(how: Callable[[], Awaitable[object]]) -> list[tuple[int, int]]:
+            seen.clear()
+            await how()
+            await wait_all_tasks_blocked()
+            return list(seen)
+
+        await world.rooms.command(stream, ANN, c.RequestOneToOne())
+        accept, end = c.AcceptOneToOne(ANN.account, 300), c.EndOneToOne()
+        for how in (
+            lambda: world.rooms.command(stream, OWNER, accept),
+            lambda: world.rooms.command(stream, OWNER, end),
+        ):
+            moments = await switched(how)
+            assert len(moments) > 4
+            assert {anns for anns, _ in moments} == {1}
+        await world.rooms.command(stream, OWNER, c.GrantTicket(ANN.account))
+        moments = await switched(lambda: world.switch(stream, OWNER, Mode.PAID))
+        assert {anns for anns, _ in moments} == {1}
+        counts = [others for _, others in moments]
+        assert counts == sorted(counts, reverse=True)
+        assert counts[-1] == 0
 
 
 # -- disks -------------------------------------------------------------------------------------------------------------
