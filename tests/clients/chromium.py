@@ -69,10 +69,10 @@ async def call(
 
 
 @asynccontextmanager
-async def open_pages(count: int) -> AsyncIterator[list[Page]]:
+async def open_pages(count: int, *flags: str) -> AsyncIterator[list[Page]]:
     """Start a browser with a fresh profile and open `count` pages; it ends with the block."""
     profile = Path(tempfile.mkdtemp(prefix="chromium-"))
-    command = ["chromium", f"--user-data-dir={profile}", *FLAGS, "about:blank"]
+    command = ["chromium", f"--user-data-dir={profile}", *FLAGS, *flags, "about:blank"]
     process = await trio.lowlevel.open_process(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         address = await _debugger_address(trio.Path(profile / "DevToolsActivePort"))

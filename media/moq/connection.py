@@ -1,0 +1,233 @@
+"""One QUIC connection of the endpoint, from its first event to its session's end. Sans-IO.
+
+WebTransport sessions begin with a CONNECT that carries path, token and versions; on raw QUIC the version is the ALPN,
+and path and token come in the peer's SETUP, until which everything else waits.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+
+from aioquic.h3.events import DatagramReceived, DataReceived, H3Event, HeadersReceived, WebTransportStreamDataReceived
+from aioquic.quic import events as quic_events
+from aioquic.quic.connection import QuicConnection
+
+from media.moq.capsules import CapsuleReader
+from media.moq.carrier import Code
+from media.moq.events import Event, SetupReceived
+from media.moq.quic_carrier import Http3, QuicCarrier, WebTransportCarrier, from_http_code
+from media.moq.relay import Peer, Relay, Rights
+from media.moq.requests import Admit, Refusal, SessionRequest, split_target_untrusted
+from media.moq.session import NEVER_NS, Session
+from media.moq.versions import Version, choose_version
+
+H3_ALPN = "h3"
+WEBTRANSPORT = (b"webtransport", b"webtransport-h3")  # the latter from draft 15 on
+MAX_WAITING_EVENTS = 64  # before SETUP: a client asks a few things at once
+QUOTED = re.compile(r'"([A-Za-z0-9_.-]{1,64})"')
+
+
+class Connection:
+    """A QUIC connection and at most one session on it."""
+
+    def __init__(
+        self, quic: QuicConnection, relay: Relay, admit: Admit, hop: int, address: str, wake: Callable[[], None]
+    ) -> None:
+        self.quic, self.counts = quic, Counter[str]()
+        self.peer: Peer | None = None
+        self._relay, self._admit, self._hop, self._address, self._wake = relay, admit, hop, address, wake
+        self._http: Http3 | None = None
+        self._version: Version | None = None
+        self._session: Session | None = None
+        self._carrier: QuicCarrier | None = None
+        self._connect_stream: int | None = None
+        self._capsules = CapsuleReader()
+        self._waiting: list[Event] = []
+        self.is_established = False
+        self.is_over = False
+
+    def handle(self, event: quic_events.QuicEvent) -> None:
+        """Take one of the connection's events."""
+        match event:
+            case quic_events.ProtocolNegotiated(alpn_protocol=alpn):
+                if alpn == H3_ALPN:
+                    self._http = Http3(self.quic)
+                else:
+                    self._version = choose_version([alpn or ""])
+            case quic_events.HandshakeCompleted():
+                self.is_established = True
+                if self._version is not None:
+                    self._begin_raw(self._version)
+            case quic_events.ConnectionTerminated():
+                self._end()
+            case quic_events.StreamReset(stream_id=stream, error_code=code):
+                self._handle_http(event)
+                if self._session is not None:
+                    self._take(self._session.reset_untrusted(stream, self._code(code)))
+                if stream == self._connect_stream:
+                    self._end()
+            case quic_events.StopSendingReceived(stream_id=stream, error_code=code):
+                self._handle_http(event)
+                if self._session is not None:
+                    self._take(self._session.stopped_untrusted(stream, self._code(code)))
+            case _ if self._http is not None:
+                self._handle_http(event)
+            case quic_events.StreamDataReceived(stream_id=stream, data=data, end_stream=is_last):
+                if self._session is not None:
+                    self._take(self._session.receive_untrusted(stream, data, is_last=is_last))
+            case quic_events.DatagramFrameReceived(data=data):
+                if self._session is not None:
+                    self._take(self._session.datagram_untrusted(data))
+
+    def write(self) -> None:
+        """Let the session write what it has, as far as there is room."""
+        if self.peer is not None:
+            self.peer.write()
+
+    def after_flush(self) -> None:
+        """Lose the datagrams that found no room: they would be late."""
+        if self._carrier is not None:
+            self._carrier.drop_datagrams()
+
+    def deadline_ns(self) -> int:
+        """When `handle_timeout` wants to be called (monotonic)."""
+        return NEVER_NS if self._session is None else self._session.deadline_ns()
+
+    def handle_timeout(self, now_ns: int) -> None:
+        """Do what is due in the session."""
+        if self._session is not None:
+            self._session.handle_timeout(now_ns)
+
+    # -- HTTP/3 --------------------------------------------------------------------------------------------------------
+
+    def _handle_http(self, event: quic_events.QuicEvent) -> None:
+        if self._http is None:
+            return
+        for found in self._http.handle_event(event):
+            self._handle_http_event(found)
+
+    def _handle_http_event(self, event: H3Event) -> None:
+        match event:
+            case WebTransportStreamDataReceived(session_id=session, stream_id=stream, data=data, stream_ended=is_last):
+                if session != self._connect_stream or stream == session or self._session is None:
+                    # The session's own stream among them: nobody honest opens a stream of a session on it.
+                    self.counts["streams_astray"] += 1
+                    return
+                self._take(self._session.receive_untrusted(stream, data, is_last=is_last))
+            case DatagramReceived(stream_id=session, data=data):
+                if session == self._connect_stream and self._session is not None:
+                    self._take(self._session.datagram_untrusted(data))
+            case HeadersReceived():
+                self._answer(event)
+            case DataReceived(stream_id=stream, data=data, stream_ended=is_last) if stream == self._connect_stream:
+                closed = self._capsules.feed_untrusted(data)
+                if closed is not None or is_last:
+                    self._leave()
+
+    def _answer(self, asked: HeadersReceived) -> None:
+        assert self._http is not None
+        headers = dict(asked.headers)
+        if headers.get(b":method") != b"CONNECT" or headers.get(b":protocol") not in WEBTRANSPORT:
+            self._refuse(asked.stream_id, 404)
+            return
+        if self._connect_stream is not None:
+            self._refuse(asked.stream_id, 429)
+            return
+        offered = QUOTED.findall(headers.get(b"wt-available-protocols", b"").decode("latin-1"))
+        version = choose_version(offered)
+        if version is None:
+            self._refuse(asked.stream_id, 400)
+            return
+        origin = headers.get(b"origin")
+        admitted = self._ask(
+            headers.get(b":path", b"").decode("latin-1"),
+            version,
+            "webtransport",
+            None if origin is None else origin.decode("latin-1"),
+        )
+        if isinstance(admitted, Refusal):
+            self._refuse(asked.stream_id, admitted.status)
+            return
+        self._connect_stream = asked.stream_id
+        self._http.send_headers(
+            asked.stream_id, [(b":status", b"200"), (b"wt-protocol", f'"{version.value}"'.encode())]
+        )
+        carrier = WebTransportCarrier(self.quic, self._http, asked.stream_id, self._wake)
+        self._carrier = carrier
+        self._session = Session(carrier, version, origin=self._hop)
+        self.peer = self._relay.join(self._session, carrier, admitted)
+
+    def _refuse(self, stream: int, status: int) -> None:
+        assert self._http is not None
+        self.counts["sessions_refused"] += 1
+        self._http.send_headers(stream, [(b":status", str(status).encode())], end_stream=True)
+        self._wake()
+
+    def _leave(self) -> None:
+        """End the connection with the session that the client ended: it has no other."""
+        self.quic.close()
+        self._end()
+        self._wake()
+
+    # -- raw QUIC ------------------------------------------------------------------------------------------------------
+
+    def _begin_raw(self, version: Version) -> None:
+        carrier = QuicCarrier(self.quic, self._wake)
+        self._carrier = carrier
+        self._session = Session(carrier, version, origin=self._hop)
+        if not version.traits.has_setup:
+            self._join_raw("")  # the version has no words for a path
+
+    def _join_raw(self, target: str) -> None:
+        assert self._session is not None
+        assert self._carrier is not None
+        admitted = self._ask(target, self._session.version, "quic", None)
+        if isinstance(admitted, Refusal):
+            self.counts["sessions_refused"] += 1
+            self._session.close(admitted.status, admitted.reason)
+            return
+        self.peer = self._relay.join(self._session, self._carrier, admitted)
+        waiting, self._waiting = self._waiting, []
+        self.peer.handle(waiting)
+
+    # -- both ----------------------------------------------------------------------------------------------------------
+
+    def _ask(self, target: str, version: Version, carrier: str, origin: str | None) -> Rights | Refusal:
+        path, token = split_target_untrusted(target)
+        return self._admit(SessionRequest(path, token, version, carrier, self._address, origin))
+
+    def _take(self, found: list[Event]) -> None:
+        if self.peer is not None:
+            self.peer.handle(found)
+            return
+        for event in found:
+            self._waiting.append(event)
+            if isinstance(event, SetupReceived):
+                self._join_raw(event.path or "")
+        if len(self._waiting) > MAX_WAITING_EVENTS and self._session is not None:
+            self._waiting.clear()
+            self._session.close(Code.TOO_MUCH, "no SETUP")
+
+    def _code(self, code: int) -> int:
+        return code if self._http is None else from_http_code(code)
+
+    @property
+    def has_session(self) -> bool:
+        """Whether a session is let in."""
+        return self.peer is not None and not self.was_ended_by_us
+
+    @property
+    def was_ended_by_us(self) -> bool:
+        """Whether we closed the session, and the client has not followed yet."""
+        return self._session is not None and self._session.is_closed and not self.is_over
+
+    def abandon(self) -> None:
+        """End the session without a word on the wire."""
+        self._end()
+
+    def _end(self) -> None:
+        if self.peer is not None:
+            self.peer.end()
+        self.is_over = True

@@ -1,0 +1,377 @@
+"""The QUIC endpoint: one UDP socket, all connections on it, one heap of timers, one flush for all that have news."""
+
+from __future__ import annotations
+
+import datetime
+import heapq
+import itertools
+import logging
+import math
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+import structlog
+import trio
+from aioquic._buffer import Buffer
+from aioquic.quic import events as quic_events
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import QuicConnection
+from aioquic.quic.packet import (
+    QuicHeader,
+    QuicPacketType,
+    encode_quic_retry,
+    encode_quic_version_negotiation,
+    pull_quic_header,
+)
+from aioquic.quic.retry import QuicRetryTokenHandler
+
+from media.io.udp import Datagram, Destination, UdpSocket
+from media.moq.certificate import QuicCertificate
+from media.moq.connection import H3_ALPN, Connection
+from media.moq.relay import Relay
+from media.moq.requests import Admit
+from media.moq.session import NEVER_NS
+from media.moq.versions import PREFERRED
+
+IDLE_S = 30.0  # a client that vanished without a word is noticed after as long
+ESTABLISH_S = 10.0  # from the first datagram to a session; half of it would do across the world
+GOODBYE_S = 2.0  # for a client to close what we ended, before we forget it
+FLUSH_S = 0.002  # between two flushes: what comes within leaves together
+PACKET_BYTES = 1_200  # passes every path that QUIC does; aioquic does not probe for more
+MIN_INITIAL_BYTES = 1_200  # RFC 9000 section 14.1
+MAX_DATAGRAM_FRAME_BYTES = 65_536
+MAX_DATA = 16 << 20  # a connection's window: four of the longest frames
+MAX_STREAM_DATA = 4 << 20
+UNVALIDATED_FREE = 64  # handshakes under way before new addresses have to prove themselves by a Retry
+
+log = structlog.get_logger("quic")
+# aioquic tells of each duplicate handshake packet; what matters comes to us as events.
+logging.getLogger("quic").setLevel(logging.WARNING)
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSettings:
+    """Where QUIC arrives. `names` are the host names and addresses that clients know it by."""
+
+    host: str
+    port: int
+    names: tuple[str, ...] = ("localhost", "127.0.0.1", "::1")
+    max_connections: int = 10_000
+    packet_bytes: int = PACKET_BYTES
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """A connection and what the endpoint keeps about it."""
+
+    connection: Connection
+    number: int
+    give_up_ns: int
+    ids: set[bytes] = field(default_factory=set)
+    is_leaving: bool = False  # we ended its session
+    timer_ns: int = NEVER_NS
+
+
+class Endpoint:
+    """Serves sessions over WebTransport and raw QUIC; `run` it in a nursery. Raises OSError when it can't be bound.
+
+    `hop` is this node's number in announcements. Nothing a client does ends more than its connection.
+    """
+
+    def __init__(
+        self,
+        settings: EndpointSettings,
+        relay: Relay,
+        admit: Admit,
+        *,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self._settings, self._relay, self._admit, self._now_ns = settings, relay, admit, clock_ns
+        self._socket = UdpSocket(settings.host, settings.port)
+        self._hop = secrets.randbelow((1 << 53) - 1) + 1
+        self._retry = QuicRetryTokenHandler()
+        self._by_id: dict[bytes, _Entry] = {}
+        self._entries: dict[int, _Entry] = {}
+        self._unestablished = 0
+        self._numbers = itertools.count()
+        self._timers: list[tuple[int, int]] = []
+        self._dirty: dict[int, _Entry] = {}
+        self._stirred = trio.Event()
+        self._configuration = QuicConfiguration(
+            is_client=False,
+            alpn_protocols=[H3_ALPN, *(version.value for version in PREFERRED)],
+            idle_timeout=IDLE_S,
+            max_datagram_size=settings.packet_bytes,
+            max_datagram_frame_size=MAX_DATAGRAM_FRAME_BYTES,
+            max_data=MAX_DATA,
+            max_stream_data=MAX_STREAM_DATA,
+        )
+        self.counts = Counter[str]()
+        self._renew()
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it is bound."""
+        return self._socket.address
+
+    @property
+    def certificate_sha256(self) -> str:
+        """The hash by which a page may accept the certificate of new connections, in hex."""
+        return self._certificate.sha256
+
+    def counters(self) -> dict[str, int]:
+        """How many connections there are, and what became of datagrams and connections, by name."""
+        counted = self.counts + self._socket.counts
+        return {"quic_connections": len(self._entries), **{f"quic_{name}": n for name, n in counted.items()}}
+
+    def close(self) -> None:
+        """Free the address; needed only when it never ran."""
+        self._socket.close()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled, then say goodbye to everyone."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._receive)
+                nursery.start_soon(self._keep_time)
+                nursery.start_soon(self._keep_certificate)
+                task_status.started()
+        finally:
+            for entry in tuple(self._entries.values()):
+                entry.connection.quic.close(reason_phrase="the server ends")
+                self._guarded(entry, self._flush)
+            self._socket.close()
+
+    # -- datagrams -----------------------------------------------------------------------------------------------------
+
+    async def _receive(self) -> None:
+        while True:
+            for data, source in await self._socket.receive():
+                entry = self._route(data, source)
+                if entry is not None:
+                    self._guarded(entry, partial(self._feed, data, source))
+            self._flush_dirty()
+
+    def _feed(self, data: bytes, source: Destination, entry: _Entry) -> None:
+        entry.connection.quic.receive_datagram(data, source, now=self._now_ns() / 1e9)
+        self._dirty[entry.number] = entry
+        self._take_events(entry)
+
+    def _route(self, data: bytes, source: Destination) -> _Entry | None:
+        try:
+            header = pull_quic_header(Buffer(data=data), host_cid_length=self._configuration.connection_id_length)
+        except ValueError:
+            self.counts["not_quic"] += 1
+            return None
+        entry = self._by_id.get(header.destination_cid)
+        if entry is not None:
+            return entry
+        if header.version is not None and header.version not in self._configuration.supported_versions:
+            if header.packet_type is not QuicPacketType.VERSION_NEGOTIATION and len(data) >= MIN_INITIAL_BYTES:
+                self._say_versions(header, source)
+            return None
+        if header.packet_type is not QuicPacketType.INITIAL or len(data) < MIN_INITIAL_BYTES:
+            self.counts["unknown_connection"] += 1
+            return None
+        return self._open(header, source)
+
+    def _say_versions(self, header: QuicHeader, source: Destination) -> None:
+        answer = encode_quic_version_negotiation(
+            source_cid=header.destination_cid,
+            destination_cid=header.source_cid,
+            supported_versions=self._configuration.supported_versions,
+        )
+        self._socket.send([(answer, source)])
+
+    def _open(self, header: QuicHeader, source: Destination) -> _Entry | None:
+        if len(self._entries) >= self._settings.max_connections:
+            self.counts["connections_refused"] += 1
+            return None
+        original, retried = header.destination_cid, None
+        if header.token:
+            try:
+                original = self._retry.validate_token(
+                    address=source,
+                    destination_cid=header.destination_cid,
+                    token=header.token,
+                    now=self._now_ns() / 1e9,
+                )
+            except ValueError:
+                self.counts["tokens_refused"] += 1
+                return None
+            retried = header.destination_cid
+        elif self._unestablished >= UNVALIDATED_FREE:
+            self._ask_again(header, source)
+            return None
+        quic = QuicConnection(
+            configuration=self._configuration,
+            original_destination_connection_id=original,
+            retry_source_connection_id=retried,
+        )
+        number = next(self._numbers)
+        connection = Connection(quic, self._relay, self._admit, self._hop, source[0], lambda: self._stir(number))
+        entry = _Entry(connection, number, self._now_ns() + int(ESTABLISH_S * 1e9))
+        self._entries[number] = entry
+        self._unestablished += 1
+        for id in (header.destination_cid, quic.host_cid):
+            self._by_id[id] = entry
+            entry.ids.add(id)
+        return entry
+
+    def _ask_again(self, header: QuicHeader, source: Destination) -> None:
+        """Have the client prove that it receives at its address, at no cost of ours (RFC 9000 section 8.1.2)."""
+        self.counts["retries"] += 1
+        own = secrets.token_bytes(self._configuration.connection_id_length)
+        token = self._retry.create_token(
+            address=source,
+            original_destination_connection_id=header.destination_cid,
+            retry_source_connection_id=own,
+            now=self._now_ns() / 1e9,
+        )
+        assert header.version is not None
+        answer = encode_quic_retry(
+            version=header.version,
+            source_cid=own,
+            destination_cid=header.source_cid,
+            original_destination_cid=header.destination_cid,
+            retry_token=token,
+        )
+        self._socket.send([(answer, source)])
+
+    # -- connections ---------------------------------------------------------------------------------------------------
+
+    def _take_events(self, entry: _Entry) -> None:
+        connection = entry.connection
+        while (event := connection.quic.next_event()) is not None:
+            match event:
+                case quic_events.ConnectionIdIssued(connection_id=id):
+                    self._by_id[id] = entry
+                    entry.ids.add(id)
+                case quic_events.ConnectionIdRetired(connection_id=id):
+                    self._by_id.pop(id, None)
+                    entry.ids.discard(id)
+                case _:
+                    was_established = connection.is_established
+                    connection.handle(event)
+                    self._unestablished -= connection.is_established and not was_established
+
+    def _guarded(self, entry: _Entry, step: Callable[[_Entry], None]) -> None:
+        # A fault of ours, or of aioquic's, in one connection ends that connection and nothing else.
+        try:
+            step(entry)
+        except Exception:
+            self.counts["connection_faults"] += 1
+            log.exception("connection_fault")
+            self._remove(entry)
+
+    def _remove(self, entry: _Entry) -> None:
+        if self._entries.pop(entry.number, None) is None:
+            return
+        if not entry.connection.is_established:
+            self._unestablished -= 1
+        for id in entry.ids:
+            self._by_id.pop(id, None)
+        self._dirty.pop(entry.number, None)
+        self.counts.update(entry.connection.counts)
+        entry.connection.abandon()
+
+    # -- flush ---------------------------------------------------------------------------------------------------------
+
+    def _stir(self, number: int) -> None:
+        entry = self._entries.get(number)
+        if entry is not None and number not in self._dirty:
+            self._dirty[number] = entry
+            self._stirred.set()
+
+    def _flush_dirty(self) -> None:
+        dirty, self._dirty = self._dirty, {}
+        for entry in dirty.values():
+            if entry.number in self._entries:
+                self._guarded(entry, self._flush)
+
+    def _flush(self, entry: _Entry) -> None:
+        connection = entry.connection
+        now_ns = self._now_ns()
+        connection.write()
+        datagrams: list[Datagram] = connection.quic.datagrams_to_send(now=now_ns / 1e9)
+        self._socket.send(datagrams)
+        connection.after_flush()
+        if connection.was_ended_by_us and not entry.is_leaving:
+            entry.is_leaving, entry.give_up_ns = True, now_ns + int(GOODBYE_S * 1e9)
+        # What the writing itself stirred has left just now.
+        self._dirty.pop(entry.number, None)
+        self._take_events(entry)
+        if connection.is_over and connection.quic.get_timer() is None:
+            self._remove(entry)
+        else:
+            self._set_timer(entry)
+
+    # -- time ----------------------------------------------------------------------------------------------------------
+
+    def _set_timer(self, entry: _Entry) -> None:
+        # Entries are lazy: one that comes too early looks again, so only an earlier deadline needs a new entry.
+        timer = entry.connection.quic.get_timer()
+        deadline_ns = NEVER_NS if timer is None else int(timer * 1e9)
+        deadline_ns = min(deadline_ns, entry.connection.deadline_ns())
+        if not entry.connection.has_session:
+            deadline_ns = min(deadline_ns, entry.give_up_ns)
+        if deadline_ns < entry.timer_ns:
+            entry.timer_ns = deadline_ns
+            heapq.heappush(self._timers, (deadline_ns, entry.number))
+            if self._timers[0][1] == entry.number:
+                self._stirred.set()
+
+    async def _keep_time(self) -> None:
+        while True:
+            wake_ns = self._timers[0][0] if self._timers else NEVER_NS
+            pause_s = math.inf if wake_ns >= NEVER_NS else max(0.0, (wake_ns - self._now_ns()) / 1e9)
+            if not self._dirty:
+                self._stirred = trio.Event()
+                with trio.move_on_after(pause_s):
+                    await self._stirred.wait()
+            if self._dirty:
+                await trio.sleep(FLUSH_S)
+            self._run_timers()
+            self._flush_dirty()
+
+    def _run_timers(self) -> None:
+        now_ns = self._now_ns()
+        while self._timers and self._timers[0][0] <= now_ns:
+            deadline_ns, number = heapq.heappop(self._timers)
+            entry = self._entries.get(number)
+            if entry is not None and entry.timer_ns == deadline_ns:
+                entry.timer_ns = NEVER_NS
+                self._guarded(entry, lambda entry: self._time_out(entry, now_ns))
+
+    def _time_out(self, entry: _Entry, now_ns: int) -> None:
+        connection = entry.connection
+        if not connection.has_session and now_ns >= entry.give_up_ns:
+            self.counts["connections_too_slow"] += 1
+            self._remove(entry)
+            return
+        timer = connection.quic.get_timer()
+        if timer is not None and timer * 1e9 <= now_ns:
+            connection.quic.handle_timer(now=now_ns / 1e9)
+            self._take_events(entry)
+        connection.handle_timeout(now_ns)
+        if connection.quic.get_timer() is None:
+            self._remove(entry)
+        else:
+            self._dirty[entry.number] = entry
+
+    # -- the certificate -----------------------------------------------------------------------------------------------
+
+    def _renew(self) -> None:
+        self._certificate = QuicCertificate.self_made(self._settings.names, datetime.datetime.now(datetime.UTC))
+        self._configuration.certificate = self._certificate.cert
+        self._configuration.private_key = self._certificate.key
+
+    async def _keep_certificate(self) -> None:
+        while True:
+            rest = self._certificate.renew_at - datetime.datetime.now(datetime.UTC)
+            await trio.sleep(max(1.0, rest.total_seconds()))
+            self._renew()

@@ -1,0 +1,304 @@
+"""Between sessions and the origin: takes publishers' groups in, serves subscribers, and cuts who lost the right.
+
+A session becomes a `Peer` with the `Rights` that its token gave it. All calls are plain; what a peer has to say is
+written when its connection asks for it (`Peer.write`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from media.moq import events
+from media.moq.carrier import Carrier, Code
+from media.moq.delivery import Delivery, Fetched
+from media.moq.messages import Subscribe, suffix_of
+from media.moq.origin import Broadcast, Origin, Track
+from media.moq.session import Session
+from media.moq.upstream import Upstream
+
+MAX_SUBSCRIPTIONS = 256  # of a session: a wall of 80 people with picture, sound and catalog each
+MAX_LISTENING = 32  # requests for announcements on one session; a player makes one for each name it plays
+MAX_FETCHES = 16
+MAX_WAITING = 64  # requests for tracks that their publisher has not described yet
+
+
+class Rights(Protocol):
+    """What a session may do; asked again and again, so that it may change at any moment."""
+
+    def may_publish(self, path: str) -> bool:
+        """Whether it may announce this broadcast."""
+
+    def may_watch(self, path: str) -> bool:
+        """Whether it may hear of this broadcast and subscribe to it."""
+
+    def admits(self, path: str) -> bool:
+        """Whether an object of this broadcast may be written to it now."""
+
+
+class Relay:
+    """All sessions of a node around one origin. `clock_ns` is monotonic."""
+
+    def __init__(self, origin: Origin, clock_ns: Callable[[], int]) -> None:
+        self.origin, self.now_ns = origin, clock_ns
+        self.peers: set[Peer] = set()
+        self.counts = Counter[str]()
+
+    def join(self, session: Session, carrier: Carrier, rights: Rights) -> Peer:
+        """Take in a session that begins; ask what it publishes."""
+        peer = Peer(self, session, carrier, rights)
+        self.peers.add(peer)
+        if not session.request_announcements(""):
+            self.counts["announcements_not_asked"] += 1
+        return peer
+
+    def counters(self) -> dict[str, int]:
+        """Every counter of the sessions alive now and of those before, by name."""
+        total = Counter(self.counts)
+        for peer in self.peers:
+            total.update(peer.counts)
+            total.update(peer.session.counts)
+            for delivery in peer.deliveries.values():
+                total.update(delivery.counts)
+        return {"moq_sessions": len(self.peers), **{f"moq_{name}": count for name, count in total.items()}}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiting:
+    """A request for a track that its publisher has not described yet; `wish` when it is a subscription."""
+
+    request: int
+    path: str
+    name: str
+    wish: Subscribe | None = None
+
+
+class Peer:
+    """One session in the relay: a listener of the origin, and a subscriber and publisher of tracks."""
+
+    def __init__(self, relay: Relay, session: Session, carrier: Carrier, rights: Rights) -> None:
+        self.session, self.rights = session, rights
+        self.deliveries: dict[int, Delivery | Fetched] = {}
+        self.counts = Counter[str]()
+        self._relay, self._carrier = relay, carrier
+        self._listening: dict[int, dict[str, None]] = {}  # what was announced to each request
+        self._prefixes: dict[int, str] = {}
+        self._waiting: list[_Waiting] = []
+        self.upstream = Upstream(session, relay.origin, relay.now_ns, rights.may_publish)
+        relay.origin.listen(self)
+
+    def handle(self, found: list[events.Event]) -> None:
+        """Do what a session's events ask for."""
+        for event in found:
+            self._handle(event)
+
+    def write(self) -> None:
+        """Write what is most urgent, as long as the connection has room."""
+        now_ns = self._relay.now_ns()
+        for delivery in tuple(self.deliveries.values()):
+            delivery.expire(now_ns)
+            if delivery.is_spent:
+                self._finish(delivery)
+        room = self._carrier.room()
+        while room > 0:
+            # Sorted anew each time: a piece may have been the last, and priorities are few.
+            for delivery in sorted(self.deliveries.values(), key=lambda delivery: delivery.urgency, reverse=True):
+                written = delivery.write_piece()
+                if written:
+                    room -= written
+                    break
+            else:
+                return
+
+    def cut(self, code: int = Code.CUT, path: str | None = None) -> None:
+        """Have nothing more reach this peer, of one broadcast or of all: unsent data is lost, streams are reset.
+
+        Takes effect at once. What it asks for from now on is judged by its rights, which have to be changed first.
+        """
+        for delivery in tuple(self.deliveries.values()):
+            if path is None or delivery.path == path:
+                self._drop(delivery, code)
+                self.session.refuse(delivery.request, code)
+        for waiting in tuple(self._waiting):
+            if path is None or waiting.path == path:
+                self._waiting.remove(waiting)
+                self.session.refuse(waiting.request, code)
+        for request, announced in self._listening.items():
+            for gone in [one for one in announced if path in (None, one)]:
+                del announced[gone]
+                self.session.retract(request, gone)
+        self._carrier.drop_datagrams()
+        self._carrier.wake()
+
+    def eject(self, code: int, reason: str) -> None:
+        """End the session at once, with a code that its client can read."""
+        self.cut(code)
+        self.session.close(code, reason)
+        self.end()
+
+    def review(self) -> None:
+        """Announce and retract what changed rights ask for."""
+        for request, announced in self._listening.items():
+            for path in [path for path in announced if not self.rights.may_watch(path)]:
+                del announced[path]
+                self.session.retract(request, path)
+        for broadcast in self._relay.origin:
+            self.broadcast_began(broadcast)
+
+    def end(self) -> None:
+        """Leave the relay: the session is over."""
+        if self not in self._relay.peers:
+            return
+        self._relay.peers.remove(self)
+        self._relay.origin.unlisten(self)
+        self.handle(self.session.ended())
+        for delivery in tuple(self.deliveries.values()):
+            self._drop(delivery, Code.CANCELLED)
+        self._waiting.clear()
+        self.upstream.end()
+        self._relay.counts.update(self.counts)
+        self._relay.counts.update(self.session.counts)
+
+    # -- the origin tells --------------------------------------------------------------------------------------------
+
+    def broadcast_began(self, broadcast: Broadcast) -> None:
+        """Announce a broadcast to every request that it concerns."""
+        if not self._may_hear_of(broadcast):
+            return
+        for request, announced in self._listening.items():
+            is_new = broadcast.path not in announced
+            if is_new and suffix_of(broadcast.path, self._prefixes[request]) is not None:
+                announced[broadcast.path] = None
+                self.session.announce(request, broadcast.path, broadcast.hops)
+        self._carrier.wake()
+
+    def broadcast_ended(self, broadcast: Broadcast) -> None:
+        """Retract it where it was announced."""
+        for request, announced in self._listening.items():
+            if broadcast.path in announced:
+                del announced[broadcast.path]
+                self.session.retract(request, broadcast.path)
+        self._carrier.wake()
+
+    # -- the peer asks -----------------------------------------------------------------------------------------------
+
+    def _handle(self, event: events.Event) -> None:
+        match event:
+            case events.AnnouncementsWanted():
+                self._listen(event)
+            case events.TrackWanted(request, path, name):
+                self._with_track(_Waiting(request, path, name))
+            case events.SubscriptionWanted(request, wish):
+                self._with_track(_Waiting(request, wish.broadcast, wish.track, wish))
+            case events.SubscriptionChanged(request, wish):
+                delivery = self.deliveries.get(request)
+                if isinstance(delivery, Delivery):
+                    delivery.update(wish)
+            case events.FetchWanted():
+                self._fetch(event)
+            case events.RequestEnded(request):
+                self._forget(request)
+            case events.GroupRefused(stream):
+                any(delivery.refuse_stream(stream) for delivery in self.deliveries.values())
+            case _:
+                self.upstream.handle(event)
+
+    def _listen(self, wanted: events.AnnouncementsWanted) -> None:
+        if len(self._listening) >= MAX_LISTENING:
+            self.counts["listeners_refused"] += 1
+            self.session.refuse(wanted.request, Code.TOO_MUCH)
+            return
+        self._prefixes[wanted.request] = wanted.prefix
+        announced = self._listening[wanted.request] = {
+            broadcast.path: None
+            for broadcast in self._relay.origin
+            if self._may_hear_of(broadcast)
+            and suffix_of(broadcast.path, wanted.prefix) is not None
+            and not (wanted.exclude_hop and wanted.exclude_hop in broadcast.hops)
+        }
+        self.session.begin_announcements(wanted.request, announced)
+
+    def _may_hear_of(self, broadcast: Broadcast) -> bool:
+        return broadcast.source is not self.upstream and self.rights.may_watch(broadcast.path)
+
+    def _with_track(self, waiting: _Waiting) -> None:
+        """Answer now when the track is known, later when its publisher has to be asked."""
+        broadcast = self._relay.origin.find(waiting.path)
+        if broadcast is None or not self._may_hear_of(broadcast):
+            # Nobody learns which broadcasts exist by asking for them.
+            self.counts["requests_refused"] += 1
+            self.session.refuse(waiting.request, Code.NOT_FOUND)
+            return
+        track = broadcast.tracks.get(waiting.name)
+        if track is not None:
+            self._answer(waiting, track)
+        elif len(self._waiting) < MAX_WAITING and broadcast.want_track(waiting.name, self._track_known):
+            self._waiting.append(waiting)
+        else:
+            self.counts["requests_refused"] += 1
+            self.session.refuse(waiting.request, Code.NOT_FOUND)
+
+    def _track_known(self, path: str, name: str, track: Track | None) -> None:
+        for waiting in [one for one in self._waiting if one.path == path and one.name == name]:
+            self._waiting.remove(waiting)
+            if track is not None and self.rights.may_watch(path):
+                self._answer(waiting, track)
+            else:
+                self.session.refuse(waiting.request, Code.NOT_FOUND)
+        self._carrier.wake()
+
+    def _answer(self, waiting: _Waiting, track: Track) -> None:
+        if waiting.wish is None:
+            self.session.describe_track(waiting.request, track.info)
+            return
+        if len(self.deliveries) >= MAX_SUBSCRIPTIONS:
+            self.counts["subscriptions_refused"] += 1
+            self.session.refuse(waiting.request, Code.TOO_MUCH)
+            return
+        path = waiting.path
+        delivery = Delivery(
+            self.session, self._carrier, waiting.request, waiting.wish, track, lambda: self.rights.admits(path)
+        )
+        self.deliveries[waiting.request] = delivery
+        self.session.accept(waiting.request, track.info)
+        self._carrier.wake()
+
+    def _fetch(self, wanted: events.FetchWanted) -> None:
+        broadcast = self._relay.origin.find(wanted.broadcast)
+        known = broadcast is not None and self._may_hear_of(broadcast)
+        track = broadcast.tracks.get(wanted.track) if known and broadcast is not None else None
+        group = None if track is None else track.groups.get(wanted.group)
+        fetching = sum(isinstance(delivery, Fetched) for delivery in self.deliveries.values())
+        if track is None or group is None or fetching >= MAX_FETCHES:
+            self.counts["requests_refused"] += 1
+            self.session.refuse(wanted.request, Code.NOT_FOUND)
+            return
+        path = wanted.broadcast
+        self.deliveries[wanted.request] = Fetched(
+            self.session, self._carrier, wanted, track, group, lambda: self.rights.admits(path)
+        )
+        self._carrier.wake()
+
+    def _forget(self, request: int) -> None:
+        """Let go of what the peer no longer wants."""
+        self._listening.pop(request, None)
+        self._prefixes.pop(request, None)
+        self._waiting = [waiting for waiting in self._waiting if waiting.request != request]
+        delivery = self.deliveries.get(request)
+        if delivery is not None:
+            self._drop(delivery, Code.CANCELLED)
+
+    def _finish(self, delivery: Delivery | Fetched) -> None:
+        self._drop(delivery, None)
+        if isinstance(delivery, Delivery):
+            self.session.finish_subscription(delivery.request, delivery.track.next_sequence)
+
+    def _drop(self, delivery: Delivery | Fetched, code: int | None) -> None:
+        self.deliveries.pop(delivery.request, None)
+        delivery.close(code)
+        self._relay.counts.update(delivery.counts)
+        broadcast = self._relay.origin.find(delivery.path)
+        if broadcast is not None and not delivery.track.readers:
+            broadcast.track_unused(delivery.track)

@@ -1,0 +1,1 @@
+import "@moq/publish/element";
