@@ -21,7 +21,7 @@ from tests.server.nodes import small_config
 from tests.server.thread_node import thread_node
 from tests.server.web_fakes import Site
 
-MEANINGLESS = {"stream": "none", "session": "none", "name": "nobody"}
+MEANINGLESS = {"provider": "nobody", "stream": "none", "session": "none", "name": "nobody"}
 # What any request may meet; the document says it once, as the default.
 COMMON = ("request_refused", "not_found", "method_not_allowed")
 TAKES_LONG = ("/accounts", "/sessions")  # each request hashes a password on purpose
