@@ -10,7 +10,7 @@ import msgspec
 import structlog
 import trio
 
-from media.door import Disconnected, Media, NoCapacity, NoSource, TransportId
+from media.door import AudienceChanged, Disconnected, Media, NoCapacity, NoSource, RoomRow, TransportId
 from signalling import commands as c
 from signalling import events as e
 from signalling import views as v
@@ -89,6 +89,7 @@ class Rooms:
     def __init__(self, media: Media, archive: Archive, clock: Clock) -> None:
         self._media, self._archive, self._clock = media, archive, clock
         self._live: dict[StreamId, _Live] = {}
+        self._by_row: dict[RoomRow, _Live] = {}
         self._owners: dict[AccountId, StreamId] = {}
         self._ended: OrderedDict[StreamId, str] = OrderedDict()
         self._places: dict[str, _MediaPlace] = {}
@@ -222,6 +223,20 @@ class Rooms:
         del self._places[session_id]
         self._media.close(place.transport, "closed_by_client")
 
+    # -- MoQ sessions --------------------------------------------------------------------------------------------------
+
+    def receives(self, actor: Actor, stream: StreamId, source: str) -> bool:
+        """Whether an object of what `source` publishes in a stream may be written to someone this moment."""
+        live = self._live.get(stream)
+        return live is not None and live.room.receives(actor.account, source)
+
+    def barred(self, actor: Actor, stream: StreamId) -> str | None:
+        """Why someone can have nothing of a stream for good: it is not there, or they were ejected from it."""
+        live = self._live.get(stream)
+        if live is None:
+            return "stream_ended" if stream in self._ended else "stream_unknown"
+        return "ejected" if actor.account in live.room.state.ejected else None
+
     # -- signalling sessions -------------------------------------------------------------------------------------------
 
     def attach(self, actor: Actor, encoding: Encoding, outbox: Outbox, resume: Resume | None) -> Session:
@@ -318,7 +333,7 @@ class Rooms:
 
     async def _start(self, live: _Live) -> None:
         assert self._nursery is not None, "rooms live in `run`"
-        self._live[live.room.stream.id] = live
+        self._live[live.room.stream.id] = self._by_row[live.room.row] = live
         self._mark(live.room.stream.id)
         await self._nursery.start(self._host, live)
 
@@ -351,6 +366,8 @@ class Rooms:
     def _close(self, live: _Live) -> None:
         stream = live.room.stream
         self._live.pop(stream.id, None)
+        if self._by_row.get(live.room.row) is live:
+            del self._by_row[live.room.row]
         if self._owners.get(stream.owner.id) == stream.id:
             del self._owners[stream.owner.id]
         self._ended[stream.id] = live.room.state.ended or "closed"
@@ -368,6 +385,10 @@ class Rooms:
 
     async def _pass_facts_on(self) -> None:
         async for fact in self._media.events:
+            if isinstance(fact, AudienceChanged):
+                if (live := self._by_row.get(fact.room)) is not None:
+                    live.room.notice(fact)
+                continue
             place = self._by_transport.get(fact.transport)
             if place is not None:
                 place.live.room.notice(fact)
