@@ -21,6 +21,7 @@ HINTS = {
 }
 MAX_FILE_BYTES = 65_536  # nobody writes more by hand; also bounds the search for the line of a fault
 Port = Annotated[int, Meta(ge=0, le=65_535)]
+AUTO = "auto"  # of the media address: see `outward_address`
 Host = Annotated[str, Meta(min_length=1, max_length=253)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 PerSecond = Annotated[float, Meta(gt=0, le=1_000_000)]
@@ -41,7 +42,7 @@ class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class MediaAddress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where media arrives (one UDP port); `advertise` lists "ip:port" that clients are told besides (1:1 NAT)."""
 
-    host: Host = "127.0.0.1"
+    host: Host = AUTO
     port: Port = 7882
     advertise: Annotated[tuple[str, ...], Meta(max_length=8)] = ()
 
@@ -148,7 +149,7 @@ def load(path: Path | None = None) -> Config:
 
 
 def override(config: Config, *, listen: str | None = None, media: str | None = None, data: str | None = None) -> Config:
-    """Return the configuration with what the command line says instead; raises ConfigError."""
+    """Return the configuration with what the command line says instead, every address settled; raises ConfigError."""
     if listen is not None:
         host, port = parse_address(listen, "--listen")
         config = msgspec.structs.replace(config, listen=Listen(host, port))
@@ -157,6 +158,8 @@ def override(config: Config, *, listen: str | None = None, media: str | None = N
         config = msgspec.structs.replace(config, media=msgspec.structs.replace(config.media, host=host, port=port))
     if data is not None:
         config = msgspec.structs.replace(config, data=Data(data))
+    if config.media.host == AUTO:
+        config = msgspec.structs.replace(config, media=msgspec.structs.replace(config.media, host=outward_address()))
     for where, problem in check_addresses(config):
         raise ConfigError(str(Complaint(where, problem)))
     return config
@@ -175,7 +178,7 @@ def check_addresses(config: Config) -> list[tuple[tuple[str, str], str]]:
     """Return (where, what is wrong) for each media address that clients could not reach."""
     problems = []
     try:
-        if ipaddress.ip_address(config.media.host).is_unspecified:
+        if config.media.host != AUTO and ipaddress.ip_address(config.media.host).is_unspecified:
             # Replies would leave from whatever address the kernel picks, and browsers drop them.
             own = ", ".join(own_addresses())
             problems.append((("media", "host"), f"must be one address of this machine, not a wildcard: one of {own}"))
@@ -187,6 +190,19 @@ def check_addresses(config: Config) -> list[tuple[tuple[str, str], str]]:
         except (ConfigError, ValueError):
             problems.append((("media", "advertise"), f'"{extra}" must be "IP:PORT", such as "203.0.113.7:7882"'))
     return problems
+
+
+def outward_address() -> str:
+    """Return the IPv4 address that a packet to another network would leave from; without a way there, the loopback.
+
+    Firefox pairs no candidate of its own with a loopback address, so a page of this machine could not play from there.
+    """
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect(("192.0.2.1", 9))  # which sends nothing
+            return str(probe.getsockname()[0])
+    except OSError:
+        return "127.0.0.1"
 
 
 def own_addresses() -> list[str]:

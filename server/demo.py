@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -72,4 +73,5 @@ async def _main(url: str, token: str) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's, which ends this process itself
     trio.run(_main, sys.argv[1], os.environ[TOKEN_VARIABLE])

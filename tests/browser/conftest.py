@@ -9,7 +9,7 @@ import pytest
 
 from tests.browser.browsers import Browser, start_chromium, start_firefox
 from tests.browser.servers import Server, running
-from tests.browser.visitors import Theatre, open_theatre
+from tests.browser.visitors import ARTEFACTS, Theatre, open_theatre
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +34,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 async def theatre(server: Server, chromium: Browser, firefox: Browser) -> AsyncIterator[Theatre]:
     async with open_theatre(server, chromium, firefox) as theatre:
         yield theatre
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if ARTEFACTS.exists():
+        terminalreporter.write_line(f"Screenshots of the page: {ARTEFACTS}")

@@ -126,6 +126,9 @@ async def test_a_time_limit_is_counted_down_by_the_servers_clock(theatre: Theatr
     assert await comes_true(ends_soon, 70)
     await viewer.sees("#notices", "The stream ends in")  # the warning, ten seconds before
     await viewer.sees("#slate", "Its time was up")
+    await viewer.sees("#slate-action", "See who is live")
+    await viewer.sees_no("#ask")  # nothing is offered that can't be had any more
+    await viewer.sees_no("#time-left")
     await streamer.sees("#over", "Its time was up")
     await viewer.shoot("stream-over")
     await streamer.shoot("studio-over")

@@ -179,7 +179,7 @@ def test_two_servers_run_side_by_side_and_not_in_one_directory(server: Server, t
 
 def test_a_machine_is_checked_before_anything_runs(tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
-    config.write_text('[listen]\nport = 0\nhost = "0.0.0.0"\n[media]\nport = 0\n')
+    config.write_text('[listen]\nport = 0\nhost = "0.0.0.0"\n[media]\nhost = "127.0.0.1"\nport = 0\n')
     run = mesi("check", "--config", str(config), folder=tmp_path / "data")
     assert run.code == 0, run
     for subject in (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import socket
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from server.config import Config, ConfigError, Listen, load, override, parse_address
+from server.config import Config, ConfigError, Listen, load, outward_address, override, parse_address
 
 SHIPPED = Path(__file__).resolve().parents[2] / "config.toml"
 
@@ -124,3 +125,11 @@ def _toml(value: object) -> str:
             return "{" + ", ".join(f'"{name}" = {_toml(inner)}' for name, inner in value.items()) + "}"
         case _:
             return repr(value)
+
+
+def test_media_arrives_where_every_browser_of_this_machine_pairs_an_address_unless_told_otherwise() -> None:
+    settled = override(load(None)).media.host
+    assert settled == outward_address() != "auto"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind((settled, 0))  # it is this machine's
+    assert override(load(None), media="127.0.0.1:7000").media.host == "127.0.0.1"

@@ -27,6 +27,13 @@ function slate(title, text = "", endsAt = null) {
   countDown(byId("slate-time"), endsAt);
 }
 
+/** Where to go from a stream that is over. */
+function leadOn() {
+  byId("slate-action").href = "/";
+  say(byId("slate-action"), "See who is live");
+  show(byId("slate-action"), true);
+}
+
 class WatchPage {
   /** @type {import("./stream_model.js").Model} */ #model = NOTHING;
   #connecting = "connecting";
@@ -101,8 +108,9 @@ class WatchPage {
   }
 
   #render() {
-    const { card, you, call, asked } = this.#model;
+    const { card, you, call, asked, ended } = this.#model;
     this.#renderSlate();
+    if (ended !== null) leadOn();
     if (!card || !you) return;
     document.title = `${card.title} · mesi`;
     say(byId("title"), card.title);
@@ -112,14 +120,15 @@ class WatchPage {
     say(byId("mode"), MODES[card.mode].long);
     byId("mode").dataset.mode = card.mode;
     say(byId("viewers"), `${card.viewers.toLocaleString()} watching`);
-    show(byId("time-left"), card.ends_at !== null);
+    show(byId("viewers"), ended === null);
+    show(byId("time-left"), ended === null && card.ends_at !== null);
     countDown(byId("time-left-count"), card.ends_at);
-    const mayAsk = you.role === "viewer" && you.admitted && ["public", "private"].includes(card.mode) && card.state !== "waiting";
+    const mayAsk = ended === null && you.role === "viewer" && you.admitted && ["public", "private"].includes(card.mode) && card.state !== "waiting";
     show(byId("ask"), mayAsk && !asked && !call);
     show(byId("asked"), asked !== null && !call);
     say(byId("asked-text"), asked?.position ? `You asked for a one-to-one: number ${asked.position} in line.` : "You asked for a one-to-one.");
-    const maySpeak = (you.admitted || you.reason === "one_to_one_running") && this.#model.ended === null;
-    this.chat.allow(maySpeak, maySpeak ? (call ? "Only the two of you read this" : "Say something") : "Closed for you");
+    const maySpeak = (you.admitted || you.reason === "one_to_one_running") && ended === null;
+    this.chat.allow(maySpeak, maySpeak ? (call ? "Only the two of you read this" : "Say something") : ended === null ? "Closed for you" : "The chat is over");
     this.guest.follow(this.#model);
     this.bar.show(call, this.guest.media);
     document.body.classList.toggle("in-call", call !== null);
