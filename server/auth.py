@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,10 +42,12 @@ class LogIn:
 
 
 class Auth:
-    """Accounts on a node's store; raises Refused and StoreFailed."""
+    """Accounts on a node's store, of which `suspended` are shut out; raises Refused and StoreFailed."""
 
-    def __init__(self, store: Store, tokens: Tokens, session_s: int) -> None:
-        self._store, self._tokens, self._session_s = store, tokens, session_s
+    def __init__(
+        self, store: Store, tokens: Tokens, session_s: int, suspended: Container[AccountId] = frozenset()
+    ) -> None:
+        self._store, self._tokens, self._session_s, self._suspended = store, tokens, session_s, suspended
         self._hasher = argon2.PasswordHasher()
         self._limiter = trio.CapacityLimiter(HASHERS)
         # What an unknown name's password is compared with, so that the answer takes as long as for a known one.
@@ -67,6 +70,8 @@ class Auth:
         right = await trio.to_thread.run_sync(self._matches, hashed, password, limiter=self._limiter)
         if row is None or row.password is None or not right:
             raise Refused("bad_credentials")
+        if row.id in self._suspended:
+            raise Refused("suspended")
         account = Account(AccountId(row.id), row.name)
         token = self._tokens.issue(account.id, account.name, self._session_s, "user")
         return LogIn(token, self.expires_at(token), account)
@@ -86,8 +91,11 @@ class Auth:
         return self._tokens.issue(ADMIN, "admin", ADMIN_TOKEN_S, "admin")
 
     def read(self, token: str) -> Claims:
-        """Return what a token says; raises Refused("no_session")."""
-        return self._tokens.read_untrusted(token)
+        """Return what a token says; raises Refused (no_session, suspended)."""
+        claims = self._tokens.read_untrusted(token)
+        if claims.actor.account in self._suspended:
+            raise Refused("suspended")
+        return claims
 
     def verify(self, token: str) -> Actor:
         """Return whom a token stands for; raises Refused("no_session")."""

@@ -25,6 +25,7 @@ AUTO = "auto"  # of the media address: see `outward_address`
 Host = Annotated[str, Meta(min_length=1, max_length=253)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 PerSecond = Annotated[float, Meta(gt=0, le=1_000_000)]
+Region = Annotated[str, Meta(pattern=r"^[A-Z]{2}(-[A-Z0-9]{1,3})?$")]  # ISO 3166-1 alpha-2, or 3166-2
 Burst = Annotated[int, Meta(ge=1, le=1_000_000)]
 
 
@@ -92,6 +93,35 @@ class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     address_burst: Burst = 5000
     password_per_s: PerSecond = 1.0
     password_burst: Burst = 20
+    guess_per_s: PerSecond = 1.0
+    guess_burst: Burst = 30
+
+
+class KyfKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A public key in PEM; `kid` as the issuer's tokens name it, empty when they name none."""
+
+    public_key: Annotated[str, Meta(min_length=1, max_length=8192)]
+    kid: Annotated[str, Meta(max_length=256)] = ""
+
+
+class KyfIssuer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whose signed claims about people count, for which `audience`, by which one algorithm and which keys."""
+
+    issuer: Annotated[str, Meta(min_length=1, max_length=256)]
+    audience: Annotated[str, Meta(min_length=1, max_length=256)]
+    algorithm: Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+    keys: Annotated[tuple[KyfKey, ...], Meta(min_length=1, max_length=16)]
+
+
+class KyfThresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What everybody who streams or watches must have proven; 0, false and empty ask for nothing."""
+
+    age_over: Annotated[int, Meta(ge=0, le=120)] = 0
+    verified: bool = False
+    regions_inside: Annotated[tuple[Region, ...], Meta(max_length=300)] = ()
+    regions_outside: Annotated[tuple[Region, ...], Meta(max_length=300)] = ()
+    tier: Annotated[int, Meta(ge=0, le=100)] = 0
+    account_age_s: Annotated[int, Meta(ge=0, le=315_360_000)] = 0
 
 
 class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -110,7 +140,13 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tokens: Tokens = Tokens()
     limits: Limits = Limits()
     rates: Rates = Rates()
+    kyf: KyfThresholds = KyfThresholds()
+    kyf_issuers: Annotated[tuple[KyfIssuer, ...], Meta(max_length=32)] = ()
     log: Log = Log()
+
+
+# What the lists hold, by name; for naming what is known in them.
+LISTED: dict[str, type[msgspec.Struct]] = {"ice_servers": IceServer, "kyf_issuers": KyfIssuer, "keys": KyfKey}
 
 
 def load(path: Path | None = None) -> Config:
@@ -259,7 +295,9 @@ def _remedy(complaint: Complaint) -> str:
     if not complaint.unknown:
         return HINTS.get(re.sub(r"\[\d+\]", "", complaint.path), "")
     known: Any = Config()
+    name: str | int = ""
     for step in complaint.where[:-1]:
-        known = IceServer(url="") if isinstance(step, int) else getattr(known, step)
+        known = LISTED[str(name)] if isinstance(step, int) else getattr(known, step)
+        name = step
     names = ", ".join(known.__struct_fields__)
     return f"; known {'sections' if len(complaint.where) == 1 else 'there'}: {names}"

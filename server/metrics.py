@@ -21,6 +21,9 @@ GAUGES = {
     "rooms_unwritten": ("rooms_unwritten", "Rooms whose last change is not on the disk yet."),
     "media_sessions": ("media_sessions", "WHIP and WHEP sessions."),
     "transports": ("transports", "WebRTC transports."),
+    "access_coming": ("access_coming", "People who are being judged on their way in."),
+    "access_timetable": ("access_timetable", "Times at which somebody is to be judged anew."),
+    "accounts_suspended": ("accounts_suspended", "Accounts that are shut out."),
     "uses_gso": ("media_uses_gso", "1 while packets for one viewer are sent merged (UDP GSO), 0 where it is refused."),
 }
 
@@ -31,6 +34,12 @@ COUNTERS = {
     "store_writes": ("store_writes", "Writes to the database that are on the disk."),
     "store_commits": ("store_commits", "Transactions on the database; one holds many writes."),
     "store_failures": ("store_failures", "Transactions that the disk or a lock refused."),
+    "access_judged": ("access_judged", "Times that an account was judged for a stream."),
+    "access_failures": ("access_failures", "Times that it could not be judged, and who was in doubt was put out."),
+    "disclosure_failures": (
+        "disclosure_failures",
+        "Times that disclosures could not be settled; tried again.",
+    ),
     "received": ("media_datagrams_received", "UDP datagrams that arrived for media."),
     "control": ("media_control_datagrams", "STUN and DTLS datagrams among them that were looked at."),
     "consents": ("media_consent_checks", "Consent checks of connected clients that the forwarding thread answered."),

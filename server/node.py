@@ -14,6 +14,12 @@ import trio
 from media.door import Media, MediaSettings
 from media.forwarding.forwarder import Limits as MediaLimits
 from server import metrics
+from server.access.claims import Issuers, demanded
+from server.access.consent import Consent
+from server.access.guests import Guests
+from server.access.people import People
+from server.access.proofs import Proofs
+from server.access.service import Access
 from server.archive import StoredArchive
 from server.auth import Auth
 from server.config import Config, bracketed, parse_address
@@ -22,7 +28,11 @@ from server.signalling_socket import SignallingSocket
 from server.store import Store, StoreFailed
 from server.tls import keep_fresh, server_context
 from server.tokens import InvalidSecret, Tokens, open_key, write_secret
+from server.web.access import access_routes
 from server.web.app import build_app
+from server.web.disclosures import disclosure_routes
+from server.web.invites import invite_routes
+from server.web.kyf import kyf_routes
 from server.web.ports import WebSettings
 from server.web.routes import Reception
 from signalling.rooms import Rooms
@@ -42,6 +52,8 @@ class Running:
     media: tuple[str, int]
     auth: Auth
     rooms: Rooms
+    access: Access
+    consent: Consent
 
 
 class SystemClock:
@@ -83,12 +95,20 @@ async def _open(config: Config, folder: Path, nursery: trio.Nursery) -> Running:
 async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running:
     store = Store(folder / "mesi.sqlite")
     await nursery.start(store.run)
-    auth = Auth(store, Tokens(open_key(folder / "token.key")), config.tokens.session_s)
+    clock = SystemClock()
+    issuers, everywhere = _open_issuers(config), demanded(config.kyf)
+    access = Access(store, clock, everywhere=everywhere)
+    await access.load()
+    auth = Auth(store, Tokens(open_key(folder / "token.key")), config.tokens.session_s, access.suspended)
     archive = StoredArchive(store)
     media = _open_media(config)
     await nursery.start(lambda task_status: media.run(task_status=task_status))
-    rooms = Rooms(media, archive, SystemClock())
+    rooms = Rooms(media, archive, clock, access)
     await nursery.start(lambda task_status: rooms.run(task_status=task_status))
+    await nursery.start(lambda task_status: access.run(rooms, task_status=task_status))
+    people = People(store, clock, access, rooms)
+    consent = Consent(store, clock, rooms)
+    await nursery.start(consent.run)
     sockets = SignallingSocket(rooms, auth, config.limits.write_timeout_s)
     await nursery.start(sockets.run)
 
@@ -98,12 +118,26 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
             **rooms.counters(),
             **sockets.counters(),
             **store.counters(),
+            **access.counters(),
+            **consent.counters(),
             **edge.counters(),
             **reception.counters(),
         }
 
     settings = WebSettings(config.limits, config.rates, config.ice_servers, config.tokens.longest_s)
-    app = build_app(rooms, auth, settings, find_account=archive.find_account, metrics=lambda: metrics.render(count()))
+    app = build_app(
+        rooms,
+        auth,
+        settings,
+        find_account=archive.find_account,
+        metrics=lambda: metrics.render(count()),
+        more=[
+            *access_routes(people, archive.find_account),
+            *invite_routes(Guests(store, clock, access, rooms)),
+            *disclosure_routes(consent),
+            *kyf_routes(Proofs(store, clock, access, rooms, issuers), everywhere),
+        ],
+    )
     reception: Reception = app.extensions["reception"]
     tls = server_context(folder, config.listen.host)
     nursery.start_soon(keep_fresh, tls, folder, config.listen.host)
@@ -116,7 +150,14 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
     url = _url(bound.host, bound.port)
     write_secret(folder / "admin.token", await auth.admin_token())
     write_secret(folder / "server.url", url)
-    return Running(url, media.address, auth, rooms)
+    return Running(url, media.address, auth, rooms, access, consent)
+
+
+def _open_issuers(config: Config) -> Issuers:
+    try:
+        return Issuers(config.kyf_issuers)
+    except ValueError as error:
+        raise NodeFailed(f"kyf_issuers in the configuration: {error}") from error
 
 
 def _open_media(config: Config) -> Media:

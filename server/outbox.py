@@ -22,6 +22,7 @@ CLOSE_CODES = {
     "going_away": 1001,
     "malformed": 4400,
     "no_session": 4401,
+    "suspended": 4403,
     "hello_timeout": 4408,
     "replaced": 4409,
     "slow_consumer": 4413,

@@ -37,7 +37,14 @@ OF_HTTP: dict[str, tuple[int, str]] = {
 }
 CATALOGUE: dict[str, tuple[int, str]] = {**OF_HTTP, **TITLES}
 # Seconds after which trying again makes sense (RFC 9110 section 10.2.3).
-RETRY_AFTER_S = {"no_publisher": 1, "no_capacity": 5, "not_stored": 5, "chat_too_fast": 1, "too_many_sessions": 30}
+RETRY_AFTER_S = {
+    "no_publisher": 1,
+    "no_capacity": 5,
+    "not_stored": 5,
+    "access_unavailable": 5,
+    "chat_too_fast": 1,
+    "too_many_sessions": 30,
+}
 
 
 class ProblemDocument(msgspec.Struct, frozen=True):

@@ -21,7 +21,7 @@ async def answer(rooms: Rooms, session: Session, request: r.Request) -> object:
         case r.Ping():
             return None
         case r.WatchDirectory():
-            rooms.watch_directory(session)
+            await rooms.watch_directory(session)
             return None
         case r.UnwatchDirectory():
             rooms.unwatch_directory(session)

@@ -39,6 +39,11 @@ class Audience:
         session.joined.add(self._stream)
         self.show_all(session, scene)
 
+    def drop(self, account: AccountId) -> None:
+        """Let none of an account's sessions follow the room any more."""
+        for session in tuple(self._sessions.get(account, ())):
+            self.leave(session)
+
     def leave(self, session: Session) -> None:
         """No longer."""
         session.joined.discard(self._stream)
@@ -89,14 +94,16 @@ class Audience:
                 yield owner, w.ModePending(server_now=at, stream=of, mode=mode, expires_at=now.wall_of(expires_ns))
             case e.ModeSwitched(mode, epoch):
                 yield everyone, w.ModeSwitchedTold(server_now=at, stream=of, mode=mode, epoch=epoch)
-            case e.AccessGranted(account, epoch):
-                yield [account], w.AccessGrantedTold(server_now=at, stream=of, epoch=epoch)
+            case e.AccessGranted(account, epoch, via):
+                yield [account], w.AccessGrantedTold(server_now=at, stream=of, epoch=epoch, via=via)
                 yield [account], self._state_for(account, scene)
             case e.AccessRevoked(account, epoch, reason, readmit):
                 yield (
                     [account],
                     w.AccessRevokedTold(server_now=at, stream=of, reason=reason, epoch=epoch, readmit=readmit),
                 )
+            case e.RulesChanged(version):
+                yield everyone, w.AccessRulesChanged(server_now=at, stream=of, version=version)
             case e.TimeLimitSet(until_ns):
                 ends_at = None if until_ns is None else now.wall_of(until_ns)
                 yield everyone, w.TimeLimitTold(server_now=at, stream=of, ends_at=ends_at)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from signalling.identifiers import AccountId, Mode
+from signalling.verdicts import Demands, Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """Someone is present, admitted or waiting."""
+    """Someone is present, admitted or waiting; without a verdict what is known of the account stays as it is."""
+
+    verdict: Verdict | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,34 @@ class ShowRoom:
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """Fact: what the rules outside the room say of some accounts now."""
+
+    verdicts: tuple[tuple[AccountId, Verdict], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """Fact: for this account the stream no longer exists, since one of the two blocked the other."""
+
+    account: AccountId
+
+
+@dataclass(frozen=True, slots=True)
+class Unhidden:
+    """Fact: for this account it exists again."""
+
+    account: AccountId
+
+
+@dataclass(frozen=True, slots=True)
+class RulesChanged:
+    """Fact: the stream's rules have a new version, and everyone is judged by it."""
+
+    demands: Demands
+
+
+@dataclass(frozen=True, slots=True)
 class StreamerFlows:
     """Fact: the streamer's media arrives."""
 
@@ -172,4 +203,4 @@ OwnersCommand = (
     | EndStream
 )
 Command = OwnersCommand | Join | Leave | RequestOneToOne | CancelOneToOne | EndOneToOne
-Fact = StreamerFlows | StreamerLost | MediaFlows | MediaStops | Tick
+Fact = Judged | Hidden | Unhidden | RulesChanged | StreamerFlows | StreamerLost | MediaFlows | MediaStops | Tick

@@ -10,6 +10,7 @@ from signalling.messages import Encoded
 from signalling.refusals import Refused
 from signalling.session import Session
 from signalling.showing import Now, Scene, card, is_listed
+from signalling.verdicts import Sight, sees_all
 from signalling.views import Page
 from signalling.wire_events import DirectoryDelta, DirectorySnapshot
 
@@ -22,7 +23,7 @@ class Directory:
     def __init__(self) -> None:
         self._numbers: list[int] = []  # ascending, so that the newest are at the end
         self._scenes: dict[int, Scene] = {}
-        self._told: dict[int, Scene] = {}  # as its followers know it
+        self._told: dict[int, list[Scene]] = {}  # as one or the other of its followers knows it
         self._watching: set[Session] = set()
 
     def put(self, scene: Scene) -> None:
@@ -38,29 +39,40 @@ class Directory:
         if self._scenes.pop(number, None) is not None:
             del self._numbers[bisect_left(self._numbers, number)]
 
-    def page(self, viewer: Actor | None, cursor: str | None, limit: int, now: Now) -> Page:
+    def page(self, viewer: Actor | None, cursor: str | None, limit: int, now: Now, sight: Sight = sees_all) -> Page:
         """Return up to `limit` streams older than the cursor. A stream that comes or goes shifts no other.
 
         Raises Refused("invalid_cursor").
         """
+        found, older = self._find(viewer, cursor, limit, sight)
+        return Page(tuple(card(scene, now) for scene in found), older, now.wall_ms)
+
+    def _find(
+        self, viewer: Actor | None, cursor: str | None, limit: int, sight: Sight
+    ) -> tuple[list[Scene], str | None]:
         end = len(self._numbers)
         if cursor is not None:
             end = bisect_left(self._numbers, _number_untrusted(cursor))
         found: list[Scene] = []
         for index in range(end - 1, -1, -1):
             scene = self._scenes[self._numbers[index]]
-            if is_listed(scene.state, viewer):
+            if is_listed(scene.state, viewer, sight):
                 if len(found) == limit:
-                    return Page(tuple(card(scene, now) for scene in found), str(found[-1].stream.number), now.wall_ms)
+                    return found, str(found[-1].stream.number)
                 found.append(scene)
-        return Page(tuple(card(scene, now) for scene in found), None, now.wall_ms)
+        return found, None
 
     def watch(self, session: Session, now: Now) -> None:
         """Send the list, and from now on its changes."""
         self._watching.add(session)
         session.watches_directory = True
-        page = self.page(session.actor, None, SNAPSHOT, now)
-        snapshot = DirectorySnapshot(server_now=now.wall_ms, streams=page.streams, next_cursor=page.cursor)
+        found, older = self._find(session.actor, None, SNAPSHOT, session.sight)
+        for scene in found:  # it may be newer than what the others were told
+            told = self._told.setdefault(scene.stream.number, [])
+            if not told or told[-1].state is not scene.state:
+                told.append(scene)
+        cards = tuple(card(scene, now) for scene in found)
+        snapshot = DirectorySnapshot(server_now=now.wall_ms, streams=cards, next_cursor=older)
         session.show(Encoded(snapshot), "directory")
 
     def unwatch(self, session: Session) -> None:
@@ -74,13 +86,13 @@ class Directory:
             stream = scene.stream.id
             here = Encoded(DirectoryDelta(server_now=now.wall_ms, stream=stream, card=card(scene, now)))
             gone = Encoded(DirectoryDelta(server_now=now.wall_ms, stream=stream, card=None))
-            before = self._told.get(scene.stream.number)
+            known = self._told.get(scene.stream.number, [])
             for session in self._watching:
-                if is_listed(scene.state, session.actor):
+                if is_listed(scene.state, session.actor, session.sight):
                     session.show(here, _key(stream))
-                elif before is not None and is_listed(before.state, session.actor):
+                elif any(is_listed(before.state, session.actor, session.sight) for before in known):
                     session.show(gone, _key(stream))
-            self._told[scene.stream.number] = scene
+            self._told[scene.stream.number] = [scene]
 
 
 def _key(stream: StreamId) -> str:

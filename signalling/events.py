@@ -38,10 +38,11 @@ class AlreadySwitched:
 
 @dataclass(frozen=True, slots=True)
 class AccessGranted:
-    """An account that is present may watch from now on."""
+    """An account that is present may watch from now on; `via` is what lets it."""
 
     account: AccountId
     epoch: int
+    via: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,13 @@ class AccessRevoked:
     epoch: int
     reason: str
     readmit: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RulesChanged:
+    """The stream's rules are of this version now, and whoever does not meet them is out."""
+
+    version: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +161,7 @@ Event = (
     | AlreadySwitched
     | AccessGranted
     | AccessRevoked
+    | RulesChanged
     | TimeLimitSet
     | TimeWarning
     | OneToOneRequested

@@ -14,6 +14,7 @@ from signalling import events as e
 from signalling.identifiers import AccountId, Mode
 from signalling.refusals import Refused
 from signalling.state import OneToOne, Prepared, Request, RoomState
+from signalling.verdicts import Verdict
 
 SECOND_NS = 1_000_000_000
 PREPARED_FOR_NS = 60 * SECOND_NS  # long enough to read a list of names
@@ -39,14 +40,15 @@ def step(state: RoomState, actor: AccountId | None, given: c.Command | c.Fact, n
         raise Refused("stream_ended")
     if isinstance(given, c.OwnersCommand) and actor != state.owner:
         raise Refused("not_the_owner")
-    if not isinstance(given, c.Tick) and now_ns >= _end_due_ns(state):
-        # What is over is over, also when the tick that says so comes a moment later.
+    if not isinstance(given, c.Tick | c.Join) and now_ns >= _end_due_ns(state):
+        # What is over is over, also when the tick that says so comes a moment later. (Who comes in ends nothing: that
+        # happens beside the room's turn, where nobody would be told.)
         state, over = _tick(state, now_ns)
         state, events = step(state, actor, given, now_ns)
         return state, over + events
     match given:
         case c.Join():
-            return _join(state, _who(actor))
+            return _join(state, _who(actor), given.verdict)
         case c.Leave():
             return _leave(state, _who(actor), now_ns)
         case c.PrepareMode():
@@ -77,6 +79,15 @@ def step(state: RoomState, actor: AccountId | None, given: c.Command | c.Fact, n
             return _accept(state, given, now_ns)
         case c.EndOneToOne():
             return _hang_up(state, _who(actor), now_ns)
+        case c.Judged(verdicts):
+            return _judge(state, dict(verdicts), now_ns)
+        case c.Hidden(account):
+            return _hide(state, account, now_ns)
+        case c.Unhidden(account):
+            return replace(state, hidden=state.hidden - {account}), []
+        case c.RulesChanged(demands):
+            newest = max(state.demands, demands, key=lambda known: known.version)
+            return replace(state, demands=newest), [e.RulesChanged(demands.version)]
         case c.StreamerFlows():
             return _streamer_flows(state)
         case c.StreamerLost():
@@ -118,9 +129,13 @@ def _who(actor: AccountId | None) -> AccountId:
 # -- coming and going, and who may watch -------------------------------------------------------------------------------
 
 
-def _join(state: RoomState, account: AccountId) -> Result:
+def _join(state: RoomState, account: AccountId, verdict: Verdict | None) -> Result:
     if account == state.owner:
         return state, []
+    if account in state.hidden:
+        raise Refused("stream_unknown")
+    if verdict is not None:
+        state = state.supposing(account, verdict)
     return replace(state, present=state.present | {account}), []
 
 
@@ -132,7 +147,12 @@ def _leave(state: RoomState, account: AccountId, now_ns: int) -> Result:
     if state.asks(account):
         state, withdrawn = _withdraw(state, account, "left")
         events += withdrawn
-    return replace(state, present=state.present - {account}), events
+    return _forget(state, account), events
+
+
+def _forget(state: RoomState, account: AccountId) -> RoomState:
+    verdicts = {other: verdict for other, verdict in state.verdicts.items() if other != account}
+    return replace(state, present=state.present - {account}, verdicts=verdicts)
 
 
 def _access(
@@ -150,7 +170,7 @@ def _access(
     for account in sorted(state.present):
         was, may = state.admits(account, now_ns), after.admits(account, now_ns)
         if may:
-            events += [] if was else [e.AccessGranted(account, after.epoch)]
+            events += [] if was else [e.AccessGranted(account, after.epoch, after.via(account))]
             continue
         why, readmit = after.refusal(account, now_ns)
         if was or why != state.refusal(account, now_ns)[0]:
@@ -168,12 +188,66 @@ def _withdraw_hopeless(state: RoomState, events: list[e.Event]) -> Result:
     return state, events
 
 
+def _judge(state: RoomState, verdicts: dict[AccountId, Verdict], now_ns: int) -> Result:
+    """Take verdicts on accounts: those present, and the streamer, whose stream ends when it is denied."""
+    owners = verdicts.get(state.owner)
+    if owners is not None and owners.denied is not None:
+        return _end(state, owners.denied, now_ns)
+    events: list[e.Event] = []
+    before, judged = state, {account: verdict for account, verdict in verdicts.items() if account in state.present}
+    for account in sorted(account for account, verdict in judged.items() if verdict.denied is not None):
+        state, told = _release(state, account, "guest_denied", now_ns)
+        events += told
+    after = replace(state, verdicts={**state.verdicts, **judged})
+    changed = [account for account in sorted(judged) if _is_news(before, after, account, now_ns)]
+    if changed:
+        after = replace(after, epoch=state.epoch + 1, prepared=_still_prepared(state, after, now_ns))
+    for account in changed:
+        if after.admits(account, now_ns):
+            events.append(e.AccessGranted(account, after.epoch, after.via(account)))
+        else:
+            events.append(e.AccessRevoked(account, after.epoch, *after.refusal(account, now_ns)))
+    return _withdraw_hopeless(after, events)
+
+
+def _is_news(before: RoomState, after: RoomState, account: AccountId, now_ns: int) -> bool:
+    """Whether an account may watch now and could not, or the other way round, or is kept out by something else."""
+    was, may = _watched(before, account, now_ns), after.admits(account, now_ns)
+    if was or may:
+        return was != may
+    return before.refusal(account, now_ns)[0] != after.refusal(account, now_ns)[0]
+
+
+def _watched(state: RoomState, account: AccountId, now_ns: int) -> bool:
+    """Whether an account may watch, or could until its verdict lapsed, of which nobody has been told yet."""
+    lapsed_ns = state.verdict(account).until_ns
+    return state.admits(account, now_ns) or (lapsed_ns <= now_ns and state.admits(account, lapsed_ns - 1))
+
+
+def _hide(state: RoomState, account: AccountId, now_ns: int) -> Result:
+    if account == state.owner or account in state.hidden:
+        return state, []
+    here = account in state.present
+    state, events = _release(state, account, "guest_ejected", now_ns)
+    before = state
+    state = replace(_forget(state, account), hidden=state.hidden | {account})
+    if here:
+        state = replace(state, epoch=state.epoch + 1, prepared=_still_prepared(before, state, now_ns))
+        events.append(e.AccessRevoked(account, state.epoch, *state.refusal(account, now_ns)))
+    return _withdraw_hopeless(state, events)
+
+
+def _release(state: RoomState, account: AccountId, reason: str, now_ns: int) -> Result:
+    """End the one-to-one of a guest that must go."""
+    if state.one_to_one is not None and account == state.one_to_one.guest:
+        return _finish(state, reason, now_ns)
+    return state, []
+
+
 def _eject(state: RoomState, account: AccountId, now_ns: int) -> Result:
     if account == state.owner:
         raise Refused("mode_conflict", "the streamer can't be put out of the own stream")
-    events: list[e.Event] = []
-    if state.one_to_one is not None and account == state.one_to_one.guest:
-        state, events = _finish(state, "guest_ejected", now_ns)
+    state, events = _release(state, account, "guest_ejected", now_ns)
     if state.asks(account):
         state, withdrawn = _withdraw(state, account, "declined")
         events += withdrawn

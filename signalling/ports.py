@@ -7,6 +7,7 @@ from typing import Protocol
 import msgspec
 
 from signalling.identifiers import AccountId, Mode, StreamId
+from signalling.verdicts import Demands, Sight, Verdict
 from signalling.views import Kind
 from signalling.wire_events import ChatMessage
 
@@ -19,6 +20,34 @@ class Clock(Protocol):
 
     def wall_ms(self) -> int:
         """Return wall-clock epoch milliseconds."""
+
+
+class Gate(Protocol):
+    """What is known outside the rooms of who may come in.
+
+    Every answer is true at the moment at which it is given: who uses it before the next checkpoint misses no change.
+    """
+
+    async def hidden_from(self, owner: AccountId) -> frozenset[AccountId]:
+        """Return for whom a streamer's streams do not exist. Raises ArchiveFailed."""
+
+    async def demands_of(self, stream: StreamId) -> Demands:
+        """Return what everybody must have proven in a stream. Raises ArchiveFailed."""
+
+    async def sight_of(self, account: AccountId) -> Sight:
+        """Return which streams an account may find in the directory. Raises ArchiveFailed."""
+
+    async def weigh(self, stream: StreamId, owner: AccountId, account: AccountId) -> Verdict:
+        """Judge an account that wants to come in. Raises ArchiveFailed."""
+
+    async def appraise(self, stream: StreamId, owner: AccountId, account: AccountId) -> Verdict:
+        """Judge an account that only asks whether it could come in. Raises ArchiveFailed."""
+
+    async def weigh_streamer(self, owner: AccountId) -> Verdict:
+        """Judge an account that wants to stream. Raises ArchiveFailed."""
+
+    async def reconsider(self, stream: StreamId, account: AccountId) -> None:
+        """Judge an account anew whose ticket came or went, or who began to stream; returns when the room knows."""
 
 
 class Outbox(Protocol):

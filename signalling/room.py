@@ -7,7 +7,7 @@ room and no other.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -24,6 +24,7 @@ from signalling.ports import Archive, Clock
 from signalling.refusals import Refused
 from signalling.showing import Now, Scene, Stream
 from signalling.state import RoomState
+from signalling.verdicts import Demands, Verdict
 from signalling.wire_events import ChatMessage
 
 STREAMER, GUEST = "streamer", "guest"
@@ -83,8 +84,8 @@ class _Member:
 class _Asked:
     """A command on its way through the room's nursery."""
 
-    actor: AccountId
-    command: c.Command
+    actor: AccountId | None
+    command: c.Command | c.Fact
     done: trio.Event = field(default_factory=trio.Event)
     outcome: Outcome | None = None
     refusal: Refused | None = None
@@ -113,7 +114,7 @@ class Room:
         self._minutes = Minutes(stream, archive, clock, lambda: self.state)
         self._tell_changed = changed
         self._members: dict[TransportId, _Member] = {}
-        self._transports: Counter[AccountId] = Counter()
+        self._transports: dict[AccountId, set[TransportId]] = {}
         self._unanswered: Counter[AccountId] = Counter()
         self._nursery: trio.Nursery | None = None
         self._turn = trio.Lock()
@@ -161,6 +162,11 @@ class Room:
             self.ended.set()
             self.shut()
 
+    def restrict(self, hidden: frozenset[AccountId], demands: Demands) -> None:
+        """Be a stream that never was for those accounts, and demand something of all, from the start on."""
+        assert not self._is_running, "a running room takes facts in its turn"
+        self.state = replace(self.state, hidden=hidden, demands=demands)
+
     def shut(self) -> None:
         """End all transports: nothing leaves the room any more, and nobody comes in. Twice is no error."""
         self._is_running = False
@@ -183,7 +189,14 @@ class Room:
         """
         self._require_running()
         self.names[actor.account] = actor.name
-        asked = _Asked(actor.account, command)
+        return await self._ask(_Asked(actor.account, command))
+
+    async def take(self, fact: c.Fact) -> Outcome:
+        """Take a fact from outside the room, as `command` does a command."""
+        self._require_running()
+        return await self._ask(_Asked(None, fact))
+
+    async def _ask(self, asked: _Asked) -> Outcome:
         assert self._nursery is not None
         self._nursery.start_soon(self._carry_out, asked)
         await asked.done.wait()
@@ -213,25 +226,27 @@ class Room:
             self._media.close(transport, "taken_over")
         return negotiated
 
-    def watch(self, actor: Actor, offer_sdp: str) -> Negotiated:
-        """Answer a WHEP offer: the streamer's tracks for everyone who may watch, the guest's for the streamer."""
+    def watch(self, actor: Actor, offer_sdp: str, verdict: Verdict | None = None) -> Negotiated:
+        """Answer a WHEP offer: the streamer's tracks for everyone who may watch, the guest's for the streamer.
+
+        `verdict` is what the rules say of an account that is not present yet.
+        """
         self._require_running()
         now_ns, account = self._clock.now_ns(), actor.account
-        if not self.state.admits(account, now_ns):
-            reason, readmit = self.state.refusal(account, now_ns)
-            raise Refused(reason, readmit=readmit)
+        state, _ = step(self.state, account, c.Join(verdict), now_ns)
+        self._require_admitted(state, account)
         self._require_few_unanswered(account)
         source = GUEST if account == self.state.owner and self.state.one_to_one else STREAMER
-        negotiated = self._media.watch(self._row, source, offer_sdp, self.state.holding(account))
+        negotiated = self._media.watch(self._row, source, offer_sdp, state.holding(account))
         self._add_member(actor, negotiated.transport, publishes=False)
-        self.enter(actor)
+        self.enter(actor, verdict)
         return negotiated
 
-    def enter(self, actor: Actor) -> None:
-        """Let an account be present."""
+    def enter(self, actor: Actor, verdict: Verdict | None = None) -> None:
+        """Let an account be present; `verdict` is what the rules say of one that is not yet."""
         self._require_running()
+        self.state, _ = step(self.state, actor.account, c.Join(verdict), self._clock.now_ns())
         self.names[actor.account] = actor.name
-        self.state, _ = step(self.state, actor.account, c.Join(), self._clock.now_ns())
         self._tell_changed(self.stream.id)
 
     def restart_ice(self, transport: TransportId, sdpfrag: str) -> tuple[str, str]:
@@ -280,6 +295,7 @@ class Room:
                     await self._take_flow(member)
             case Disconnected():
                 if (member := self._members.pop(fact.transport, None)) is not None:
+                    self._forget_transport(member.account, fact.transport)
                     await self._take_loss(member)
             case Gone(account):
                 await self._sweep(account)
@@ -291,13 +307,17 @@ class Room:
 
     def _add_member(self, actor: Actor, transport: TransportId, *, publishes: bool) -> None:
         self._members[transport] = _Member(actor.account, publishes)
-        self._transports[actor.account] += 1
+        self._transports.setdefault(actor.account, set()).add(transport)
         self._unanswered[actor.account] += 1
         self.names[actor.account] = actor.name
 
+    def _forget_transport(self, account: AccountId, transport: TransportId) -> None:
+        self._transports[account].discard(transport)
+        if not self._transports[account]:
+            del self._transports[account]
+
     async def _take_loss(self, member: _Member) -> None:
         member.flows = False
-        _count_down(self._transports, member.account)
         if not member.connected:
             _count_down(self._unanswered, member.account)
         if member.publishes:
@@ -372,7 +392,7 @@ class Room:
         now = Now.read(self._clock)
         before = self.state
         self.state, events = step(before, actor, given, now.ns)
-        self._apply(before)
+        self._apply(before, _concerned(given))
         self._changed.set()
         fenced_ns = 0
         if self.state.epoch != before.epoch:
@@ -386,21 +406,20 @@ class Room:
             self._tell_changed(self.stream.id)
         return Outcome(events, fenced_ns)
 
-    def _apply(self, before: RoomState) -> None:
+    def _apply(self, before: RoomState, concerned: frozenset[AccountId]) -> None:
         # No checkpoint in here, yet packets pass between the stores. None admits whom neither state admits, for both
         # states' demands come first; none cuts whom both admit, for those hold what both demand before they do.
         after = self.state
+        if concerned and _of_all(before) == _of_all(after):
+            self._admit_anew(self._transports_of(concerned))
+            return
         if (before.epoch, before.one_to_one, before.until_ns) == (after.epoch, after.one_to_one, after.until_ns):
             return
         staying = self._admitted_by_both(before, after) if before.requires != after.requires else {}
         for transport, account in staying.items():
             self._media.hold(transport, before.holding(account).joined(after.holding(account)))
         self._media.require(self._row, before.requires | after.requires)
-        for transport, member in self._members.items():
-            if member.publishes and member.account != after.owner:
-                self._media.publish_until(transport, self._guest_until_ns(member.account))
-            elif not member.publishes and transport not in staying:
-                self._media.hold(transport, after.holding(member.account))
+        self._admit_anew(transport for transport in self._members if transport not in staying)
         closes_ns = FOREVER if after.until_ns is None else after.until_ns
         self._media.open_until(self._row, 0 if after.ended is not None else closes_ns)
         self._media.require(self._row, after.requires)
@@ -415,11 +434,23 @@ class Room:
             if not member.publishes and before.admits(member.account, now_ns) and after.admits(member.account, now_ns)
         }
 
+    def _admit_anew(self, transports: Iterable[TransportId]) -> None:
+        for transport in transports:
+            member = self._members[transport]
+            if not member.publishes:
+                self._media.hold(transport, self.state.holding(member.account))
+            elif member.account != self.state.owner:
+                self._media.publish_until(transport, self._guest_until_ns(member.account))
+
+    def _transports_of(self, accounts: Iterable[AccountId]) -> list[TransportId]:
+        return [transport for account in accounts for transport in self._transports.get(account, ())]
+
     def _close_revoked(self, events: list[e.Event]) -> None:
         # Those whom a one-to-one shuts out wait with their transports open, and come back without joining again.
         gone = {event.account for event in events if isinstance(event, e.AccessRevoked)}
         over = {event.account for event in events if isinstance(event, e.OneToOneEnded)}
-        for transport, member in tuple(self._members.items()):
+        for transport in self._transports_of(gone | over):
+            member = self._members[transport]
             revoked = not member.publishes and member.account in gone and not self._may_wait(member.account)
             if revoked or (member.publishes and member.account in over):
                 self._close(transport, member)
@@ -434,6 +465,14 @@ class Room:
         if self.state.ended is not None or not self._is_running:
             raise Refused("stream_ended")
 
+    def _require_admitted(self, state: RoomState, account: AccountId) -> None:
+        now_ns = self._clock.now_ns()
+        if not state.admits(account, now_ns):
+            reason, readmit = state.refusal(account, now_ns)
+            verdict = state.verdict(account)
+            help = verdict.help if reason in ("not_entitled", verdict.denied) else {}
+            raise Refused(reason, "", readmit=readmit, **help)
+
     def _require_few_unanswered(self, account: AccountId) -> None:
         if self._unanswered[account] >= MAX_UNANSWERED:
             raise Refused("too_many_sessions")
@@ -443,8 +482,7 @@ class Room:
         if member.publishes:
             self._publishing_right(account)
         elif not self.state.admits(account, now_ns) and not self._may_wait(account):
-            reason, readmit = self.state.refusal(account, now_ns)
-            raise Refused(reason, readmit=readmit)
+            self._require_admitted(self.state, account)
 
     def _may_wait(self, account: AccountId) -> bool:
         """Whether it is only a one-to-one that shuts an account out."""
@@ -489,3 +527,18 @@ def _count_down(counter: Counter[AccountId], account: AccountId) -> None:
 async def _raise(fault: Exception) -> None:
     await trio.lowlevel.checkpoint()
     raise fault
+
+
+def _concerned(given: c.Command | c.Fact) -> frozenset[AccountId]:
+    """Return whom alone a fact can concern, so that its cost does not grow with the audience; empty: anyone."""
+    match given:
+        case c.Judged(verdicts):
+            return frozenset(account for account, _ in verdicts)
+        case c.Hidden(account) | c.Unhidden(account):
+            return frozenset({account})
+        case _:
+            return frozenset()
+
+
+def _of_all(state: RoomState) -> tuple[object, ...]:
+    return state.requires, state.one_to_one, state.until_ns, state.ended

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -18,10 +19,11 @@ from signalling.answering import answer
 from signalling.audience import Audience
 from signalling.chat import Chat
 from signalling.directory import Directory
+from signalling.gate import Ungated
 from signalling.identifiers import AccountId, Actor, Mode, StreamId
-from signalling.messages import Encoding
+from signalling.messages import Encoded, Encoding
 from signalling.policy import WAITING_NS
-from signalling.ports import Archive, ArchiveFailed, Clock, Outbox
+from signalling.ports import Archive, ArchiveFailed, Clock, Gate, Outbox
 from signalling.refusals import Refused
 from signalling.requests import Request, Resume
 from signalling.room import Gone, Room
@@ -29,11 +31,15 @@ from signalling.session import Session
 from signalling.sessions import Sessions
 from signalling.showing import Now, Scene, Stream, card, mentioned, record, restored, room, you
 from signalling.state import RoomState
+from signalling.verdicts import Sight, Verdict, sees_all
+from signalling.wire_events import WireEvent
 
 REMEMBERED = 10_000  # ended streams of which one can still say that they ended
 SHOWN_EVERY_S = 0.25  # how late the directory and the count of viewers may be; a storm of joins is one message
 CHAT_SHOWN = 50  # messages brought back after a restart
 SESSION_BYTES = 24  # of a media session's id: unguessable, since its address alone ends it for its owner
+
+Judge = Callable[[StreamId, AccountId, AccountId], Awaitable[Verdict]]
 
 log = structlog.get_logger("signalling")
 
@@ -86,11 +92,12 @@ class _Changed:
 class Rooms:
     """All rooms of a node; `run` it in a nursery before the first call. Raises Refused."""
 
-    def __init__(self, media: Media, archive: Archive, clock: Clock) -> None:
+    def __init__(self, media: Media, archive: Archive, clock: Clock, gate: Gate | None = None) -> None:
         self._media, self._archive, self._clock = media, archive, clock
+        self._gate = Ungated() if gate is None else gate
         self._live: dict[StreamId, _Live] = {}
         self._owners: dict[AccountId, StreamId] = {}
-        self._ended: OrderedDict[StreamId, str] = OrderedDict()
+        self._ended: OrderedDict[StreamId, frozenset[AccountId]] = OrderedDict()  # from whom each was hidden
         self._places: dict[str, _MediaPlace] = {}
         self._by_transport: dict[TransportId, _MediaPlace] = {}
         self._directory = Directory()
@@ -127,6 +134,7 @@ class Rooms:
         """Open a stream. Raises Refused (already_live, invalid_mode, not_stored) and NoCapacity."""
         if mode is Mode.ONE_TO_ONE:
             raise Refused("invalid_mode", "a one-to-one begins by accepting a viewer")
+        await self._require_streamer(actor.account)
         if actor.account in self._owners:
             raise Refused("already_live", stream=self._owners[actor.account])
         now = Now.read(self._clock)
@@ -144,25 +152,46 @@ class Rooms:
         await opening.done.wait()
         if opening.refusal is not None:
             raise opening.refusal
+        await self._gate.reconsider(stream.id, actor.account)
         return self.stream(stream.id, actor)
 
     def stream(self, stream_id: StreamId, viewer: Actor | None) -> v.StreamView:
         """Show a stream to someone."""
-        scene, now = self._find(stream_id).room.scene, Now.read(self._clock)
+        scene, now = self._find(stream_id, viewer).room.scene, Now.read(self._clock)
         account = AccountId("") if viewer is None else viewer.account
         return v.StreamView(card(scene, now), you(scene.state, account, now), now.wall_ms)
 
-    def live(self, viewer: Actor | None, *, cursor: str | None = None, limit: int = 50) -> v.Page:
+    async def show(self, stream_id: StreamId, viewer: Actor) -> v.StreamView:
+        """Show a stream to someone who may not have come in yet, with what the rules would say then."""
+        live = self._find(stream_id, viewer)
+        verdict = await self._judge(live, viewer, self._gate.appraise)
+        live, now = self._find(stream_id, viewer), Now.read(self._clock)
+        state = live.room.state
+        if verdict is not None and viewer.account not in state.present:
+            state = state.supposing(viewer.account, verdict)
+        return v.StreamView(card(live.room.scene, now), you(state, viewer.account, now), now.wall_ms)
+
+    async def browse(self, viewer: Actor, *, cursor: str | None, limit: int) -> v.Page:
+        """Show a part of the directory, without what the viewer is known to be kept out of by what it demands."""
+        sight = await self._sight_of(viewer.account)
+        return self.live(viewer, cursor=cursor, limit=limit, sight=sight)
+
+    def live(
+        self, viewer: Actor | None, *, cursor: str | None = None, limit: int = 50, sight: Sight = sees_all
+    ) -> v.Page:
         """Show a part of the directory, newest first, as it is this moment: who asks has not been told of it before."""
         for stream in self._changed.streams:
             if (changed := self._live.get(stream)) is not None:
                 self._directory.put(changed.room.scene)
-        return self._directory.page(viewer, cursor, limit, Now.read(self._clock))
+        return self._directory.page(viewer, cursor, limit, Now.read(self._clock), sight)
 
     async def command(self, stream_id: StreamId, actor: Actor, command: c.Command | c.Chat | c.ShowRoom) -> v.Reply:
         """Do what someone asks of a room; returns when it is done for the last packet, too."""
-        live = self._find(stream_id)
+        live = self._find(stream_id, actor)
         state = live.room.state
+        verdict = await self._weigh(live, actor)
+        if verdict is not None and verdict.denied is not None:
+            raise Refused(verdict.denied, "", **verdict.help)
         if actor.admin and isinstance(command, c.OwnersCommand | c.EndOneToOne):
             owner = live.room.stream.owner
             actor = Actor(owner.id, owner.name)
@@ -176,6 +205,8 @@ class Rooms:
             case c.Join() | c.Leave():
                 raise Refused("not_present", "presence is told over the signalling socket")
         outcome = await live.room.command(actor, command)
+        if isinstance(command, c.GrantTicket | c.RevokeTicket):
+            await self._gate.reconsider(stream_id, command.account)
         return self._reply(live.room.scene, command, outcome.events, outcome.fenced_ns)
 
     # -- media sessions ------------------------------------------------------------------------------------------------
@@ -183,16 +214,19 @@ class Rooms:
     async def publish(self, stream_id: StreamId, actor: Actor, offer_sdp: str) -> MediaSession:
         """Answer a WHIP offer. Raises Refused, MalformedSdp, OfferRejected and NoCapacity."""
         await trio.lowlevel.checkpoint()
-        live = self._find(stream_id)
+        live = self._find(stream_id, actor)
+        if actor.account == live.room.state.owner:
+            await self._require_streamer(actor.account)
         negotiated = live.room.publish(actor, offer_sdp)
         return self._keep(live, actor, negotiated.transport, negotiated.answer_sdp, negotiated.etag)
 
     async def watch(self, stream_id: StreamId, actor: Actor, offer_sdp: str) -> MediaSession:
         """Answer a WHEP offer. Raises Refused, MalformedSdp, OfferRejected and NoCapacity."""
         await trio.lowlevel.checkpoint()
-        live = self._find(stream_id)
+        live = self._find(stream_id, actor)
+        verdict = await self._weigh(live, actor)
         try:
-            negotiated = live.room.watch(actor, offer_sdp)
+            negotiated = live.room.watch(actor, offer_sdp, verdict)
         except NoSource:
             raise Refused("no_publisher") from None
         return self._keep(live, actor, negotiated.transport, negotiated.answer_sdp, negotiated.etag)
@@ -245,14 +279,14 @@ class Rooms:
     async def join(self, session: Session, stream_id: StreamId) -> v.Done:
         """Let a session follow a stream; its state is the first event."""
         await trio.lowlevel.checkpoint()
-        live = self._find(stream_id)
-        live.room.enter(session.actor)
+        live = self._find(stream_id, session.actor)
+        live.room.enter(session.actor, await self._weigh(live, session.actor))
         live.audience.join(session, live.room.scene)
         return v.Done(live.room.state.epoch)
 
     async def leave(self, session: Session, stream_id: StreamId) -> v.Done:
         """No longer. The guest of a one-to-one ends it by leaving."""
-        live = self._find(stream_id)
+        live = self._find(stream_id, session.actor)
         live.audience.leave(session)
         if not live.audience.is_present(session.actor.account):
             if live.room.state.in_one_to_one(session.actor.account) and session.actor.account != live.room.state.owner:
@@ -260,13 +294,106 @@ class Rooms:
             live.room.notice(Gone(session.actor.account))
         return v.Done(live.room.state.epoch)
 
-    def watch_directory(self, session: Session) -> None:
+    async def watch_directory(self, session: Session) -> None:
         """Send the directory, and from now on its changes."""
+        session.sight = await self._sight_of(session.actor.account)
         self._directory.watch(session, Now.read(self._clock))
 
     def unwatch_directory(self, session: Session) -> None:
         """No more of that."""
         self._directory.unwatch(session)
+
+    # -- who may come in -----------------------------------------------------------------------------------------------
+
+    def stream_of(self, owner: AccountId) -> StreamId | None:
+        """Return the stream that an account has on, if any."""
+        stream = self._owners.get(owner)
+        return stream if stream in self._live else None
+
+    def owners(self) -> dict[StreamId, AccountId]:
+        """Return the running streams and their streamers."""
+        return {stream: live.room.state.owner for stream, live in self._live.items()}
+
+    def state(self, stream: StreamId) -> RoomState | None:
+        """Return the state of a running room."""
+        live = self._live.get(stream)
+        return None if live is None else live.room.state
+
+    def streams_with(self, account: AccountId) -> list[StreamId]:
+        """Return the running streams in which an account is present, or which it owns."""
+        here = [stream for stream, live in self._live.items() if account in live.room.state.present]
+        own = self.stream_of(account)
+        return here if own is None else [*here, own]
+
+    async def take(self, stream: StreamId, fact: c.Fact) -> None:
+        """Take a fact about who may come in; returns when it is done for the last packet. An ended room needs none."""
+        live = self._live.get(stream)
+        if live is None:
+            return
+        try:
+            await live.room.take(fact)
+        except Refused as refusal:
+            if refusal.code != "stream_ended":
+                raise
+        if isinstance(fact, c.Hidden):
+            live.audience.drop(fact.account)
+
+    async def see_anew(self, account: AccountId) -> None:
+        """Show someone the directory anew who follows it and of whom something else is known now."""
+        followers = [session for session in self._sessions.of(account) if session.watches_directory]
+        if not followers:
+            return
+        sight = await self._gate.sight_of(account)
+        for session in followers:
+            session.sight = sight
+            if session.watches_directory:
+                self._directory.watch(session, Now.read(self._clock))
+
+    def tell(self, account: AccountId, event: WireEvent) -> None:
+        """Tell someone something, on all the account's sessions."""
+        told = Encoded(event)
+        for session in self._sessions.of(account):
+            session.tell(told)
+
+    def close_sessions_of(self, account: AccountId, reason: str) -> None:
+        """End all connections of an account."""
+        for session in self._sessions.of(account):
+            session.close(reason)
+
+    async def _weigh(self, live: _Live, actor: Actor) -> Verdict | None:
+        """Return what the rules say of one who wants to come in."""
+        return await self._judge(live, actor, self._gate.weigh)
+
+    async def _judge(self, live: _Live, actor: Actor, by: Judge) -> Verdict | None:
+        """Return what the rules say of one who is not present; what they say of those present, the room knows.
+
+        Raises Refused for whom no proof could help; who lacks one may be present and wait.
+        """
+        state = live.room.state
+        if actor.admin or actor.account == state.owner or actor.account in state.present:
+            await trio.lowlevel.checkpoint()
+            return None
+        try:
+            verdict = await by(live.room.stream.id, state.owner, actor.account)
+        except ArchiveFailed as failure:
+            raise Refused("access_unavailable") from failure
+        if verdict.denied in ("suspended", "stream_unknown"):
+            raise Refused(verdict.denied)
+        return verdict
+
+    async def _sight_of(self, account: AccountId) -> Sight:
+        try:
+            return await self._gate.sight_of(account)
+        except ArchiveFailed as failure:
+            raise Refused("access_unavailable") from failure
+
+    async def _require_streamer(self, account: AccountId) -> None:
+        try:
+            verdict = await self._gate.weigh_streamer(account)
+        except ArchiveFailed as failure:
+            raise Refused("access_unavailable") from failure
+        if verdict.denied is not None:
+            raise Refused(verdict.denied, "", **verdict.help)
 
     # -- a room's life -------------------------------------------------------------------------------------------------
 
@@ -318,6 +445,9 @@ class Rooms:
 
     async def _start(self, live: _Live) -> None:
         assert self._nursery is not None, "rooms live in `run`"
+        demands = await self._gate.demands_of(live.room.stream.id)  # nobody can change them before the room runs
+        # No checkpoint from the answer to the entry into `_live`: a block that comes later finds the room.
+        live.room.restrict(await self._gate.hidden_from(live.room.stream.owner.id), demands)
         self._live[live.room.stream.id] = live
         self._mark(live.room.stream.id)
         await self._nursery.start(self._host, live)
@@ -353,7 +483,7 @@ class Rooms:
         self._live.pop(stream.id, None)
         if self._owners.get(stream.owner.id) == stream.id:
             del self._owners[stream.owner.id]
-        self._ended[stream.id] = live.room.state.ended or "closed"
+        self._ended[stream.id] = live.room.state.hidden
         if len(self._ended) > REMEMBERED:
             self._ended.popitem(last=False)
         for session in live.audience.sessions():
@@ -464,8 +594,12 @@ class Rooms:
 
     # -- look-ups ------------------------------------------------------------------------------------------------------
 
-    def _find(self, stream_id: StreamId) -> _Live:
+    def _find(self, stream_id: StreamId, viewer: Actor | None) -> _Live:
+        """Return a running stream; to those from whom it is hidden it is one that never was."""
         live = self._live.get(stream_id)
+        hidden = self._ended.get(stream_id, frozenset()) if live is None else live.room.state.hidden
+        if viewer is not None and viewer.account in hidden and not viewer.admin:
+            raise Refused("stream_unknown")
         if live is not None:
             return live
         raise Refused("stream_ended" if stream_id in self._ended else "stream_unknown")

@@ -19,6 +19,7 @@ from signalling.messages import (
 from signalling.ports import Clock, Outbox
 from signalling.refusals import Refused
 from signalling.requests import Request
+from signalling.verdicts import Sight, sees_all
 from signalling.views import Person
 from signalling.wire_events import Gap, Welcome, WireEvent
 
@@ -30,7 +31,10 @@ log = structlog.get_logger("signalling")
 
 
 class Session:
-    """A session outlives its connection by RESUME_NS; `joined` are the streams whose events it gets."""
+    """A session outlives its connection by RESUME_NS; `joined` are the streams whose events it gets.
+
+    `sight` says which streams it may find in the directory, once it watches that.
+    """
 
     def __init__(
         self,
@@ -43,6 +47,7 @@ class Session:
         self.id, self.actor, self.encoding = id, actor, encoding
         self.joined: set[StreamId] = set()
         self.watches_directory = False
+        self.sight: Sight = sees_all
         self.lost_at_ns: int | None = None
         self._clock, self._answer = clock, answer
         self._outbox: Outbox | None = None

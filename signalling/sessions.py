@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from signalling.identifiers import AccountId, Actor
@@ -23,17 +22,17 @@ class Sessions:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._sessions: dict[str, Session] = {}
-        self._of_account: Counter[AccountId] = Counter()
+        self._of_account: dict[AccountId, set[Session]] = {}
 
     def open(
         self, actor: Actor, encoding: Encoding, answer: Callable[[Session, Request], Awaitable[object]]
     ) -> Session:
         """Begin a session; raises Refused("too_many_sessions")."""
-        if self._of_account[actor.account] >= MAX_PER_ACCOUNT:
+        if len(self._of_account.get(actor.account, ())) >= MAX_PER_ACCOUNT:
             raise Refused("too_many_sessions")
         session = Session(secrets.token_urlsafe(SESSION_BYTES), actor, encoding, self._clock, answer)
         self._sessions[session.id] = session
-        self._of_account[actor.account] += 1
+        self._of_account.setdefault(actor.account, set()).add(session)
         return session
 
     def find(self, actor: Actor, resume: Resume | None) -> Session | None:
@@ -43,13 +42,17 @@ class Sessions:
             return None
         return session
 
+    def of(self, account: AccountId) -> tuple[Session, ...]:
+        """Return all sessions of an account."""
+        return tuple(self._of_account.get(account, ()))
+
     def take_lost(self) -> list[Session]:
         """Forget the sessions that were lost for too long, and return them."""
         now_ns = self._clock.now_ns()
         lost = [session for session in self._sessions.values() if session.is_over(now_ns)]
         for session in lost:
             del self._sessions[session.id]
-            self._of_account[session.actor.account] -= 1
+            self._of_account[session.actor.account].discard(session)
             if not self._of_account[session.actor.account]:
                 del self._of_account[session.actor.account]
         return lost

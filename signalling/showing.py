@@ -10,6 +10,7 @@ from signalling.identifiers import AccountId, Actor, Mode, StreamId
 from signalling.policy import warnings_ahead
 from signalling.ports import Clock, StreamRecord
 from signalling.state import RoomState
+from signalling.verdicts import Sight
 from signalling.views import (
     MAX_NAMES,
     Card,
@@ -100,13 +101,17 @@ def _state_word(state: RoomState) -> StateWord:
     return "one_to_one" if state.mode is Mode.ONE_TO_ONE else state.picture
 
 
-def is_listed(state: RoomState, viewer: Actor | None) -> bool:
+def is_listed(state: RoomState, viewer: Actor | None, sight: Sight) -> bool:
     """Whether the directory shows a stream to someone: what is on, to everyone it is for."""
     if state.ended is not None:
         return False
     if viewer is not None and (viewer.admin or viewer.account == state.owner):
         return True
-    if state.picture == "waiting" or (viewer is not None and viewer.account in state.ejected):
+    if state.picture == "waiting":
+        return False
+    if viewer is not None and (viewer.account in state.ejected or viewer.account in state.hidden):
+        return False
+    if not sight(state.demands):
         return False
     return state.usual_mode in LISTED or (viewer is not None and state.hears(viewer.account))
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from media.forwarding.admission import FOREVER, NOTHING, Grant, Holding
 from signalling.identifiers import AccountId, Mode
+from signalling.verdicts import NO_DEMANDS, UNKNOWN, Demands, Verdict
 
 REQUIRES = {
     Mode.PUBLIC: Grant.WELCOME,
@@ -63,6 +65,9 @@ class OneToOne:
 class RoomState:
     """Everything the policy knows. `present` are the accounts in the room, admitted or waiting, without the owner.
 
+    `entitled` are those whom the streamer chose by name; `verdicts` what the rules say of those present, and never part
+    of the record: a restart judges anew. For those in `hidden` the stream does not exist, and those who are known not
+    to meet its `demands` do not find it.
     `picture` says whether the streamer's media arrives; while it does not, the stream ends at `picture_until_ns`.
     """
 
@@ -73,6 +78,9 @@ class RoomState:
     tickets: frozenset[AccountId] = frozenset()
     entitled: frozenset[AccountId] = frozenset()
     ejected: frozenset[AccountId] = frozenset()
+    hidden: frozenset[AccountId] = frozenset()
+    demands: Demands = NO_DEMANDS
+    verdicts: Mapping[AccountId, Verdict] = field(default_factory=dict)
     requests: tuple[Request, ...] = ()
     one_to_one: OneToOne | None = None
     prepared: Prepared | None = None
@@ -92,16 +100,50 @@ class RoomState:
         """Return what an account holds; deny beats allow, and what is granted for a time lapses by itself."""
         if account == self.owner:
             return Holding(EVERYTHING)
-        if account in self.ejected or self.ended is not None:
+        verdict = self.verdict(account)
+        if account in self.ejected or account in self.hidden or self.ended is not None or verdict.denied is not None:
             return Holding(NOTHING)
         lasting = Grant.WELCOME
         if account in self.tickets:
             lasting |= Grant.TICKET
         if account in self.entitled:
             lasting |= Grant.ENTITLED
+        holding = Holding(lasting, FOREVER, NOTHING)
         if self.one_to_one is not None and self.one_to_one.guest == account:
-            return Holding(lasting | Grant.CHOSEN, self.one_to_one.until_ns, lasting)
-        return Holding(lasting, FOREVER, NOTHING)
+            holding = Holding(lasting | Grant.CHOSEN, self.one_to_one.until_ns, lasting)
+        elif verdict.via is not None and Grant.ENTITLED not in lasting:
+            holding = Holding(lasting | Grant.ENTITLED, verdict.via_until_ns, lasting)
+        return self._while_welcome(holding, verdict.welcome_until_ns)
+
+    def _while_welcome(self, holding: Holding, until_ns: int) -> Holding:
+        """Return a holding that leaves nothing from `until_ns` on; its one end is the one that cuts in this mode."""
+        if until_ns >= FOREVER:
+            return holding
+        if until_ns < holding.until_ns:
+            return Holding(holding.holds, until_ns, NOTHING)
+        if self.requires & ~holding.keeps:
+            return Holding(holding.holds, holding.until_ns, NOTHING)
+        return Holding(holding.keeps, until_ns, NOTHING)
+
+    def supposing(self, account: AccountId, verdict: Verdict) -> RoomState:
+        """Return the state as it would be if this were the verdict on an account; nobody is let in by it."""
+        return replace(self, verdicts={**self.verdicts, account: verdict})
+
+    def verdict(self, account: AccountId) -> Verdict:
+        """Return what the rules say of an account; of one that is not present, nothing is known."""
+        return self.verdicts.get(account, UNKNOWN)
+
+    def via(self, account: AccountId) -> str:
+        """Name what lets an account in that may watch."""
+        match self.mode:
+            case Mode.PRIVATE:
+                return "streamer" if account in self.entitled else self.verdict(account).via or ""
+            case Mode.PAID:
+                return "ticket"
+            case Mode.ONE_TO_ONE:
+                return "chosen"
+            case Mode.PUBLIC:
+                return "public"
 
     @property
     def usual_mode(self) -> Mode:
@@ -133,6 +175,11 @@ class RoomState:
         """Why an account may not watch, and which grants would let it."""
         if self.ended is not None or (self.until_ns is not None and now_ns >= self.until_ns):
             return "stream_ended", ()
+        if account in self.hidden:
+            return "stream_unknown", ()
+        denied = self.verdict(account).denied
+        if denied is not None and account not in self.ejected:
+            return denied, ()
         holding = self.holding(account)
         held = holding.holds if now_ns < holding.until_ns else holding.keeps
         missing = self.requires & ~held

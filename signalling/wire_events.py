@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -34,6 +34,57 @@ class Gap(WireEvent, frozen=True, kw_only=True, tag="gap"):
     """Events after `after` are lost: fetch anew what matters."""
 
     after: int
+
+
+class BlockChanged(WireEvent, frozen=True, kw_only=True, tag="block.changed"):
+    """You blocked someone, or no longer do, perhaps on another device; the other is never told."""
+
+    name: str
+    blocked: bool
+
+
+class KyfRequired(WireEvent, frozen=True, kw_only=True, tag="kyf.required"):
+    """You can't come into a stream before you prove what is `missing`; once it is proven, you are let in by itself."""
+
+    stream: StreamId
+    missing: tuple[Any, ...]
+
+
+class KyfExpired(WireEvent, frozen=True, kw_only=True, tag="kyf.expired"):
+    """What you proved no longer counts, and you are out of a stream until it is proven anew."""
+
+    stream: StreamId
+    missing: tuple[Any, ...]
+
+
+class KyfGranted(WireEvent, frozen=True, kw_only=True, tag="kyf.granted"):
+    """An issuer vouches for you, until `expires_at`."""
+
+    issuer: str
+    expires_at: int
+
+
+class KyfDenied(WireEvent, frozen=True, kw_only=True, tag="kyf.denied"):
+    """An issuer could not say anything for certain, and that counts as a no."""
+
+    issuer: str
+
+
+class KyfRequested(WireEvent, frozen=True, kw_only=True, tag="kyf.requested"):
+    """A streamer asks you to disclose facts about you; without an answer by `deadline` nothing is disclosed."""
+
+    disclosure: str
+    streamer: str
+    fields: tuple[str, ...]
+    purpose: str
+    deadline: int
+
+
+class KyfDisclosed(WireEvent, frozen=True, kw_only=True, tag="kyf.disclosure"):
+    """To both: a request is granted, refused, lapsed or revoked. Never why."""
+
+    disclosure: str
+    state: str
 
 
 class DirectorySnapshot(WireEvent, frozen=True, kw_only=True, tag="directory.snapshot"):
@@ -122,9 +173,10 @@ class StreamEndedTold(_OfStream, frozen=True, kw_only=True, tag="stream.ended"):
 
 
 class AccessGrantedTold(_OfStream, frozen=True, kw_only=True, tag="access.granted"):
-    """You may watch now."""
+    """You may watch now; `via` says what lets you, such as follows, sub_tier, invite, ticket or streamer."""
 
     epoch: int
+    via: str
 
 
 class AccessRevokedTold(_OfStream, frozen=True, kw_only=True, tag="access.revoked"):
@@ -133,6 +185,20 @@ class AccessRevokedTold(_OfStream, frozen=True, kw_only=True, tag="access.revoke
     reason: str
     epoch: int
     readmit: tuple[str, ...]
+
+
+class AccessRulesChanged(_OfStream, frozen=True, kw_only=True, tag="access.rules_changed"):
+    """Who may watch is decided by other rules now; whoever does not meet them was told before."""
+
+    version: int
+
+
+class InviteRequested(_OfStream, frozen=True, kw_only=True, tag="invite.requested"):
+    """To the streamer: someone used an invitation that needs your approval."""
+
+    invite: str
+    account: AccountId
+    name: str
 
 
 class OneToOneRequestedTold(_OfStream, frozen=True, kw_only=True, tag="one_to_one.requested"):

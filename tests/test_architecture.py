@@ -46,6 +46,10 @@ PURE = [
     "signalling/commands.py",
     "signalling/events.py",
     "signalling/refusals.py",
+    "signalling/verdicts.py",
+    "server/access/rules.py",
+    "server/access/judging.py",
+    "server/access/entitlement.py",
 ]
 IMPURE_IMPORTS = {"trio", "socket", "time", "random", "os", "threading", "sqlalchemy", "structlog", "logging", "httpx2"}
 VAGUE_WORDS = ("manager", "handler", "helper", "util")

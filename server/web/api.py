@@ -73,7 +73,7 @@ def _account_routes(auth: Auth) -> list[Route]:
 def _stream_routes(rooms: Rooms) -> list[Route]:
     async def live(asked: Asked) -> Answer:
         part: s.PageQuery = asked.query
-        return Answer(rooms.live(asked.actor, cursor=part.cursor, limit=part.limit))
+        return Answer(await rooms.browse(asked.actor, cursor=part.cursor, limit=part.limit))
 
     async def create(asked: Asked) -> Answer:
         new: s.NewStream = asked.body
@@ -83,7 +83,7 @@ def _stream_routes(rooms: Rooms) -> list[Route]:
         return Answer(stream, {"Location": f"{ROOT}/streams/{stream.card.id}"})
 
     async def show(asked: Asked) -> Answer:
-        return Answer(rooms.stream(_stream(asked), asked.actor))
+        return Answer(await rooms.show(_stream(asked), asked.actor))
 
     async def room(asked: Asked) -> Answer:
         return Answer(await rooms.command(_stream(asked), asked.actor, c.ShowRoom()))
@@ -113,7 +113,14 @@ def _stream_routes(rooms: Rooms) -> list[Route]:
             status=201,
             problems=("already_live", "no_capacity", "not_stored"),
         ),
-        Route("GET", STREAM, "One stream", show, result=v.StreamView, problems=SEEING),
+        Route(
+            "GET",
+            STREAM,
+            "One stream, and what I may do there",
+            show,
+            result=v.StreamView,
+            problems=(*SEEING, "access_unavailable"),
+        ),
         order.route("POST", "/end", "End the stream", lambda asked: c.EndStream(), OWNING),
         Route("GET", f"{STREAM}/room", "Who is there and who holds what", room, result=v.RoomView, problems=OWNING),
         Route(

@@ -38,13 +38,18 @@ def build_app(
     *,
     find_account: FindAccount,
     metrics: Callable[[], bytes],
+    more: Iterable[Route] = (),
 ) -> QuartTrio:
-    """Return the application for the edge to serve; `metrics` gives the text for Prometheus."""
+    """Return the application for the edge to serve.
+
+    `metrics` gives the text for Prometheus; `more` are the routes of parts that a node has besides rooms.
+    """
     reception = Reception(auth, settings)
     interface = [
         *api_routes(rooms, auth, find_account),
         *admin_routes(rooms, auth, find_account, settings.longest_token_s),
         *whip_routes(rooms, settings.ice_servers),
+        *more,
     ]
     interface.append(openapi_route(tuple(interface)))
     routes = [

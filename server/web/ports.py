@@ -35,10 +35,10 @@ class Rooms(Protocol):
     async def create_stream(self, actor: Actor, *, title: str, kind: Kind, mode: Mode, description: str) -> StreamView:
         """Open a stream."""
 
-    def stream(self, stream_id: StreamId, viewer: Actor | None) -> StreamView:
-        """Return one stream."""
+    async def show(self, stream_id: StreamId, viewer: Actor) -> StreamView:
+        """Return one stream, and what the viewer may do there."""
 
-    def live(self, viewer: Actor | None, *, cursor: str | None, limit: int) -> Page:
+    async def browse(self, viewer: Actor, *, cursor: str | None, limit: int) -> Page:
         """Return a part of the directory."""
 
     async def command(self, stream_id: StreamId, actor: Actor, command: Any) -> Reply:

@@ -87,6 +87,7 @@ class Route:
     result: Any = None
     status: int = 200
     problems: tuple[str, ...] = ()
+    guessable: bool = False  # what is sent could be found by trying: rated strictly, by account and by address
 
     @property
     def rule(self) -> str:
@@ -103,11 +104,17 @@ class Reception:
         self.by_address = TokenBuckets(rates.address_per_s, rates.address_burst)
         self.by_account = TokenBuckets(rates.account_per_s, rates.account_burst)
         self.by_password = TokenBuckets(rates.password_per_s, rates.password_burst)
+        self.by_guess = TokenBuckets(rates.guess_per_s, rates.guess_burst)
         self.faults = 0
 
     def counters(self) -> dict[str, int]:
         """Return what was refused for coming too fast, by whose rate, and the faults of ours, by name."""
-        buckets = {"address": self.by_address, "account": self.by_account, "password": self.by_password}
+        buckets = {
+            "address": self.by_address,
+            "account": self.by_account,
+            "password": self.by_password,
+            "guess": self.by_guess,
+        }
         return {
             **{f"rates_refused_{whose}": kept.refused for whose, kept in buckets.items()},
             **{f"rates_forgotten_{whose}": kept.forgotten for whose, kept in buckets.items()},
@@ -157,6 +164,9 @@ class Reception:
                     raise Problem("loopback_only")
             case Access.ANYONE:
                 pass
+        if route.guessable and sender is not None:
+            self._rate(self.by_guess, f"address {network_of(address)}")
+            self._rate(self.by_guess, f"account {sender.account}")
         body = await self._body(route, given)
         query = _shape(dict(given.args), route.query, strict=False) if route.query is not None else None
         return Asked(path, given.headers, sender, body, query)

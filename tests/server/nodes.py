@@ -117,7 +117,13 @@ class Socket:
 @asynccontextmanager
 async def open_socket(site: Site, person: Person, resume: object = None) -> AsyncIterator[Socket]:
     url = site.running.url.replace("http", "ws") + "/ws"
-    async with open_websocket_url(url, subprotocols=["mesi.v1.json"]) as connection:
-        socket = Socket(connection)
-        await socket.say({"type": "hello", "token": person.token, "resume": resume})
-        yield socket
+    connection: WebSocketConnection | None = None
+    try:
+        async with open_websocket_url(url, subprotocols=["mesi.v1.json"]) as connection:
+            socket = Socket(connection)
+            await socket.say({"type": "hello", "token": person.token, "resume": resume})
+            yield socket
+    finally:
+        # The library leaves the TCP connection open when the server closed the WebSocket first.
+        if connection is not None:
+            await connection._stream.aclose()

@@ -67,12 +67,12 @@ class FakeRooms:
         self._note("create", actor, values)
         return a_stream(values["mode"])
 
-    def stream(self, stream_id: StreamId, viewer: Actor | None) -> v.StreamView:
-        self._note("stream", stream_id, viewer)
+    async def show(self, stream_id: StreamId, viewer: Actor) -> v.StreamView:
+        self._note("show", stream_id, viewer)
         return a_stream()
 
-    def live(self, viewer: Actor | None, *, cursor: str | None, limit: int) -> v.Page:
-        self._note("live", viewer, cursor, limit)
+    async def browse(self, viewer: Actor, *, cursor: str | None, limit: int) -> v.Page:
+        self._note("browse", viewer, cursor, limit)
         return v.Page((a_stream().card,), None, 1)
 
     async def command(self, stream_id: StreamId, actor: Actor, command: Any) -> Any:

@@ -105,7 +105,7 @@ def test_a_ticket_matters_only_where_tickets_are_required_and_its_loss_is_told()
     after, events = step(paid, OWNER, c.RevokeTicket(ANN), NOW)
     assert events == [e.AccessRevoked(ANN, after.epoch, "ticket_revoked", ("ticket",))]
     after, events = step(paid, OWNER, c.GrantTicket(BOB), NOW)
-    assert events == [e.AccessGranted(BOB, after.epoch)]
+    assert events == [e.AccessGranted(BOB, after.epoch, "ticket")]
     assert do(room(tickets=frozenset({ANN})), OWNER, c.RevokeTicket(ANN)).admits(ANN, NOW)
 
 
@@ -257,7 +257,7 @@ def test_who_waits_is_told_when_it_is_for_something_else() -> None:
     ended, events = step(private, OWNER, c.EndOneToOne(), NOW)
     assert events[2:] == [
         e.AccessRevoked(ANN, ended.epoch, "not_entitled", ("entitlement",)),
-        e.AccessGranted(BOB, ended.epoch),
+        e.AccessGranted(BOB, ended.epoch, "streamer"),
         e.AccessRevoked(CAT, ended.epoch, "not_entitled", ("entitlement",)),
     ]
 

@@ -448,6 +448,19 @@ async def test_a_publisher_that_takes_over_interrupts_nothing_until_it_fails_to_
         assert "stream.interrupted" in page.types()
 
 
+async def test_who_comes_in_when_a_one_to_one_is_due_to_end_does_not_end_it_unheard(autojump_clock: MockClock) -> None:
+    async with open_world() as world:
+        stream = await world.create(OWNER)
+        await world.publish(stream, OWNER)
+        page = await world.client(ANN, stream)
+        await start_one_to_one(world, stream)
+        autojump_clock.jump(301)
+        world.room(stream).enter(CAT)  # before the room's own clock has its turn
+        await settle()
+        assert page.types().count("one_to_one.ended") == 1
+        assert world.room(stream).state.one_to_one is None
+
+
 async def test_the_camera_of_a_former_guest_starts_no_new_clock(autojump_clock: MockClock) -> None:
     async with open_world() as world:
         stream = await world.create(OWNER)
@@ -507,3 +520,23 @@ async def test_what_the_archive_refuses_in_the_middle_leaves_the_room_as_it_was(
                 await world.rooms.command(stream, OWNER, command)
             assert isinstance(caught.value.__cause__, ArchiveFailed)
         assert world.room(stream).state == before
+
+
+async def test_who_was_shown_a_stream_before_the_others_is_told_as_well_when_it_is_gone(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_world() as world:
+        stream = await world.create(OWNER, Mode.PRIVATE)
+        await world.publish(stream, OWNER)
+        page = await world.client(ANN)
+        assert page.session is not None
+        await settle()
+        world.room(stream).enter(BOB)  # this is told at once, and what comes within the next moment later
+        await trio.sleep(0.01)
+        await world.switch(stream, OWNER, Mode.PUBLIC)
+        assert world.rooms.live(ANN).streams
+        await world.rooms.watch_directory(page.session)
+        assert page.last("directory.snapshot")["streams"]
+        await world.switch(stream, OWNER, Mode.PRIVATE)
+        await settle()
+        assert page.last("directory.delta")["card"] is None
