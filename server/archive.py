@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from server.names import fold
-from server.store import Store
+from server.store import Database
 from server.tables import accounts, chat_messages, stream_events, streams
+from server.upsert import insert_into
 from signalling.identifiers import AccountId, Mode, StreamId
 from signalling.ports import ArchivedEvent, StreamRecord
 from signalling.views import Person
@@ -21,7 +21,7 @@ NAMES_AT_ONCE = 500  # SQLite allows some thousand parameters in a statement
 class StoredArchive:
     """The archive of all rooms on a node's store; raises StoreFailed, which is an ArchiveFailed."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Database) -> None:
         self._store = store
 
     async def load(self) -> list[StreamRecord]:
@@ -64,7 +64,7 @@ def _save(connection: sa.Connection, record: StreamRecord) -> None:
     values = msgspec.structs.asdict(record)
     values |= {name: msgspec.json.encode(values[name]).decode() for name in LISTS}
     values |= {"mode": record.mode.value, "former": None if record.former is None else record.former.value}
-    statement = insert(streams).values(values)
+    statement = insert_into(connection, streams).values(values)
     connection.execute(statement.on_conflict_do_update(index_elements=["id"], set_=values))
 
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 import trio
 
 from server.names import InvalidName, fold, tidy_untrusted
-from server.store import Store
+from server.store import Database
 from server.tables import accounts
 from server.tokens import Claims, Tokens
 from signalling.identifiers import AccountId, Actor
@@ -45,7 +45,7 @@ class Auth:
     """Accounts on a node's store, of which `suspended` are shut out; raises Refused and StoreFailed."""
 
     def __init__(
-        self, store: Store, tokens: Tokens, session_s: int, suspended: Container[AccountId] = frozenset()
+        self, store: Database, tokens: Tokens, session_s: int, suspended: Container[AccountId] = frozenset()
     ) -> None:
         self._store, self._tokens, self._session_s, self._suspended = store, tokens, session_s, suspended
         self._hasher = argon2.PasswordHasher()

@@ -14,6 +14,8 @@ import msgspec
 from msgspec import Meta
 
 from server.complaints import Complaint, explain
+from server.money.assets import DEFAULTS, Assets, AssetSettings
+from server.money.quotes import DEFAULT_RATES, RateSettings, fixed_rates
 
 HINTS = {
     "ice_servers.url": '; write it like "turn:turn.example.org:3478"',
@@ -56,10 +58,25 @@ class IceServer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     credential: Annotated[str, Meta(max_length=512, pattern=r'^[^"\\\x00-\x1f\x7f]*$')] = ""
 
 
+class ProviderSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A payment provider: where it is asked, and the secret that it and this server sign with (Standard Webhooks)."""
+
+    name: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
+    url: Annotated[str, Meta(pattern=r"^https?://[^\s]+$", max_length=512)]
+    secret: Annotated[str, Meta(pattern=r"^whsec_[A-Za-z0-9+/]{32,88}={0,2}$")]
+
+
 class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where all state is kept."""
+    """Where all state is kept; `database` is the address of a PostgreSQL database, "" for a SQLite file in `dir`."""
 
     dir: Annotated[str, Meta(min_length=1)] = "data"
+    database: Annotated[str, Meta(pattern=r"^(postgresql://\S+)?$", max_length=1024)] = ""
+
+
+class Money(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the platform keeps of each payment, in basis points (hundredths of a percent)."""
+
+    fee_bps: Annotated[int, Meta(ge=0, le=9_999)] = 1000
 
 
 class Tokens(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -137,6 +154,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     media: MediaAddress = MediaAddress()
     ice_servers: Annotated[tuple[IceServer, ...], Meta(max_length=8)] = ()
     data: Data = Data()
+    money: Money = Money()
+    assets: Annotated[tuple[AssetSettings, ...], Meta(min_length=1, max_length=64)] = DEFAULTS
+    exchange: Annotated[tuple[RateSettings, ...], Meta(max_length=256)] = DEFAULT_RATES
+    payment_providers: Annotated[tuple[ProviderSettings, ...], Meta(max_length=16)] = ()
     tokens: Tokens = Tokens()
     limits: Limits = Limits()
     rates: Rates = Rates()
@@ -146,7 +167,14 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 # What the lists hold, by name; for naming what is known in them.
-LISTED: dict[str, type[msgspec.Struct]] = {"ice_servers": IceServer, "kyf_issuers": KyfIssuer, "keys": KyfKey}
+LISTED: dict[str, type[msgspec.Struct]] = {
+    "ice_servers": IceServer,
+    "assets": AssetSettings,
+    "exchange": RateSettings,
+    "payment_providers": ProviderSettings,
+    "kyf_issuers": KyfIssuer,
+    "keys": KyfKey,
+}
 
 
 def load(path: Path | None = None) -> Config:
@@ -165,7 +193,7 @@ def load(path: Path | None = None) -> Config:
     except msgspec.ValidationError as error:
         complaint = explain(str(error))
         raise ConfigError(f"{path} line {_line_of(complaint, text)}: {complaint}{_remedy(complaint)}") from None
-    for where, problem in check_addresses(config):
+    for where, problem in (*check_addresses(config), *check_money(config)):
         raise ConfigError(f"{path} line {_line_of(Complaint(where, ''), text)}: {Complaint(where, problem)}")
     return config
 
@@ -225,6 +253,20 @@ def outward_address() -> str:
             return str(probe.getsockname()[0])
     except OSError:
         return "127.0.0.1"
+
+
+def check_money(config: Config) -> list[tuple[tuple[str, ...], str]]:
+    """Return (where, what is wrong) for what contradicts itself about money."""
+    try:
+        assets = Assets(config.assets)
+    except ValueError as error:
+        return [(("assets",), str(error))]
+    try:
+        fixed_rates(config.exchange, assets)
+    except ValueError as error:
+        return [(("exchange",), str(error))]
+    names = [provider.name for provider in config.payment_providers]
+    return [(("payment_providers",), f"{name} is there twice") for name in sorted(set(names)) if names.count(name) > 1]
 
 
 def own_addresses() -> list[str]:

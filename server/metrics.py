@@ -36,6 +36,17 @@ COUNTERS = {
     "store_failures": ("store_failures", "Transactions that the disk or a lock refused."),
     "access_judged": ("access_judged", "Times that an account was judged for a stream."),
     "access_failures": ("access_failures", "Times that it could not be judged, and who was in doubt was put out."),
+    "store_collisions": ("store_collisions", "Transactions that were done anew as another had been faster."),
+    "payment_webhooks": ("payment_webhooks", "Webhooks of payment providers that were understood."),
+    "payment_webhooks_refused": ("payment_webhooks_refused", "Those that were not signed, or not understood."),
+    "payouts_told": ("payouts_told", "Withdrawals that a payment provider was told of."),
+    "payout_failures": ("payout_failures", "Times that a provider could not be told; tried again."),
+    "idempotency_replays": (
+        "idempotency_replays",
+        "Requests that came again with their key and got their first answer.",
+    ),
+    "idempotency_mismatches": ("idempotency_mismatches", "Keys that came again with another request."),
+    "idempotency_collisions": ("idempotency_collisions", "Keys that came again while their request was being done."),
     "disclosure_failures": (
         "disclosure_failures",
         "Times that disclosures could not be settled; tried again.",

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx2
 import structlog
 import trio
 
@@ -24,8 +25,12 @@ from server.archive import StoredArchive
 from server.auth import Auth
 from server.config import Config, bracketed, parse_address
 from server.edge import Edge
+from server.money.assets import Assets
+from server.money.payouts import HttpProvider, Payouts
+from server.money.wallets import Wallets
+from server.postgres import PostgresStore
 from server.signalling_socket import SignallingSocket
-from server.store import Store, StoreFailed
+from server.store import Database, Store, StoreFailed
 from server.tls import keep_fresh, server_context
 from server.tokens import InvalidSecret, Tokens, open_key, write_secret
 from server.web.access import access_routes
@@ -33,6 +38,7 @@ from server.web.app import build_app
 from server.web.disclosures import disclosure_routes
 from server.web.invites import invite_routes
 from server.web.kyf import kyf_routes
+from server.web.money import money_routes
 from server.web.ports import WebSettings
 from server.web.routes import Reception
 from signalling.rooms import Rooms
@@ -93,7 +99,7 @@ async def _open(config: Config, folder: Path, nursery: trio.Nursery) -> Running:
 
 
 async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running:
-    store = Store(folder / "mesi.sqlite")
+    store = PostgresStore(config.data.database) if config.data.database else Store(folder / "mesi.sqlite")
     await nursery.start(store.run)
     clock = SystemClock()
     issuers, everywhere = _open_issuers(config), demanded(config.kyf)
@@ -109,6 +115,9 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
     people = People(store, clock, access, rooms)
     consent = Consent(store, clock, rooms)
     await nursery.start(consent.run)
+    secrets = {provider.name: provider.secret for provider in config.payment_providers}
+    wallets = Wallets(store, Assets(config.assets), secrets, clock.wall_ms)
+    payouts = _start_payouts(config, store, nursery)
     sockets = SignallingSocket(rooms, auth, config.limits.write_timeout_s)
     await nursery.start(sockets.run)
 
@@ -120,6 +129,8 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
             **store.counters(),
             **access.counters(),
             **consent.counters(),
+            **wallets.counters(),
+            **payouts.counters(),
             **edge.counters(),
             **reception.counters(),
         }
@@ -136,6 +147,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
             *invite_routes(Guests(store, clock, access, rooms)),
             *disclosure_routes(consent),
             *kyf_routes(Proofs(store, clock, access, rooms, issuers), everywhere),
+            *money_routes(wallets, archive.find_account),
         ],
     )
     reception: Reception = app.extensions["reception"]
@@ -158,6 +170,18 @@ def _open_issuers(config: Config) -> Issuers:
         return Issuers(config.kyf_issuers)
     except ValueError as error:
         raise NodeFailed(f"kyf_issuers in the configuration: {error}") from error
+
+
+def _start_payouts(config: Config, store: Database, nursery: trio.Nursery) -> Payouts:
+    http = httpx2.AsyncClient()
+    payouts = Payouts(store, {each.name: HttpProvider(each, http) for each in config.payment_providers})
+
+    async def tell() -> None:
+        async with http:
+            await payouts.run()
+
+    nursery.start_soon(tell)
+    return payouts
 
 
 def _open_media(config: Config) -> Media:

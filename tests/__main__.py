@@ -17,6 +17,7 @@ PROGRAMS = {
     "firefox-esr": "firefox-esr",
     "node": "nodejs",
     "npm": "npm",
+    "pg_ctlcluster": "postgresql",
 }
 NODE_PACKAGES = ROOT / "tests" / "browser"  # has a lock file; `npm ci` installs what it says
 FLAKE8_ASYNC = (

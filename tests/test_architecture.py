@@ -50,6 +50,12 @@ PURE = [
     "server/access/rules.py",
     "server/access/judging.py",
     "server/access/entitlement.py",
+    "server/money/amounts.py",
+    "server/money/assets.py",
+    "server/money/ledger.py",
+    "server/money/payments.py",
+    "server/money/quotes.py",
+    "server/money/tickets.py",
 ]
 IMPURE_IMPORTS = {"trio", "socket", "time", "random", "os", "threading", "sqlalchemy", "structlog", "logging", "httpx2"}
 VAGUE_WORDS = ("manager", "handler", "helper", "util")

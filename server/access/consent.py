@@ -9,7 +9,7 @@ import trio
 
 from server.access import disclosures
 from server.access.disclosures import Disclosure, Field
-from server.store import Store
+from server.store import Database
 from signalling.identifiers import Actor
 from signalling.ports import Clock
 from signalling.rooms import Rooms
@@ -32,7 +32,7 @@ async def hold_nothing(hold: str) -> None:
 class Consent:
     """Disclosures on a node's store; `run` it to let them lapse. Raises Refused and StoreFailed."""
 
-    def __init__(self, store: Store, clock: Clock, rooms: Rooms, void_hold: VoidHold = hold_nothing) -> None:
+    def __init__(self, store: Database, clock: Clock, rooms: Rooms, void_hold: VoidHold = hold_nothing) -> None:
         self._store, self._clock, self._rooms, self._void_hold = store, clock, rooms, void_hold
         self._asked = trio.Event()
         self.failures = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from server.access import invites
 from server.access.invites import Invitation, Redeemed, Use
 from server.access.service import Access
-from server.store import Store
+from server.store import Database
 from signalling.identifiers import AccountId, Actor, StreamId
 from signalling.ports import Clock
 from signalling.refusals import Refused
@@ -16,7 +16,7 @@ from signalling.wire_events import InviteRequested
 class Guests:
     """Invitations on a node's store; raises Refused and StoreFailed."""
 
-    def __init__(self, store: Store, clock: Clock, access: Access, rooms: Rooms) -> None:
+    def __init__(self, store: Database, clock: Clock, access: Access, rooms: Rooms) -> None:
         self._store, self._clock, self._access, self._rooms = store, clock, access, rooms
 
     async def invite(

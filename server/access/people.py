@@ -8,7 +8,6 @@ from typing import TypeVar
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from server.access import relations
 from server.access.entitlement import Entitlement, entitlement
@@ -17,7 +16,8 @@ from server.access.relations import Related, Subscribed
 from server.access.service import Access
 from server.access.standing import rules_of
 from server.access.tables import stream_rules
-from server.store import Store
+from server.store import Database
+from server.upsert import insert_into
 from signalling.identifiers import AccountId, Actor, StreamId
 from signalling.ports import Clock
 from signalling.refusals import Refused
@@ -39,7 +39,7 @@ class Versioned:
 class People:
     """Follows, subscriptions, blocks, facts about accounts, and rules; raises Refused and StoreFailed."""
 
-    def __init__(self, store: Store, clock: Clock, access: Access, rooms: Rooms) -> None:
+    def __init__(self, store: Database, clock: Clock, access: Access, rooms: Rooms) -> None:
         self._store, self._clock, self._access, self._rooms = store, clock, access, rooms
 
     # -- follows and subscriptions -------------------------------------------------------------------------------------
@@ -153,6 +153,6 @@ def _write_rules(connection: sa.Connection, stream: StreamId, rules: StreamRules
     if version not in versions:
         raise Refused("precondition_failed", f"the rules are of version {version} by now", version=version)
     values = {"version": version + 1, "rules": msgspec.json.encode(rules).decode()}
-    statement = insert(stream_rules).values({"stream": stream, **values})
+    statement = insert_into(connection, stream_rules).values({"stream": stream, **values})
     connection.execute(statement.on_conflict_do_update(index_elements=["stream"], set_=values))
     return version + 1

@@ -7,12 +7,12 @@ import secrets
 from typing import NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from server.access.claims import Claim, Issuers
 from server.access.service import Access
 from server.access.tables import kyf_nonces, kyf_proofs, kyf_seen
-from server.store import Store
+from server.store import Database
+from server.upsert import insert_into
 from signalling.identifiers import AccountId, Actor
 from signalling.ports import Clock
 from signalling.refusals import Refused
@@ -38,7 +38,7 @@ class Proven(NamedTuple):
 class Proofs:
     """The proofs of a node's accounts; raises Refused and StoreFailed."""
 
-    def __init__(self, store: Store, clock: Clock, access: Access, rooms: Rooms, issuers: Issuers) -> None:
+    def __init__(self, store: Database, clock: Clock, access: Access, rooms: Rooms, issuers: Issuers) -> None:
         self._store, self._clock, self._access, self._rooms = store, clock, access, rooms
         self._issuers = issuers
 
@@ -79,7 +79,7 @@ def _add_nonce(connection: sa.Connection, account: AccountId, nonce: str, now: i
 
 def _take(connection: sa.Connection, account: AccountId, claim: Claim, now: int) -> Proven:
     connection.execute(sa.delete(kyf_seen).where(kyf_seen.c.expires_at <= now))
-    seen = insert(kyf_seen).values(issuer=claim.issuer, jti=claim.jti, expires_at=claim.expires_at)
+    seen = insert_into(connection, kyf_seen).values(issuer=claim.issuer, jti=claim.jti, expires_at=claim.expires_at)
     if connection.execute(seen.on_conflict_do_nothing()).rowcount != 1:
         raise Refused("proof_replayed")
     of = kyf_nonces.c
@@ -93,7 +93,7 @@ def _take(connection: sa.Connection, account: AccountId, claim: Claim, now: int)
         raise Refused("subject_taken")
     proven = Proven(claim.issuer, claim.age_over, claim.verified, claim.region, claim.issued_at, claim.expires_at)
     values = {"account": account, "subject": claim.subject, **proven._asdict()}
-    statement = insert(kyf_proofs).values(values)
+    statement = insert_into(connection, kyf_proofs).values(values)
     connection.execute(statement.on_conflict_do_update(index_elements=["account", "issuer"], set_=values))
     return proven
 

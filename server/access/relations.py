@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from server.access.tables import account_facts, blocks, follows, subscriptions
 from server.names import fold
 from server.tables import accounts
+from server.upsert import insert_into
 from signalling.identifiers import AccountId
 from signalling.refusals import Refused
 
@@ -65,7 +65,7 @@ def follow(connection: sa.Connection, follower: AccountId, name: str, now: int) 
     if connection.execute(count).scalar_one() >= MAX_FOLLOWED:
         raise Refused("too_many_follows")
     values = {"follower": follower, "streamer": streamer, "since": now}
-    connection.execute(insert(follows).values(values).on_conflict_do_nothing())
+    connection.execute(insert_into(connection, follows).values(values).on_conflict_do_nothing())
     return streamer
 
 
@@ -127,7 +127,7 @@ def subscribe(
     # Who goes on subscribed keeps the day of the beginning.
     runs_on = sa.or_(subscriptions.c.expires_at.is_(None), subscriptions.c.expires_at > now)
     since = sa.case((runs_on, subscriptions.c.since), else_=now)
-    statement = insert(subscriptions).values({**keys, **values})
+    statement = insert_into(connection, subscriptions).values({**keys, **values})
     changed = {**values, "since": since}
     connection.execute(statement.on_conflict_do_update(index_elements=list(keys), set_=changed))
 
@@ -150,7 +150,7 @@ def block(connection: sa.Connection, blocker: AccountId, name: str, now: int) ->
     if connection.execute(count).scalar_one() >= MAX_BLOCKED:
         raise Refused("too_many_blocks")
     values = {"blocker": blocker, "blocked": blocked, "since": now}
-    connection.execute(insert(blocks).values(values).on_conflict_do_nothing())
+    connection.execute(insert_into(connection, blocks).values(values).on_conflict_do_nothing())
     for follower, streamer in ((blocker, blocked), (blocked, blocker)):
         both = sa.and_(follows.c.follower == follower, follows.c.streamer == streamer)
         connection.execute(sa.delete(follows).where(both))
@@ -186,7 +186,7 @@ def set_account_facts(
     """Write down what is known of an account; None leaves it as it is."""
     values = {"account": account, "suspended": bool(suspended), "tier": tier or 0}
     changed = {name: value for name, value in (("suspended", suspended), ("tier", tier)) if value is not None}
-    statement = insert(account_facts).values(values)
+    statement = insert_into(connection, account_facts).values(values)
     if changed:
         statement = statement.on_conflict_do_update(index_elements=["account"], set_=changed)
     else:

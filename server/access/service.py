@@ -19,7 +19,7 @@ from server.access import relations
 from server.access.judging import Judgement, excludes
 from server.access.rules import NEVER, KyfClause
 from server.access.standing import Bench, NoTips, Place, Tips, facts_about, judge_all, judge_streamer, rules_of
-from server.store import Store
+from server.store import Database
 from signalling import commands as c
 from signalling.identifiers import AccountId, StreamId
 from signalling.ports import ArchiveFailed, Clock
@@ -61,7 +61,9 @@ class Access:
     `everywhere` is what the node demands of everybody who streams or watches.
     """
 
-    def __init__(self, store: Store, clock: Clock, *, everywhere: tuple[KyfClause, ...] = (), tips: Tips | None = None):
+    def __init__(
+        self, store: Database, clock: Clock, *, everywhere: tuple[KyfClause, ...] = (), tips: Tips | None = None
+    ):
         self._store, self._clock = store, clock
         self._bench = Bench(everywhere, NoTips() if tips is None else tips)
         self._rooms: Rooms | None = None

@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 import click
-import msgspec
 
+from server.cli.ledger import ledger
+from server.cli.options import print_answer, remote_options
 from server.cli.remote import Remote, connect
 from server.config import Config, ConfigError, load, override
 
@@ -85,41 +86,6 @@ def check(path: Path | None, data: str | None, listen: str | None, media: str | 
 # -- asking a running one ----------------------------------------------------------------------------------------------
 
 
-def _remote_options(command: F) -> F:
-    options = [
-        click.option(
-            "--data",
-            type=click.Path(path_type=Path),
-            default=Path("data"),
-            envvar="MESI_DATA",
-            show_envvar=True,
-            help="The server's directory.",
-        ),
-        click.option(
-            "--server",
-            metavar="URL",
-            envvar="MESI_SERVER",
-            show_envvar=True,
-            help="Its address, instead of the one in the directory.",
-        ),
-        click.option(
-            "--admin-token",
-            metavar="TOKEN",
-            envvar="MESI_ADMIN_TOKEN",
-            show_envvar=True,
-            help="Instead of the one in the directory.",
-        ),
-        click.option("--json", "as_json", is_flag=True, help="Print JSON."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def _print(answer: object, as_json: bool, text: str) -> None:
-    click.echo(msgspec.json.format(msgspec.json.encode(answer)).decode() if as_json else text)
-
-
 @main.group()
 def account() -> None:
     """Accounts."""
@@ -127,22 +93,22 @@ def account() -> None:
 
 @account.command("add")
 @click.argument("name")
-@_remote_options
+@remote_options
 def add_account(name: str, data: Path, server: str | None, admin_token: str | None, as_json: bool) -> None:
     """Make an account without a password, or find the one of that name; prints its id."""
     answer = connect(data, server, admin_token).ask("POST", "/admin/accounts", {"name": name})
-    _print(answer, as_json, answer["id"])
+    print_answer(answer, as_json, answer["id"])
 
 
 @main.command()
 @click.argument("name")
 @click.option("--expires", default="12h", show_default=True, help="How long it holds: 90s, 30m, 12h, 7d.")
-@_remote_options
+@remote_options
 def token(name: str, expires: str, data: Path, server: str | None, admin_token: str | None, as_json: bool) -> None:
     """Print a bearer token of an account: for WHIP, WHEP, the API and /ws."""
     body = {"name": name, "expires_s": _seconds(expires)}
     answer = connect(data, server, admin_token).ask("POST", "/admin/tokens", body)
-    _print(answer, as_json, answer["token"])
+    print_answer(answer, as_json, answer["token"])
 
 
 def _seconds(text: str) -> int:
@@ -161,21 +127,21 @@ def stream() -> None:
 @click.argument("name")
 @click.option("--title", required=True)
 @click.option("--mode", type=MODES, default="public", show_default=True)
-@_remote_options
+@remote_options
 def add_stream(
     name: str, title: str, mode: str, data: Path, server: str | None, admin_token: str | None, as_json: bool
 ) -> None:
     """Open a stream for the account NAME; prints its id."""
     body = {"name": name, "title": title, "mode": mode}
     answer = connect(data, server, admin_token).ask("POST", "/admin/streams", body)
-    _print(answer, as_json, answer["card"]["id"])
+    print_answer(answer, as_json, answer["card"]["id"])
 
 
 @stream.command("mode")
 @click.argument("stream")
 @click.argument("mode", type=MODES)
 @click.option("--confirm", is_flag=True, help="Do it, even if nobody stays; without, say who would have to go.")
-@_remote_options
+@remote_options
 def switch_mode(
     stream: str,
     mode: str,
@@ -192,15 +158,15 @@ def switch_mode(
     if not confirm:
         names = ", ".join(prepared["would_remove"]) or "nobody"
         words = f"{prepared['would_remove_count']} would have to go: {names}. Add --confirm to switch."
-        _print(prepared, as_json, words)
+        print_answer(prepared, as_json, words)
         return
     body = {"confirm_token": prepared["confirm_token"], "allow_empty": True}
     changed = remote.ask("POST", f"{path}/confirm", body)
-    _print(changed, as_json, str(changed["epoch"]))
+    print_answer(changed, as_json, str(changed["epoch"]))
 
 
 @stream.command("list")
-@_remote_options
+@remote_options
 def list_streams(data: Path, server: str | None, admin_token: str | None, as_json: bool) -> None:
     """List the streams that have not ended, newest first."""
     remote = connect(data, server, admin_token)
@@ -218,16 +184,16 @@ def list_streams(data: Path, server: str | None, admin_token: str | None, as_jso
         for card in cards
     ]
     if lines or as_json:
-        _print(cards, as_json, "\n".join(lines))
+        print_answer(cards, as_json, "\n".join(lines))
 
 
 @stream.command("end")
 @click.argument("stream")
-@_remote_options
+@remote_options
 def end_stream(stream: str, data: Path, server: str | None, admin_token: str | None, as_json: bool) -> None:
     """End a stream."""
     answer = connect(data, server, admin_token).ask("POST", f"/streams/{quote(stream, safe='')}/end")
-    _print(answer, as_json, stream)
+    print_answer(answer, as_json, stream)
 
 
 @main.group()
@@ -238,13 +204,13 @@ def ticket() -> None:
 def _ticket(method: str, stream: str, name: str, remote: Remote, as_json: bool) -> None:
     path = f"/streams/{quote(stream, safe='')}/tickets/{quote(name, safe='')}"
     answer = remote.ask(method, path)
-    _print(answer, as_json, str(answer["epoch"]))
+    print_answer(answer, as_json, str(answer["epoch"]))
 
 
 @ticket.command("grant")
 @click.argument("stream")
 @click.argument("name")
-@_remote_options
+@remote_options
 def grant_ticket(
     stream: str, name: str, data: Path, server: str | None, admin_token: str | None, as_json: bool
 ) -> None:
@@ -255,7 +221,7 @@ def grant_ticket(
 @ticket.command("revoke")
 @click.argument("stream")
 @click.argument("name")
-@_remote_options
+@remote_options
 def revoke_ticket(
     stream: str, name: str, data: Path, server: str | None, admin_token: str | None, as_json: bool
 ) -> None:
@@ -270,7 +236,7 @@ def room() -> None:
 
 @room.command("show")
 @click.argument("stream")
-@_remote_options
+@remote_options
 def show_room(stream: str, data: Path, server: str | None, admin_token: str | None, as_json: bool) -> None:
     """Show who is in a stream's room, and who holds what."""
     answer = connect(data, server, admin_token).ask("GET", f"/streams/{quote(stream, safe='')}/room")
@@ -284,4 +250,7 @@ def show_room(stream: str, data: Path, server: str | None, admin_token: str | No
         lines.append(f"  {who['account']['name']}: {rights}{', watching' if who['watching'] else ''}")
     for word in ("tickets", "entitled", "ejected"):
         lines.append(f"{word}: {', '.join(person['name'] for person in answer[word]) or 'nobody'}")
-    _print(answer, as_json, "\n".join(lines))
+    print_answer(answer, as_json, "\n".join(lines))
+
+
+main.add_command(ledger)

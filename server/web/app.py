@@ -25,7 +25,7 @@ CORS = {
     "Access-Control-Expose-Headers": "Location, ETag, Link, Accept-Patch, Accept-Post, Retry-After",
 }
 PREFLIGHT = {
-    "Access-Control-Allow-Headers": "Authorization, Content-Type, If-Match",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, If-Match",
     "Access-Control-Max-Age": str(DAY_S),
 }
 OPEN_TO_ALL = ("/api/", "/whip/", "/whep/", "/problems/")

@@ -7,6 +7,7 @@ from media.forwarding.forwarder import NoCapacity
 from media.webrtc.negotiation import OfferRejected
 from media.webrtc.sdp import MalformedSdp
 from server.problems import Problem
+from signalling.ports import ArchiveFailed
 from signalling.refusals import Refused
 
 OFFERS = {
@@ -30,6 +31,8 @@ def problem_of(error: Exception) -> Problem | None:
             return Problem("malformed_sdp", error.detail, extra={"line": error.line})
         case NoSource():
             return Problem("no_publisher")
+        case ArchiveFailed():
+            return Problem("not_stored")
         case NoCapacity():
             return Problem("no_capacity")
         case ExceptionGroup(exceptions=[only]):

@@ -29,6 +29,7 @@ MEANINGLESS = {
     "invite": "none",
     "disclosure": "none",
     "name": "nobody",
+    "provider": "nobody",
     "streamer": "nobody",
     "subscriber": "nobody",
 }
@@ -196,8 +197,8 @@ def test_any_body_that_the_document_allows_is_understood_and_any_other_is_refuse
     http, document = served.http, served.document
     for method, path, operation in operations(document):
         schema = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
-        if schema is None or path.endswith(TAKES_LONG):
-            continue
+        if schema is None or "$ref" not in schema or path.endswith(TAKES_LONG):
+            continue  # what is not an object here is judged as octets, by its signature
         address = path.format(**MEANINGLESS)
         body = data.draw(values_of(schema, document))
         served.validator(schema).validate(body)

@@ -148,7 +148,11 @@ class Site:
         self.rooms = FakeRooms() if rooms is None else rooms
         settings = {"ice_servers": (), "rates": Rates(), **settings}
         self.app: QuartTrio = build_app(
-            self.rooms, FakeAuth(), WebSettings(**settings), find_account=find_account, metrics=lambda: b"up 1\n"
+            self.rooms,
+            FakeAuth(),
+            WebSettings(**settings),
+            find_account=find_account,
+            metrics=lambda: b"up 1\n",
         )
 
     def document(self) -> dict[str, Any]:

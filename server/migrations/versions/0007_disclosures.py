@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "access_4"
-down_revision = "access_3"
+revision = "0007"
+down_revision = "0006"
 
 
 def upgrade() -> None:

@@ -1,0 +1,166 @@
+"""Measures ticket purchases: `python -m bench.purchases [--seconds 5] [--buyers 64] [--dir DIR]`.
+
+A purchase is what the API does for one: an idempotency key, a seat, the payment into the sale's escrow, the event, in
+one durable transaction. Beside it runs a bare group-commit loop on the same disk: as many tasks write the rows of a
+purchase through the same writer thread (synchronous=FULL, a guarded debit, unique keys) with no rules, no checks of
+requests and no event.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+import trio
+
+from server.money import audit, books, box_office
+from server.money.amounts import Amount, wire_amount
+from server.money.box_office import Purchase
+from server.money.idempotency import Answered, Idempotent, read_request_untrusted
+from server.money.ledger import Account, Kind, Leg, Move
+from server.money.payments import wallet
+from server.money.tickets import MAX_QUANTITY, Sale
+from server.store import Store
+
+PRICE = Amount("USD", 500)
+FUNDS = 10**12
+SCHEMA = (
+    "CREATE TABLE bare_accounts (id TEXT PRIMARY KEY, balance INTEGER NOT NULL CHECK (balance >= 0))",
+    "CREATE TABLE bare_entries (id INTEGER PRIMARY KEY, transfer TEXT, account TEXT, units INTEGER NOT NULL)",
+    "CREATE TABLE bare_keys (key TEXT PRIMARY KEY, answer TEXT NOT NULL)",
+    "CREATE TABLE bare_tickets (id INTEGER PRIMARY KEY, sale TEXT, account TEXT, key TEXT NOT NULL UNIQUE)",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """How a run went: purchases per second, and how long they took."""
+
+    per_s: float
+    p50_ms: float
+    p99_ms: float
+
+
+def sell(connection: sa.Connection, purchase: Purchase, now_ms: int) -> Answered:
+    """Do what the API does for a purchase."""
+    ticket = box_office.buy(connection, purchase, now_ms)
+    body = {"ticket": ticket.id, "state": ticket.state.value, "price": wire_amount(ticket.price)}
+    return Answered(201, msgspec.json.encode(body))
+
+
+def prepare(connection: sa.Connection, sales: int, buyers: int) -> None:
+    """Fill the wallets and open sales enough for the fastest machine."""
+    for number in range(buyers):
+        legs = (Leg(Account("bench", Kind.PROVIDER, "USD"), wallet(f"buyer{number}", "USD"), FUNDS),)
+        books.apply(connection, Move(f"deposit{number}", "deposit", legs), 0)
+    for number in range(sales):
+        sale = Sale(f"sale{number}", f"stream{number}", "streamer", PRICE, MAX_QUANTITY, opens_at=0)
+        box_office.open_sale(connection, sale, 0)
+
+
+async def measure(folder: Path, buyers: int, seconds: float) -> Measured:
+    """Let `buyers` buy one ticket after the other, each of another sale, as an account has one ticket of each."""
+    async with open_store(folder / "mesi.sqlite") as store:
+        await store.write(prepare, int(4000 * seconds / buyers) + 100, buyers)
+        keys = Idempotent(store)
+
+        async def buy(number: int, turn: int) -> None:
+            name = f"buyer{number}"
+            purchase = Purchase(f"sale{turn}", f"{name}-{turn}", name, PRICE)
+            body = msgspec.json.encode(purchase)
+            request = read_request_untrusted(name, "POST /sales/{sale}/tickets", purchase.ticket, body)
+            await keys.write(request, turn, sell, purchase, turn)
+
+        measured = await _crowd(buy, buyers, seconds)
+        flaws = await store.read(audit.check, 0)
+        assert not flaws, flaws
+        return measured
+
+
+async def measure_bare(folder: Path, buyers: int, seconds: float) -> Measured:
+    """Let as many tasks write the bare rows of purchases."""
+    async with open_store(folder / "bare.sqlite") as store:
+        await store.write(_prepare_bare, buyers)
+
+        async def buy(number: int, turn: int) -> None:
+            await store.write(_buy_bare, f"buyer{number}", f"{number}-{turn}")
+
+        return await _crowd(buy, buyers, seconds)
+
+
+@asynccontextmanager
+async def open_store(path: Path) -> AsyncIterator[Store]:
+    """Give a store that runs."""
+    async with trio.open_nursery() as nursery:
+        store = Store(path)
+        await nursery.start(store.run)
+        yield store
+        nursery.cancel_scope.cancel()
+
+
+async def _crowd(buy: Callable[[int, int], Awaitable[None]], buyers: int, seconds: float) -> Measured:
+    took: list[float] = []
+    start = time.perf_counter()
+
+    async def buyer(number: int) -> None:
+        turn = 0
+        began = time.perf_counter()
+        while began - start < seconds:
+            await buy(number, turn)
+            now = time.perf_counter()
+            took.append(now - began)
+            began, turn = now, turn + 1
+
+    async with trio.open_nursery() as crowd:
+        for number in range(buyers):
+            crowd.start_soon(buyer, number)
+    took.sort()
+    rate = len(took) / (time.perf_counter() - start)
+    return Measured(rate, took[len(took) // 2] * 1e3, took[int(len(took) * 0.99)] * 1e3)
+
+
+def _prepare_bare(connection: sa.Connection, buyers: int) -> None:
+    driver: Any = connection.connection.driver_connection
+    for statement in SCHEMA:
+        driver.execute(statement)
+    driver.executemany("INSERT INTO bare_accounts VALUES (?, ?)", [(f"buyer{n}", FUNDS) for n in range(buyers)])
+    driver.execute("INSERT INTO bare_accounts VALUES ('escrow', 0)")
+
+
+def _buy_bare(connection: sa.Connection, buyer: str, key: str) -> None:
+    driver: Any = connection.connection.driver_connection
+    execute = driver.execute
+    assert execute("SELECT answer FROM bare_keys WHERE key = ?", (key,)).fetchone() is None
+    execute("UPDATE bare_accounts SET balance = balance - 500 WHERE id = ? AND balance >= 500", (buyer,))
+    execute("UPDATE bare_accounts SET balance = balance + 500 WHERE id = 'escrow'")
+    execute("INSERT INTO bare_entries (transfer, account, units) VALUES (?, ?, -500)", (key, buyer))
+    execute("INSERT INTO bare_entries (transfer, account, units) VALUES (?, 'escrow', 500)", (key,))
+    execute("INSERT INTO bare_tickets (sale, account, key) VALUES ('sale', ?, ?)", (buyer, key))
+    execute("INSERT INTO bare_keys VALUES (?, 'sold')", (key,))
+
+
+def main() -> None:
+    """Measure both and print them side by side."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--buyers", type=int, default=64)
+    parser.add_argument("--dir", type=Path, help="a directory on the disk to measure [default: a temporary one]")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.dir) as folder:
+        bare = trio.run(measure_bare, Path(folder), options.buyers, options.seconds)
+        ours = trio.run(measure, Path(folder), options.buyers, options.seconds)
+    for name, run in (("bare loop", bare), ("purchases", ours)):
+        print(f"{name}  {run.per_s:7.0f}/s   p50 {run.p50_ms:6.1f} ms   p99 {run.p99_ms:6.1f} ms")
+    print(f"{options.buyers} buyers; the bare loop is {bare.per_s / ours.per_s:.1f} times as fast")
+
+
+if __name__ == "__main__":
+    main()

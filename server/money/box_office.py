@@ -1,0 +1,420 @@
+"""Tickets in the database: seats, reservations and what was paid for them, each change one transaction.
+
+Like in `books`, every function takes an open connection: `await store.write(box_office.buy, ...)` returns when seat,
+payment and event are on the disk. The sale's row is locked first, so that two buyers can't have the same seat; CHECKs
+and a unique index stand behind that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from server import eventlog
+from server.eventlog import Happened
+from server.money import books
+from server.money import tickets as t
+from server.money.amounts import Amount, wire_amount
+from server.money.ledger import Account, Kind, Leg, Move
+from server.money.payments import Terms, pay, wallet
+from server.money.tickets import Sale, SaleState, Ticket, TicketState
+from server.prepared import Prepared
+from signalling.refusals import Refused
+
+_SALE = (
+    "SELECT id, stream, seller, asset, price, late_price, quantity, opens_at, closes_at, minimum_s, began, state,"
+    " reserved, sold FROM sales WHERE "
+)
+_TICKET = "SELECT id, sale, account, state, asset, price, until FROM tickets WHERE "
+_LOCK_SALE = Prepared(_SALE + "id = :id", locks=True)
+_FIND_SALE = Prepared(_SALE + "stream = :stream ORDER BY number DESC LIMIT 1")
+_ADD_SALE = Prepared(
+    "INSERT INTO sales (id, stream, seller, asset, price, late_price, quantity, opens_at, closes_at, minimum_s, began,"
+    " state, reserved, sold) VALUES (:id, :stream, :seller, :asset, :price, :late_price, :quantity, :opens_at,"
+    " :closes_at, :minimum_s, :began, :state, :reserved, :sold) ON CONFLICT DO NOTHING"
+)
+_SET_SALE = Prepared(
+    "UPDATE sales SET price = :price, late_price = :late_price, quantity = :quantity, began = :began, state = :state,"
+    " reserved = :reserved, sold = :sold WHERE id = :id"
+)
+_FIND_TICKET = Prepared(_TICKET + "id = :id")
+_FIND_LIVE = Prepared(_TICKET + "sale = :sale AND account = :account AND state IN ('reserved', 'sold')")
+_FIND_IN_STATE = Prepared(_TICKET + "sale = :sale AND state = :state ORDER BY number LIMIT :limit")
+_DUE = Prepared("SELECT id, sale FROM tickets WHERE state = 'reserved' AND until <= :now ORDER BY until LIMIT :limit")
+_ADD_TICKET = Prepared(
+    "INSERT INTO tickets (id, sale, account, state, asset, price, until)"
+    " VALUES (:id, :sale, :account, :state, :asset, :price, :until)"
+)
+_SET_TICKET = Prepared("UPDATE tickets SET state = :state, until = :until WHERE id = :id")
+_WAIT = Prepared("INSERT INTO ticket_queue (sale, account, at) VALUES (:sale, :account, :at) ON CONFLICT DO NOTHING")
+_STOP_WAITING = Prepared("DELETE FROM ticket_queue WHERE sale = :sale AND account = :account")
+_FIRST_WAITING = Prepared("SELECT number, account FROM ticket_queue WHERE sale = :sale ORDER BY number LIMIT 1")
+_COUNT_WAITING = Prepared("SELECT count(*) FROM ticket_queue WHERE sale = :sale")
+_POSITION = Prepared(
+    "SELECT count(*) FROM ticket_queue q JOIN ticket_queue mine ON mine.sale = q.sale AND q.number <= mine.number"
+    " WHERE mine.sale = :sale AND mine.account = :account"
+)
+_COUNT_STATES = Prepared("SELECT state, price, count(*) FROM tickets WHERE sale = :sale GROUP BY state, price")
+
+
+@dataclass(frozen=True, slots=True)
+class Purchase:
+    """Who wants which ticket, under which id, and the price that was shown."""
+
+    sale: str
+    ticket: str
+    account: str
+    price_seen: Amount
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A sale as its seller sees it; `taken` is what was paid for tickets that were not refunded, in minor units."""
+
+    sale: Sale
+    waiting: int
+    expired: int
+    refunded: int
+    taken: int
+
+
+# -- buying ------------------------------------------------------------------------------------------------------------
+
+
+def buy(connection: sa.Connection, purchase: Purchase, now_ms: int) -> Ticket:
+    """Reserve a seat and pay for it at once. Raises Refused like `tickets.step` and `books.apply`."""
+    sale, there = _open(connection, purchase.sale, purchase.account)
+    if there is not None and there.state is TicketState.RESERVED:
+        return _pay_reserved(connection, sale, there, now_ms)
+    wish = t.Reserve(purchase.ticket, purchase.account, purchase.price_seen)
+    sale, ticket = t.step(sale, there, wish, now_ms)
+    sale, ticket = t.step(sale, ticket, t.Pay(purchase.account), now_ms)
+    assert ticket is not None
+    _add_ticket(connection, ticket)
+    _charge(connection, sale, ticket, now_ms)
+    return ticket
+
+
+def reserve(connection: sa.Connection, purchase: Purchase, now_ms: int) -> Ticket:
+    """Keep a seat for somebody who is about to pay; who has one reserved already, gets that. Raises Refused."""
+    sale, there = _open(connection, purchase.sale, purchase.account)
+    if there is not None and there.state is TicketState.RESERVED:
+        return there
+    sale, ticket = t.step(sale, there, t.Reserve(purchase.ticket, purchase.account, purchase.price_seen), now_ms)
+    assert ticket is not None
+    _add_ticket(connection, ticket)
+    _save_sale(connection, sale)
+    _tell(connection, sale, "ticket.reserved", ticket, now_ms)
+    return ticket
+
+
+def pay_for(connection: sa.Connection, ticket: str, account: str, now_ms: int) -> Ticket:
+    """Pay for a reserved seat. Raises Refused, and then nobody was charged."""
+    sale, reserved = _open_ticket(connection, ticket)
+    if reserved.account != account:
+        raise Refused("reservation_unknown")
+    return _pay_reserved(connection, sale, reserved, now_ms)
+
+
+def give_up(connection: sa.Connection, ticket: str, account: str, now_ms: int) -> Ticket:
+    """End a reservation before its time; raises Refused."""
+    return _released(connection, ticket, t.GiveUp(account), now_ms)
+
+
+def run_out(connection: sa.Connection, now_ms: int, limit: int) -> list[Ticket]:
+    """End up to `limit` reservations whose time is over, and offer their seats on; returns what ended."""
+    due = sorted(_DUE(connection, now=now_ms, limit=limit).fetchall(), key=lambda row: (row[1], row[0]))
+    ended = []
+    for ticket, _ in due:
+        try:
+            ended.append(_released(connection, ticket, t.RunOut(), now_ms))
+        except Refused:
+            continue  # another node was faster, or it was paid for meanwhile
+    return ended
+
+
+def refund(connection: sa.Connection, ticket: str, now_ms: int) -> Ticket:
+    """Give back what was paid for one ticket, and its seat to the next; raises Refused."""
+    _, refunded = _refunded(connection, *_open_ticket(connection, ticket), now_ms)
+    return refunded
+
+
+# -- waiting -----------------------------------------------------------------------------------------------------------
+
+
+def wait(connection: sa.Connection, sale_id: str, account: str, now_ms: int) -> int:
+    """Queue up for a seat; returns the position from 1. Raises Refused (not_sold_out, too_many_waiting, ...)."""
+    sale, there = _open(connection, sale_id, account)
+    if there is not None:
+        raise Refused("ticket_exists", ticket=there.id, state=there.state.value)
+    if account == sale.seller:
+        raise Refused("own_ticket")
+    if sale.state is not SaleState.OPEN:
+        raise Refused("sale_closed")
+    if sale.free > 0:
+        raise Refused("not_sold_out")
+    if int(_COUNT_WAITING(connection, sale=sale.id).fetchone()[0]) >= t.MAX_WAITING:
+        raise Refused("too_many_waiting")
+    _WAIT(connection, sale=sale.id, account=account, at=now_ms)
+    return position(connection, sale.id, account)
+
+
+def stop_waiting(connection: sa.Connection, sale_id: str, account: str) -> None:
+    """Leave the queue; who is not in it, may."""
+    _STOP_WAITING(connection, sale=sale_id, account=account)
+
+
+def position(connection: sa.Connection, sale_id: str, account: str) -> int:
+    """Return somebody's place in the queue from 1, 0 for nobody's."""
+    return int(_POSITION(connection, sale=sale_id, account=account).fetchone()[0])
+
+
+# -- selling -----------------------------------------------------------------------------------------------------------
+
+
+def open_sale(connection: sa.Connection, sale: Sale, now_ms: int) -> Sale:
+    """Open a sale; a stream has one at a time. Raises Refused (sale_exists, and what `tickets.open_sale` raises)."""
+    sale = t.open_sale(sale, now_ms)
+    if _ADD_SALE(connection, **_sale_values(sale)).rowcount != 1:
+        raise Refused("sale_exists")
+    _tell(connection, sale, "sale.opened", None, now_ms)
+    return sale
+
+
+def change(connection: sa.Connection, sale_id: str, command: t.Change | t.Begin | t.Close, now_ms: int) -> Sale:
+    """Change, begin or close a sale; seats that are added go to those who wait. Raises Refused."""
+    sale, _ = t.step(_lock_sale(connection, sale_id), None, command, now_ms)
+    sale = _offer_free_seats(connection, sale, now_ms)
+    _save_sale(connection, sale)
+    words = {t.Change: "sale.changed", t.Begin: "sale.began", t.Close: "sale.closed"}
+    _tell(connection, sale, words[type(command)], None, now_ms)
+    return sale
+
+
+def finish(connection: sa.Connection, sale_id: str, command: t.Settle | t.Cancel, terms: Terms, now_ms: int) -> Sale:
+    """End a sale: pay the seller out of the escrow, or cancel it. Raises Refused.
+
+    After a cancelled one, call `refund_some` until it returns nothing; that may also be after a crash.
+    """
+    sale, _ = t.step(_lock_sale(connection, sale_id), None, command, now_ms)
+    if sale.state is SaleState.DELIVERED:
+        there = books.balance(connection, escrow(sale))
+        if there:
+            legs = pay(escrow(sale), sale.seller, there, terms)
+            books.apply(connection, Move(f"sale.{sale.id}.delivered", "tickets", legs, terms.quote), now_ms)
+    _save_sale(connection, sale)
+    _tell(connection, sale, f"sale.{sale.state}", None, now_ms)
+    return sale
+
+
+def refund_some(connection: sa.Connection, sale_id: str, now_ms: int, limit: int) -> list[Ticket]:
+    """Give back what was paid for up to `limit` tickets of a cancelled sale; returns them."""
+    sale = _lock_sale(connection, sale_id)
+    assert sale.state is SaleState.CANCELLED
+    rows = _FIND_IN_STATE(connection, sale=sale_id, state=TicketState.SOLD.value, limit=limit).fetchall()
+    refunded = []
+    for row in rows:
+        sale, ticket = _refunded(connection, sale, _ticket(row), now_ms)
+        refunded.append(ticket)
+    return refunded
+
+
+# -- looking -----------------------------------------------------------------------------------------------------------
+
+
+def sale_of(connection: sa.Connection, stream: str) -> Sale | None:
+    """Return a stream's newest sale."""
+    row = _FIND_SALE(connection, stream=stream).fetchone()
+    return None if row is None else _sale(row)
+
+
+def find_ticket(connection: sa.Connection, ticket: str) -> Ticket | None:
+    """Return a ticket."""
+    row = _FIND_TICKET(connection, id=ticket).fetchone()
+    return None if row is None else _ticket(row)
+
+
+def ticket_of(connection: sa.Connection, sale_id: str, account: str) -> Ticket | None:
+    """Return what somebody has reserved or bought."""
+    row = _FIND_LIVE(connection, sale=sale_id, account=account).fetchone()
+    return None if row is None else _ticket(row)
+
+
+def in_state(connection: sa.Connection, sale_id: str, state: TicketState) -> list[str]:
+    """Return who has tickets in a state: holders are SOLD, and RESERVED wait in the lobby while they pay."""
+    return [row[2] for row in _FIND_IN_STATE(connection, sale=sale_id, state=state.value, limit=t.MAX_QUANTITY)]
+
+
+def report(connection: sa.Connection, stream: str) -> Report:
+    """Return how a stream's newest sale goes; raises Refused("sale_unknown")."""
+    sale = sale_of(connection, stream)
+    if sale is None:
+        raise Refused("sale_unknown")
+    counts = dict.fromkeys(TicketState, 0)
+    taken = 0
+    for state, price, count in _COUNT_STATES(connection, sale=sale.id):
+        counts[TicketState(state)] += count
+        taken += int(price) * count if state == TicketState.SOLD else 0
+    waiting = int(_COUNT_WAITING(connection, sale=sale.id).fetchone()[0])
+    return Report(sale, waiting, counts[TicketState.EXPIRED], counts[TicketState.REFUNDED], taken)
+
+
+def escrow(sale: Sale) -> Account:
+    """Return where a sale's money is until the show was delivered."""
+    return Account(f"sale.{sale.id}", Kind.ESCROW, sale.price.asset)
+
+
+# -- parts -------------------------------------------------------------------------------------------------------------
+
+
+def _pay_reserved(connection: sa.Connection, sale: Sale, reserved: Ticket, now_ms: int) -> Ticket:
+    sale, ticket = t.step(sale, reserved, t.Pay(reserved.account), now_ms)
+    assert ticket is not None
+    _save_ticket(connection, ticket)
+    _charge(connection, sale, ticket, now_ms)
+    return ticket
+
+
+def _charge(connection: sa.Connection, sale: Sale, ticket: Ticket, now_ms: int) -> None:
+    leg = Leg(wallet(ticket.account, ticket.price.asset), escrow(sale), ticket.price.units)
+    books.apply(connection, Move(f"ticket.{ticket.id}", "ticket", (leg,)), now_ms)
+    _save_sale(connection, sale)
+    _tell(connection, sale, "ticket.sold", ticket, now_ms)
+    if sale.free == 0:
+        _tell(connection, sale, "sale.sold_out", None, now_ms)
+
+
+def _refunded(connection: sa.Connection, sale: Sale, sold: Ticket, now_ms: int) -> tuple[Sale, Ticket]:
+    sale, ticket = t.step(sale, sold, t.Refund(), now_ms)
+    assert ticket is not None
+    leg = Leg(escrow(sale), wallet(ticket.account, ticket.price.asset), ticket.price.units)
+    books.apply(connection, Move(f"ticket.{ticket.id}.refund", "ticket", (leg,)), now_ms)
+    _save_ticket(connection, ticket)
+    sale = _offer_free_seats(connection, sale, now_ms)
+    _save_sale(connection, sale)
+    _tell(connection, sale, "ticket.refunded", ticket, now_ms)
+    return sale, ticket
+
+
+def _released(connection: sa.Connection, ticket_id: str, command: t.GiveUp | t.RunOut, now_ms: int) -> Ticket:
+    sale, there = _open_ticket(connection, ticket_id)
+    sale, ticket = t.step(sale, there, command, now_ms)
+    assert ticket is not None
+    _save_ticket(connection, ticket)
+    _save_sale(connection, _offer_free_seats(connection, sale, now_ms))
+    _tell(connection, sale, "ticket.expired", ticket, now_ms)
+    return ticket
+
+
+def _offer_free_seats(connection: sa.Connection, sale: Sale, now_ms: int) -> Sale:
+    while sale.free > 0 and sale.state is SaleState.OPEN:
+        first = _FIRST_WAITING(connection, sale=sale.id).fetchone()
+        if first is None:
+            break
+        number, account = first
+        _STOP_WAITING(connection, sale=sale.id, account=account)
+        sale, ticket = t.step(sale, None, t.Offer(f"{sale.id}.offer{number}", account), now_ms)
+        assert ticket is not None
+        _add_ticket(connection, ticket)
+        _tell(connection, sale, "ticket.offered", ticket, now_ms)
+    return sale
+
+
+def _lock_sale(connection: sa.Connection, sale_id: str) -> Sale:
+    row = _LOCK_SALE(connection, id=sale_id).fetchone()
+    if row is None:
+        raise Refused("sale_unknown")
+    return _sale(row)
+
+
+def _open(connection: sa.Connection, sale_id: str, account: str) -> tuple[Sale, Ticket | None]:
+    sale = _lock_sale(connection, sale_id)
+    return sale, ticket_of(connection, sale_id, account)
+
+
+def _open_ticket(connection: sa.Connection, ticket_id: str) -> tuple[Sale, Ticket]:
+    ticket = find_ticket(connection, ticket_id)
+    if ticket is None:
+        raise Refused("ticket_unknown")
+    sale = _lock_sale(connection, ticket.sale)
+    # Read again under the sale's lock, for another may have changed it in between.
+    ticket = find_ticket(connection, ticket_id)
+    assert ticket is not None
+    return sale, ticket
+
+
+def _tell(connection: sa.Connection, sale: Sale, kind: str, ticket: Ticket | None, now_ms: int) -> None:
+    fields: dict[str, Any] = {"sale": sale.id, "free": sale.free, "sold": sale.sold}
+    if ticket is not None:
+        fields |= {"ticket": ticket.id, "account": ticket.account, "price": wire_amount(ticket.price)}
+        fields |= {"until": ticket.until} if ticket.state is TicketState.RESERVED else {}
+    eventlog.append(connection, Happened(sale.stream, kind, now_ms, fields))
+
+
+def _sale(row: Sequence[Any]) -> Sale:
+    (identifier, stream, seller, asset, price, late_price, quantity, opens_at, closes_at, minimum_s, began) = row[:11]
+    state, reserved, sold = row[11:]
+    return Sale(
+        identifier,
+        stream,
+        seller,
+        Amount(asset, int(price)),
+        quantity,
+        opens_at,
+        closes_at,
+        None if late_price is None else int(late_price),
+        minimum_s,
+        bool(began),
+        SaleState(state),
+        reserved,
+        sold,
+    )
+
+
+def _sale_values(sale: Sale) -> dict[str, Any]:
+    return {
+        "id": sale.id,
+        "stream": sale.stream,
+        "seller": sale.seller,
+        "asset": sale.price.asset,
+        "quantity": sale.quantity,
+        "opens_at": sale.opens_at,
+        "closes_at": sale.closes_at,
+        "minimum_s": sale.minimum_s,
+        **_changing(sale),
+    }
+
+
+def _changing(sale: Sale) -> dict[str, Any]:
+    return {
+        "id": sale.id,
+        "price": str(sale.price.units),
+        "late_price": None if sale.late_price is None else str(sale.late_price),
+        "quantity": sale.quantity,
+        "began": int(sale.began),
+        "state": sale.state.value,
+        "reserved": sale.reserved,
+        "sold": sale.sold,
+    }
+
+
+def _save_sale(connection: sa.Connection, sale: Sale) -> None:
+    _SET_SALE(connection, **_changing(sale))
+
+
+def _ticket(row: Sequence[Any]) -> Ticket:
+    identifier, sale, account, state, asset, price, until = row
+    return Ticket(identifier, sale, account, TicketState(state), Amount(asset, int(price)), until)
+
+
+def _add_ticket(connection: sa.Connection, ticket: Ticket) -> None:
+    values = {"id": ticket.id, "sale": ticket.sale, "account": ticket.account, "state": ticket.state.value}
+    price = {"asset": ticket.price.asset, "price": str(ticket.price.units)}
+    _ADD_TICKET(connection, **values, **price, until=ticket.until)
+
+
+def _save_ticket(connection: sa.Connection, ticket: Ticket) -> None:
+    _SET_TICKET(connection, id=ticket.id, state=ticket.state.value, until=ticket.until)

@@ -1,0 +1,143 @@
+"""Idempotency keys: a request that is sent twice is done once, and answered the same.
+
+The answer is written in the transaction of what it tells. So after a crash there is either both or neither, and who
+asks again finds out. What was refused is not written down: it has changed nothing, and may succeed later.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVarTuple
+
+import sqlalchemy as sa
+
+from server.prepared import Prepared
+from server.store import Database
+from signalling.refusals import Refused
+
+KEY_FOR_MS = 7 * 86_400_000  # clients retry for hours after a network is back; nobody does after a week
+MAX_KEY = 255  # characters; a UUID has 36
+Ts = TypeVarTuple("Ts")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What was asked, by whom: the same key is the same request only when its digest is the same, too."""
+
+    account: str
+    route: str
+    key: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What a request is answered with; `replayed` when it had been done before."""
+
+    status: int
+    body: bytes
+    replayed: bool = False
+
+
+def read_request_untrusted(account: str, route: str, key: str | None, body: bytes) -> Request:
+    """Return the request of an Idempotency-Key header; raises Refused (idempotency_key_required, ..._invalid)."""
+    if key is None:
+        raise Refused("idempotency_key_required")
+    if not 0 < len(key) <= MAX_KEY or not key.isascii() or not key.isprintable():
+        raise Refused("idempotency_key_invalid", f"1 to {MAX_KEY} printable ASCII characters")
+    return Request(account, route, key, hashlib.sha256(body).hexdigest())
+
+
+_FIND = Prepared(
+    "SELECT digest, status, body FROM idempotency_keys WHERE account = :account AND route = :route AND key = :key"
+)
+_ADD = Prepared(
+    "INSERT INTO idempotency_keys (account, route, key, digest, status, body, at)"
+    " VALUES (:account, :route, :key, :digest, :status, :body, :at)"
+)
+_TRY_LOCK = Prepared("SELECT pg_try_advisory_xact_lock(:lock)")
+_FORGET = Prepared("DELETE FROM idempotency_keys WHERE at < :before")
+
+
+def once(
+    connection: sa.Connection,
+    request: Request,
+    now_ms: int,
+    work: Callable[[sa.Connection, *Ts], Answered],
+    *arguments: *Ts,
+) -> Answered:
+    """Do a request that was not done yet, or return what it was answered.
+
+    Raises what `work` raises, and Refused (idempotency_mismatch, idempotency_in_flight).
+    """
+    name = {"account": request.account, "route": request.route, "key": request.key}
+    if connection.dialect.name == "postgresql":
+        # Another node may be at it. SQLite's writes are one after the other.
+        lock = hashlib.sha256("\0".join(name.values()).encode()).digest()[:8]
+        if not _TRY_LOCK(connection, lock=int.from_bytes(lock, "big", signed=True)).fetchone()[0]:
+            raise Refused("idempotency_in_flight")
+    row = _FIND(connection, **name).fetchone()
+    if row is not None:
+        if row[0] != request.digest:
+            raise Refused("idempotency_mismatch")
+        return Answered(row[1], row[2].encode(), replayed=True)
+    answer = work(connection, *arguments)
+    _ADD(connection, **name, digest=request.digest, status=answer.status, body=answer.body.decode(), at=now_ms)
+    return answer
+
+
+def forget_keys(connection: sa.Connection, now_ms: int) -> int:
+    """Delete keys that nobody asks for any more; returns how many."""
+    return int(_FORGET(connection, before=now_ms - KEY_FOR_MS).rowcount)
+
+
+class Idempotent:
+    """Writes each request once; one that is still being written is refused a second time at once."""
+
+    def __init__(self, store: Database) -> None:
+        self._store = store
+        self._in_flight: set[tuple[str, str, str]] = set()
+        self.replays = self.mismatches = self.collisions = 0
+
+    async def write(
+        self, request: Request, now_ms: int, work: Callable[[sa.Connection, *Ts], Answered], *arguments: *Ts
+    ) -> Answered:
+        """Run `work` in a transaction unless the request was done before; returns when it is on the disk.
+
+        Raises what `work` raises, Refused (idempotency_mismatch, idempotency_in_flight) and StoreFailed.
+        """
+        name = (request.account, request.route, request.key)
+        if name in self._in_flight:
+            self.collisions += 1
+            raise Refused("idempotency_in_flight")
+        self._in_flight.add(name)
+        try:
+            answer = await self._store.write(_once, request, now_ms, work, arguments)
+        except Refused as refused:
+            self.mismatches += refused.code == "idempotency_mismatch"
+            self.collisions += refused.code == "idempotency_in_flight"
+            raise
+        finally:
+            self._in_flight.discard(name)
+        self.replays += answer.replayed
+        return answer
+
+    def counters(self) -> dict[str, int]:
+        """How often keys came back, by name."""
+        return {
+            "idempotency_replays": self.replays,
+            "idempotency_mismatches": self.mismatches,
+            "idempotency_collisions": self.collisions,
+        }
+
+
+def _once(
+    connection: sa.Connection,
+    request: Request,
+    now_ms: int,
+    work: Callable[[sa.Connection, *Ts], Answered],
+    arguments: tuple[*Ts],
+) -> Answered:
+    return once(connection, request, now_ms, work, *arguments)

@@ -1,0 +1,144 @@
+"""The database of several nodes: PostgreSQL, a transaction of its own for each write, on a few threads.
+
+PostgreSQL groups the commits of its connections by itself. Transactions that got in each other's way (a deadlock, a
+failed serialization) changed nothing, and are run again.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any, TypeVar, TypeVarTuple
+
+import sqlalchemy as sa
+import trio
+from sqlalchemy.exc import DBAPIError
+
+from server.migrations import upgrade
+from server.store import StoreFailed
+
+CONNECTIONS = 12  # of each node for writing; more wait for each other's rows, and the server allows 100 in all
+READERS = 4
+MAX_WAITING = 10_000  # writes; a database that is so far behind is broken
+ATTEMPTS = 8  # a hot row makes some collide; what collides so often is not served in time any more
+COLLISIONS = {"40001", "40P01"}  # serialization_failure and deadlock_detected (PostgreSQL, appendix A)
+FIRST_PAUSE_S = 0.005
+_MIGRATION_LOCK = 7_233_200  # nodes that start together bring the schema up to date one after the other
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class PostgresStore:
+    """One PostgreSQL database, "postgresql://user@host:port/name"; `run` it in a nursery before the first call."""
+
+    def __init__(self, url: str) -> None:
+        address = sa.make_url(url).set(drivername="postgresql+psycopg")
+        self._engine = sa.create_engine(
+            address, pool_size=CONNECTIONS + READERS, max_overflow=0, pool_pre_ping=True, hide_parameters=True
+        )
+        self._name = address.render_as_string(hide_password=True)
+        self._writers = trio.CapacityLimiter(CONNECTIONS)
+        self._readers = trio.CapacityLimiter(READERS)
+        self._open = False
+        self._under_way = 0
+        self._drained = trio.Event()
+        self.writes = self.commits = self.failures = self.collisions = 0
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Bring the schema up to date and serve until cancelled. Raises StoreFailed."""
+        await trio.to_thread.run_sync(self._prepare)
+        self._open = True
+        try:
+            task_status.started()
+            await trio.sleep_forever()
+        finally:
+            self._open = False
+            with trio.CancelScope(shield=True):
+                if self._under_way:
+                    await self._drained.wait()
+                await trio.to_thread.run_sync(self._engine.dispose)
+
+    async def write(self, work: Callable[[sa.Connection, *Ts], T], *arguments: *Ts) -> T:
+        """Run `work` in a transaction; returns when it is on the disk.
+
+        `work` may be run again when it collided with another. Raises what `work` raises, and StoreFailed. Once begun,
+        it is carried to its end even if the caller is cancelled.
+        """
+        if not self._open or self._under_way >= MAX_WAITING:
+            raise StoreFailed("the database is closed" if not self._open else "too many writes are waiting")
+        self._under_way += 1
+        try:
+            for attempt in range(ATTEMPTS):
+                collided, result = await trio.to_thread.run_sync(
+                    self._attempt, lambda connection: work(connection, *arguments), limiter=self._writers
+                )
+                if not collided:
+                    self.writes += 1
+                    self.commits += 1
+                    return result  # type: ignore[return-value]
+                self.collisions += 1
+                await trio.sleep(random.uniform(0, FIRST_PAUSE_S * 2**attempt))
+            raise StoreFailed(f"collided with other writes {ATTEMPTS} times")
+        except StoreFailed:
+            self.failures += 1
+            raise
+        finally:
+            self._end_write()
+
+    async def read(self, work: Callable[[sa.Connection, *Ts], T], *arguments: *Ts) -> T:
+        """Run `work`, which must not write, on one snapshot. Raises what it raises, and StoreFailed."""
+
+        def run() -> T:
+            try:
+                with self._engine.connect() as connection:
+                    connection = connection.execution_options(
+                        isolation_level="REPEATABLE READ", postgresql_readonly=True
+                    )
+                    with connection.begin():
+                        return work(connection, *arguments)
+            except DBAPIError as error:
+                raise StoreFailed(_words(error)) from error
+
+        return await trio.to_thread.run_sync(run, limiter=self._readers)
+
+    def counters(self) -> dict[str, int]:
+        """How much was written, by name."""
+        return {
+            "store_writes": self.writes,
+            "store_commits": self.commits,
+            "store_failures": self.failures,
+            "store_collisions": self.collisions,
+        }
+
+    def _end_write(self) -> None:
+        self._under_way -= 1
+        if not self._open and self._under_way == 0:
+            self._drained.set()
+
+    # -- in threads ----------------------------------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+                upgrade(connection)
+        except DBAPIError as error:
+            raise StoreFailed(f"{self._name}: {_words(error)}") from error
+
+    def _attempt(self, work: Callable[[sa.Connection], T]) -> tuple[bool, T | None]:
+        """Return whether the transaction collided with another, and otherwise what the work returned."""
+        try:
+            with self._engine.begin() as connection:
+                return False, work(connection)
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) in COLLISIONS:
+                return True, None
+            if isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError | sa.exc.InternalError):
+                raise StoreFailed(_words(error)) from error
+            raise
+
+
+def _words(error: DBAPIError) -> str:
+    words: Any = error.orig
+    return str(words).strip().splitlines()[0] if str(words).strip() else type(words).__name__

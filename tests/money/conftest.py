@@ -1,0 +1,32 @@
+"""Fixtures: each test that takes `place` or `store` runs on both databases."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.money.databases import AnyStore, fresh_database, postgres_cluster, running
+
+NAMES = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[str]:
+    with postgres_cluster() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
+    if request.param == "sqlite":
+        return tmp_path / "db"
+    return fresh_database(request.getfixturevalue("cluster"), f"t{next(NAMES)}")
+
+
+@pytest.fixture
+async def store(place: Path | str) -> AsyncIterator[AnyStore]:
+    async with running(place) as store:
+        yield store
