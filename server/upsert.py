@@ -7,7 +7,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 
 def insert_into(connection: sa.Connection, table: sa.Table) -> postgresql.Insert | sqlite.Insert:
-    """Return an INSERT that knows `on_conflict_do_update` and `on_conflict_do_nothing`; both databases write it alike."""
+    """Return an INSERT that has `on_conflict_do_update` and `on_conflict_do_nothing`, written alike for both."""
     if connection.dialect.name == "postgresql":
         return postgresql.insert(table)
     return sqlite.insert(table)
