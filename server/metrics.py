@@ -39,6 +39,8 @@ COUNTERS = {
     "store_collisions": ("store_collisions", "Transactions that were done anew as another had been faster."),
     "payment_webhooks": ("payment_webhooks", "Webhooks of payment providers that were understood."),
     "payment_webhooks_refused": ("payment_webhooks_refused", "Those that were not signed, or not understood."),
+    "duties_done": ("duties_done", "Things that were due, such as expired holds, and were done."),
+    "duty_failures": ("duty_failures", "Times that what was due could not be done; tried again."),
     "payouts_told": ("payouts_told", "Withdrawals that a payment provider was told of."),
     "payout_failures": ("payout_failures", "Times that a provider could not be told; tried again."),
     "idempotency_replays": (

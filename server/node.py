@@ -8,7 +8,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx2
 import structlog
 import trio
 
@@ -23,14 +22,12 @@ from server.access.proofs import Proofs
 from server.access.service import Access
 from server.archive import StoredArchive
 from server.auth import Auth
+from server.commerce import open_commerce
 from server.config import Config, bracketed, parse_address
 from server.edge import Edge
-from server.money.assets import Assets
-from server.money.payouts import HttpProvider, Payouts
-from server.money.wallets import Wallets
 from server.postgres import PostgresStore
 from server.signalling_socket import SignallingSocket
-from server.store import Database, Store, StoreFailed
+from server.store import Store, StoreFailed
 from server.tls import keep_fresh, server_context
 from server.tokens import InvalidSecret, Tokens, open_key, write_secret
 from server.web.access import access_routes
@@ -38,7 +35,6 @@ from server.web.app import build_app
 from server.web.disclosures import disclosure_routes
 from server.web.invites import invite_routes
 from server.web.kyf import kyf_routes
-from server.web.money import money_routes
 from server.web.ports import WebSettings
 from server.web.routes import Reception
 from signalling.rooms import Rooms
@@ -115,9 +111,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
     people = People(store, clock, access, rooms)
     consent = Consent(store, clock, rooms)
     await nursery.start(consent.run)
-    secrets = {provider.name: provider.secret for provider in config.payment_providers}
-    wallets = Wallets(store, Assets(config.assets), secrets, clock.wall_ms)
-    payouts = _start_payouts(config, store, nursery)
+    commerce = open_commerce(config, store, clock.wall_ms, archive.find_account, nursery)
     sockets = SignallingSocket(rooms, auth, config.limits.write_timeout_s)
     await nursery.start(sockets.run)
 
@@ -129,8 +123,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
             **store.counters(),
             **access.counters(),
             **consent.counters(),
-            **wallets.counters(),
-            **payouts.counters(),
+            **commerce.counters(),
             **edge.counters(),
             **reception.counters(),
         }
@@ -147,7 +140,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
             *invite_routes(Guests(store, clock, access, rooms)),
             *disclosure_routes(consent),
             *kyf_routes(Proofs(store, clock, access, rooms, issuers), everywhere),
-            *money_routes(wallets, archive.find_account),
+            *commerce.routes,
         ],
     )
     reception: Reception = app.extensions["reception"]
@@ -170,18 +163,6 @@ def _open_issuers(config: Config) -> Issuers:
         return Issuers(config.kyf_issuers)
     except ValueError as error:
         raise NodeFailed(f"kyf_issuers in the configuration: {error}") from error
-
-
-def _start_payouts(config: Config, store: Database, nursery: trio.Nursery) -> Payouts:
-    http = httpx2.AsyncClient()
-    payouts = Payouts(store, {each.name: HttpProvider(each, http) for each in config.payment_providers})
-
-    async def tell() -> None:
-        async with http:
-            await payouts.run()
-
-    nursery.start_soon(tell)
-    return payouts
 
 
 def _open_media(config: Config) -> Media:
