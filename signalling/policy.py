@@ -60,7 +60,9 @@ def step(state: RoomState, actor: AccountId | None, given: c.Command | c.Fact, n
         case c.GrantTicket(account):
             return _access(state, lambda s: replace(s, tickets=s.tickets | {account}), now_ns)
         case c.RevokeTicket(account):
-            return _access(state, lambda s: replace(s, tickets=s.tickets - {account}), now_ns, "ticket_revoked")
+            return _revoke_ticket(state, account, now_ns)
+        case c.Seated(seats):
+            return _seat(state, dict(seats), now_ns)
         case c.Entitle(account):
             return _access(state, lambda s: replace(s, entitled=s.entitled | {account}), now_ns)
         case c.Disentitle(account):
@@ -176,6 +178,24 @@ def _access(
         if was or why != state.refusal(account, now_ns)[0]:
             events.append(e.AccessRevoked(account, after.epoch, (reason if was else None) or why, readmit))
     return _withdraw_hopeless(after, events)
+
+
+def _revoke_ticket(state: RoomState, account: AccountId, now_ns: int) -> Result:
+    if account in state.bought and account not in state.tickets:
+        raise Refused("ticket_bought")
+    return _access(state, lambda s: replace(s, tickets=s.tickets - {account}), now_ns, "ticket_revoked")
+
+
+def _seat(state: RoomState, seats: dict[AccountId, c.Seat], now_ns: int) -> Result:
+    """Take up who bought a ticket, who is about to, and who has none any more."""
+
+    def now(former: frozenset[AccountId], seat: c.Seat) -> frozenset[AccountId]:
+        return (former - seats.keys()) | {account for account, said in seats.items() if said == seat}
+
+    def change(state: RoomState) -> RoomState:
+        return replace(state, bought=now(state.bought, "bought"), paying=now(state.paying, "paying"))
+
+    return _access(state, change, now_ns, "ticket_revoked")
 
 
 def _withdraw_hopeless(state: RoomState, events: list[e.Event]) -> Result:

@@ -150,7 +150,7 @@ def room(scene: Scene, now: Now) -> RoomView:
             for person in people(state.present)
         ),
         present=len(state.present),
-        tickets=people(state.tickets),
+        tickets=people(state.holders),
         entitled=people(state.entitled),
         ejected=people(state.ejected),
         requests=tuple(
@@ -164,7 +164,7 @@ def room(scene: Scene, now: Now) -> RoomView:
 
 def mentioned(state: RoomState) -> set[AccountId]:
     """Return the accounts that a view of the whole room names."""
-    accounts = {*state.present, *state.tickets, *state.entitled, *state.ejected}
+    accounts = {*state.present, *state.holders, *state.entitled, *state.ejected}
     accounts |= {request.account for request in state.requests}
     if state.one_to_one is not None:
         accounts.add(state.one_to_one.guest)

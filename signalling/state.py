@@ -65,6 +65,8 @@ class OneToOne:
 class RoomState:
     """Everything the policy knows. `present` are the accounts in the room, admitted or waiting, without the owner.
 
+    `tickets` are those who were given one, `bought` those who paid for one, and `paying` those with a seat reserved:
+    they wait in the lobby. The last two are the box office's to know, and never part of the record.
     `entitled` are those whom the streamer chose by name; `verdicts` what the rules say of those present, and never part
     of the record: a restart judges anew. For those in `hidden` the stream does not exist, and those who are known not
     to meet its `demands` do not find it.
@@ -76,6 +78,8 @@ class RoomState:
     epoch: int = 1
     present: frozenset[AccountId] = frozenset()
     tickets: frozenset[AccountId] = frozenset()
+    bought: frozenset[AccountId] = frozenset()
+    paying: frozenset[AccountId] = frozenset()
     entitled: frozenset[AccountId] = frozenset()
     ejected: frozenset[AccountId] = frozenset()
     hidden: frozenset[AccountId] = frozenset()
@@ -96,6 +100,11 @@ class RoomState:
         """What a viewer must hold."""
         return REQUIRES[self.mode]
 
+    @property
+    def holders(self) -> frozenset[AccountId]:
+        """Who has a ticket, given or bought."""
+        return self.tickets | self.bought
+
     def holding(self, account: AccountId) -> Holding:
         """Return what an account holds; deny beats allow, and what is granted for a time lapses by itself."""
         if account == self.owner:
@@ -104,7 +113,7 @@ class RoomState:
         if account in self.ejected or account in self.hidden or self.ended is not None or verdict.denied is not None:
             return Holding(NOTHING)
         lasting = Grant.WELCOME
-        if account in self.tickets:
+        if account in self.tickets or account in self.bought:
             lasting |= Grant.TICKET
         if account in self.entitled:
             lasting |= Grant.ENTITLED
@@ -184,4 +193,6 @@ class RoomState:
         held = holding.holds if now_ns < holding.until_ns else holding.keeps
         missing = self.requires & ~held
         reason = next(word for grant, word in REASONS.items() if grant in missing)
+        if reason == "ticket_required" and account in self.paying:
+            reason = "payment_pending"
         return reason, tuple(word for grant, word in READMITS.items() if grant in missing and reason != "ejected")
