@@ -34,6 +34,11 @@ Result = tuple[RoomState, list[e.Event]]
 
 def step(state: RoomState, actor: AccountId | None, given: c.Command | c.Fact, now_ns: int) -> Result:
     """Apply one command of `actor`, or one fact (actor None); raises Refused, and then nothing changed."""
+    after, events = _step(state, actor, given, now_ns)
+    return _keep_shown(after, now_ns), events
+
+
+def _step(state: RoomState, actor: AccountId | None, given: c.Command | c.Fact, now_ns: int) -> Result:
     if state.ended is not None:
         if isinstance(given, c.Fact | c.Leave):
             return state, []
@@ -44,7 +49,7 @@ def step(state: RoomState, actor: AccountId | None, given: c.Command | c.Fact, n
         # What is over is over, also when the tick that says so comes a moment later. (Who comes in ends nothing: that
         # happens beside the room's turn, where nobody would be told.)
         state, over = _tick(state, now_ns)
-        state, events = step(state, actor, given, now_ns)
+        state, events = _step(state, actor, given, now_ns)
         return state, over + events
     match given:
         case c.Join():
@@ -381,6 +386,14 @@ def _streamer_lost(state: RoomState, now_ns: int) -> Result:
         return state, []
     until_ns = now_ns + INTERRUPTED_NS
     return replace(state, picture="interrupted", picture_until_ns=until_ns), [e.StreamInterrupted(until_ns)]
+
+
+def _keep_shown(state: RoomState, now_ns: int) -> RoomState:
+    """Let the clock of what ticket holders were shown run while there is a picture for them alone, and stand else."""
+    shows = state.mode is Mode.PAID and state.picture == "live" and state.ended is None
+    if shows == (state.showing_since_ns is not None):
+        return state
+    return replace(state, shown_ns=state.shown_by_ns(now_ns), showing_since_ns=now_ns if shows else None)
 
 
 def _end(state: RoomState, reason: str, now_ns: int) -> Result:

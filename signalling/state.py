@@ -70,6 +70,7 @@ class RoomState:
     `entitled` are those whom the streamer chose by name; `verdicts` what the rules say of those present, and never part
     of the record: a restart judges anew. For those in `hidden` the stream does not exist, and those who are known not
     to meet its `demands` do not find it.
+    `shown_ns` is how long the stream was on for ticket holders alone, up to `showing_since_ns` if it is just now.
     `picture` says whether the streamer's media arrives; while it does not, the stream ends at `picture_until_ns`.
     """
 
@@ -93,6 +94,8 @@ class RoomState:
     warnings_s: tuple[int, ...] = ()
     picture: Literal["waiting", "live", "interrupted"] = "waiting"
     picture_until_ns: int = FOREVER
+    shown_ns: int = 0
+    showing_since_ns: int | None = None
     ended: str | None = None
 
     @property
@@ -153,6 +156,10 @@ class RoomState:
                 return "chosen"
             case Mode.PUBLIC:
                 return "public"
+
+    def shown_by_ns(self, now_ns: int) -> int:
+        """Return how long the stream was on for ticket holders alone, by now."""
+        return self.shown_ns + (0 if self.showing_since_ns is None else now_ns - self.showing_since_ns)
 
     @property
     def usual_mode(self) -> Mode:

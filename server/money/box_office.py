@@ -167,7 +167,10 @@ def open_sale(connection: sa.Connection, sale: Sale, now_ms: int) -> Sale:
 
 def change(connection: sa.Connection, sale_id: str, command: t.Change | t.Begin | t.Close, now_ms: int) -> Sale:
     """Change, begin or close a sale; seats that are added go to those who wait. Raises Refused."""
-    sale, _ = t.step(_lock_sale(connection, sale_id), None, command, now_ms)
+    before = _lock_sale(connection, sale_id)
+    sale, _ = t.step(before, None, command, now_ms)
+    if sale == before:
+        return sale
     sale = _offer_free_seats(connection, sale, now_ms)
     _save_sale(connection, sale)
     words = {t.Change: "sale.changed", t.Begin: "sale.began", t.Close: "sale.closed"}
@@ -308,9 +311,11 @@ def _open_ticket(connection: sa.Connection, ticket_id: str) -> tuple[Sale, Ticke
 
 
 def _tell(connection: sa.Connection, sale: Sale, kind: str, ticket: Ticket | None, now_ms: int) -> None:
-    fields: dict[str, Any] = {"sale": sale.id, "free": sale.free, "sold": sale.sold}
+    fields: dict[str, Any] = {"sale": sale.id, "state": sale.state, "free": sale.free, "sold": sale.sold}
+    price = sale.price_now if ticket is None else ticket.price
+    fields["price"] = wire_amount(price)
     if ticket is not None:
-        fields |= {"ticket": ticket.id, "account": ticket.account, "price": wire_amount(ticket.price)}
+        fields |= {"ticket": ticket.id, "account": ticket.account}
         fields |= {"until": ticket.until} if ticket.state is TicketState.RESERVED else {}
     eventlog.append(connection, Happened(sale.stream, kind, now_ms, fields))
 

@@ -19,8 +19,9 @@ _OWING = Prepared("SELECT id FROM sales WHERE state = 'cancelled' AND sold > 0 L
 _FIND_TICKET = Prepared(TICKET + "id = :id")
 _IN_STATE = Prepared(TICKET + "sale = :sale AND state = :state ORDER BY number LIMIT :limit")
 _PAGE = Prepared(
-    "SELECT id, sale, account, state, asset, price, until, number FROM tickets"
-    " WHERE sale = :sale AND number > :after ORDER BY number LIMIT :limit"
+    "SELECT t.id, t.sale, t.account, t.state, t.asset, t.price, t.until, t.number, a.name FROM tickets t"
+    " LEFT JOIN accounts a ON a.id = t.account WHERE t.sale = :sale AND t.number > :after"
+    " ORDER BY t.number LIMIT :limit"
 )
 _LIVE = Prepared(TICKET + "sale = :sale AND account = :account AND state IN ('reserved', 'sold')")
 _ALL_LIVE = Prepared(
@@ -55,11 +56,12 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Numbered:
-    """A ticket, its place among all tickets, and its stream."""
+    """A ticket, its place among all tickets, its stream, and what its holder is called where that was asked for."""
 
     number: int
     ticket: Ticket
     stream: str
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,7 @@ def tickets_of(connection: sa.Connection, account: str, before: int, limit: int)
 def tickets_sold(connection: sa.Connection, sale: Sale, after: int, limit: int) -> list[Numbered]:
     """Return a sale's tickets in any state, oldest first, those numbered above `after`."""
     rows = _PAGE(connection, sale=sale.id, after=after, limit=limit)
-    return [Numbered(row[7], ticket_of_row(row[:7]), sale.stream) for row in rows]
+    return [Numbered(row[7], ticket_of_row(row[:7]), sale.stream, row[8] or "") for row in rows]
 
 
 def report(connection: sa.Connection, sale_id: str) -> Report:
