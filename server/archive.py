@@ -15,6 +15,7 @@ from signalling.views import Person
 from signalling.wire_events import ChatMessage
 
 LISTS = ("tickets", "entitled", "ejected")
+MODES = ("mode", "former", "next_mode")
 NAMES_AT_ONCE = 500  # SQLite allows some thousand parameters in a statement
 
 
@@ -56,14 +57,14 @@ def _load(connection: sa.Connection) -> list[StreamRecord]:
 
 def _record(row: sa.RowMapping) -> StreamRecord:
     values = dict(row) | {name: tuple(msgspec.json.decode(row[name])) for name in LISTS}
-    values |= {"mode": Mode(row["mode"]), "former": None if row["former"] is None else Mode(row["former"])}
+    values |= {name: None if row[name] is None else Mode(row[name]) for name in MODES}
     return StreamRecord(**values)
 
 
 def _save(connection: sa.Connection, record: StreamRecord) -> None:
     values = msgspec.structs.asdict(record)
     values |= {name: msgspec.json.encode(values[name]).decode() for name in LISTS}
-    values |= {"mode": record.mode.value, "former": None if record.former is None else record.former.value}
+    values |= {name: None if values[name] is None else values[name].value for name in MODES}
     statement = insert_into(connection, streams).values(values)
     connection.execute(statement.on_conflict_do_update(index_elements=["id"], set_=values))
 

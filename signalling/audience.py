@@ -91,17 +91,22 @@ class Audience:
         at, of = now.wall_ms, self._stream
         match event:
             case e.ModePrepared(mode=mode, expires_ns=expires_ns):
-                yield owner, w.ModePending(server_now=at, stream=of, mode=mode, expires_at=now.wall_of(expires_ns))
+                yield owner, w.ModePrepared(server_now=at, stream=of, mode=mode, expires_at=now.wall_of(expires_ns))
+            case e.ModeAnnounced(mode, at_ns):
+                yield everyone, w.ModePending(server_now=at, stream=of, mode=mode, at=now.wall_of(at_ns))
+            case e.ModeCalledOff(mode):
+                yield everyone, w.ModeCalledOffTold(server_now=at, stream=of, mode=mode)
             case e.ModeSwitched(mode, epoch):
                 yield everyone, w.ModeSwitchedTold(server_now=at, stream=of, mode=mode, epoch=epoch)
             case e.AccessGranted(account, epoch, via):
                 yield [account], w.AccessGrantedTold(server_now=at, stream=of, epoch=epoch, via=via)
                 yield [account], self._state_for(account, scene)
             case e.AccessRevoked(account, epoch, reason, readmit):
-                yield (
-                    [account],
-                    w.AccessRevokedTold(server_now=at, stream=of, reason=reason, epoch=epoch, readmit=readmit),
+                offer = scene.state.offer if "ticket" in readmit else None
+                revoked = w.AccessRevokedTold(
+                    server_now=at, stream=of, reason=reason, epoch=epoch, readmit=readmit, offer=offer
                 )
+                yield [account], revoked
             case e.RulesChanged(version):
                 yield everyone, w.AccessRulesChanged(server_now=at, stream=of, version=version)
             case e.TimeLimitSet(until_ns):

@@ -7,6 +7,7 @@ from typing import Literal
 
 from signalling.identifiers import AccountId, Mode
 from signalling.verdicts import Demands, Verdict
+from signalling.views import Offer
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +32,16 @@ class PrepareMode:
 
 @dataclass(frozen=True, slots=True)
 class ConfirmMode:
-    """The streamer does what was prepared under `token`; doing it twice is doing it once."""
+    """The streamer does what was prepared under `token`, in `after_s` seconds; doing it twice is doing it once."""
 
     token: str
     allow_empty: bool = False
+    after_s: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CallOffMode:
+    """The streamer takes an announced switch back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +150,10 @@ Seat = Literal["bought", "paying", "none"]
 
 @dataclass(frozen=True, slots=True)
 class Seated:
-    """Fact: what the box office says of some accounts now."""
+    """Fact: what the box office says of some accounts now, and what it sells."""
 
     seats: tuple[tuple[AccountId, Seat], ...]
+    offer: Offer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +210,7 @@ class Tick:
 OwnersCommand = (
     PrepareMode
     | ConfirmMode
+    | CallOffMode
     | SetTimeLimit
     | GrantTicket
     | RevokeTicket

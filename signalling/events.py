@@ -16,6 +16,7 @@ class ModePrepared:
     would_remove: tuple[AccountId, ...]
     stay: tuple[AccountId, ...]
     expires_ns: int
+    paying: tuple[AccountId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,29 @@ class ModeSwitched:
     mode: Mode
     epoch: int
     removed: tuple[AccountId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModeAnnounced:
+    """At `at_ns` the room's mode will be this."""
+
+    mode: Mode
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class AlreadyAnnounced:
+    """The answer to a confirmation of this switch that is repeated before it comes."""
+
+    mode: Mode
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModeCalledOff:
+    """A switch that was announced will not come."""
+
+    mode: Mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +181,9 @@ class StreamEnded:
 
 Event = (
     ModePrepared
+    | ModeAnnounced
+    | AlreadyAnnounced
+    | ModeCalledOff
     | ModeSwitched
     | AlreadySwitched
     | AccessGranted

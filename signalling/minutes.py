@@ -145,5 +145,10 @@ class Minutes:
 def _same(one: StreamRecord, other: StreamRecord) -> bool:
     if (one.ends_at is None) != (other.ends_at is None):
         return False
-    near = abs((one.ends_at or 0) - (other.ends_at or 0)) < ROUNDING_MS
-    return near and msgspec.structs.replace(one, ends_at=None) == msgspec.structs.replace(other, ends_at=None)
+    near = all(abs(here - there) < ROUNDING_MS for here, there in zip(_times(one), _times(other), strict=True))
+    timeless = [msgspec.structs.replace(each, ends_at=None, switches_at=None) for each in (one, other)]
+    return near and timeless[0] == timeless[1]
+
+
+def _times(record: StreamRecord) -> tuple[int, int]:
+    return record.ends_at or 0, record.switches_at or 0

@@ -15,15 +15,18 @@ from signalling import one_to_one
 from signalling.identifiers import AccountId, Mode
 from signalling.one_to_one import SECOND_NS, Result
 from signalling.refusals import Refused
-from signalling.state import Prepared, Request, RoomState
+from signalling.state import Announced, Prepared, Request, RoomState
 from signalling.verdicts import Verdict
 
+MAX_COUNTDOWN_S = 600  # a viewer who is warned earlier has forgotten it by then
 PREPARED_FOR_NS = 60 * SECOND_NS  # long enough to read a list of names
 CONFIRMED_KEPT = 16  # answers remembered for a confirmation that is repeated
 TIME_LIMIT_S = (60, 7 * 86_400)
 STREAM_WARNINGS_S = (300, 60, 10)
 WAITING_NS = 24 * 3600 * SECOND_NS  # a stream that was announced in the morning may begin in the evening
 INTERRUPTED_NS = 120 * SECOND_NS  # to restart an encoder or a phone; longer than a one-to-one may pause
+
+Accounts = tuple[AccountId, ...]
 
 
 def step(state: RoomState, actor: AccountId | None, given: c.Command | c.Fact, now_ns: int) -> Result:
@@ -54,14 +57,16 @@ def _step(state: RoomState, actor: AccountId | None, given: c.Command | c.Fact, 
             return _prepare(state, given, now_ns)
         case c.ConfirmMode():
             return _confirm(state, given, now_ns)
+        case c.CallOffMode():
+            return _call_off(state)
         case c.SetTimeLimit(seconds):
             return _set_time_limit(state, seconds, now_ns)
         case c.GrantTicket(account):
             return _access(state, lambda s: replace(s, tickets=s.tickets | {account}), now_ns)
         case c.RevokeTicket(account):
             return _revoke_ticket(state, account, now_ns)
-        case c.Seated(seats):
-            return _seat(state, dict(seats), now_ns)
+        case c.Seated(seats, offer):
+            return _seat(replace(state, offer=offer), dict(seats), now_ns)
         case c.Entitle(account):
             return _access(state, lambda s: replace(s, entitled=s.entitled | {account}), now_ns)
         case c.Disentitle(account):
@@ -108,6 +113,8 @@ def deadline_ns(state: RoomState) -> int:
     due = [state.picture_until_ns]
     if state.until_ns is not None:
         due += [state.until_ns, *(state.until_ns - seconds * SECOND_NS for seconds in state.warnings_s)]
+    if state.announced is not None:
+        due.append(state.announced.at_ns)
     if state.one_to_one is not None:
         until_ns = state.one_to_one.until_ns
         due += [until_ns, *(until_ns - seconds * SECOND_NS for seconds in state.one_to_one.warnings_s)]
@@ -115,9 +122,10 @@ def deadline_ns(state: RoomState) -> int:
 
 
 def _end_due_ns(state: RoomState) -> int:
-    """When the stream or its one-to-one ends by itself."""
+    """When the stream, its mode or its one-to-one ends by itself."""
     due = [state.picture_until_ns]
     due += [] if state.until_ns is None else [state.until_ns]
+    due += [] if state.announced is None else [state.announced.at_ns]
     due += [] if state.one_to_one is None else [state.one_to_one.until_ns]
     return min(due)
 
@@ -283,8 +291,8 @@ def _prepare(state: RoomState, given: c.PrepareMode, now_ns: int) -> Result:
     if state.one_to_one is not None:
         raise Refused("mode_conflict", "end the one-to-one first")
     prepared = Prepared(given.mode, given.token, now_ns + PREPARED_FOR_NS)
-    removed, stay = _audience(state, given.mode, now_ns)
-    event = e.ModePrepared(given.mode, given.token, removed, stay, prepared.expires_ns)
+    removed, stay, paying = _audience(state, given.mode, now_ns)
+    event = e.ModePrepared(given.mode, given.token, removed, stay, prepared.expires_ns, paying)
     return replace(state, prepared=prepared), [event]
 
 
@@ -292,20 +300,44 @@ def _confirm(state: RoomState, given: c.ConfirmMode, now_ns: int) -> Result:
     for token, mode, epoch, removed in state.confirmed:
         if token == given.token:
             return state, [e.AlreadySwitched(mode, epoch, removed)]
+    if state.announced is not None and state.announced.token == given.token:
+        return state, [e.AlreadyAnnounced(state.announced.mode, state.announced.at_ns)]
     prepared = state.prepared
     if prepared is None or prepared.token != given.token:
         raise Refused("room_changed")
     if now_ns >= prepared.expires_ns:
         raise Refused("room_changed", "the preparation is older than a minute; look again who would leave")
-    removed, stay = _audience(state, prepared.mode, now_ns)
+    removed, stay, _ = _audience(state, prepared.mode, now_ns)
     if removed and not stay and not given.allow_empty:
         raise Refused("audience_empty")
-    mode = prepared.mode
+    if given.after_s:
+        return _announce(state, prepared, given.after_s, now_ns)
+    return _switch(state, prepared.mode, given.token, now_ns)
+
+
+def _announce(state: RoomState, prepared: Prepared, after_s: int, now_ns: int) -> Result:
+    if isinstance(after_s, bool) or not 0 < after_s <= MAX_COUNTDOWN_S:
+        raise Refused("invalid_countdown")
+    announced = Announced(prepared.mode, prepared.token, now_ns + after_s * SECOND_NS)
+    event = e.ModeAnnounced(announced.mode, announced.at_ns)
+    return replace(state, prepared=None, announced=announced), [event]
+
+
+def _call_off(state: RoomState) -> Result:
+    if state.announced is None:
+        raise Refused("no_switch_announced")
+    return replace(state, announced=None), [e.ModeCalledOff(state.announced.mode)]
+
+
+def _switch(state: RoomState, mode: Mode, token: str, now_ns: int) -> Result:
+    """Switch in one turn: who does not belong from now on gets not one packet more. An announced switch is void."""
+    removed, _, _ = _audience(state, mode, now_ns)
     after, told = _access(state, lambda s: replace(s, mode=mode), now_ns)
-    done = (given.token, mode, after.epoch, removed)
-    after = replace(after, prepared=None, confirmed=(*after.confirmed, done)[-CONFIRMED_KEPT:])
+    done = (token, mode, after.epoch, removed)
+    after = replace(after, prepared=None, announced=None, confirmed=(*after.confirmed, done)[-CONFIRMED_KEPT:])
     if after.epoch == state.epoch:  # it was the mode already
-        return after, [e.AlreadySwitched(mode, after.epoch, removed)]
+        off: list[e.Event] = [] if state.announced is None else [e.ModeCalledOff(state.announced.mode)]
+        return after, [e.AlreadySwitched(mode, after.epoch, removed), *off]
     return after, [e.ModeSwitched(mode, after.epoch, removed), *told]
 
 
@@ -319,11 +351,14 @@ def _still_prepared(before: RoomState, after: RoomState, now_ns: int) -> Prepare
     return prepared if set(said_to_stay) <= set(stay) else None
 
 
-def _audience(state: RoomState, mode: Mode, now_ns: int) -> tuple[tuple[AccountId, ...], tuple[AccountId, ...]]:
+def _audience(state: RoomState, mode: Mode, now_ns: int) -> tuple[Accounts, Accounts, Accounts]:
+    """Return who would have to go in a mode, who would stay, and who would wait in the lobby."""
     after = replace(state, mode=mode)
     watching = [account for account in sorted(state.present) if state.admits(account, now_ns)]
-    stay = tuple(account for account in watching if after.admits(account, now_ns))
-    return tuple(account for account in watching if account not in stay), stay
+    stay = {account for account in watching if after.admits(account, now_ns)}
+    others = [account for account in watching if account not in stay]
+    paying = {account for account in others if after.refusal(account, now_ns)[0] == "payment_pending"}
+    return tuple(account for account in others if account not in paying), tuple(sorted(stay)), tuple(sorted(paying))
 
 
 # -- time --------------------------------------------------------------------------------------------------------------
@@ -356,6 +391,9 @@ def _tick(state: RoomState, now_ns: int) -> Result:
         due = tuple(s for s in state.warnings_s if now_ns >= state.until_ns - s * SECOND_NS)
         events += [e.TimeWarning(s, state.until_ns, False) for s in due]
         state = replace(state, warnings_s=tuple(s for s in state.warnings_s if s not in due))
+    if state.announced is not None and now_ns >= state.announced.at_ns:
+        state, switched = _switch(state, state.announced.mode, state.announced.token, now_ns)
+        return state, events + switched
     session = state.one_to_one
     if session is None:
         return state, events
@@ -404,6 +442,8 @@ def _end(state: RoomState, reason: str, now_ns: int) -> Result:
 
 
 def _accept(state: RoomState, given: c.AcceptOneToOne, now_ns: int) -> Result:
+    if state.announced is not None:
+        raise Refused("mode_conflict", "a switch of the mode is on its way: call it off first")
     session = one_to_one.begin(state, given, now_ns)
     rest = tuple(other for other in state.requests if other.account != given.account)
     after, told = _access(state, lambda s: replace(s, mode=Mode.ONE_TO_ONE, one_to_one=session, requests=rest), now_ns)

@@ -66,7 +66,8 @@ class Outbox(Protocol):
 class StreamRecord(msgspec.Struct, frozen=True, kw_only=True):
     """All of a room that outlives a restart. `former` is the mode to which a one-to-one returns.
 
-    `shown_ms` is how long it was on for ticket holders alone, up to when the clock of that last stood.
+    `shown_ms` is how long it was on for ticket holders alone, up to when the clock of that last stood; at `switches_at`
+    its mode will be `next_mode`.
     """
 
     id: StreamId
@@ -86,6 +87,8 @@ class StreamRecord(msgspec.Struct, frozen=True, kw_only=True):
     ends_at: int | None
     ended: str | None
     shown_ms: int = 0
+    next_mode: Mode | None = None
+    switches_at: int | None = None
 
 
 class ArchivedEvent(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,6 +16,8 @@ TITLES: dict[str, tuple[int, str]] = {
     "room_changed": (409, "The stream changed since you prepared this"),
     "audience_empty": (409, "Nobody would be left watching"),
     "mode_conflict": (409, "The stream's mode does not allow this"),
+    "invalid_countdown": (422, "A switch comes at once, or within ten minutes"),
+    "no_switch_announced": (409, "No switch of the mode is on its way"),
     "invalid_time_limit": (422, "The time limit is out of range"),
     "duration_out_of_range": (422, "A one-to-one lasts from 5 to 30 minutes"),
     "exceeds_time_limit": (409, "The stream ends before this one-to-one would"),

@@ -472,6 +472,8 @@ class Room:
             reason, readmit = state.refusal(account, now_ns)
             verdict = state.verdict(account)
             help = verdict.help if reason in ("not_entitled", verdict.denied) else {}
+            if "ticket" in readmit and self.state.offer is not None:
+                help = {**help, "offer": self.state.offer}
             raise Refused(reason, "", readmit=readmit, **help)
 
     def _require_few_unanswered(self, account: AccountId) -> None:

@@ -587,7 +587,7 @@ class Rooms:
         now = Now.read(self._clock)
         for event in events:
             match event:
-                case e.ModePrepared(mode, token, removed, stay, expires_ns):
+                case e.ModePrepared(mode, token, removed, stay, expires_ns, paying):
                     return v.Prepared(
                         mode,
                         _names(scene, removed),
@@ -596,7 +596,12 @@ class Rooms:
                         len(stay),
                         token,
                         now.wall_of(expires_ns),
+                        _names(scene, paying),
+                        len(paying),
+                        scene.state.offer,
                     )
+                case e.ModeAnnounced(mode, at_ns) | e.AlreadyAnnounced(mode, at_ns):
+                    return v.ModeChanged(mode, scene.state.epoch, (), 0, fenced_ns, now.wall_of(at_ns))
                 case e.ModeSwitched(mode, epoch, removed) | e.AlreadySwitched(mode, epoch, removed) if isinstance(
                     command, c.ConfirmMode
                 ):

@@ -9,7 +9,7 @@ from media.forwarding.admission import Grant
 from signalling.identifiers import AccountId, Actor, Mode, StreamId
 from signalling.policy import warnings_ahead
 from signalling.ports import Clock, StreamRecord
-from signalling.state import RoomState
+from signalling.state import Announced, RoomState
 from signalling.verdicts import Sight
 from signalling.views import (
     MAX_NAMES,
@@ -94,6 +94,9 @@ def card(scene: Scene, now: Now) -> Card:
         started_at=stream.started_at,
         ends_at=None if state.until_ns is None else now.wall_of(state.until_ns),
         one_to_one_ends_at=now.wall_of(session.until_ns) if session is not None and running else None,
+        next_mode=None if state.announced is None else state.announced.mode,
+        switches_at=None if state.announced is None else now.wall_of(state.announced.at_ns),
+        offer=state.offer,
     )
 
 
@@ -191,6 +194,8 @@ def record(stream: Stream, state: RoomState, now: Now) -> StreamRecord:
         ends_at=None if state.until_ns is None else now.wall_of(state.until_ns),
         ended=state.ended,
         shown_ms=state.shown_ns // 1_000_000,
+        next_mode=None if state.announced is None else state.announced.mode,
+        switches_at=None if state.announced is None else now.wall_of(state.announced.at_ns),
     )
 
 
@@ -198,7 +203,8 @@ def restored(record: StreamRecord, now: Now, waiting_until_ns: int) -> tuple[Str
     """Return the stream and state of a record, never wider than what was written down.
 
     A one-to-one does not outlive a restart, and its stream stays shut: its streamer may not know that the call is over.
-    The epoch rises, so that nothing issued before counts.
+    A switch that was announced comes at its time, or at once if that is over; but none to public, which is announced
+    anew. The epoch rises, so that nothing issued before counts.
     """
     stream = Stream(
         record.id,
@@ -210,9 +216,15 @@ def restored(record: StreamRecord, now: Now, waiting_until_ns: int) -> tuple[Str
         record.started_at,
     )
     until_ns = None if record.ends_at is None else now.monotonic_of(record.ends_at)
+    mode, announced = record.mode, None
+    if record.next_mode is not None and record.switches_at is not None and record.next_mode is not Mode.PUBLIC:
+        if record.switches_at <= now.wall_ms:
+            mode = record.next_mode
+        else:
+            announced = Announced(record.next_mode, "", now.monotonic_of(record.switches_at))
     state = RoomState(
         owner=record.owner,
-        mode=record.mode,
+        mode=mode,
         epoch=record.epoch + 1,
         tickets=frozenset(record.tickets),
         entitled=frozenset(record.entitled),
@@ -222,5 +234,6 @@ def restored(record: StreamRecord, now: Now, waiting_until_ns: int) -> tuple[Str
         picture_until_ns=waiting_until_ns,
         ended=record.ended,
         shown_ns=record.shown_ms * 1_000_000,
+        announced=announced,
     )
     return stream, state

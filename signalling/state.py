@@ -9,6 +9,7 @@ from typing import Literal
 from media.forwarding.admission import FOREVER, NOTHING, Grant, Holding
 from signalling.identifiers import AccountId, Mode
 from signalling.verdicts import NO_DEMANDS, UNKNOWN, Demands, Verdict
+from signalling.views import Offer
 
 REQUIRES = {
     Mode.PUBLIC: Grant.WELCOME,
@@ -34,6 +35,15 @@ class Prepared:
     mode: Mode
     token: str
     expires_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """A mode switch that was confirmed, and that viewers were warned of: it comes at `at_ns` by itself."""
+
+    mode: Mode
+    token: str
+    at_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +76,8 @@ class RoomState:
     """Everything the policy knows. `present` are the accounts in the room, admitted or waiting, without the owner.
 
     `tickets` are those who were given one, `bought` those who paid for one, and `paying` those with a seat reserved:
-    they wait in the lobby. The last two are the box office's to know, and never part of the record.
+    they wait in the lobby. The last two, and the tickets on sale (`offer`), are the box office's to know, and never
+    part of the record.
     `entitled` are those whom the streamer chose by name; `verdicts` what the rules say of those present, and never part
     of the record: a restart judges anew. For those in `hidden` the stream does not exist, and those who are known not
     to meet its `demands` do not find it.
@@ -88,7 +99,9 @@ class RoomState:
     verdicts: Mapping[AccountId, Verdict] = field(default_factory=dict)
     requests: tuple[Request, ...] = ()
     one_to_one: OneToOne | None = None
+    offer: Offer | None = None
     prepared: Prepared | None = None
+    announced: Announced | None = None
     confirmed: tuple[tuple[str, Mode, int, tuple[AccountId, ...]], ...] = field(default=())
     until_ns: int | None = None
     warnings_s: tuple[int, ...] = ()

@@ -20,11 +20,26 @@ class Person(msgspec.Struct, frozen=True):
     name: str
 
 
+class Price(msgspec.Struct, frozen=True):
+    """An amount of money: whole minor units of an asset, as text."""
+
+    asset: str
+    units: str
+
+
+class Offer(msgspec.Struct, frozen=True):
+    """Tickets that are sold just now: the sale, what one costs, and how many are left."""
+
+    sale: str
+    price: Price
+    left: int
+
+
 class Card(msgspec.Struct, frozen=True):
     """A stream as the directory lists it; all times are wall-clock epoch milliseconds.
 
     `started_at` is when it was opened; `state` is "waiting" before the first picture and "interrupted" while the
-    streamer's connection is lost.
+    streamer's connection is lost. At `switches_at` the mode will be `next_mode`; `offer` are the tickets on sale.
     """
 
     id: StreamId
@@ -39,6 +54,9 @@ class Card(msgspec.Struct, frozen=True):
     started_at: int
     ends_at: int | None
     one_to_one_ends_at: int | None
+    next_mode: Mode | None = None
+    switches_at: int | None = None
+    offer: Offer | None = None
 
 
 class You(msgspec.Struct, frozen=True):
@@ -70,7 +88,8 @@ class Page(msgspec.Struct, frozen=True):
 class Prepared(msgspec.Struct, frozen=True):
     """What a mode switch would do as of now, by names; `confirm_token` does it until `expires_at`.
 
-    The lists are cut off after MAX_NAMES, the counts are not.
+    The lists are cut off after MAX_NAMES, the counts are not. `paying` have reserved a seat and wait in the lobby,
+    without media, until they have paid; `offer` are the tickets on sale, null when none are.
     """
 
     mode: Mode
@@ -80,12 +99,16 @@ class Prepared(msgspec.Struct, frozen=True):
     holders_count: int
     confirm_token: str
     expires_at: int
+    paying: tuple[str, ...] = ()
+    paying_count: int = 0
+    offer: Offer | None = None
 
 
 class ModeChanged(msgspec.Struct, frozen=True):
     """A confirmed switch, and who had to go, by names (the first MAX_NAMES).
 
-    Between the decision and the last packet to the former audience at most `fenced_ns` passed.
+    Between the decision and the last packet to the former audience at most `fenced_ns` passed. With `switches_at` the
+    switch was only announced: it comes then, by itself, and who has to go is seen then.
     """
 
     mode: Mode
@@ -93,6 +116,7 @@ class ModeChanged(msgspec.Struct, frozen=True):
     removed: tuple[str, ...]
     removed_count: int
     fenced_ns: int
+    switches_at: int | None = None
 
 
 class TimeLimitChanged(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from signalling.identifiers import AccountId, Mode, StreamId
-from signalling.views import Card, Person, You
+from signalling.views import Card, Offer, Person, You
 
 Circle = Literal["main", "one_to_one"]
 
@@ -129,11 +129,24 @@ class StreamStarted(_OfStream, frozen=True, kw_only=True, tag="stream.started"):
     """The first picture is there."""
 
 
-class ModePending(_OfStream, frozen=True, kw_only=True, tag="stream.mode_pending"):
+class ModePrepared(_OfStream, frozen=True, kw_only=True, tag="stream.mode_prepared"):
     """To the streamer alone: a switch waits for confirmation."""
 
     mode: Mode
     expires_at: int
+
+
+class ModePending(_OfStream, frozen=True, kw_only=True, tag="stream.mode_pending"):
+    """To all: at `at` the stream will be for other people, by itself."""
+
+    mode: Mode
+    at: int
+
+
+class ModeCalledOffTold(_OfStream, frozen=True, kw_only=True, tag="stream.mode_called_off"):
+    """To all: the switch that was announced will not come."""
+
+    mode: Mode
 
 
 class ModeSwitchedTold(_OfStream, frozen=True, kw_only=True, tag="stream.mode_changed"):
@@ -180,11 +193,15 @@ class AccessGrantedTold(_OfStream, frozen=True, kw_only=True, tag="access.grante
 
 
 class AccessRevokedTold(_OfStream, frozen=True, kw_only=True, tag="access.revoked"):
-    """You may no longer watch; `readmit` lists what would let you back in."""
+    """You may no longer watch; `readmit` lists what would let you back in, `offer` where a ticket would.
+
+    The reason payment_pending is the lobby: keep the connection, media comes back on it once the ticket is paid for.
+    """
 
     reason: str
     epoch: int
     readmit: tuple[str, ...]
+    offer: Offer | None = None
 
 
 class AccessRulesChanged(_OfStream, frozen=True, kw_only=True, tag="access.rules_changed"):

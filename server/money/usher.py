@@ -17,7 +17,7 @@ from server import eventlog
 from server.access.service import Access
 from server.eventlog import Happened, LoggedEvent
 from server.money import ticket_reports
-from server.money.tickets import TicketState
+from server.money.tickets import Sale, SaleState, TicketState
 from server.prepared import Prepared
 from server.store import Database, StoreFailed
 from signalling import commands as c
@@ -25,6 +25,7 @@ from signalling import wire_tickets as w
 from signalling.identifiers import AccountId, StreamId
 from signalling.ports import Clock
 from signalling.rooms import Rooms
+from signalling.views import Offer, Price
 
 LOOK_S = 1.0  # what another node wrote is carried so much later at most
 RETRY_S = 1.0  # after the database failed, or a room
@@ -38,9 +39,10 @@ log = structlog.get_logger("usher")
 
 @dataclass(slots=True)
 class _Batch:
-    """Whose seats are to be carried into one room, and what is set when it knows."""
+    """Whose seats are to be carried into one room, with what is on sale, and what is set when it knows."""
 
     accounts: set[AccountId] = field(default_factory=set)
+    is_wanted: bool = False
     done: trio.Event = field(default_factory=trio.Event)
 
 
@@ -72,6 +74,7 @@ class Usher:
             batch = self._waiting[stream] = _Batch()
             self._nursery.start_soon(self._work, stream)
         batch.accounts.update(accounts)
+        batch.is_wanted = True
         await batch.done.wait()
 
     def look(self) -> None:
@@ -85,7 +88,7 @@ class Usher:
     # -- one room after the other's batch ------------------------------------------------------------------------------
 
     async def _work(self, stream: StreamId) -> None:
-        while self._waiting[stream].accounts:
+        while self._waiting[stream].is_wanted:
             batch = self._waiting[stream]
             self._waiting[stream] = _Batch()
             await self._carry_surely(stream, sorted(batch.accounts))
@@ -108,7 +111,9 @@ class Usher:
             return
         before = state.bought
         seats = await self._store.read(ticket_reports.seats_among, stream, accounts)
-        await self._rooms.take(stream, c.Seated(tuple((account, SEATS[seats.get(account)]) for account in accounts)))
+        offer = _offer(await self._store.read(ticket_reports.sale_of, stream))
+        now = tuple((account, SEATS[seats.get(account)]) for account in accounts)
+        await self._rooms.take(stream, c.Seated(now, offer))
         self.seated += len(accounts)
         state = self._rooms.state(stream)
         if state is None:
@@ -142,6 +147,8 @@ class Usher:
         for event in events:
             if event.type in w.OF_TICKETS:
                 concerned.setdefault(StreamId(event.subject), set()).add(AccountId(event.fields["account"]))
+            elif event.type in w.OF_SALES:
+                concerned.setdefault(StreamId(event.subject), set())
         async with trio.open_nursery() as nursery:
             for stream, accounts in concerned.items():
                 nursery.start_soon(self.seat, stream, accounts)
@@ -159,3 +166,10 @@ class Usher:
             self._rooms.tell(AccountId(fields["account"]), of_ticket(**of, **told))
             seats = w.SaleSeats(**of, sale=fields["sale"], free=fields["free"])
             self._rooms.tell_room(stream, seats, key=f"seats {stream}")
+
+
+def _offer(sale: Sale | None) -> Offer | None:
+    if sale is None or sale.state is not SaleState.OPEN:
+        return None
+    price = sale.price_now
+    return Offer(sale.id, Price(price.asset, str(price.units)), sale.free)

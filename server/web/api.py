@@ -139,7 +139,7 @@ def _mode_routes(rooms: Rooms) -> list[Route]:
         return Answer(await rooms.command(_stream(asked), asked.actor, command))
 
     async def confirm(asked: Asked) -> Answer:
-        command = c.ConfirmMode(asked.body.confirm_token, asked.body.allow_empty)
+        command = c.ConfirmMode(asked.body.confirm_token, asked.body.allow_empty, asked.body.after_s)
         return Answer(await rooms.command(_stream(asked), asked.actor, command))
 
     order = _Orders(rooms)
@@ -160,7 +160,14 @@ def _mode_routes(rooms: Rooms) -> list[Route]:
             confirm,
             body=s.Confirmation,
             result=v.ModeChanged,
-            problems=(*OWNING, "room_changed", "audience_empty"),
+            problems=(*OWNING, "room_changed", "audience_empty", "invalid_request"),
+        ),
+        order.route(
+            "POST",
+            "/mode/call_off",
+            "Take an announced switch back",
+            lambda asked: c.CallOffMode(),
+            (*OWNING, "no_switch_announced"),
         ),
         order.route(
             "PUT",

@@ -107,6 +107,7 @@ async def test_who_buys_a_ticket_sees_the_show_from_then_on_and_who_does_not_see
         await market.show.sees(bobs)
         revoked = await eve_hears.wait_for("access.revoked")
         assert (revoked["reason"], revoked["readmit"]) == ("ticket_required", ["ticket"])
+        assert revoked["offer"] == {"sale": market.sale, "price": USD_5, "left": 9}
         before = len(eves.frames)
         assert await market.show.refused(eve) == "ticket_required"
         bought = await market.buy(eve)
@@ -239,6 +240,9 @@ async def test_who_pays_while_the_switch_is_confirmed_waits_in_the_lobby_and_is_
         bobs, eves = await market.show.watch(bob), await market.show.watch(eve)
         hears, eve_hears = await market.show.socket(bob), await market.show.socket(eve)
         tickets = [await market.reserve(person) for person in (bob, eve)]
+        prepared = await market.ann.ask("POST", f"/streams/{market.stream}/mode/prepare", {"mode": "paid"})
+        assert (prepared["paying"], prepared["would_remove"], prepared["holders"]) == (["bob", "eve"], [], [])
+        assert prepared["offer"] == {"sale": market.sale, "price": USD_5, "left": 8}
         await switch(market.ann, market.stream, "paid")
         revoked = await hears.wait_for("access.revoked")
         assert (revoked["reason"], revoked["readmit"]) == ("payment_pending", ["ticket"])
@@ -253,6 +257,26 @@ async def test_who_pays_while_the_switch_is_confirmed_waits_in_the_lobby_and_is_
         assert (await eve_hears.wait_for("ticket.expired"))["ticket"] == tickets[1]
         await market.show.sees_nothing_more(eves)
         assert [await market.has(person) for person in (bob, eve)] == [700, 1200]
+
+
+async def test_a_countdown_warns_the_viewers_and_then_cuts_who_bought_nothing(tmp_path: Path) -> None:
+    async with open_market(tmp_path) as market:
+        bob, eve = await market.buyer("bob"), await market.buyer("eve")
+        bobs, eves, hears = await market.show.watch(bob), await market.show.watch(eve), await market.show.socket(eve)
+        prepared = await market.ann.ask("POST", f"/streams/{market.stream}/mode/prepare", {"mode": "paid"})
+        body = {"confirm_token": prepared["confirm_token"], "allow_empty": True, "after_s": 2}
+        announced = await market.ann.ask("POST", f"/streams/{market.stream}/mode/confirm", body)
+        told = await hears.wait_for("stream.mode_pending")
+        assert told["mode"] == "paid"
+        assert abs(told["at"] - announced["switches_at"]) < 100  # one moment, read twice off two clocks
+        assert told["at"] - told["server_now"] <= 2000
+        await market.show.sees(eves)
+        await market.buy(bob)
+        assert (await hears.wait_for("access.revoked"))["reason"] == "ticket_required"
+        await market.show.sees(bobs)
+        await market.show.sees_nothing_more(eves)
+        off = await market.ann.ask("POST", f"/streams/{market.stream}/mode/call_off", status=409)
+        assert off["code"] == "no_switch_announced"
 
 
 async def test_a_show_that_ends_too_early_is_paid_back_whole(tmp_path: Path, place: Path | str) -> None:

@@ -16,6 +16,7 @@ from signalling.one_to_one import PAUSE_NS, SECOND_NS, SETUP_NS
 from signalling.policy import PREPARED_FOR_NS, deadline_ns, step
 from signalling.refusals import Refused
 from signalling.state import Request, RoomState
+from signalling.views import Offer, Price
 
 OWNER, ANN, BOB, CAT = (AccountId(name) for name in ("owner", "ann", "bob", "cat"))
 NOW = 5 * SECOND_NS
@@ -92,6 +93,91 @@ def test_an_empty_audience_must_be_allowed_in_words() -> None:
     state = do(room(), OWNER, c.PrepareMode(Mode.PAID, "t"))
     assert refused(state, OWNER, c.ConfirmMode("t")) == "audience_empty"
     assert do(state, OWNER, c.ConfirmMode("t", allow_empty=True)).mode is Mode.PAID
+
+
+def seated(*seats: tuple[AccountId, c.Seat]) -> c.Seated:
+    return c.Seated(seats, Offer("s", Price("USD", "500"), 3))
+
+
+def test_who_pays_at_the_switch_waits_in_the_lobby_until_it_is_paid_or_over() -> None:
+    state = do(room(), None, seated((ANN, "bought"), (BOB, "paying")))
+    prepared, events = step(state, OWNER, c.PrepareMode(Mode.PAID, "t"), NOW)
+    assert events == [e.ModePrepared(Mode.PAID, "t", (CAT,), (ANN,), NOW + PREPARED_FOR_NS, (BOB,))]
+    paid, events = step(prepared, OWNER, c.ConfirmMode("t"), NOW)
+    assert events == [
+        e.ModeSwitched(Mode.PAID, paid.epoch, (CAT,)),
+        e.AccessRevoked(BOB, paid.epoch, "payment_pending", ("ticket",)),
+        e.AccessRevoked(CAT, paid.epoch, "ticket_required", ("ticket",)),
+    ]
+    assert [account for account in (ANN, BOB, CAT) if paid.admits(account, NOW)] == [ANN]
+    later, events = step(paid, None, seated((BOB, "bought")), NOW)
+    assert events == [e.AccessGranted(BOB, later.epoch, "ticket")]
+    over, events = step(paid, None, seated((BOB, "none")), NOW)
+    assert events == [e.AccessRevoked(BOB, over.epoch, "ticket_required", ("ticket",))]
+    back, events = step(later, None, seated((BOB, "none"), (ANN, "bought")), NOW)
+    assert events == [e.AccessRevoked(BOB, back.epoch, "ticket_revoked", ("ticket",))]
+
+
+def test_a_ticket_that_was_paid_for_is_not_just_taken() -> None:
+    state = do(room(), None, seated((ANN, "bought")))
+    assert refused(state, OWNER, c.RevokeTicket(ANN)) == "ticket_bought"
+    both = do(state, OWNER, c.GrantTicket(ANN), c.RevokeTicket(ANN))
+    assert both.holders == frozenset({ANN})
+
+
+def test_what_is_told_again_of_seats_changes_nothing() -> None:
+    state = do(room(mode=Mode.PAID), None, seated((ANN, "bought"), (BOB, "paying")))
+    assert step(state, None, seated((ANN, "bought"), (BOB, "paying")), NOW) == (state, [])
+
+
+def test_an_announced_switch_comes_by_itself_and_can_be_called_off() -> None:
+    at_ns = NOW + 30 * SECOND_NS
+    state = do(room(), OWNER, c.GrantTicket(ANN), c.PrepareMode(Mode.PAID, "t"))
+    assert refused(state, OWNER, c.ConfirmMode("t", after_s=601)) == "invalid_countdown"
+    waiting, events = step(state, OWNER, c.ConfirmMode("t", after_s=30), NOW)
+    assert events == [e.ModeAnnounced(Mode.PAID, at_ns)]
+    assert (waiting.mode, waiting.admits(BOB, NOW), deadline_ns(waiting)) == (Mode.PUBLIC, True, at_ns)
+    assert step(waiting, OWNER, c.ConfirmMode("t", after_s=30), NOW)[1] == [e.AlreadyAnnounced(Mode.PAID, at_ns)]
+    off, events = step(waiting, OWNER, c.CallOffMode(), NOW)
+    assert (events, deadline_ns(off)) == ([e.ModeCalledOff(Mode.PAID)], FOREVER)
+    assert refused(off, OWNER, c.CallOffMode()) == "no_switch_announced"
+    assert refused(off, OWNER, c.ConfirmMode("t")) == "room_changed"
+    sold = do(waiting, OWNER, c.GrantTicket(BOB))
+    done, events = step(sold, None, c.Tick(), at_ns)
+    assert events[0] == e.ModeSwitched(Mode.PAID, done.epoch, (CAT,))
+    assert (done.announced, done.admits(BOB, at_ns), done.admits(CAT, at_ns)) == (None, True, False)
+    assert step(done, OWNER, c.ConfirmMode("t"), at_ns)[1] == [e.AlreadySwitched(Mode.PAID, done.epoch, (CAT,))]
+    late, events = step(sold, BOB, c.Leave(), at_ns + 1)
+    assert isinstance(events[0], e.ModeSwitched)
+    assert late.mode is Mode.PAID
+
+
+def test_between_the_announcement_and_the_switch_there_is_no_one_to_one() -> None:
+    state = do(room(), ANN, c.RequestOneToOne())
+    state = do(state, OWNER, c.PrepareMode(Mode.PAID, "t"), c.ConfirmMode("t", allow_empty=True, after_s=30))
+    assert refused(state, OWNER, c.AcceptOneToOne(ANN, 300)) == "mode_conflict"
+
+
+def test_the_clock_of_a_show_runs_while_there_is_a_picture_for_ticket_holders_alone() -> None:
+    def at(second: int, state: RoomState, given: c.Command | c.Fact) -> RoomState:
+        actor = OWNER if isinstance(given, c.OwnersCommand) else None
+        return do(state, actor, given, now_ns=NOW + second * SECOND_NS)
+
+    def shown(second: int) -> int:
+        return state.shown_by_ns(NOW + second * SECOND_NS) // SECOND_NS
+
+    state = at(0, room(), c.StreamerFlows())
+    assert shown(100) == 0
+    state = at(101, at(100, state, c.PrepareMode(Mode.PAID, "t")), c.ConfirmMode("t", allow_empty=True))
+    assert shown(111) == 10
+    state = at(111, state, c.StreamerLost())
+    assert shown(120) == 10
+    state = at(120, state, c.StreamerFlows())
+    state = at(125, at(124, state, c.PrepareMode(Mode.PUBLIC, "u")), c.ConfirmMode("u"))
+    assert shown(200) == 15
+    state = at(202, at(201, state, c.PrepareMode(Mode.PAID, "v")), c.ConfirmMode("v", allow_empty=True))
+    state = at(210, state, c.EndStream())
+    assert shown(999) == 23
 
 
 def test_a_ticket_matters_only_where_tickets_are_required_and_its_loss_is_told() -> None:
@@ -274,11 +360,16 @@ def test_who_is_not_there_asks_for_nothing() -> None:
 
 people = st.sampled_from([OWNER, ANN, BOB, CAT])
 tokens = st.sampled_from(["t1", "t2"])
+seats = st.sampled_from(["bought", "paying", "none"])
 inputs = st.one_of(
     st.builds(c.Join),
     st.builds(c.Leave),
     st.builds(c.PrepareMode, st.sampled_from(list(Mode)), tokens),
-    st.builds(c.ConfirmMode, tokens, st.booleans()),
+    st.builds(c.ConfirmMode, tokens, st.booleans(), st.sampled_from([0, 0, 30])),
+    st.builds(c.CallOffMode),
+    st.builds(
+        lambda account, seat: c.Seated(((account, seat),)), people, st.sampled_from(["bought", "paying", "none"])
+    ),
     st.builds(c.SetTimeLimit, st.one_of(st.none(), st.integers(0, 5000))),
     st.builds(c.GrantTicket, people),
     st.builds(c.RevokeTicket, people),

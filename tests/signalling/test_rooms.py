@@ -10,6 +10,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from media.forwarding.forwarder import NoCapacity
 from signalling import commands as c
+from signalling import views as v
 from signalling.identifiers import Mode, StreamId
 from signalling.minutes import PATIENCE_S
 from signalling.ports import ArchiveFailed, StreamRecord
@@ -224,6 +225,60 @@ async def test_of_two_streams_of_one_streamer_the_newest_survives_a_restart(
     async with open_world(Disk(twice)) as world:
         assert [card.id for card in world.rooms.live(OWNER).streams] == ["new"]
         assert world.disk.records[StreamId("old")].ended == "superseded"
+
+
+async def announce(world: World, stream: StreamId, mode: Mode, after_s: int) -> v.ModeChanged:
+    await world.rooms.command(stream, OWNER, c.PrepareMode(mode, f"token {mode}"))
+    changed = await world.rooms.command(stream, OWNER, c.ConfirmMode(f"token {mode}", True, after_s))
+    assert isinstance(changed, v.ModeChanged)
+    return changed
+
+
+async def test_a_switch_that_was_announced_is_told_to_all_and_comes_at_its_time(autojump_clock: MockClock) -> None:
+    async with open_world() as world:
+        stream = await world.create(OWNER)
+        await world.publish(stream, OWNER)
+        session, client = await world.watch(stream, ANN), await world.client(ANN, stream)
+        changed = await announce(world, stream, Mode.PAID, 30)
+        at = world.clock.wall_ms() + 30_000
+        assert (changed.switches_at, world.rooms.stream(stream, ANN).card.switches_at) == (at, at)
+        await trio.sleep(29.9)
+        assert got(world, session) == 1
+        await trio.sleep(0.2)
+        await settle()
+        assert got(world, session) == 0
+        told = [event for event in client.heard if event["type"].startswith(("stream.mode", "access"))]
+        assert [event["type"] for event in told] == ["stream.mode_pending", "stream.mode_changed", "access.revoked"]
+        assert (told[0]["mode"], told[0]["at"]) == ("paid", at)
+
+
+@pytest.mark.parametrize("down_s", [10, 50], ids=["before its time", "after its time"])
+async def test_an_announced_switch_outlives_a_restart_and_opens_no_door_late(
+    autojump_clock: MockClock, down_s: int
+) -> None:
+    async with open_world() as world:
+        stream = await world.create(OWNER)
+        await announce(world, stream, Mode.PAID, 30)
+        records = dict(world.disk.records)
+    await trio.sleep(down_s)
+    async with open_world(Disk(records)) as world:
+        assert world.room(stream).state.mode is (Mode.PUBLIC if down_s < 30 else Mode.PAID)
+        await trio.sleep(21)
+        await settle()
+        assert world.room(stream).state.mode is Mode.PAID
+
+
+async def test_a_switch_to_public_that_was_announced_is_forgotten_by_a_restart(autojump_clock: MockClock) -> None:
+    async with open_world() as world:
+        stream = await world.create(OWNER, Mode.PAID)
+        await announce(world, stream, Mode.PUBLIC, 30)
+        await settle()
+        records = dict(world.disk.records)
+        assert records[stream].next_mode is Mode.PUBLIC
+    await trio.sleep(50)
+    async with open_world(Disk(records)) as world:
+        assert world.room(stream).state.mode is Mode.PAID
+        assert world.room(stream).state.announced is None
 
 
 def rewrite(record: StreamRecord, **changes: object) -> StreamRecord:
