@@ -66,6 +66,11 @@ def test_a_bottleneck_lets_its_rate_through_and_drops_what_finds_its_queue_full(
     assert max(times[0] - number * MS for number, times in enumerate(outcome) if times) <= 102 * MS
 
 
+def test_a_bottleneck_that_idles_saves_nothing_up() -> None:
+    outcome = through(Impairment(rate_bps=9_600_000), every_ns=10 * MS)
+    assert outcome == [[number * 10 * MS + MS] for number in range(COUNT)]
+
+
 def test_some_come_twice() -> None:
     assert sum(len(times) == 2 for times in through(Impairment(duplicated=0.1))) / COUNT == pytest.approx(0.1, rel=0.2)
 
