@@ -30,6 +30,9 @@ MEANINGLESS = {
     "disclosure": "none",
     "name": "nobody",
     "provider": "nobody",
+    "sale": "none",
+    "ticket": "none",
+    "reservation": "none",
     "streamer": "nobody",
     "subscriber": "nobody",
 }
