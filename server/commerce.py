@@ -10,7 +10,7 @@ import trio
 
 from server.access.service import Access
 from server.config import Config
-from server.money import books, debts
+from server.money import books, debts, offers
 from server.money.assets import Assets
 from server.money.cashier import Cashier
 from server.money.clerk import Clerk
@@ -69,8 +69,11 @@ def open_commerce(
     async def settle_debts(now_ms: int) -> int:
         return await store.write(debts.settle_due, now_ms, AT_ONCE)
 
+    async def forget_offers(now_ms: int) -> int:
+        return await store.write(offers.forget, now_ms)
+
     duties = {"expired holds": expire_holds, "old keys": forget_old_keys}
-    duties["debts"] = settle_debts
+    duties |= {"debts": settle_debts, "old offers": forget_offers}
     clerk = Clerk(duties, wall_ms)
     nursery.start_soon(clerk.run)
 

@@ -107,7 +107,7 @@ def find_transfer(connection: sa.Connection, identifier: str) -> Transfer | None
     row = _FIND_TRANSFER(connection, id=identifier).fetchone()
     if row is None:
         return None
-    quote = None if row[5] is None else _quote(row[5:])
+    quote = None if row[5] is None else read_quote(row[5:])
     return Transfer(row[0], Phase(row[1]), row[2], _legs(connection, identifier), row[3], row[4], quote)
 
 
@@ -155,24 +155,13 @@ def expire_due(connection: sa.Connection, now_ms: int, limit: int) -> list[Trans
 
 def save_quote(connection: sa.Connection, quote: Quote) -> None:
     """Write a quote down, so that it can be kept and shown later."""
-    rate = quote.rate
-    _ADD_QUOTE(
-        connection,
-        id=quote.id,
-        asset=rate.asset,
-        target=rate.target,
-        numerator=str(rate.numerator),
-        denominator=str(rate.denominator),
-        source=rate.source,
-        taken_at=rate.taken_at,
-        expires_at=quote.expires_at,
-    )
+    _ADD_QUOTE(connection, **quote_row(quote))
 
 
 def find_quote(connection: sa.Connection, identifier: str) -> Quote | None:
     """Return a quote that was written down."""
     row = _FIND_QUOTE(connection, id=identifier).fetchone()
-    return None if row is None else _quote(row)
+    return None if row is None else read_quote(row)
 
 
 # -- rows --------------------------------------------------------------------------------------------------------------
@@ -185,7 +174,23 @@ def _find(connection: sa.Connection, identifier: str) -> Transfer | None:
     return find_transfer(connection, identifier)
 
 
-def _quote(row: Sequence[object]) -> Quote:
+def quote_row(quote: Quote) -> dict[str, str | int]:
+    """Return a quote as the columns of a row."""
+    rate = quote.rate
+    return {
+        "id": quote.id,
+        "asset": rate.asset,
+        "target": rate.target,
+        "numerator": str(rate.numerator),
+        "denominator": str(rate.denominator),
+        "source": rate.source,
+        "taken_at": rate.taken_at,
+        "expires_at": quote.expires_at,
+    }
+
+
+def read_quote(row: Sequence[object]) -> Quote:
+    """Return the quote of a row, its columns in the order of `quote_row`."""
     identifier, asset, target, numerator, denominator, source, taken_at, expires_at = row
     rate = Rate(str(asset), str(target), _int(numerator), _int(denominator), str(source), _int(taken_at))
     return Quote(str(identifier), rate, _int(expires_at))

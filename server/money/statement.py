@@ -37,9 +37,9 @@ class LineView(msgspec.Struct, frozen=True, rename={"party": "with"}):
     """One change of what may be spent of an asset; all of them add up to what is there.
 
     `what` says for what, such as deposit, withdrawal, tip, ticket or debt; `amount` came `in` or went `out`, and `fee`
-    is what the platform kept of what was paid. `with` is the other account, null for
-    none; `of` is the transfer that this one takes back or ends, null for none. `state` is what became of it: of a promise held, then posted, voided or expired; of all else done, or reversed
-    once another line has taken it back.
+    is what the platform kept of what was paid. `with` is the other account, and `of` the transfer that this one takes
+    back or ends, each null for none. `state` is what became of it: of a promise held, then posted, voided or expired;
+    of all else done, or reversed once another line has taken it back.
     """
 
     id: str

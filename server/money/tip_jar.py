@@ -10,7 +10,7 @@ import msgspec
 import sqlalchemy as sa
 
 from server.access.service import Access
-from server.money import books, tips
+from server.money import offers, tips
 from server.money.amounts import Amount, WireAmount, split, wire_amount
 from server.money.assets import Surface
 from server.money.idempotency import Answered, Idempotent, Request
@@ -83,13 +83,16 @@ class TipJar:
             anonymous=wish.anonymous,
             quote=wish.quote,
         )
+        expired: Refused | None = None
         try:
             answered = await self._keys.write(request, now_ms, _give, gift, self._house, now_ms)
         except Refused as refused:
-            if refused.code == "quote_expired":
-                # Offered only now: what is refused leaves nothing written, and a new quote has to be.
-                refused.extra["quote"] = await self.quote(wish.amount, session.surface)
-            raise
+            if refused.code != "quote_expired":
+                raise
+            expired = refused
+        if expired is not None:
+            # Offered only now: what is refused leaves nothing written, and a new quote has to be.
+            raise Refused(expired.code, quote=await self.quote(wish.amount, session.surface))
         if not answered.replayed:
             self.tips += 1
             await self._show(msgspec.json.decode(answered.body, type=TipView))
@@ -144,7 +147,7 @@ def _quote(connection: sa.Connection, amount: Amount, house: House, now_ms: int)
     arrives = quote.convert(net)
     if arrives == 0:
         raise Refused("amount_too_small")
-    books.save_quote(connection, quote)
+    offers.add(connection, quote)
     return _quoted(quote, amount, fee, arrives)
 
 

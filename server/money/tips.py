@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from server import eventlog
 from server.eventlog import Happened
-from server.money import books
+from server.money import books, offers
 from server.money.amounts import Amount, WireAmount, wire_amount
 from server.money.assets import Assets, Surface
 from server.money.ledger import Kind, Move, Reverse
@@ -178,7 +178,7 @@ def quote_for(
         return None
     if known is None:
         return make_quote(new, house.rates.rate(asset, target, now_ms), now_ms)
-    quote = books.find_quote(connection, known)
+    quote = offers.find(connection, known)
     if quote is None or (quote.rate.asset, quote.rate.target) != (asset, target) or now_ms >= quote.expires_at:
         raise Refused("quote_expired")
     return quote

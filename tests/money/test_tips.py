@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server import eventlog
-from server.money import audit, books, debts, tips
+from server.money import audit, books, debts, offers, tips
 from server.money.amounts import Amount, WireAmount
 from server.money.assets import Assets
 from server.money.ledger import PLATFORM, Account, Kind, Reverse
@@ -194,15 +194,18 @@ async def test_a_quote_holds_until_it_expires(store: AnyStore) -> None:
     await open_wallets(store)
     quote = await store.write(tips.quote_for, "USD", None, HOUSE, "q.1", 0)
     assert quote is not None
-    await store.write(books.save_quote, quote)
-    tripled = replace(HOUSE, rates=FixedRates(DEFAULT_RATES[:0], ASSETS))
-    tip = await store.write(tips.give, replace(A_TIP, quote="q.1"), tripled, QUOTE_FOR_MS - 1)
+    await store.write(offers.add, quote)
+    rateless = replace(HOUSE, rates=FixedRates(DEFAULT_RATES[:0], ASSETS))
+    tip = await store.write(tips.give, replace(A_TIP, quote="q.1"), rateless, QUOTE_FOR_MS - 1)
     assert tip.arrives == WireAmount("MESI", "9000000")
     late = replace(A_TIP, id="tip.2", quote="q.1")
     assert await refused(store, late, QUOTE_FOR_MS) == "quote_expired"
     assert await refused(store, replace(late, amount=Amount("EUR", 1)), 0) == "quote_expired"
     with pytest.raises(Refused, match="rate_unavailable"):
-        await store.write(tips.give, replace(A_TIP, id="tip.3"), tripled, 0)
+        await store.write(tips.give, replace(A_TIP, id="tip.3"), rateless, 0)
+    assert await store.write(offers.forget, QUOTE_FOR_MS + offers.KEPT_MS) == 0
+    assert await store.write(offers.forget, QUOTE_FOR_MS + offers.KEPT_MS + 1) == 1
+    assert await store.read(books.find_quote, "q.1") == quote  # with the tip that it was used for
     assert await has(store, "bob") == 99_900
 
 

@@ -31,4 +31,14 @@ def upgrade() -> None:
     op.create_index("ix_tips_sender_recipient_at", "tips", ["sender", "recipient", "at"])
     op.create_index("ix_tips_sender_asset_at", "tips", ["sender", "asset", "at"])
     op.create_index("ix_tips_recipient_withdrawable_at", "tips", ["recipient", "withdrawable_at"])
-    op.create_index("ix_transfers_quote", "transfers", ["quote"])  # to find quotes that nobody used
+    op.create_table(
+        "offers",
+        sa.Column("id", sa.String(64), primary_key=True),
+        sa.Column("asset", sa.String(16), nullable=False),
+        sa.Column("target", sa.String(16), nullable=False),
+        sa.Column("numerator", sa.Text, nullable=False),
+        sa.Column("denominator", sa.Text, nullable=False),
+        sa.Column("source", sa.String(64), nullable=False),
+        sa.Column("taken_at", sa.BigInteger, nullable=False),
+        sa.Column("expires_at", sa.BigInteger, nullable=False, index=True),
+    )
