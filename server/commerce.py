@@ -11,14 +11,17 @@ import trio
 
 from server.access.service import Access
 from server.config import Config
-from server.money import books
+from server.money import books, debts, offers
 from server.money.assets import Assets
-from server.money.clerk import Clerk
+from server.money.cashier import Cashier
+from server.money.clerk import Clerk, Duty
 from server.money.idempotency import forget_keys
 from server.money.payouts import HttpProvider, Payouts
 from server.money.quotes import FixedRates
 from server.money.shows import Shows
 from server.money.ticket_desk import TicketDesk
+from server.money.tip_jar import TipJar
+from server.money.tips import House
 from server.money.usher import Usher
 from server.money.wallets import Wallets
 from server.store import Database
@@ -26,6 +29,8 @@ from server.web.money import money_routes
 from server.web.ports import FindAccount
 from server.web.routes import Route
 from server.web.tickets import ticket_routes
+from server.web.tips import tip_routes
+from server.web.wallet import wallet_routes
 from signalling.ports import Clock
 from signalling.rooms import Rooms
 
@@ -54,41 +59,68 @@ async def open_commerce(
     wall_ms = clock.wall_ms
     secrets = {provider.name: provider.secret for provider in config.payment_providers}
     assets = Assets(config.assets)
+    house = _house(config, assets)
     wallets = Wallets(store, assets, secrets, wall_ms)
-    payouts = _start_payouts(config, store, nursery)
-
-    async def expire_holds(now_ms: int) -> int:
-        return len(await store.write(books.expire_due, now_ms, AT_ONCE))
-
-    async def forget_old_keys(now_ms: int) -> int:
-        return await store.write(forget_keys, now_ms)
-
+    http = httpx2.AsyncClient()
+    known = {each.name: HttpProvider(each, http) for each in config.payment_providers}
+    payouts = Payouts(store, known)
+    nursery.start_soon(_tell_payouts, payouts, http)
+    cashier = Cashier(store, assets, wallets.keys, known, wall_ms)
+    jar = TipJar(store, house, wallets.keys, access, rooms, wall_ms)
     usher = Usher(store, rooms, access, clock)
     await nursery.start(usher.run)
-    rates = FixedRates(config.exchange, assets)
-    shows = Shows(store, rooms, usher, assets, rates, config.money.fee_bps, wall_ms)
+    shows = Shows(store, rooms, usher, assets, house.rates, house.fee_bps, wall_ms)
     tickets = TicketDesk(store, rooms, access, usher, shows, assets, wall_ms)
-    duties = {"expired holds": expire_holds, "old keys": forget_old_keys, **shows.duties()}
-    clerk = Clerk(duties, wall_ms)
+    clerk = Clerk({**_duties(store), **shows.duties()}, wall_ms)
     nursery.start_soon(clerk.run)
 
     def count() -> dict[str, int]:
         total: Counter[str] = Counter()
-        for part in (wallets, payouts, clerk, usher, shows, tickets):
+        for part in (wallets, payouts, cashier, jar, usher, shows, tickets, clerk):
             total.update(part.counters())
         return total
 
-    routes = (*money_routes(wallets, find_account), *ticket_routes(tickets))
+    routes = (
+        *money_routes(wallets, find_account),
+        *wallet_routes(cashier),
+        *tip_routes(jar, assets),
+        *ticket_routes(tickets),
+    )
     return Commerce(wallets, routes, count)
 
 
-def _start_payouts(config: Config, store: Database, nursery: trio.Nursery) -> Payouts:
-    http = httpx2.AsyncClient()
-    payouts = Payouts(store, {each.name: HttpProvider(each, http) for each in config.payment_providers})
+def _duties(store: Database) -> dict[str, Duty]:
+    async def expire_holds(now_ms: int) -> int:
+        return len(await store.write(books.expire_due, now_ms, AT_ONCE))
 
-    async def tell() -> None:
-        async with http:
-            await payouts.run()
+    async def settle_debts(now_ms: int) -> int:
+        return await store.write(debts.settle_due, now_ms, AT_ONCE)
 
-    nursery.start_soon(tell)
-    return payouts
+    async def forget_old_keys(now_ms: int) -> int:
+        return await store.write(forget_keys, now_ms)
+
+    async def forget_old_offers(now_ms: int) -> int:
+        return await store.write(offers.forget, now_ms)
+
+    return {
+        "expired holds": expire_holds,
+        "debts": settle_debts,
+        "old keys": forget_old_keys,
+        "old offers": forget_old_offers,
+    }
+
+
+def _house(config: Config, assets: Assets) -> House:
+    money = config.money
+    return House(
+        assets,
+        FixedRates(config.exchange, assets),
+        money.fee_bps,
+        money.withdraw_after_s * 1000,
+        money.withdraw_large_after_s * 1000,
+    )
+
+
+async def _tell_payouts(payouts: Payouts, http: httpx2.AsyncClient) -> None:
+    async with http:
+        await payouts.run()

@@ -20,8 +20,8 @@ class Person(msgspec.Struct, frozen=True):
     name: str
 
 
-class Price(msgspec.Struct, frozen=True):
-    """An amount of money: whole minor units of an asset, as text."""
+class Money(msgspec.Struct, frozen=True):
+    """An amount: whole minor units of an asset, as text since there may be more than a JavaScript number can count."""
 
     asset: str
     units: str
@@ -31,7 +31,7 @@ class Offer(msgspec.Struct, frozen=True):
     """Tickets that are sold just now: the sale, what one costs, and how many are left."""
 
     sale: str
-    price: Price
+    price: Money
     left: int
 
 

@@ -10,8 +10,9 @@ from server.money import books, box_office, ticket_reports
 from server.money import tickets as t
 from server.money.assets import Assets
 from server.money.payments import Terms
-from server.money.quotes import FixedRates, make_quote
+from server.money.quotes import make_quote
 from server.money.tickets import Sale, Show
+from server.money.tips import Rates
 from server.money.usher import Usher
 from server.store import Database
 from signalling.identifiers import AccountId, Mode, StreamId
@@ -32,7 +33,7 @@ class Shows:
         rooms: Rooms,
         usher: Usher,
         assets: Assets,
-        rates: FixedRates,
+        rates: Rates,
         fee_bps: int,
         wall_ms: Callable[[], int],
     ) -> None:

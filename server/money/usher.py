@@ -25,7 +25,7 @@ from signalling import wire_tickets as w
 from signalling.identifiers import AccountId, StreamId
 from signalling.ports import Clock
 from signalling.rooms import Rooms
-from signalling.views import Offer, Price
+from signalling.views import Money, Offer
 
 LOOK_S = 1.0  # what another node wrote is carried so much later at most
 RETRY_S = 1.0  # after the database failed, or a room
@@ -172,4 +172,4 @@ def _offer(sale: Sale | None) -> Offer | None:
     if sale is None or sale.state is not SaleState.OPEN:
         return None
     price = sale.price_now
-    return Offer(sale.id, Price(price.asset, str(price.units)), sale.free)
+    return Offer(sale.id, Money(price.asset, str(price.units)), sale.free)

@@ -29,6 +29,7 @@ MEANINGLESS = {
     "invite": "none",
     "disclosure": "none",
     "name": "nobody",
+    "tip": "none",
     "provider": "nobody",
     "sale": "none",
     "ticket": "none",
