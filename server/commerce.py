@@ -70,7 +70,7 @@ async def open_commerce(
     usher = Usher(store, rooms, access, clock)
     await nursery.start(usher.run)
     shows = Shows(store, rooms, usher, assets, house.rates, house.fee_bps, wall_ms)
-    tickets = TicketDesk(store, rooms, access, usher, shows, assets, wall_ms)
+    tickets = TicketDesk(store, rooms, access, usher, shows, assets, wallets.keys, wall_ms)
     clerk = Clerk({**_duties(store), **shows.duties()}, wall_ms)
     nursery.start_soon(clerk.run)
 

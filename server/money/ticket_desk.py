@@ -37,6 +37,7 @@ from server.money.ticket_views import (
 from server.money.tickets import Sale, Ticket, TicketState
 from server.money.usher import Usher
 from server.store import Database
+from server.tokens import Claims
 from signalling.identifiers import AccountId, Actor, StreamId
 from signalling.refusals import Refused
 from signalling.rooms import Rooms
@@ -69,16 +70,17 @@ class TicketDesk:
         usher: Usher,
         shows: Shows,
         assets: Assets,
+        keys: Idempotent,
         wall_ms: Callable[[], int],
     ) -> None:
         self._store, self._rooms, self._access, self._usher = store, rooms, access, usher
         self._shows, self._assets, self._wall_ms = shows, assets, wall_ms
-        self._keys = Idempotent(store)
+        self._keys = keys
         self.sold = self.refused = 0
 
     def counters(self) -> dict[str, int]:
         """How much was sold, by name."""
-        return {"tickets_bought": self.sold, "tickets_refused": self.refused, **self._keys.counters()}
+        return {"tickets_bought": self.sold, "tickets_refused": self.refused}
 
     # -- selling -------------------------------------------------------------------------------------------------------
 
@@ -157,22 +159,24 @@ class TicketDesk:
 
     # -- buying --------------------------------------------------------------------------------------------------------
 
-    async def reserve(self, actor: Actor, sale_id: str, price_seen: WireAmount, request: Request) -> Answered:
+    async def reserve(self, session: Claims, sale_id: str, price_seen: WireAmount, request: Request) -> Answered:
         """Keep a seat for two minutes; answers with a TicketView. Raises Refused (price_changed, sold_out, ...)."""
-        return await self._buy(actor, sale_id, price_seen, request, _reserve)
+        return await self._buy(session, sale_id, price_seen, request, _reserve)
 
-    async def buy(self, actor: Actor, sale_id: str, price_seen: WireAmount, request: Request) -> Answered:
+    async def buy(self, session: Claims, sale_id: str, price_seen: WireAmount, request: Request) -> Answered:
         """Buy a ticket, with the seat reserved before if there is one; answers when its holder is let in.
 
         Raises Refused (price_changed, sold_out, insufficient_funds, ...), and then nothing was charged.
         """
-        answered = await self._buy(actor, sale_id, price_seen, request, _buy)
+        answered = await self._buy(session, sale_id, price_seen, request, _buy)
         self.sold += not answered.replayed
         return answered
 
-    async def pay(self, actor: Actor, ticket_id: str, request: Request) -> Answered:
+    async def pay(self, session: Claims, ticket_id: str, request: Request) -> Answered:
         """Pay for a reserved seat; answers when its holder is let in. Raises Refused, and then nothing was charged."""
+        actor = session.actor
         sale = await self._of_reservation(actor, ticket_id)
+        self._assets.check_surface(sale.price.asset, session.surface)
         await self._require_buyer(actor, sale)
         now = self._wall_ms()
         answered = await self._charged(self._keys.write(request, now, _pay, ticket_id, actor.account, now))
@@ -206,13 +210,15 @@ class TicketDesk:
 
     async def _buy(
         self,
-        actor: Actor,
+        session: Claims,
         sale_id: str,
         price_seen: WireAmount,
         request: Request,
         work: Callable[[sa.Connection, Purchase, int], Answered],
     ) -> Answered:
+        actor = session.actor
         sale = await self._visible(actor, sale_id)
+        self._assets.check_surface(sale.price.asset, session.surface)
         await self._require_buyer(actor, sale)
         seen = read_amount_untrusted(price_seen, self._assets)
         purchase = Purchase(sale.id, f"ticket_{secrets.token_hex(ID_BYTES)}", actor.account, seen)
@@ -243,7 +249,6 @@ class TicketDesk:
             raise Refused("ejected")
         if actor.account != sale.seller:
             await self._access.require_proven(stream, actor.account)
-        self._assets.check_surface(sale.price.asset, "web")
         await self._shows.keep_up(sale)
 
     async def _visible(self, actor: Actor, sale_id: str) -> Sale:

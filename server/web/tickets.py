@@ -12,6 +12,7 @@ from server.money.idempotency import Answered, Request, read_request_untrusted
 from server.money.ticket_desk import NewSale
 from server.money.ticket_views import MyTickets, Position, ReportView, SaleView, TicketView
 from server.money.tickets import DELIVERED_S
+from server.tokens import Claims
 from server.web import schemas as s
 from server.web.api import OWNING, ROOT, SEEING, STREAM
 from server.web.routes import Answer, Asked, Route
@@ -56,13 +57,13 @@ class Desk(Protocol):
     async def report(self, actor: Actor, sale_id: str, after: int, limit: int) -> ReportView:
         """Show its streamer how a sale goes."""
 
-    async def reserve(self, actor: Actor, sale_id: str, price_seen: WireAmount, request: Request) -> Answered:
+    async def reserve(self, session: Claims, sale_id: str, price_seen: WireAmount, request: Request) -> Answered:
         """Keep a seat."""
 
-    async def buy(self, actor: Actor, sale_id: str, price_seen: WireAmount, request: Request) -> Answered:
+    async def buy(self, session: Claims, sale_id: str, price_seen: WireAmount, request: Request) -> Answered:
         """Buy a ticket."""
 
-    async def pay(self, actor: Actor, ticket_id: str, request: Request) -> Answered:
+    async def pay(self, session: Claims, ticket_id: str, request: Request) -> Answered:
         """Pay for a reserved seat."""
 
     async def give_up(self, actor: Actor, ticket_id: str) -> None:
@@ -212,15 +213,15 @@ def _selling_routes(desk: Desk) -> list[Route]:
 def _buying_routes(desk: Desk) -> list[Route]:
     async def reserve(asked: Asked) -> Answer:
         request = _request(asked, f"POST /sales/{asked.path['sale']}/reservations", asked.body)
-        return _answer(await desk.reserve(asked.actor, asked.path["sale"], asked.body.price_seen, request))
+        return _answer(await desk.reserve(asked.session, asked.path["sale"], asked.body.price_seen, request))
 
     async def buy(asked: Asked) -> Answer:
         request = _request(asked, f"POST /sales/{asked.path['sale']}/tickets", asked.body)
-        return _answer(await desk.buy(asked.actor, asked.path["sale"], asked.body.price_seen, request))
+        return _answer(await desk.buy(asked.session, asked.path["sale"], asked.body.price_seen, request))
 
     async def pay(asked: Asked) -> Answer:
         request = _request(asked, f"POST /reservations/{asked.path['reservation']}/pay", None)
-        return _answer(await desk.pay(asked.actor, asked.path["reservation"], request))
+        return _answer(await desk.pay(asked.session, asked.path["reservation"], request))
 
     async def give_up(asked: Asked) -> Answer:
         await desk.give_up(asked.actor, asked.path["reservation"])
