@@ -44,6 +44,7 @@ streams = Table(
     Column("ends_at", BigInteger),
     Column("ended", String(64), index=True),
     Column("shown_ms", BigInteger, nullable=False),
+    Column("takeovers", Integer, nullable=False),
     Column("next_mode", String(16)),
     Column("switches_at", BigInteger),
 )

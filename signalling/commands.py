@@ -178,6 +178,11 @@ class RulesChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class TakenOver:
+    """Fact: an account's newest device took the place of its oldest."""
+
+
+@dataclass(frozen=True, slots=True)
 class StreamerFlows:
     """Fact: the streamer's media arrives."""
 
@@ -224,5 +229,15 @@ OwnersCommand = (
 )
 Command = OwnersCommand | Join | Leave | RequestOneToOne | CancelOneToOne | EndOneToOne
 Fact = (
-    Judged | Seated | Hidden | Unhidden | RulesChanged | StreamerFlows | StreamerLost | MediaFlows | MediaStops | Tick
+    Judged
+    | Seated
+    | Hidden
+    | Unhidden
+    | RulesChanged
+    | TakenOver
+    | StreamerFlows
+    | StreamerLost
+    | MediaFlows
+    | MediaStops
+    | Tick
 )

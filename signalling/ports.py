@@ -87,6 +87,7 @@ class StreamRecord(msgspec.Struct, frozen=True, kw_only=True):
     ends_at: int | None
     ended: str | None
     shown_ms: int = 0
+    takeovers: int = 0
     next_mode: Mode | None = None
     switches_at: int | None = None
 

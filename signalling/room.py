@@ -6,6 +6,7 @@ room and no other.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -28,7 +29,9 @@ from signalling.verdicts import Demands, Verdict
 from signalling.wire_events import ChatMessage
 
 STREAMER, GUEST = "streamer", "guest"
+DEVICE_LIMIT = "device_limit"
 MAX_UNANSWERED = 256  # media sessions of one account that never connected; each is forgotten after 30 s
+MAX_DEVICES = 2  # of one account that watch one stream: a telephone and a television; a shared account is more
 WRITTEN_FIRST = (
     c.AcceptOneToOne,
     c.Eject,
@@ -71,11 +74,12 @@ class Outcome:
 
 @dataclass(slots=True)
 class _Member:
-    """One account's media transport in the room."""
+    """One account's media transport in the room; `number` orders those that are connected."""
 
     account: AccountId
     publishes: bool
     connected: bool = False
+    number: int = 0
     flows: bool = False
     is_closed: bool = False
 
@@ -115,6 +119,7 @@ class Room:
         self._tell_changed = changed
         self._members: dict[TransportId, _Member] = {}
         self._transports: dict[AccountId, set[TransportId]] = {}
+        self._numbers = itertools.count(1)
         self._unanswered: Counter[AccountId] = Counter()
         self._nursery: trio.Nursery | None = None
         self._turn = trio.Lock()
@@ -287,8 +292,9 @@ class Room:
         match fact:
             case Connected():
                 if (member := self._members.get(fact.transport)) is not None:
-                    member.connected = True
+                    member.connected, member.number = True, next(self._numbers)
                     _count_down(self._unanswered, member.account)
+                    await self._limit_devices(member.account)
             case Flowing():
                 if (member := self._members.get(fact.transport)) is not None:
                     member.flows = True
@@ -456,9 +462,19 @@ class Room:
             if revoked or (member.publishes and member.account in over):
                 self._close(transport, member)
 
-    def _close(self, transport: TransportId, member: _Member) -> None:
+    async def _limit_devices(self, account: AccountId) -> None:
+        """Let the newest of an account's connected viewers stay, so many as one person has devices."""
+        mine = [(transport, self._members[transport]) for transport in self._transports_of([account])]
+        watching = [each for each in mine if each[1].connected and not each[1].publishes and not each[1].is_closed]
+        if account == self.state.owner or len(watching) <= MAX_DEVICES:
+            return
+        for transport, member in sorted(watching, key=lambda each: each[1].number)[:-MAX_DEVICES]:
+            self._close(transport, member, DEVICE_LIMIT)
+            await self._change(None, c.TakenOver())
+
+    def _close(self, transport: TransportId, member: _Member, reason: str = "access_revoked") -> None:
         member.is_closed, member.flows = True, False
-        self._media.close(transport, "access_revoked")
+        self._media.close(transport, reason)
 
     # -- rights --------------------------------------------------------------------------------------------------------
 

@@ -26,13 +26,13 @@ from signalling.policy import WAITING_NS
 from signalling.ports import Archive, ArchiveFailed, Clock, Gate, Outbox
 from signalling.refusals import Refused
 from signalling.requests import Request, Resume
-from signalling.room import Gone, Room
+from signalling.room import DEVICE_LIMIT, Gone, Room
 from signalling.session import Session
 from signalling.sessions import Sessions
 from signalling.showing import Now, Scene, Stream, card, mentioned, record, restored, room, you
 from signalling.state import RoomState
 from signalling.verdicts import Sight, Verdict, sees_all
-from signalling.wire_events import TipTold, WireEvent
+from signalling.wire_events import MediaTakenOver, TipTold, WireEvent
 
 REMEMBERED = 10_000  # ended streams of which one can still say that they ended
 SHOWN_EVERY_S = 0.25  # how late the directory and the count of viewers may be; a storm of joins is one message
@@ -528,6 +528,13 @@ class Rooms:
             if place is not None and isinstance(fact, Disconnected):
                 del self._by_transport[fact.transport]
                 self._places.pop(place.session.session_id, None)
+                if fact.reason == DEVICE_LIMIT:
+                    self._tell_device_limit(place)
+
+    def _tell_device_limit(self, place: _MediaPlace) -> None:
+        now, stream = self._clock.wall_ms(), place.live.room.stream.id
+        told = MediaTakenOver(server_now=now, stream=stream, session=place.session.session_id, reason=DEVICE_LIMIT)
+        self.tell(place.account, told)
 
     async def _show_changes(self) -> None:
         while True:

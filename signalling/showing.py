@@ -194,6 +194,7 @@ def record(stream: Stream, state: RoomState, now: Now) -> StreamRecord:
         ends_at=None if state.until_ns is None else now.wall_of(state.until_ns),
         ended=state.ended,
         shown_ms=state.shown_ns // 1_000_000,
+        takeovers=state.takeovers,
         next_mode=None if state.announced is None else state.announced.mode,
         switches_at=None if state.announced is None else now.wall_of(state.announced.at_ns),
     )
@@ -234,6 +235,7 @@ def restored(record: StreamRecord, now: Now, waiting_until_ns: int) -> tuple[Str
         picture_until_ns=waiting_until_ns,
         ended=record.ended,
         shown_ns=record.shown_ms * 1_000_000,
+        takeovers=record.takeovers,
         announced=announced,
     )
     return stream, state

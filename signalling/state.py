@@ -82,6 +82,7 @@ class RoomState:
     of the record: a restart judges anew. For those in `hidden` the stream does not exist, and those who are known not
     to meet its `demands` do not find it.
     `shown_ns` is how long the stream was on for ticket holders alone, up to `showing_since_ns` if it is just now.
+    `takeovers` counts devices that had to go for newer ones of their accounts.
     `picture` says whether the streamer's media arrives; while it does not, the stream ends at `picture_until_ns`.
     """
 
@@ -107,6 +108,7 @@ class RoomState:
     warnings_s: tuple[int, ...] = ()
     picture: Literal["waiting", "live", "interrupted"] = "waiting"
     picture_until_ns: int = FOREVER
+    takeovers: int = 0
     shown_ns: int = 0
     showing_since_ns: int | None = None
     ended: str | None = None

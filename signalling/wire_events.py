@@ -306,6 +306,13 @@ class OneToOneNotice(_OfStream, frozen=True, kw_only=True, tag="one_to_one.notic
     ends_at: int | None
 
 
+class MediaTakenOver(_OfStream, frozen=True, kw_only=True, tag="media.taken_over"):
+    """To all your devices: the media session `session` ended, since newer ones of yours took its place."""
+
+    session: str
+    reason: str
+
+
 class MediaGrant(_OfStream, frozen=True, kw_only=True, tag="media.grant"):
     """You may publish until then."""
 

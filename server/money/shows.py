@@ -59,7 +59,7 @@ class Shows:
         state = self._rooms.state(stream)
         if state is not None:
             show = Show(state.ended is None, state.mode is Mode.PAID, self._rooms.shown_s(stream))
-            return show, 0
+            return show, state.takeovers
         shown = await self._store.read(ticket_reports.shown, stream)
         return (Show(False, False, shown.shown_ms // 1000) if shown.has_ended else None), shown.takeovers
 

@@ -281,6 +281,33 @@ async def test_a_switch_to_public_that_was_announced_is_forgotten_by_a_restart(a
         assert world.room(stream).state.announced is None
 
 
+async def test_the_third_device_of_an_account_takes_the_place_of_the_first(autojump_clock: MockClock) -> None:
+    async with open_world() as world:
+        stream = await world.create(OWNER)
+        await world.publish(stream, OWNER)
+        client, other = await world.client(ANN, stream), await world.client(BOB, stream)
+        bobs = await world.watch(stream, BOB)
+        devices = [await world.watch(stream, ANN) for _ in range(3)]
+        assert [got(world, each) for each in (*devices, bobs)] == [0, 1, 1, 1]
+        told = [event for event in client.heard if event["type"] == "media.taken_over"]
+        assert [(event["session"], event["reason"]) for event in told] == [(devices[0].session_id, "device_limit")]
+        assert not [event for event in other.heard if event["type"] == "media.taken_over"]
+        again = await world.watch(stream, ANN)
+        assert [got(world, each) for each in (*devices, again)] == [0, 0, 1, 1]
+        await settle()
+        assert world.room(stream).state.takeovers == world.disk.records[stream].takeovers == 2
+
+
+async def test_a_device_that_never_connects_takes_nobodys_place(autojump_clock: MockClock) -> None:
+    async with open_world() as world:
+        stream = await world.create(OWNER)
+        await world.publish(stream, OWNER)
+        devices = [await world.watch(stream, ANN) for _ in range(2)]
+        await world.rooms.watch(stream, ANN, "offer")
+        await settle()
+        assert [got(world, each) for each in devices] == [1, 1]
+
+
 def rewrite(record: StreamRecord, **changes: object) -> StreamRecord:
     return StreamRecord(**{name: changes.get(name, getattr(record, name)) for name in record.__struct_fields__})
 
