@@ -19,6 +19,7 @@ from signalling.identifiers import AccountId, Mode, StreamId
 from signalling.refusals import Refused
 from signalling.rooms import Rooms
 
+FORFEITS_EVERY_MS = 5000  # to look through all tickets of running sales takes a while where there are many
 AT_ONCE = 100  # sales looked at, or tickets given back, in one go: some milliseconds of the writer
 
 log = structlog.get_logger("shows")
@@ -39,6 +40,7 @@ class Shows:
     ) -> None:
         self._store, self._rooms, self._usher = store, rooms, usher
         self._assets, self._rates, self.fee_bps, self._wall_ms = assets, rates, fee_bps, wall_ms
+        self._forfeits_at = 0
         self.paid_out = self.paid_back = 0
 
     def counters(self) -> dict[str, int]:
@@ -90,6 +92,7 @@ class Shows:
             "reservations": self._end_reservations,
             "shows": self._keep_up_with_shows,
             "refunds": self._pay_back,
+            "forfeited tickets": self._take_back,
         }
 
     async def _end_reservations(self, now_ms: int) -> int:
@@ -132,4 +135,21 @@ class Shows:
             done += len(refunded)
             self._usher.look()
             await self._usher.seat(StreamId(sale.stream), [AccountId(ticket.account) for ticket in refunded])
+        return done
+
+    async def _take_back(self, now_ms: int) -> int:
+        if now_ms < self._forfeits_at:
+            return 0
+        self._forfeits_at = now_ms + FORFEITS_EVERY_MS
+        done = 0
+        for ticket in await self._store.read(ticket_reports.forfeited_tickets, AT_ONCE):
+            sale = await self._store.read(ticket_reports.find_sale, ticket.sale)
+            try:
+                await self._store.write(box_office.refund, ticket.id, now_ms)
+            except Refused:
+                continue  # refunded, or earned, in between
+            done += 1
+            self._usher.look()
+            await self._usher.seat(StreamId(sale.stream), [AccountId(ticket.account)])
+        self.paid_back += done
         return done

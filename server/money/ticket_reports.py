@@ -40,6 +40,17 @@ _MINE = Prepared(
 _COUNT_STATES = Prepared("SELECT state, price, count(*) FROM tickets WHERE sale = :sale GROUP BY state, price")
 _COUNT_WAITING = Prepared("SELECT count(*) FROM ticket_queue WHERE sale = :sale")
 _SHOWN = Prepared("SELECT ended, shown_ms, takeovers FROM streams WHERE id = :id")
+# The streamer put the holder out or blocked him, or what he paid with was taken back. A holder who blocks the streamer
+# loses the sight of the stream, but gets nothing back by that: else a show would be free up to its last minute but one.
+_FORFEITED = Prepared(
+    "SELECT t.id, t.sale, t.account, t.state, t.asset, t.price, t.until FROM tickets t JOIN sales s ON s.id = t.sale"
+    " JOIN streams st ON st.id = s.stream"
+    " WHERE t.state = 'sold' AND s.state IN ('open', 'closed') AND s.earned = 0 AND ("
+    " EXISTS (SELECT 1 FROM blocks b WHERE b.blocker = s.seller AND b.blocked = t.account)"
+    " OR replace(st.ejected, '\"' || t.account || '\"', '') <> st.ejected"
+    " OR EXISTS (SELECT 1 FROM balances d WHERE d.owner = t.account AND d.asset = t.asset AND d.kind = 'debt'"
+    " AND substr(d.units, 1, 1) = '-')) LIMIT :limit"
+)
 NEWEST = 2**62  # above every number
 
 
@@ -101,6 +112,14 @@ def find_ticket(connection: sa.Connection, ticket: str) -> Ticket | None:
     """Return a ticket."""
     row = _FIND_TICKET(connection, id=ticket).fetchone()
     return None if row is None else ticket_of_row(row)
+
+
+def forfeited_tickets(connection: sa.Connection, limit: int) -> list[Ticket]:
+    """Return tickets that are to be paid back, since their holders may not use them any more through no will of theirs.
+
+    That is until enough of the show was delivered; after that it is for people to decide.
+    """
+    return [ticket_of_row(row) for row in _FORFEITED(connection, limit=limit)]
 
 
 def ticket_of(connection: sa.Connection, sale_id: str, account: str) -> Ticket | None:

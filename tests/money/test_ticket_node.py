@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 import trio
 
-from server.money import box_office
+from server.money import box_office, shows
 from tests.access.test_access_node import Show, admin, open_show
 from tests.access.test_kyf_node import demand
 from tests.money.databases import running
-from tests.money.test_money_api import with_money
+from tests.money.test_money_api import Bank, with_money
 from tests.server.nodes import Person, open_site
 from tests.server.test_node import switch
 
@@ -277,6 +278,39 @@ async def test_a_countdown_warns_the_viewers_and_then_cuts_who_bought_nothing(tm
         await market.show.sees_nothing_more(eves)
         off = await market.ann.ask("POST", f"/streams/{market.stream}/mode/call_off", status=409)
         assert off["code"] == "no_switch_announced"
+
+
+async def test_who_is_put_out_or_blocked_or_paid_with_money_that_was_taken_back_is_paid_back(
+    tmp_path: Path, place: Path | str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shows, "FORFEITS_EVERY_MS", 0)
+    async with open_market(tmp_path, place) as market:
+        bob, eve, zoe = [await market.buyer(name) for name in ("bob", "eve", "zoe")]
+        joe = await market.buyer("joe", "0")
+        bank = Bank(market.site, tmp_path / "node", await market.site.running.auth.admin_token())
+        deposit = {"transaction": "t1", "account": joe.id, "amount": USD_5}
+        assert (await bank.webhook({"type": "deposit.settled", **deposit})).json() == {"outcome": "done"}
+        for person in (bob, eve, zoe, joe):
+            assert (await market.buy(person)).status_code == 201
+        await switch(market.ann, market.stream, "paid")
+        joes = await market.show.watch(joe)
+        await market.show.sees(joes)
+        await market.ann.ask("PUT", f"/streams/{market.stream}/ejected/bob")
+        await market.ann.ask("PUT", "/blocks/eve")
+        await zoe.ask("PUT", "/blocks/ann")
+        assert (await bank.webhook({"type": "deposit.reversed", "transaction": "t1"})).json() == {"outcome": "done"}
+
+        async def paid_back() -> bool:
+            return [await market.has(person) for person in (bob, eve)] == [1200, 1200]
+
+        async def is_cut() -> bool:
+            return bool((await joe.ask("GET", f"/streams/{market.stream}"))["you"]["reason"] == "ticket_required")
+
+        await eventually(paid_back)
+        await eventually(is_cut)
+        await market.show.sees_nothing_more(joes)
+        assert await market.has(zoe) == 700
+        assert (await market.report())["refunded"] == 3
 
 
 async def test_a_show_that_ends_too_early_is_paid_back_whole(tmp_path: Path, place: Path | str) -> None:
