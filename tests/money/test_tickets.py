@@ -6,6 +6,7 @@ import contextlib
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -136,6 +137,30 @@ def test_a_sale_that_makes_no_sense_is_not_opened(change: dict[str, object], cod
         t.open_sale(replace(SALE, **change), 0)  # type: ignore[arg-type]
 
 
+@given(
+    st.builds(t.Show, st.booleans(), st.booleans(), st.integers(0, 1000)),
+    st.integers(1, 1000),
+    st.one_of(st.none(), st.integers(1, 10)),
+    st.integers(0, 20),
+)
+def test_what_is_due_is_done_in_a_few_steps_and_comes_to_what_was_delivered(
+    show: t.Show, minimum_s: int, closes_at: int | None, now_ms: int
+) -> None:
+    sale = replace(SALE, minimum_s=minimum_s, closes_at=closes_at)
+    steps = 0
+    while (command := t.due(sale, show, now_ms)) is not None and sale.state in (SaleState.OPEN, SaleState.CLOSED):
+        sale, _ = t.step(sale, None, command, now_ms)
+        steps += 1
+        assert steps <= 3
+    delivered = show.delivered_s >= minimum_s
+    assert sale.earned is delivered
+    if not show.is_on:
+        assert sale.state is (SaleState.DELIVERED if delivered else SaleState.CANCELLED)
+    else:
+        assert sale.began is show.is_paid
+        assert (sale.state is SaleState.CLOSED) is (closes_at is not None and now_ms >= closes_at)
+
+
 class AnyOrder(RuleBasedStateMachine):
     """Sells seats in any order; counts and tickets always agree."""
 
@@ -144,6 +169,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.sale = replace(SALE, quantity=3)
         self.tickets: dict[str, Ticket] = {}
         self.now = 0
+        self.earned_with: int | None = None  # as many were refunded by then
 
     def attempt(self, account: str, command: t.Command) -> None:
         with contextlib.suppress(Refused):
@@ -171,6 +197,25 @@ class AnyOrder(RuleBasedStateMachine):
     def seller_changes(self, quantity: int) -> None:
         with contextlib.suppress(Refused):
             self.sale, _ = t.step(self.sale, None, t.Change(quantity=quantity), self.now)
+
+    @rule(
+        command=st.one_of(
+            st.builds(t.Begin), st.builds(t.Close), st.builds(t.Cancel), st.builds(t.Earn, st.integers(0, 600))
+        )
+    )
+    def the_show_goes_on(self, command: t.Command) -> None:
+        with contextlib.suppress(Refused):
+            self.sale, _ = t.step(self.sale, None, command, self.now)
+
+    @invariant()
+    def what_is_earned_stays_earned_and_paid_for(self) -> None:
+        refunded = sum(ticket.state is TicketState.REFUNDED for ticket in self.tickets.values())
+        if self.earned_with is not None:
+            assert self.sale.earned
+            assert self.sale.state is not SaleState.CANCELLED
+            assert refunded <= self.earned_with
+        elif self.sale.earned:
+            self.earned_with = refunded
 
     @invariant()
     def seats_and_tickets_agree(self) -> None:
