@@ -298,14 +298,23 @@ async def test_the_third_device_of_an_account_takes_the_place_of_the_first(autoj
         assert world.room(stream).state.takeovers == world.disk.records[stream].takeovers == 2
 
 
-async def test_a_device_that_never_connects_takes_nobodys_place(autojump_clock: MockClock) -> None:
+async def test_a_device_that_is_not_connected_yet_takes_nobodys_place_and_keeps_its_own(
+    autojump_clock: MockClock,
+) -> None:
     async with open_world() as world:
         stream = await world.create(OWNER)
         await world.publish(stream, OWNER)
-        devices = [await world.watch(stream, ANN) for _ in range(2)]
+        first = await world.watch(stream, ANN)
+        before = set(world.media.transports)
         await world.rooms.watch(stream, ANN, "offer")
+        (slow,) = set(world.media.transports) - before
+        second = await world.watch(stream, ANN)
         await settle()
-        assert [got(world, each) for each in devices] == [1, 1]
+        assert [got(world, each) for each in (first, second)] == [1, 1]
+        assert slow in world.media.transports
+        world.media.connect(slow)
+        await settle()
+        assert [got(world, each) for each in (first, second)] == [0, 1]
 
 
 def rewrite(record: StreamRecord, **changes: object) -> StreamRecord:
