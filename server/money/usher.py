@@ -153,7 +153,12 @@ class Usher:
             for stream, accounts in concerned.items():
                 nursery.start_soon(self.seat, stream, accounts)
         for event in events:
-            self._tell(event)
+            try:
+                self._tell(event)
+            except Exception:
+                # It is carried already; one event that can't be told must not keep all later ones from being.
+                self.failures += 1
+                log.exception("news_not_told", type=event.type, stream=event.subject)
 
     def _tell(self, event: Happened) -> None:
         now, stream, fields = self._clock.wall_ms(), StreamId(event.subject), event.fields

@@ -16,6 +16,7 @@ from server.tokens import Claims
 from server.web import schemas as s
 from server.web.api import OWNING, ROOT, SEEING, STREAM
 from server.web.routes import Answer, Asked, Route
+from server.web.tips import answer
 from signalling.identifiers import Actor, StreamId
 
 SALE = f"{ROOT}/sales/{{sale}}"
@@ -213,15 +214,15 @@ def _selling_routes(desk: Desk) -> list[Route]:
 def _buying_routes(desk: Desk) -> list[Route]:
     async def reserve(asked: Asked) -> Answer:
         request = _request(asked, f"POST /sales/{asked.path['sale']}/reservations", asked.body)
-        return _answer(await desk.reserve(asked.session, asked.path["sale"], asked.body.price_seen, request))
+        return answer(await desk.reserve(asked.session, asked.path["sale"], asked.body.price_seen, request))
 
     async def buy(asked: Asked) -> Answer:
         request = _request(asked, f"POST /sales/{asked.path['sale']}/tickets", asked.body)
-        return _answer(await desk.buy(asked.session, asked.path["sale"], asked.body.price_seen, request))
+        return answer(await desk.buy(asked.session, asked.path["sale"], asked.body.price_seen, request))
 
     async def pay(asked: Asked) -> Answer:
         request = _request(asked, f"POST /reservations/{asked.path['reservation']}/pay", None)
-        return _answer(await desk.pay(asked.session, asked.path["reservation"], request))
+        return answer(await desk.pay(asked.session, asked.path["reservation"], request))
 
     async def give_up(asked: Asked) -> Answer:
         await desk.give_up(asked.actor, asked.path["reservation"])
@@ -305,7 +306,3 @@ def _waiting_routes(desk: Desk) -> list[Route]:
 def _request(asked: Asked, route: str, body: PriceSeen | None) -> Request:
     digested = b"" if body is None else msgspec.json.encode(body)
     return read_request_untrusted(asked.actor.account, route, asked.headers.get("Idempotency-Key"), digested)
-
-
-def _answer(answered: Answered) -> Answer:
-    return Answer(answered.body, {"Idempotent-Replayed": "true"} if answered.replayed else {}, answered.status)

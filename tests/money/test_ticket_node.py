@@ -13,6 +13,8 @@ import httpx2
 import pytest
 import trio
 
+from server import eventlog
+from server.eventlog import Happened
 from server.money import box_office, shows
 from tests.access.test_access_node import Show, admin, open_show
 from tests.access.test_kyf_node import demand
@@ -311,6 +313,19 @@ async def test_who_is_put_out_or_blocked_or_paid_with_money_that_was_taken_back_
         await market.show.sees_nothing_more(joes)
         assert await market.has(zoe) == 700
         assert (await market.report())["refunded"] == 3
+
+
+async def test_news_that_can_t_be_told_keeps_no_others_from_being_told(tmp_path: Path) -> None:
+    async with open_market(tmp_path) as market:
+        bob = await market.buyer("bob")
+        hears = await market.show.socket(bob)
+        async with running(tmp_path / "node" / "mesi.sqlite") as store:
+            await store.write(
+                eventlog.append, Happened(market.stream, "sale.changed", 0, {"sale": "of another version"})
+            )
+        bought = await market.buy(bob)
+        assert (await hears.wait_for("ticket.sold"))["ticket"] == bought.json()["ticket"]
+        assert "mesi_ticket_failures_total 1.0" in (await market.site.http.get("/metrics")).text
 
 
 async def test_a_show_that_ends_too_early_is_paid_back_whole(tmp_path: Path, place: Path | str) -> None:
