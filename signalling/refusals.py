@@ -97,6 +97,7 @@ TITLES: dict[str, tuple[int, str]] = {
     "reservation_expired": (410, "The reservation has run out and the seat is taken"),
     "reservation_not_due": (409, "The reservation has not run out yet"),
     "show_delivered": (409, "The show was delivered and its money paid out"),
+    "events_unavailable": (503, "What happened could not be looked up"),
     "not_stored": (503, "This could not be written down, so it was not done"),
     "internal_error": (500, "Something broke here"),
 }

@@ -351,7 +351,8 @@ def _tell(connection: sa.Connection, sale: Sale, kind: str, ticket: Ticket | Non
     if ticket is not None:
         fields |= {"ticket": ticket.id, "account": ticket.account, "price": wire_amount(ticket.price)}
         fields |= {"until": ticket.until} if ticket.state is TicketState.RESERVED else {}
-    eventlog.append(connection, Happened(sale.stream, kind, now_ms, fields))
+    concerned = (sale.seller,) if ticket is None else (sale.seller, ticket.account)
+    eventlog.append(connection, Happened(sale.stream, kind, now_ms, fields, concerned))
 
 
 def _sale(row: Sequence[Any]) -> Sale:
