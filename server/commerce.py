@@ -11,7 +11,7 @@ import trio
 from server.config import Config
 from server.money import books
 from server.money.assets import Assets
-from server.money.clerk import Clerk
+from server.money.clerk import Clerk, Duty
 from server.money.idempotency import forget_keys
 from server.money.payouts import HttpProvider, Payouts
 from server.money.wallets import Wallets
@@ -33,9 +33,14 @@ class Commerce:
 
 
 def open_commerce(
-    config: Config, store: Database, wall_ms: Callable[[], int], find_account: FindAccount, nursery: trio.Nursery
+    config: Config,
+    store: Database,
+    wall_ms: Callable[[], int],
+    find_account: FindAccount,
+    nursery: trio.Nursery,
+    duties: Mapping[str, Duty],
 ) -> Commerce:
-    """Start what a node needs for money, on a store that runs."""
+    """Start what a node needs for money, on a store that runs; its clerk does the `duties` of others, too."""
     secrets = {provider.name: provider.secret for provider in config.payment_providers}
     wallets = Wallets(store, Assets(config.assets), secrets, wall_ms)
     payouts = _start_payouts(config, store, nursery)
@@ -46,7 +51,7 @@ def open_commerce(
     async def forget_old_keys(now_ms: int) -> int:
         return await store.write(forget_keys, now_ms)
 
-    clerk = Clerk({"expired holds": expire_holds, "old keys": forget_old_keys}, wall_ms)
+    clerk = Clerk({"expired holds": expire_holds, "old keys": forget_old_keys, **duties}, wall_ms)
     nursery.start_soon(clerk.run)
 
     def count() -> dict[str, int]:

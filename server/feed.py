@@ -92,7 +92,7 @@ class Feed:
         page = await self._read(actor, after, limit, subject)
         with trio.move_on_after(wait_s):
             while wait_s and not page.events and page.gap is None:
-                await self._wait_beyond(page.next, _reader(actor))
+                await self.wait_beyond(page.next, _reader(actor))
                 page = await self._read(actor, page.next, limit, subject)
         return page
 
@@ -141,7 +141,7 @@ class Feed:
             session.show(Encoded(LogEntryTold(server_now=self._wall_ms(), entry=entry)))
             self.sent += 1
         if not page.events:
-            await self._wait_beyond(page.next, _reader(session.actor))
+            await self.wait_beyond(page.next, _reader(session.actor))
         return page.next
 
     # -- reading and waiting -------------------------------------------------------------------------------------------
@@ -166,7 +166,8 @@ class Feed:
         if not self._waiting:
             self._wanted = trio.Event()
 
-    async def _wait_beyond(self, position: int, account: str | None) -> None:
+    async def wait_beyond(self, position: int, account: str | None) -> None:
+        """Return when there may be an event above an id for an account, or for anybody (None)."""
         if self._seen > position:
             await trio.lowlevel.checkpoint()
             return

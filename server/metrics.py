@@ -54,6 +54,11 @@ COUNTERS = {
     "feed_entries_sent": ("feed_entries_sent", "Events of the log sent to sessions that follow it."),
     "feed_gaps": ("feed_gaps", "Readers of the log who came too late for events that are dropped."),
     "feed_failures": ("feed_failures", "Times that the log could not be read for those who wait; tried again."),
+    "webhooks_delivered": ("webhooks_delivered", "Events that a webhook took."),
+    "webhooks_failed": ("webhooks_failed", "Attempts that failed to tell a webhook an event; tried again later."),
+    "webhooks_disabled": ("webhooks_disabled", "Times that a webhook was given up, or wanted no more."),
+    "webhook_gaps": ("webhook_gaps", "Times that a webhook came back too late for events that are dropped."),
+    "webhook_faults": ("webhook_faults", "Times that the place of a webhook could not be read or kept; tried again."),
     "disclosure_failures": (
         "disclosure_failures",
         "Times that disclosures could not be settled; tried again.",

@@ -25,16 +25,15 @@ from server.auth import Auth
 from server.commerce import open_commerce
 from server.config import Config, bracketed, parse_address
 from server.edge import Edge
-from server.feed import Feed
 from server.postgres import PostgresStore
 from server.signalling_socket import SignallingSocket
 from server.store import Store, StoreFailed
+from server.telling import open_telling
 from server.tls import keep_fresh, server_context
 from server.tokens import InvalidSecret, Tokens, open_key, write_secret
 from server.web.access import access_routes
 from server.web.app import build_app
 from server.web.disclosures import disclosure_routes
-from server.web.events import event_routes
 from server.web.invites import invite_routes
 from server.web.kyf import kyf_routes
 from server.web.ports import WebSettings
@@ -107,15 +106,14 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
     archive = StoredArchive(store)
     media = _open_media(config)
     await nursery.start(lambda task_status: media.run(task_status=task_status))
-    feed = Feed(store, clock.wall_ms)
-    await nursery.start(feed.run)
-    rooms = Rooms(media, archive, clock, access, feed)
+    telling = await open_telling(config, store, clock.wall_ms, nursery)
+    rooms = Rooms(media, archive, clock, access, telling.feed)
     await nursery.start(lambda task_status: rooms.run(task_status=task_status))
     await nursery.start(lambda task_status: access.run(rooms, task_status=task_status))
     people = People(store, clock, access, rooms)
     consent = Consent(store, clock, rooms)
     await nursery.start(consent.run)
-    commerce = open_commerce(config, store, clock.wall_ms, archive.find_account, nursery)
+    commerce = open_commerce(config, store, clock.wall_ms, archive.find_account, nursery, telling.duties)
     sockets = SignallingSocket(rooms, auth, config.limits.write_timeout_s)
     await nursery.start(sockets.run)
 
@@ -128,7 +126,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
             **access.counters(),
             **consent.counters(),
             **commerce.counters(),
-            **feed.counters(),
+            **telling.counters(),
             **edge.counters(),
             **reception.counters(),
         }
@@ -146,7 +144,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
             *disclosure_routes(consent),
             *kyf_routes(Proofs(store, clock, access, rooms, issuers), everywhere),
             *commerce.routes,
-            *event_routes(feed),
+            *telling.routes,
         ],
     )
     reception: Reception = app.extensions["reception"]

@@ -76,6 +76,7 @@ TITLES: dict[str, tuple[int, str]] = {
     "idempotency_in_flight": (409, "This request is still being done"),
     "webhook_rejected": (401, "The webhook is not signed by its provider"),
     "webhook_malformed": (422, "The webhook is not one that is understood"),
+    "webhook_unknown": (404, "There is no such webhook"),
     "provider_unknown": (404, "There is no such payment provider"),
     "provider_conflict": (409, "The provider said something else before"),
     "sale_unknown": (404, "There is no such sale"),

@@ -32,6 +32,7 @@ MEANINGLESS = {
     "provider": "nobody",
     "streamer": "nobody",
     "subscriber": "nobody",
+    "webhook": "none",
 }
 Values = st.SearchStrategy[Any]
 # What any request may meet; the document says it once, as the default.
