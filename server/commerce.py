@@ -24,6 +24,7 @@ from server.store import Database
 from server.web.money import money_routes
 from server.web.ports import FindAccount
 from server.web.routes import Route
+from server.web.tip_links import tip_link_routes
 from server.web.tips import tip_routes
 from server.web.wallet import wallet_routes
 from signalling.rooms import Rooms
@@ -84,6 +85,7 @@ def open_commerce(
         *money_routes(wallets, find_account),
         *tip_routes(jar, assets),
         *wallet_routes(cashier),
+        *tip_link_routes(store, assets, wall_ms),
     ]
     return Commerce(wallets, tuple(routes), count)
 

@@ -62,6 +62,8 @@ TITLES: dict[str, tuple[int, str]] = {
     "nothing_to_convert": (422, "This asset arrives as it is"),
     "self_tip": (422, "Nobody tips himself"),
     "bad_context": (422, "This tip does not belong there"),
+    "tip_link_unknown": (404, "This link leads nowhere"),
+    "too_many_tip_links": (422, "One account has so many tip links at most"),
     "tip_unknown": (404, "There is no such tip"),
     "step_up_required": (403, "For so much you have to log in anew"),
     "not_withdrawable_yet": (409, "What arrived lately can't be withdrawn yet"),

@@ -43,7 +43,7 @@ class QuoteView(msgspec.Struct, frozen=True):
 
 
 class Wish(msgspec.Struct, frozen=True):
-    """A tip as it is asked for: to whom, by name; the amount; the stream it is given in; what it says."""
+    """A tip as it is asked for: to whom, by name; the amount; the stream it is given in, the link it came by."""
 
     to: str
     amount: Amount
@@ -51,6 +51,7 @@ class Wish(msgspec.Struct, frozen=True):
     message: str = ""
     anonymous: bool = False
     quote: str | None = None
+    link: str | None = None
 
 
 class TipJar:
@@ -82,6 +83,7 @@ class TipJar:
             message=tips.tidy_message_untrusted(wish.message),
             anonymous=wish.anonymous,
             quote=wish.quote,
+            link=wish.link,
         )
         expired: Refused | None = None
         try:

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from server import eventlog
 from server.eventlog import Happened
-from server.money import books, offers
+from server.money import books, offers, tip_links
 from server.money.amounts import Amount, WireAmount, wire_amount
 from server.money.assets import Assets, Surface
 from server.money.ledger import Kind, Move, Reverse
@@ -42,9 +42,9 @@ _FIND_RECIPIENT = Prepared(
 )
 _FIND_STREAM = Prepared("SELECT owner FROM streams WHERE id = :id")
 _ADD = Prepared(
-    "INSERT INTO tips (id, sender, recipient, asset, units, fee, target, worth, arrived, stream, message, anonymous,"
-    " at, withdrawable_at) VALUES (:id, :sender, :recipient, :asset, :units, :fee, :target, :worth, :arrived, :stream,"
-    " :message, :anonymous, :at, :withdrawable_at)"
+    "INSERT INTO tips (id, sender, recipient, asset, units, fee, target, worth, arrived, stream, link, message,"
+    " anonymous, at, withdrawable_at) VALUES (:id, :sender, :recipient, :asset, :units, :fee, :target, :worth, :arrived, :stream,"
+    " :link, :message, :anonymous, :at, :withdrawable_at)"
 )
 _STANDING = " AND NOT EXISTS (SELECT 1 FROM transfers r WHERE r.of = tips.id)"
 _FIND = Prepared(
@@ -94,6 +94,7 @@ class Gift:
     message: str = ""
     anonymous: bool = False
     quote: str | None = None
+    link: str | None = None
 
 
 class TipView(msgspec.Struct, frozen=True, rename={"sender": "from"}):
@@ -132,12 +133,12 @@ def give(connection: sa.Connection, gift: Gift, house: House, now_ms: int) -> Ti
     """Pay a tip out and write it down.
 
     Raises Refused, and then nobody was charged: asset_not_allowed_on_surface, account_unknown, self_tip,
-    recipient_not_eligible, bad_context, quote_expired, rate_unavailable, amount_too_small, step_up_required, and what
-    `books.apply` raises.
+    recipient_not_eligible, bad_context, tip_link_unknown, quote_expired, rate_unavailable, amount_too_small,
+    step_up_required, and what `books.apply` raises.
     """
     house.assets.check_surface(gift.amount.asset, gift.surface)
     recipient = _recipient(connection, gift, house.assets)
-    _check_context(connection, gift, recipient.id)
+    _check_context(connection, gift, recipient.id, now_ms)
     quote = quote_for(connection, gift.amount.asset, gift.quote, house, f"q.{gift.id}", now_ms)
     legs = pay(wallet(gift.sender.id, gift.amount.asset), recipient.id, gift.amount.units, Terms(house.fee_bps, quote))
     books.apply(connection, Move(gift.id, "tip", legs, quote), now_ms)
@@ -161,7 +162,7 @@ def give(connection: sa.Connection, gift: Gift, house: House, now_ms: int) -> Ti
         withdrawable_at=ripe_at,
     )
     worth = gift.amount.units if quote is None else quote.convert(gift.amount.units)
-    _add(connection, tip, worth)
+    _add(connection, tip, worth, gift.link)
     _tell(connection, "tip.created", tip, now_ms)
     return tip
 
@@ -194,8 +195,10 @@ def _recipient(connection: sa.Connection, gift: Gift, assets: Assets) -> Person:
     return Person(AccountId(row[0]), row[1])
 
 
-def _check_context(connection: sa.Connection, gift: Gift, recipient: AccountId) -> None:
-    """Let a stream's tips go to its streamer alone. It may have ended: the money arrives all the same."""
+def _check_context(connection: sa.Connection, gift: Gift, recipient: AccountId, now_ms: int) -> None:
+    """Let tips in a stream or by a link go to its owner. A stream may have ended: the money arrives all the same."""
+    if gift.link is not None and tip_links.find(connection, gift.link, now_ms).owner != recipient:
+        raise Refused("bad_context", "this link is not the recipient's")
     if gift.stream is None:
         return
     row = _FIND_STREAM(connection, id=gift.stream).fetchone()
@@ -216,7 +219,7 @@ def _is_large(connection: sa.Connection, gift: Gift, house: House, now_ms: int) 
     return True
 
 
-def _add(connection: sa.Connection, tip: TipView, worth: int) -> None:
+def _add(connection: sa.Connection, tip: TipView, worth: int, link: str | None) -> None:
     _ADD(
         connection,
         id=tip.id,
@@ -229,6 +232,7 @@ def _add(connection: sa.Connection, tip: TipView, worth: int) -> None:
         worth=str(worth),
         arrived=tip.arrives.units,
         stream=tip.stream,
+        link=link,
         message=tip.message,
         anonymous=tip.anonymous,
         at=tip.at,

@@ -30,6 +30,7 @@ MEANINGLESS = {
     "disclosure": "none",
     "name": "nobody",
     "tip": "none",
+    "code": "none",
     "provider": "nobody",
     "streamer": "nobody",
     "subscriber": "nobody",

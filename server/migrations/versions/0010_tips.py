@@ -12,6 +12,23 @@ down_revision = "0007"
 def upgrade() -> None:
     """Make the tables of tips."""
     op.create_table(
+        "tip_links",
+        sa.Column("code", sa.String(64), primary_key=True),
+        sa.Column("owner", sa.String(64), sa.ForeignKey("accounts.id"), nullable=False, index=True),
+        sa.Column("asset", sa.String(16)),
+        sa.Column("units", sa.Text),
+        sa.Column("note", sa.Text, nullable=False),
+        sa.Column("created_at", sa.BigInteger, nullable=False),
+        sa.Column("expires_at", sa.BigInteger),
+        sa.Column("revoked_at", sa.BigInteger),
+    )
+    op.create_table(
+        "tip_link_visits",
+        sa.Column("code", sa.String(64), sa.ForeignKey("tip_links.code"), primary_key=True),
+        sa.Column("account", sa.String(64), sa.ForeignKey("accounts.id"), primary_key=True),
+        sa.Column("at", sa.BigInteger, nullable=False),
+    )
+    op.create_table(
         "tips",
         sa.Column("id", sa.String(64), sa.ForeignKey("transfers.id"), primary_key=True),
         sa.Column("sender", sa.String(64), sa.ForeignKey("accounts.id"), nullable=False),
@@ -23,6 +40,7 @@ def upgrade() -> None:
         sa.Column("worth", sa.Text, nullable=False),
         sa.Column("arrived", sa.Text, nullable=False),
         sa.Column("stream", sa.String(64), sa.ForeignKey("streams.id"), index=True),
+        sa.Column("link", sa.String(64), sa.ForeignKey("tip_links.code"), index=True),
         sa.Column("message", sa.Text, nullable=False),
         sa.Column("anonymous", sa.Boolean, nullable=False),
         sa.Column("at", sa.BigInteger, nullable=False),
