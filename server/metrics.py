@@ -46,6 +46,12 @@ COUNTERS = {
     "tips_reversed": ("tips_reversed", "Tips that were taken back."),
     "duties_done": ("duties_done", "Things that were due, such as expired holds, and were done."),
     "duty_failures": ("duty_failures", "Times that what was due could not be done; tried again."),
+    "tickets_bought": ("tickets_bought", "Tickets that were paid for."),
+    "tickets_refused": ("tickets_refused", "Reservations and purchases that were refused; nobody was charged."),
+    "tickets_carried": ("tickets_carried", "Seats that were carried from the box office into a room."),
+    "ticket_failures": ("ticket_failures", "Times that seats or news of them could not be carried; tried again."),
+    "tickets_paid_back": ("tickets_paid_back", "Tickets of shows that were not delivered, and were paid back."),
+    "shows_paid_out": ("shows_paid_out", "Times that a streamer was paid for a show that was delivered."),
     "payouts_told": ("payouts_told", "Withdrawals that a payment provider was told of."),
     "payout_failures": ("payout_failures", "Times that a provider could not be told; tried again."),
     "idempotency_replays": (

@@ -112,7 +112,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
     people = People(store, clock, access, rooms)
     consent = Consent(store, clock, rooms)
     await nursery.start(consent.run)
-    commerce = open_commerce(config, store, clock.wall_ms, archive.find_account, access, rooms, nursery)
+    commerce = await open_commerce(config, store, clock, archive.find_account, rooms, access, nursery)
     sockets = SignallingSocket(rooms, auth, config.limits.write_timeout_s)
     await nursery.start(sockets.run)
 

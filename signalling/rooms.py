@@ -355,6 +355,21 @@ class Rooms:
         for session in self._sessions.of(account):
             session.tell(told)
 
+    def tell_room(self, stream: StreamId, event: WireEvent, *, key: str | None = None) -> None:
+        """Tell all who follow a running stream; with a key, a slow client may hear the newest of its kind alone."""
+        live = self._live.get(stream)
+        told = Encoded(event)
+        for session in () if live is None else live.audience.sessions():
+            if key is None:
+                session.tell(told)
+            else:
+                session.show(told, key)
+
+    def shown_s(self, stream: StreamId) -> int:
+        """Return for how many seconds a running stream was on for ticket holders alone."""
+        state = self.state(stream)
+        return 0 if state is None else state.shown_by_ns(self._clock.now_ns()) // 1_000_000_000
+
     def show_tip(self, told: TipTold) -> None:
         """Show a tip to the two whom it concerns on all their sessions, and in its stream to who may see it."""
         assert told.sender is not None

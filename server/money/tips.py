@@ -43,8 +43,8 @@ _FIND_RECIPIENT = Prepared(
 _FIND_STREAM = Prepared("SELECT owner FROM streams WHERE id = :id")
 _ADD = Prepared(
     "INSERT INTO tips (id, sender, recipient, asset, units, fee, target, worth, arrived, stream, link, message,"
-    " anonymous, at, withdrawable_at) VALUES (:id, :sender, :recipient, :asset, :units, :fee, :target, :worth, :arrived, :stream,"
-    " :link, :message, :anonymous, :at, :withdrawable_at)"
+    " anonymous, at, withdrawable_at) VALUES (:id, :sender, :recipient, :asset, :units, :fee, :target, :worth,"
+    " :arrived, :stream, :link, :message, :anonymous, :at, :withdrawable_at)"
 )
 _STANDING = " AND NOT EXISTS (SELECT 1 FROM transfers r WHERE r.of = tips.id)"
 _FIND = Prepared(

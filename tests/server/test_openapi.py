@@ -32,6 +32,9 @@ MEANINGLESS = {
     "tip": "none",
     "code": "none",
     "provider": "nobody",
+    "sale": "none",
+    "ticket": "none",
+    "reservation": "none",
     "streamer": "nobody",
     "subscriber": "nobody",
 }
