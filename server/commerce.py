@@ -25,6 +25,7 @@ from server.money.tips import House
 from server.money.usher import Usher
 from server.money.wallets import Wallets
 from server.store import Database
+from server.web.goals import goal_routes
 from server.web.money import money_routes
 from server.web.ports import FindAccount
 from server.web.routes import Route
@@ -86,6 +87,7 @@ async def open_commerce(
         *wallet_routes(cashier),
         *tip_routes(jar, assets),
         *tip_link_routes(store, assets, wall_ms),
+        *goal_routes(store, assets, wall_ms),
         *ticket_routes(tickets),
     )
     return Commerce(wallets, routes, count)

@@ -14,6 +14,7 @@ import pytest
 import trio
 
 from server.config import ProviderSettings
+from server.money.goals import MAX_GOALS
 from server.money.tip_links import MAX_LINKS
 from server.web.tip_links import qr_svg
 from tests.access.test_access_node import Show, open_show
@@ -241,6 +242,7 @@ async def test_a_tip_is_shown_to_who_may_see_it_and_only_the_two_know_by_whom_an
             "from": {"id": street.bob.id, "name": "bob"},
             "to": {"id": street.ann.id, "name": "ann"},
             "amount": TIP["amount"],
+            "menu_item": None,
             "message": "hello",
             "anonymous": True,
             "at": tip["at"],
@@ -412,3 +414,63 @@ async def test_one_account_has_so_many_links_at_most(tmp_path: Path) -> None:
         assert (await street.ann.ask("POST", "/tip_links", {}, status=422))["code"] == "too_many_tip_links"
         await street.ann.ask("DELETE", f"/tip_links/{code}")
         await street.ann.ask("POST", "/tip_links", {}, status=201)
+
+
+async def test_a_goal_counts_tips_tells_when_it_is_reached_and_takes_off_what_is_taken_back(
+    tmp_path: Path, place: Path | str
+) -> None:
+    async with open_street(tmp_path, place) as street, AsyncExitStack() as stack:
+        before = await street.tip()
+        stream = await street.site.stream(street.ann)
+        sockets = [
+            await stack.enter_async_context(open_socket(street.site, person)) for person in (street.ann, street.eve)
+        ]
+        for socket in sockets:
+            await socket.ask("join", stream=stream)
+        goal = await street.ann.ask("POST", "/goals", {"title": "A new lamp", "amount": TIP["amount"]}, status=201)
+        here = await street.ann.ask(
+            "POST",
+            "/goals",
+            {"title": "A song", "amount": {"asset": "MESI", "units": "1"}, "stream": stream},
+            status=201,
+        )
+        await street.tip(amount={"asset": "USD", "units": "60"})
+        for socket in sockets:
+            told = [await socket.wait_for("goal") for _ in range(2)]
+            assert {each["goal"]: (each["collected"], each["reached_at"]) for each in told} == {
+                goal["id"]: ("60", None),
+                here["id"]: ("0", None),
+            }
+        last = await street.tip(context={"kind": "stream", "id": stream})
+        shown = {each["id"]: each for each in (await street.bob.ask("GET", "/accounts/ann/goals"))["goals"]}
+        assert (shown[goal["id"]]["collected"], shown[goal["id"]]["reached_at"]) == ("160", last["at"])
+        assert shown[here["id"]]["collected"] == "10000000"
+        await street.reverse(last["id"])
+        await street.reverse(before["id"])  # was given before the goal was set
+        shown = {each["id"]: each for each in (await street.bob.ask("GET", "/accounts/ann/goals"))["goals"]}
+        assert (shown[goal["id"]]["collected"], shown[goal["id"]]["reached_at"]) == ("60", last["at"])
+        assert shown[here["id"]]["collected"] == "0"
+        await street.bob.ask("DELETE", f"/goals/{goal['id']}", status=404)
+        await street.ann.ask("DELETE", f"/goals/{goal['id']}", status=204)
+        for _ in range(MAX_GOALS - 1):
+            await street.ann.ask("POST", "/goals", {"title": "More", "amount": TIP["amount"]}, status=201)
+        full = await street.ann.ask("POST", "/goals", {"title": "More", "amount": TIP["amount"]}, status=422)
+        assert full["code"] == "too_many_goals"
+
+
+async def test_a_menu_suggests_and_a_tip_says_what_it_is_for(tmp_path: Path) -> None:
+    async with open_street(tmp_path) as street:
+        items = [{"label": "A song", "amount": TIP["amount"]}, {"label": "A dance", "amount": TIP["amount"]}]
+        written = await street.ann.ask("PUT", "/me/tip_menu", {"items": items})
+        assert await street.bob.ask("GET", "/accounts/ann/tip_menu") == written
+        song = written["items"][0]["id"]
+        assert (await street.tip(menu_item=song))["menu_item"] == "A song"
+        less = {**TIP, "amount": {"asset": "USD", "units": "99"}, "menu_item": song}
+        refusal = await street.refused(street.bob, "/tips", less, 409, "price_changed")
+        assert refusal["price"] == TIP["amount"]
+        await street.ann.ask("PUT", "/me/tip_menu", {"items": items[1:]})
+        await street.refused(street.bob, "/tips", {**TIP, "menu_item": song}, 404, "menu_item_unknown")
+        spoilt = {"items": [{"label": "a\nb", "amount": TIP["amount"]}]}
+        assert (await street.ann.ask("PUT", "/me/tip_menu", spoilt, status=422))["code"] == "invalid_message"
+        await street.ann.ask("PUT", "/blocks/bob")
+        assert (await street.bob.ask("GET", "/accounts/ann/tip_menu", status=404))["code"] == "account_unknown"

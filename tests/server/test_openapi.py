@@ -30,6 +30,7 @@ MEANINGLESS = {
     "disclosure": "none",
     "name": "nobody",
     "tip": "none",
+    "goal": "none",
     "code": "none",
     "provider": "nobody",
     "sale": "none",

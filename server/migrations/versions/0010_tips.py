@@ -29,6 +29,28 @@ def upgrade() -> None:
         sa.Column("at", sa.BigInteger, nullable=False),
     )
     op.create_table(
+        "tip_goals",
+        sa.Column("id", sa.String(64), primary_key=True),
+        sa.Column("owner", sa.String(64), sa.ForeignKey("accounts.id"), nullable=False, index=True),
+        sa.Column("stream", sa.String(64), sa.ForeignKey("streams.id")),
+        sa.Column("title", sa.Text, nullable=False),
+        sa.Column("asset", sa.String(16), nullable=False),
+        sa.Column("units", sa.Text, nullable=False),
+        sa.Column("collected", sa.Text, nullable=False),
+        sa.Column("created_at", sa.BigInteger, nullable=False),
+        sa.Column("reached_at", sa.BigInteger),
+        sa.Column("ended_at", sa.BigInteger),
+    )
+    op.create_table(
+        "tip_menu",
+        sa.Column("id", sa.String(64), primary_key=True),
+        sa.Column("owner", sa.String(64), sa.ForeignKey("accounts.id"), nullable=False, index=True),
+        sa.Column("position", sa.Integer, nullable=False),
+        sa.Column("label", sa.Text, nullable=False),
+        sa.Column("asset", sa.String(16), nullable=False),
+        sa.Column("units", sa.Text, nullable=False),
+    )
+    op.create_table(
         "tips",
         sa.Column("id", sa.String(64), sa.ForeignKey("transfers.id"), primary_key=True),
         sa.Column("sender", sa.String(64), sa.ForeignKey("accounts.id"), nullable=False),
@@ -41,6 +63,7 @@ def upgrade() -> None:
         sa.Column("arrived", sa.Text, nullable=False),
         sa.Column("stream", sa.String(64), sa.ForeignKey("streams.id"), index=True),
         sa.Column("link", sa.String(64), sa.ForeignKey("tip_links.code"), index=True),
+        sa.Column("menu_item", sa.Text),
         sa.Column("message", sa.Text, nullable=False),
         sa.Column("anonymous", sa.Boolean, nullable=False),
         sa.Column("at", sa.BigInteger, nullable=False),
