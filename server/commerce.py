@@ -25,10 +25,12 @@ from server.money.tips import House
 from server.money.usher import Usher
 from server.money.wallets import Wallets
 from server.store import Database
+from server.web.goals import goal_routes
 from server.web.money import money_routes
 from server.web.ports import FindAccount
 from server.web.routes import Route
 from server.web.tickets import ticket_routes
+from server.web.tip_links import tip_link_routes
 from server.web.tips import tip_routes
 from server.web.wallet import wallet_routes
 from signalling.ports import Clock
@@ -88,6 +90,8 @@ async def open_commerce(
         *money_routes(wallets, find_account),
         *wallet_routes(cashier),
         *tip_routes(jar, assets),
+        *tip_link_routes(store, assets, wall_ms),
+        *goal_routes(store, assets, wall_ms),
         *ticket_routes(tickets),
     )
     return Commerce(wallets, routes, count)

@@ -15,7 +15,7 @@ from signalling.ports import Clock
 from signalling.session import Session
 from signalling.showing import Now, Scene, card, you
 from signalling.views import MAX_NAMES
-from signalling.wire_events import ChatMessage, TipTold, WireEvent
+from signalling.wire_events import ChatMessage, GoalTold, TipTold, WireEvent
 
 SECOND_NS = 1_000_000_000
 
@@ -93,6 +93,11 @@ class Audience:
             [account for account in self._sessions if account not in (sender, told.to.id) and hears(account)],
             for_others,
         )
+
+    def show_goal(self, told: GoalTold, scene: Scene) -> None:
+        """Send how far a goal is to all who hear the chat but the streamer, who is told wherever he is."""
+        state = scene.state
+        self._send([a for a in self._sessions if a != state.owner and state.hears(a)], Encoded(told))
 
     def tell(self, events: list[e.Event], scene: Scene) -> None:
         """Pass events of one moment on to whom they concern."""

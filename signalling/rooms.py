@@ -32,7 +32,7 @@ from signalling.sessions import Sessions
 from signalling.showing import Now, Scene, Stream, card, mentioned, record, restored, room, you
 from signalling.state import RoomState
 from signalling.verdicts import Sight, Verdict, sees_all
-from signalling.wire_events import MediaTakenOver, TipTold, WireEvent
+from signalling.wire_events import GoalTold, MediaTakenOver, TipTold, WireEvent
 
 REMEMBERED = 10_000  # ended streams of which one can still say that they ended
 SHOWN_EVERY_S = 0.25  # how late the directory and the count of viewers may be; a storm of joins is one message
@@ -381,6 +381,13 @@ class Rooms:
         live = None if told.stream is None else self._live.get(told.stream)
         if live is not None:
             live.audience.show_tip(told, live.room.scene)
+
+    def show_goal(self, owner: AccountId, told: GoalTold) -> None:
+        """Show a goal to its owner, and to who may see it in the stream that the owner has on."""
+        self.tell(owner, told)
+        stream = self.stream_of(owner)
+        if stream is not None and told.stream in (None, stream):
+            self._live[stream].audience.show_goal(told, self._live[stream].room.scene)
 
     def close_sessions_of(self, account: AccountId, reason: str) -> None:
         """End all connections of an account."""

@@ -147,9 +147,21 @@ class TipTold(WireEvent, frozen=True, kw_only=True, rename={"sender": "from"}, t
     sender: Person | None
     to: Person
     amount: Money
+    menu_item: str | None
     message: str
     anonymous: bool
     at: int
+
+
+class GoalTold(WireEvent, frozen=True, kw_only=True, tag="goal"):
+    """How much a streamer has collected for a goal, of `amount`; `reached_at` is null until it is reached."""
+
+    goal: str
+    stream: StreamId | None
+    title: str
+    amount: Money
+    collected: str
+    reached_at: int | None
 
 
 class TipReversedTold(WireEvent, frozen=True, kw_only=True, tag="tip.reversed"):

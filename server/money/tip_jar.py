@@ -10,7 +10,7 @@ import msgspec
 import sqlalchemy as sa
 
 from server.access.service import Access
-from server.money import offers, tips
+from server.money import goals, offers, tips
 from server.money.amounts import Amount, WireAmount, split, wire_amount
 from server.money.assets import Surface
 from server.money.idempotency import Answered, Idempotent, Request
@@ -19,11 +19,11 @@ from server.money.quotes import Quote
 from server.money.tips import Gift, House, TipView
 from server.store import Database
 from server.tokens import Claims
-from signalling.identifiers import StreamId
+from signalling.identifiers import AccountId, StreamId
 from signalling.refusals import Refused
 from signalling.rooms import Rooms
 from signalling.views import Money, Person
-from signalling.wire_events import TipReversedTold, TipTold
+from signalling.wire_events import GoalTold, TipReversedTold, TipTold
 
 FRESH_MS = 600_000  # since the log-in: long enough to tip a few times, too short for a device that was left open
 
@@ -43,7 +43,7 @@ class QuoteView(msgspec.Struct, frozen=True):
 
 
 class Wish(msgspec.Struct, frozen=True):
-    """A tip as it is asked for: to whom, by name; the amount; the stream it is given in; what it says."""
+    """A tip as it is asked for: to whom, by name; how much; in which stream, by which link, for what of the menu."""
 
     to: str
     amount: Amount
@@ -51,6 +51,8 @@ class Wish(msgspec.Struct, frozen=True):
     message: str = ""
     anonymous: bool = False
     quote: str | None = None
+    link: str | None = None
+    menu_item: str | None = None
 
 
 class TipJar:
@@ -82,6 +84,8 @@ class TipJar:
             message=tips.tidy_message_untrusted(wish.message),
             anonymous=wish.anonymous,
             quote=wish.quote,
+            link=wish.link,
+            menu_item=wish.menu_item,
         )
         expired: Refused | None = None
         try:
@@ -106,6 +110,7 @@ class TipJar:
         await self._access.changed_between(tip.sender.id, tip.to.id)
         for account in {tip.sender.id, tip.to.id}:
             self._rooms.tell(account, TipReversedTold(server_now=now_ms, tip=tip.id))
+        await self._show_goals(tip.to.id)
         return tip
 
     async def find(self, account: str, tip_id: str) -> TipView:
@@ -128,11 +133,26 @@ class TipJar:
             sender=tip.sender,
             to=tip.to,
             amount=Money(tip.amount.asset, tip.amount.units),
+            menu_item=tip.menu_item,
             message=tip.message,
             anonymous=tip.anonymous,
             at=tip.at,
         )
         self._rooms.show_tip(told)
+        await self._show_goals(tip.to.id)
+
+    async def _show_goals(self, owner: AccountId) -> None:
+        for goal in await self._store.read(goals.running, owner):
+            told = GoalTold(
+                server_now=self._wall_ms(),
+                goal=goal.id,
+                stream=goal.stream,
+                title=goal.title,
+                amount=Money(goal.amount.asset, goal.amount.units),
+                collected=goal.collected,
+                reached_at=goal.reached_at,
+            )
+            self._rooms.show_goal(owner, told)
 
 
 def _give(connection: sa.Connection, gift: Gift, house: House, now_ms: int) -> Answered:

@@ -17,9 +17,10 @@ import sqlalchemy as sa
 
 from server import eventlog
 from server.eventlog import Happened
-from server.money import books, offers
+from server.money import books, goals, offers, tip_links
 from server.money.amounts import Amount, WireAmount, wire_amount
 from server.money.assets import Assets, Surface
+from server.money.goals import Counted
 from server.money.ledger import Kind, Move, Reverse
 from server.money.payments import Terms, pay, wallet
 from server.money.quotes import Quote, Rate, make_quote
@@ -42,15 +43,15 @@ _FIND_RECIPIENT = Prepared(
 )
 _FIND_STREAM = Prepared("SELECT owner FROM streams WHERE id = :id")
 _ADD = Prepared(
-    "INSERT INTO tips (id, sender, recipient, asset, units, fee, target, worth, arrived, stream, message, anonymous,"
-    " at, withdrawable_at) VALUES (:id, :sender, :recipient, :asset, :units, :fee, :target, :worth, :arrived, :stream,"
-    " :message, :anonymous, :at, :withdrawable_at)"
+    "INSERT INTO tips (id, sender, recipient, asset, units, fee, target, worth, arrived, stream, link, menu_item,"
+    " message, anonymous, at, withdrawable_at) VALUES (:id, :sender, :recipient, :asset, :units, :fee, :target, :worth,"
+    " :arrived, :stream, :link, :menu_item, :message, :anonymous, :at, :withdrawable_at)"
 )
 _STANDING = " AND NOT EXISTS (SELECT 1 FROM transfers r WHERE r.of = tips.id)"
 _FIND = Prepared(
     "SELECT t.id, t.sender, s.name, t.recipient, r.name, t.asset, t.units, t.fee, t.target, t.arrived, t.stream,"
-    " t.message, t.anonymous, t.at, t.withdrawable_at FROM tips t JOIN accounts s ON s.id = t.sender"
-    " JOIN accounts r ON r.id = t.recipient WHERE t.id = :id"
+    " t.menu_item, t.message, t.anonymous, t.at, t.withdrawable_at, t.worth FROM tips t"
+    " JOIN accounts s ON s.id = t.sender JOIN accounts r ON r.id = t.recipient WHERE t.id = :id"
 )
 _BETWEEN = Prepared(
     "SELECT asset, units, worth FROM tips WHERE sender = :sender AND recipient = :recipient AND at >= :since"
@@ -94,11 +95,14 @@ class Gift:
     message: str = ""
     anonymous: bool = False
     quote: str | None = None
+    link: str | None = None
+    menu_item: str | None = None
 
 
 class TipView(msgspec.Struct, frozen=True, rename={"sender": "from"}):
     """A tip as its sender and its recipient see it; `arrives` is what is left after fee and conversion.
 
+    `menu_item` is what it is for, in the words of the recipient's menu.
     The recipient may spend it at once and withdraw it from `withdrawable_at` (epoch ms) on. `anonymous`: to all others.
     """
 
@@ -109,6 +113,7 @@ class TipView(msgspec.Struct, frozen=True, rename={"sender": "from"}):
     fee: WireAmount
     arrives: WireAmount
     stream: StreamId | None
+    menu_item: str | None
     message: str
     anonymous: bool
     at: int
@@ -132,12 +137,14 @@ def give(connection: sa.Connection, gift: Gift, house: House, now_ms: int) -> Ti
     """Pay a tip out and write it down.
 
     Raises Refused, and then nobody was charged: asset_not_allowed_on_surface, account_unknown, self_tip,
-    recipient_not_eligible, bad_context, quote_expired, rate_unavailable, amount_too_small, step_up_required, and what
-    `books.apply` raises.
+    recipient_not_eligible, bad_context, tip_link_unknown, menu_item_unknown, price_changed, quote_expired,
+    rate_unavailable, amount_too_small, step_up_required, and what `books.apply` raises.
     """
     house.assets.check_surface(gift.amount.asset, gift.surface)
     recipient = _recipient(connection, gift, house.assets)
-    _check_context(connection, gift, recipient.id)
+    _check_context(connection, gift, recipient.id, now_ms)
+    item = gift.menu_item
+    label = None if item is None else goals.label_of(connection, recipient.id, item, gift.amount)
     quote = quote_for(connection, gift.amount.asset, gift.quote, house, f"q.{gift.id}", now_ms)
     legs = pay(wallet(gift.sender.id, gift.amount.asset), recipient.id, gift.amount.units, Terms(house.fee_bps, quote))
     books.apply(connection, Move(gift.id, "tip", legs, quote), now_ms)
@@ -155,14 +162,17 @@ def give(connection: sa.Connection, gift: Gift, house: House, now_ms: int) -> Ti
         fee=wire_amount(Amount(gift.amount.asset, fee)),
         arrives=wire_amount(Amount(arrived.target.asset, arrived.units)),
         stream=gift.stream,
+        menu_item=label,
         message=gift.message,
         anonymous=gift.anonymous,
         at=now_ms,
         withdrawable_at=ripe_at,
     )
     worth = gift.amount.units if quote is None else quote.convert(gift.amount.units)
-    _add(connection, tip, worth)
+    _add(connection, tip, worth, gift.link)
+    reached = goals.count(connection, _counted(tip, worth, 1), now_ms)
     _tell(connection, "tip.created", tip, now_ms)
+    goals.tell_reached(connection, recipient.id, reached, now_ms)
     return tip
 
 
@@ -194,8 +204,10 @@ def _recipient(connection: sa.Connection, gift: Gift, assets: Assets) -> Person:
     return Person(AccountId(row[0]), row[1])
 
 
-def _check_context(connection: sa.Connection, gift: Gift, recipient: AccountId) -> None:
-    """Let a stream's tips go to its streamer alone. It may have ended: the money arrives all the same."""
+def _check_context(connection: sa.Connection, gift: Gift, recipient: AccountId, now_ms: int) -> None:
+    """Let tips in a stream or by a link go to its owner. A stream may have ended: the money arrives all the same."""
+    if gift.link is not None and tip_links.find(connection, gift.link, now_ms).owner != recipient:
+        raise Refused("bad_context", "this link is not the recipient's")
     if gift.stream is None:
         return
     row = _FIND_STREAM(connection, id=gift.stream).fetchone()
@@ -216,7 +228,7 @@ def _is_large(connection: sa.Connection, gift: Gift, house: House, now_ms: int) 
     return True
 
 
-def _add(connection: sa.Connection, tip: TipView, worth: int) -> None:
+def _add(connection: sa.Connection, tip: TipView, worth: int, link: str | None) -> None:
     _ADD(
         connection,
         id=tip.id,
@@ -229,6 +241,8 @@ def _add(connection: sa.Connection, tip: TipView, worth: int) -> None:
         worth=str(worth),
         arrived=tip.arrives.units,
         stream=tip.stream,
+        link=link,
+        menu_item=tip.menu_item,
         message=tip.message,
         anonymous=tip.anonymous,
         at=tip.at,
@@ -245,6 +259,8 @@ def reverse(connection: sa.Connection, tip_id: str, now_ms: int) -> TipView:
     if tip is None:
         raise Refused("tip_unknown")
     books.apply(connection, Reverse(tip_id), now_ms)
+    worth = int(_FIND(connection, id=tip_id).fetchone()[-1])
+    goals.count(connection, _counted(tip, worth, -1), now_ms)
     _tell(connection, "tip.reversed", tip, now_ms)
     return tip
 
@@ -262,10 +278,11 @@ def find(connection: sa.Connection, tip_id: str) -> TipView | None:
         fee=WireAmount(row[5], row[7]),
         arrives=WireAmount(row[8], row[9]),
         stream=row[10],
-        message=row[11],
-        anonymous=bool(row[12]),
-        at=row[13],
-        withdrawable_at=row[14],
+        menu_item=row[11],
+        message=row[12],
+        anonymous=bool(row[13]),
+        at=row[14],
+        withdrawable_at=row[15],
     )
 
 
@@ -297,6 +314,11 @@ def _between(
     rows = _BETWEEN(connection, sender=sender, recipient=recipient, asset=asset, since=since or 0)
     for given, units, worth in rows:
         yield int(units if given == asset else worth)
+
+
+def _counted(tip: TipView, worth: int, sign: int) -> Counted:
+    units = {tip.arrives.asset: sign * worth} | {tip.amount.asset: sign * int(tip.amount.units)}
+    return Counted(tip.to.id, tip.stream, tip.at, units)
 
 
 def _tell(connection: sa.Connection, kind: str, tip: TipView, now_ms: int) -> None:

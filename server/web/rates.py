@@ -17,6 +17,12 @@ class TokenBuckets:
         self.refused = 0
         self.forgotten = 0
 
+    def wait_s(self, asker: str, now_s: float) -> float:
+        """Return 0 when there is a token, else the seconds until there will be one; takes none."""
+        tokens, since_s = self._buckets.get(asker, (float(self._burst), now_s))
+        missing = 1 - tokens - (now_s - since_s) * self._per_s
+        return max(0.0, missing / self._per_s)
+
     def take(self, asker: str, now_s: float) -> float:
         """Take one token; return 0 when there was one, else the seconds until there will be."""
         tokens, since_s = self._buckets.pop(asker, (float(self._burst), now_s))

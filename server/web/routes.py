@@ -135,7 +135,10 @@ class Reception:
                 asked = await self._take(route, request, path)
                 return _respond(route, await self._carry_through(route, asked))
             except Exception as error:
-                return self.refuse(error)
+                response = self.refuse(error)
+                if route.guessable and route.access is Access.ANYONE and response.status_code == 404:
+                    self.by_guess.take(_guesser(request), trio.current_time())
+                return response
 
         return view
 
@@ -170,19 +173,18 @@ class Reception:
                     raise Problem("loopback_only")
             case Access.ANYONE:
                 pass
-        if route.guessable:
-            self._rate(self.by_guess, f"address {network_of(address)}")
-            if claims is not None:
-                self._rate(self.by_guess, f"account {claims.actor.account}")
+        if route.guessable and claims is not None:
+            self._rate(self.by_guess, _guesser(given))
+            self._rate(self.by_guess, f"account {claims.actor.account}")
+        elif route.guessable:
+            # Many strangers behind one address may follow one link: only those that lead nowhere count.
+            _refuse_before(self.by_guess.wait_s(_guesser(given), trio.current_time()))
         body = await self._body(route, given)
         query = _shape(dict(given.args), route.query, strict=False) if route.query is not None else None
         return Asked(path, given.headers, claims, body, query)
 
     def _rate(self, buckets: TokenBuckets, asker: str) -> None:
-        wait_s = buckets.take(asker, trio.current_time())
-        if wait_s:
-            seconds = int(wait_s) + 1
-            raise Problem("rate_limited", f"try again in {seconds} s", headers={"Retry-After": str(seconds)})
+        _refuse_before(buckets.take(asker, trio.current_time()))
 
     def _identify(self, given: Request) -> Claims:
         header = given.headers.get("Authorization", "")
@@ -237,6 +239,16 @@ class Reception:
             return await route.serve(asked)
         with trio.fail_after(COMMAND_S, shield=True):
             return await route.serve(asked)
+
+
+def _guesser(given: Request) -> str:
+    return f"address {network_of(given.remote_addr or '')}"
+
+
+def _refuse_before(wait_s: float) -> None:
+    if wait_s:
+        seconds = int(wait_s) + 1
+        raise Problem("rate_limited", f"try again in {seconds} s", headers={"Retry-After": str(seconds)})
 
 
 def _shape(values: object, shape: Any, *, strict: bool = True) -> Any:

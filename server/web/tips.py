@@ -33,7 +33,7 @@ class Context(s.Taken, frozen=True):
 
 
 class NewTip(s.Taken, frozen=True):
-    """A tip: to whom, by name. `anonymous`: to everybody but the recipient."""
+    """A tip: to whom, by name; by which link, for what of the menu. `anonymous`: to everybody but the recipient."""
 
     to: s.Name
     amount: WireAmount
@@ -41,6 +41,8 @@ class NewTip(s.Taken, frozen=True):
     message: Annotated[str, Meta(max_length=2000)] = ""
     anonymous: bool = False
     quote: Id | None = None
+    link: Id | None = None
+    menu_item: Id | None = None
 
 
 class WantedQuote(s.Taken, frozen=True):
@@ -61,7 +63,9 @@ def tip_routes(jar: TipJar, assets: Assets) -> list[Route]:
         key = asked.headers.get("Idempotency-Key")
         request = read_request_untrusted(asked.actor.account, "POST /tips", key, msgspec.json.encode(new))
         amount = read_amount_untrusted(new.amount, assets)
-        wish = Wish(new.to, amount, _stream(new.context), new.message, new.anonymous, new.quote)
+        wish = Wish(
+            new.to, amount, _stream(new.context), new.message, new.anonymous, new.quote, new.link, new.menu_item
+        )
         return answer(await jar.give(asked.session, wish, request))
 
     async def show(asked: Asked) -> Answer:
@@ -91,6 +95,9 @@ def tip_routes(jar: TipJar, assets: Assets) -> list[Route]:
             status=201,
             problems=(
                 *("no_session", "rate_limited", "not_stored", "account_unknown", "self_tip", "bad_context"),
+                "tip_link_unknown",
+                "menu_item_unknown",
+                "price_changed",
                 *("invalid_message", "recipient_not_eligible", "step_up_required", "quote_expired"),
                 *PRICED,
                 *SPENDING,

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server import eventlog
-from server.money import audit, books, debts, offers, tips
+from server.money import audit, books, debts, goals, offers, tips
 from server.money.amounts import Amount, WireAmount
 from server.money.assets import Assets
 from server.money.ledger import PLATFORM, Account, Kind, Reverse
@@ -79,6 +79,7 @@ async def test_a_tip_in_fiat_arrives_as_the_token_with_the_fee_and_the_rate_in_t
         fee=WireAmount("USD", "10"),
         arrives=WireAmount("MESI", "9000000"),
         stream=None,
+        menu_item=None,
         message="for you",
         anonymous=True,
         at=5,
@@ -329,3 +330,12 @@ def test_a_message_may_be_missing_or_in_any_writing() -> None:
         tidy_message_untrusted(" e\u0301\u0644\u06c1 \U0001f469\u200d\U0001f680\n")
         == "\u00e9\u0644\u06c1 \U0001f469\u200d\U0001f680"
     )
+
+
+async def test_a_goal_is_told_of_once_and_after_the_tip_that_reached_it(store: AnyStore) -> None:
+    await open_wallets(store)
+    await store.write(goals.create, ANN, None, "A lamp", Amount("USD", 150), 0)
+    for number in range(3):
+        await give(store, replace(A_TIP, id=f"tip.{number}"))
+    kinds = [logged.event.type for logged in await store.read(eventlog.read_from, 0, 10)]
+    assert kinds == ["tip.created", "tip.created", "goal.reached", "tip.created"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,9 @@ import pytest
 import trio
 
 from server.config import ProviderSettings
+from server.money.goals import MAX_GOALS
+from server.money.tip_links import MAX_LINKS
+from server.web.tip_links import qr_svg
 from tests.access.test_access_node import Show, open_show
 from tests.money.provider_service import SECRET, ProviderService, provider_service
 from tests.money.test_money_api import Bank, with_money
@@ -238,6 +242,7 @@ async def test_a_tip_is_shown_to_who_may_see_it_and_only_the_two_know_by_whom_an
             "from": {"id": street.bob.id, "name": "bob"},
             "to": {"id": street.ann.id, "name": "ann"},
             "amount": TIP["amount"],
+            "menu_item": None,
             "message": "hello",
             "anonymous": True,
             "at": tip["at"],
@@ -322,3 +327,150 @@ async def test_what_was_tipped_lately_is_not_paid_out_and_the_rest_is(tmp_path: 
         assert [line["state"] for line in lines if line["transfer"] == asked["withdrawal"]] == ["posted"]
         await street.tip(street.ann, to="bob", amount={"asset": "MESI", "units": "9000000"})
         assert (await street.balance(street.ann, "MESI"))["available"] == "0"
+
+
+async def test_a_tip_link_leads_to_a_suggestion_and_counts_people_and_what_they_gave(
+    tmp_path: Path, place: Path | str
+) -> None:
+    async with open_street(tmp_path, place) as street:
+        wish = {"suggested": TIP["amount"], "note": "for the band", "expires_s": 3600}
+        link = await street.ann.ask("POST", "/tip_links", wish, status=201)
+        assert len(link["code"]) >= 22
+        for _ in range(2):
+            shown = await street.site.http.get(f"/api/v1/tip_links/{link['code']}")
+        assert shown.json() == link
+        assert (link["to"], link["suggested"], link["note"]) == ("ann", TIP["amount"], "for the band")
+        for person in (street.bob, street.bob, street.ann):
+            await person.ask("POST", f"/tip_links/{link['code']}/visits", status=204)
+        await street.tip(link=link["code"])
+        back = await street.tip(link=link["code"])
+        await street.reverse(back["id"])
+        await street.tip()
+        (stats,) = (await street.ann.ask("GET", "/tip_links"))["links"]
+        assert (stats["visits"], stats["tips"], stats["tipped"]) == (1, 1, [TIP["amount"]])
+        assert (await street.bob.ask("GET", "/tip_links"))["links"] == []
+        await street.bank.deposit({"name": "ann", "asset": "USD", "amount": "1"})
+        body = {**TIP, "to": "eve", "link": link["code"]}
+        await street.refused(street.bob, "/tips", body, 422, "bad_context")
+
+
+async def test_a_link_that_leads_nowhere_is_one_answer_whatever_the_reason(tmp_path: Path) -> None:
+    async with open_street(tmp_path) as street:
+        codes = {}
+        for reason in ("revoked", "expired", "suspended"):
+            owner = street.eve if reason == "suspended" else street.ann
+            codes[reason] = (await owner.ask("POST", "/tip_links", {"expires_s": 3600}))["code"]
+        assert (await street.bob.ask("DELETE", f"/tip_links/{codes['revoked']}", status=404))[
+            "code"
+        ] == "tip_link_unknown"
+        await street.ann.ask("DELETE", f"/tip_links/{codes['revoked']}", status=204)
+        root = Person("admin", "admin", await street.site.running.auth.admin_token(), street.site.http)
+        await root.ask("PUT", "/admin/accounts/eve", {"suspended": True})
+        connection = sqlite3.connect(street.bank.folder / "mesi.sqlite")
+        connection.execute("UPDATE tip_links SET expires_at = 1 WHERE code = ?", [codes["expired"]])
+        connection.commit()
+        connection.close()
+        answers = set()
+        for code in (*codes.values(), "x" * 22):
+            for path in (code, f"{code}/qr.svg"):
+                answer = await street.site.http.get(f"/api/v1/tip_links/{path}")
+                answers.add((answer.status_code, answer.text))
+            await street.refused(street.bob, "/tips", {**TIP, "link": code}, 404, "tip_link_unknown")
+        assert len(answers) == 1
+        assert answers.pop()[0] == 404
+
+
+async def test_guesses_of_links_are_slowed_down_and_visitors_behind_one_address_are_not(tmp_path: Path) -> None:
+    folder = tmp_path / "node"
+    config = small_config(folder)
+    rates = msgspec.structs.replace(config.rates, guess_per_s=0.001, guess_burst=5)
+    async with open_site(folder, msgspec.structs.replace(config, rates=rates)) as site:
+        ann = await site.person("ann")
+        path = f"/api/v1/tip_links/{(await ann.ask('POST', '/tip_links', {}))['code']}"
+        assert {(await site.http.get(path)).status_code for _ in range(20)} == {200}
+        guesses = [(await site.http.get(f"/api/v1/tip_links/guess{number}")).status_code for number in range(8)]
+        assert guesses == [404] * 5 + [429] * 3
+        assert (await site.http.get(path)).status_code == 429
+
+
+async def test_the_picture_of_a_link_is_read_as_its_address(tmp_path: Path) -> None:
+    async with open_street(tmp_path) as street:
+        code = (await street.ann.ask("POST", "/tip_links", {}))["code"]
+        answer = await street.site.http.get(f"/api/v1/tip_links/{code}/qr.svg")
+        assert answer.headers["Content-Type"].startswith("image/svg+xml")
+        assert answer.content == qr_svg(f"{street.site.running.url}/t/{code}")
+        far = {"Host": "streams.example.org"}
+        elsewhere = await street.site.http.get(f"/api/v1/tip_links/{code}/qr.svg", headers=far)
+        assert elsewhere.content == qr_svg(f"https://streams.example.org/t/{code}")
+        for spoilt in ("a b", "x/y", "x@y"):
+            spoilt_answer = await street.site.http.get(f"/api/v1/tip_links/{code}/qr.svg", headers={"Host": spoilt})
+            assert spoilt_answer.status_code in (400, 404)
+
+
+async def test_one_account_has_so_many_links_at_most(tmp_path: Path) -> None:
+    async with open_street(tmp_path) as street:
+        for _ in range(MAX_LINKS):
+            code = (await street.ann.ask("POST", "/tip_links", {}))["code"]
+        assert (await street.ann.ask("POST", "/tip_links", {}, status=422))["code"] == "too_many_tip_links"
+        await street.ann.ask("DELETE", f"/tip_links/{code}")
+        await street.ann.ask("POST", "/tip_links", {}, status=201)
+
+
+async def test_a_goal_counts_tips_tells_when_it_is_reached_and_takes_off_what_is_taken_back(
+    tmp_path: Path, place: Path | str
+) -> None:
+    async with open_street(tmp_path, place) as street, AsyncExitStack() as stack:
+        before = await street.tip()
+        stream = await street.site.stream(street.ann)
+        sockets = [
+            await stack.enter_async_context(open_socket(street.site, person)) for person in (street.ann, street.eve)
+        ]
+        for socket in sockets:
+            await socket.ask("join", stream=stream)
+        goal = await street.ann.ask("POST", "/goals", {"title": "A new lamp", "amount": TIP["amount"]}, status=201)
+        here = await street.ann.ask(
+            "POST",
+            "/goals",
+            {"title": "A song", "amount": {"asset": "MESI", "units": "1"}, "stream": stream},
+            status=201,
+        )
+        await street.tip(amount={"asset": "USD", "units": "60"})
+        for socket in sockets:
+            told = [await socket.wait_for("goal") for _ in range(2)]
+            assert {each["goal"]: (each["collected"], each["reached_at"]) for each in told} == {
+                goal["id"]: ("60", None),
+                here["id"]: ("0", None),
+            }
+        last = await street.tip(context={"kind": "stream", "id": stream})
+        shown = {each["id"]: each for each in (await street.bob.ask("GET", "/accounts/ann/goals"))["goals"]}
+        assert (shown[goal["id"]]["collected"], shown[goal["id"]]["reached_at"]) == ("160", last["at"])
+        assert shown[here["id"]]["collected"] == "10000000"
+        await street.reverse(last["id"])
+        await street.reverse(before["id"])  # was given before the goal was set
+        shown = {each["id"]: each for each in (await street.bob.ask("GET", "/accounts/ann/goals"))["goals"]}
+        assert (shown[goal["id"]]["collected"], shown[goal["id"]]["reached_at"]) == ("60", last["at"])
+        assert shown[here["id"]]["collected"] == "0"
+        await street.bob.ask("DELETE", f"/goals/{goal['id']}", status=404)
+        await street.ann.ask("DELETE", f"/goals/{goal['id']}", status=204)
+        for _ in range(MAX_GOALS - 1):
+            await street.ann.ask("POST", "/goals", {"title": "More", "amount": TIP["amount"]}, status=201)
+        full = await street.ann.ask("POST", "/goals", {"title": "More", "amount": TIP["amount"]}, status=422)
+        assert full["code"] == "too_many_goals"
+
+
+async def test_a_menu_suggests_and_a_tip_says_what_it_is_for(tmp_path: Path) -> None:
+    async with open_street(tmp_path) as street:
+        items = [{"label": "A song", "amount": TIP["amount"]}, {"label": "A dance", "amount": TIP["amount"]}]
+        written = await street.ann.ask("PUT", "/me/tip_menu", {"items": items})
+        assert await street.bob.ask("GET", "/accounts/ann/tip_menu") == written
+        song = written["items"][0]["id"]
+        assert (await street.tip(menu_item=song))["menu_item"] == "A song"
+        less = {**TIP, "amount": {"asset": "USD", "units": "99"}, "menu_item": song}
+        refusal = await street.refused(street.bob, "/tips", less, 409, "price_changed")
+        assert refusal["price"] == TIP["amount"]
+        await street.ann.ask("PUT", "/me/tip_menu", {"items": items[1:]})
+        await street.refused(street.bob, "/tips", {**TIP, "menu_item": song}, 404, "menu_item_unknown")
+        spoilt = {"items": [{"label": "a\nb", "amount": TIP["amount"]}]}
+        assert (await street.ann.ask("PUT", "/me/tip_menu", spoilt, status=422))["code"] == "invalid_message"
+        await street.ann.ask("PUT", "/blocks/bob")
+        assert (await street.bob.ask("GET", "/accounts/ann/tip_menu", status=404))["code"] == "account_unknown"

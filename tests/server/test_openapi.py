@@ -30,6 +30,8 @@ MEANINGLESS = {
     "disclosure": "none",
     "name": "nobody",
     "tip": "none",
+    "goal": "none",
+    "code": "none",
     "provider": "nobody",
     "sale": "none",
     "ticket": "none",

@@ -12,6 +12,45 @@ down_revision = "0008"
 def upgrade() -> None:
     """Make the tables of tips."""
     op.create_table(
+        "tip_links",
+        sa.Column("code", sa.String(64), primary_key=True),
+        sa.Column("owner", sa.String(64), sa.ForeignKey("accounts.id"), nullable=False, index=True),
+        sa.Column("asset", sa.String(16)),
+        sa.Column("units", sa.Text),
+        sa.Column("note", sa.Text, nullable=False),
+        sa.Column("created_at", sa.BigInteger, nullable=False),
+        sa.Column("expires_at", sa.BigInteger),
+        sa.Column("revoked_at", sa.BigInteger),
+    )
+    op.create_table(
+        "tip_link_visits",
+        sa.Column("code", sa.String(64), sa.ForeignKey("tip_links.code"), primary_key=True),
+        sa.Column("account", sa.String(64), sa.ForeignKey("accounts.id"), primary_key=True),
+        sa.Column("at", sa.BigInteger, nullable=False),
+    )
+    op.create_table(
+        "tip_goals",
+        sa.Column("id", sa.String(64), primary_key=True),
+        sa.Column("owner", sa.String(64), sa.ForeignKey("accounts.id"), nullable=False, index=True),
+        sa.Column("stream", sa.String(64), sa.ForeignKey("streams.id")),
+        sa.Column("title", sa.Text, nullable=False),
+        sa.Column("asset", sa.String(16), nullable=False),
+        sa.Column("units", sa.Text, nullable=False),
+        sa.Column("collected", sa.Text, nullable=False),
+        sa.Column("created_at", sa.BigInteger, nullable=False),
+        sa.Column("reached_at", sa.BigInteger),
+        sa.Column("ended_at", sa.BigInteger),
+    )
+    op.create_table(
+        "tip_menu",
+        sa.Column("id", sa.String(64), primary_key=True),
+        sa.Column("owner", sa.String(64), sa.ForeignKey("accounts.id"), nullable=False, index=True),
+        sa.Column("position", sa.Integer, nullable=False),
+        sa.Column("label", sa.Text, nullable=False),
+        sa.Column("asset", sa.String(16), nullable=False),
+        sa.Column("units", sa.Text, nullable=False),
+    )
+    op.create_table(
         "tips",
         sa.Column("id", sa.String(64), sa.ForeignKey("transfers.id"), primary_key=True),
         sa.Column("sender", sa.String(64), sa.ForeignKey("accounts.id"), nullable=False),
@@ -23,6 +62,8 @@ def upgrade() -> None:
         sa.Column("worth", sa.Text, nullable=False),
         sa.Column("arrived", sa.Text, nullable=False),
         sa.Column("stream", sa.String(64), sa.ForeignKey("streams.id"), index=True),
+        sa.Column("link", sa.String(64), sa.ForeignKey("tip_links.code"), index=True),
+        sa.Column("menu_item", sa.Text),
         sa.Column("message", sa.Text, nullable=False),
         sa.Column("anonymous", sa.Boolean, nullable=False),
         sa.Column("at", sa.BigInteger, nullable=False),
