@@ -87,9 +87,14 @@ class Readmit:
 
 @dataclass(frozen=True, slots=True)
 class RequestOneToOne:
-    """A viewer asks for a one-to-one, of so many seconds or of whatever length suits the streamer."""
+    """A viewer asks for a one-to-one, of so many seconds or of whatever length suits the streamer.
+
+    `id` names what was agreed and maybe paid outside the room; the request lapses after `expires_s`, None for never.
+    """
 
     seconds: int | None = None
+    id: str = ""
+    expires_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +184,21 @@ class MediaStops:
 
 
 @dataclass(frozen=True, slots=True)
+class MediaMissed:
+    """Fact: for so long, in which the clock of the one-to-one ran, media did not pass both ways."""
+
+    missed_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFailed:
+    """Fact: what a request was agreed on no longer holds."""
+
+    request: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class EndStream:
     """The streamer ends the stream."""
 
@@ -203,4 +223,16 @@ OwnersCommand = (
     | EndStream
 )
 Command = OwnersCommand | Join | Leave | RequestOneToOne | CancelOneToOne | EndOneToOne
-Fact = Judged | Hidden | Unhidden | RulesChanged | StreamerFlows | StreamerLost | MediaFlows | MediaStops | Tick
+Fact = (
+    Judged
+    | Hidden
+    | Unhidden
+    | RulesChanged
+    | StreamerFlows
+    | StreamerLost
+    | MediaFlows
+    | MediaStops
+    | MediaMissed
+    | RequestFailed
+    | Tick
+)

@@ -15,7 +15,7 @@ from signalling import one_to_one
 from signalling.identifiers import AccountId, Mode
 from signalling.one_to_one import SECOND_NS, Result
 from signalling.refusals import Refused
-from signalling.state import Prepared, Request, RoomState
+from signalling.state import Prepared, RoomState
 from signalling.verdicts import Verdict
 
 PREPARED_FOR_NS = 60 * SECOND_NS  # long enough to read a list of names
@@ -63,8 +63,8 @@ def step(state: RoomState, actor: AccountId | None, given: c.Command | c.Fact, n
             return _eject(state, account, now_ns)
         case c.Readmit(account):
             return _access(state, lambda s: replace(s, ejected=s.ejected - {account}), now_ns)
-        case c.RequestOneToOne(seconds):
-            return one_to_one.request(state, Request(_who(actor), seconds), now_ns)
+        case c.RequestOneToOne():
+            return one_to_one.request(state, _who(actor), given, now_ns)
         case c.CancelOneToOne():
             return one_to_one.withdraw(state, _who(actor), "cancelled")
         case c.DeclineOneToOne(account):
@@ -90,6 +90,10 @@ def step(state: RoomState, actor: AccountId | None, given: c.Command | c.Fact, n
             return one_to_one.resume(state, now_ns)
         case c.MediaStops():
             return one_to_one.pause(state, now_ns)
+        case c.MediaMissed(missed_ns):
+            return one_to_one.miss(state, missed_ns)
+        case c.RequestFailed(request, reason):
+            return one_to_one.fail(state, request, reason)
         case c.EndStream():
             return _end(state, "ended_by_streamer", now_ns)
         case c.Tick():
@@ -98,7 +102,7 @@ def step(state: RoomState, actor: AccountId | None, given: c.Command | c.Fact, n
 
 def deadline_ns(state: RoomState) -> int:
     """When the next Tick is due; FOREVER for never."""
-    due = [state.picture_until_ns]
+    due = [state.picture_until_ns, *(request.until_ns for request in state.requests)]
     if state.until_ns is not None:
         due += [state.until_ns, *(state.until_ns - seconds * SECOND_NS for seconds in state.warnings_s)]
     if state.one_to_one is not None:
@@ -326,7 +330,7 @@ def _tick(state: RoomState, now_ns: int) -> Result:
         return _end(state, "time_limit", now_ns)
     if now_ns >= state.picture_until_ns:
         return _end(state, "never_started" if state.picture == "waiting" else "streamer_gone", now_ns)
-    events: list[e.Event] = []
+    state, events = one_to_one.lapse(state, now_ns)
     if state.until_ns is not None:
         due = tuple(s for s in state.warnings_s if now_ns >= state.until_ns - s * SECOND_NS)
         events += [e.TimeWarning(s, state.until_ns, False) for s in due]
@@ -359,7 +363,9 @@ def _streamer_lost(state: RoomState, now_ns: int) -> Result:
 
 def _end(state: RoomState, reason: str, now_ns: int) -> Result:
     # Nobody is told of the former mode's rights: nobody has them any more.
-    events: list[e.Event] = [e.OneToOneWithdrawn(request.account, "stream_ended") for request in state.requests]
+    events: list[e.Event] = [
+        e.OneToOneWithdrawn(request.account, "stream_ended", request.id) for request in state.requests
+    ]
     mode = state.usual_mode
     if state.one_to_one is not None:
         events.append(one_to_one.ended(state.one_to_one, "stream_ended", now_ns))
@@ -375,7 +381,7 @@ def _accept(state: RoomState, given: c.AcceptOneToOne, now_ns: int) -> Result:
     rest = tuple(other for other in state.requests if other.account != given.account)
     after, told = _access(state, lambda s: replace(s, mode=Mode.ONE_TO_ONE, one_to_one=session, requests=rest), now_ns)
     switched = e.ModeSwitched(Mode.ONE_TO_ONE, after.epoch, ())
-    return after, [switched, e.OneToOneAccepted(given.account, session.until_ns), *told]
+    return after, [switched, e.OneToOneAccepted(given.account, session.until_ns, session.request), *told]
 
 
 def _hang_up(state: RoomState, account: AccountId, now_ns: int) -> Result:

@@ -57,6 +57,7 @@ _ADD = Prepared(
     "INSERT INTO idempotency_keys (account, route, key, digest, status, body, at)"
     " VALUES (:account, :route, :key, :digest, :status, :body, :at)"
 )
+_DROP = Prepared("DELETE FROM idempotency_keys WHERE account = :account AND route = :route AND key = :key")
 _TRY_LOCK = Prepared("SELECT pg_try_advisory_xact_lock(:lock)")
 _FORGET = Prepared("DELETE FROM idempotency_keys WHERE at < :before")
 
@@ -86,6 +87,11 @@ def once(
     answer = work(connection, *arguments)
     _ADD(connection, **name, digest=request.digest, status=answer.status, body=answer.body.decode(), at=now_ms)
     return answer
+
+
+def forget(connection: sa.Connection, request: Request) -> None:
+    """Forget a request that was taken back: sent again, it is a new one."""
+    _DROP(connection, account=request.account, route=request.route, key=request.key)
 
 
 def forget_keys(connection: sa.Connection, now_ms: int) -> int:
@@ -124,6 +130,12 @@ class Idempotent:
         self.replays += answer.replayed
         return answer
 
+    async def find(self, request: Request) -> Answered | None:
+        """Return what a request was answered that was done before; raises Refused("idempotency_mismatch")."""
+        found = await self._store.read(_find, request)
+        self.replays += found is not None
+        return found
+
     def counters(self) -> dict[str, int]:
         """How often keys came back, by name."""
         return {
@@ -131,6 +143,15 @@ class Idempotent:
             "idempotency_mismatches": self.mismatches,
             "idempotency_collisions": self.collisions,
         }
+
+
+def _find(connection: sa.Connection, request: Request) -> Answered | None:
+    row = _FIND(connection, account=request.account, route=request.route, key=request.key).fetchone()
+    if row is None:
+        return None
+    if row[0] != request.digest:
+        raise Refused("idempotency_mismatch")
+    return Answered(row[1], row[2].encode(), replayed=True)
 
 
 def _once(
