@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from signalling.identifiers import AccountId, Mode
 from signalling.verdicts import Demands, Verdict
@@ -142,6 +143,16 @@ class Judged:
     verdicts: tuple[tuple[AccountId, Verdict], ...]
 
 
+Seat = Literal["bought", "paying", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Seated:
+    """Fact: what the box office says of some accounts now."""
+
+    seats: tuple[tuple[AccountId, Seat], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Hidden:
     """Fact: for this account the stream no longer exists, since one of the two blocked the other."""
@@ -225,6 +236,7 @@ OwnersCommand = (
 Command = OwnersCommand | Join | Leave | RequestOneToOne | CancelOneToOne | EndOneToOne
 Fact = (
     Judged
+    | Seated
     | Hidden
     | Unhidden
     | RulesChanged

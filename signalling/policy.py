@@ -28,6 +28,11 @@ INTERRUPTED_NS = 120 * SECOND_NS  # to restart an encoder or a phone; longer tha
 
 def step(state: RoomState, actor: AccountId | None, given: c.Command | c.Fact, now_ns: int) -> Result:
     """Apply one command of `actor`, or one fact (actor None); raises Refused, and then nothing changed."""
+    after, events = _step(state, actor, given, now_ns)
+    return _keep_shown(after, now_ns), events
+
+
+def _step(state: RoomState, actor: AccountId | None, given: c.Command | c.Fact, now_ns: int) -> Result:
     if state.ended is not None:
         if isinstance(given, c.Fact | c.Leave):
             return state, []
@@ -38,7 +43,7 @@ def step(state: RoomState, actor: AccountId | None, given: c.Command | c.Fact, n
         # What is over is over, also when the tick that says so comes a moment later. (Who comes in ends nothing: that
         # happens beside the room's turn, where nobody would be told.)
         state, over = _tick(state, now_ns)
-        state, events = step(state, actor, given, now_ns)
+        state, events = _step(state, actor, given, now_ns)
         return state, over + events
     match given:
         case c.Join():
@@ -54,7 +59,9 @@ def step(state: RoomState, actor: AccountId | None, given: c.Command | c.Fact, n
         case c.GrantTicket(account):
             return _access(state, lambda s: replace(s, tickets=s.tickets | {account}), now_ns)
         case c.RevokeTicket(account):
-            return _access(state, lambda s: replace(s, tickets=s.tickets - {account}), now_ns, "ticket_revoked")
+            return _revoke_ticket(state, account, now_ns)
+        case c.Seated(seats):
+            return _seat(state, dict(seats), now_ns)
         case c.Entitle(account):
             return _access(state, lambda s: replace(s, entitled=s.entitled | {account}), now_ns)
         case c.Disentitle(account):
@@ -174,6 +181,24 @@ def _access(
         if was or why != state.refusal(account, now_ns)[0]:
             events.append(e.AccessRevoked(account, after.epoch, (reason if was else None) or why, readmit))
     return _withdraw_hopeless(after, events)
+
+
+def _revoke_ticket(state: RoomState, account: AccountId, now_ns: int) -> Result:
+    if account in state.bought and account not in state.tickets:
+        raise Refused("ticket_bought")
+    return _access(state, lambda s: replace(s, tickets=s.tickets - {account}), now_ns, "ticket_revoked")
+
+
+def _seat(state: RoomState, seats: dict[AccountId, c.Seat], now_ns: int) -> Result:
+    """Take up who bought a ticket, who is about to, and who has none any more."""
+
+    def now(former: frozenset[AccountId], seat: c.Seat) -> frozenset[AccountId]:
+        return (former - seats.keys()) | {account for account, said in seats.items() if said == seat}
+
+    def change(state: RoomState) -> RoomState:
+        return replace(state, bought=now(state.bought, "bought"), paying=now(state.paying, "paying"))
+
+    return _access(state, change, now_ns, "ticket_revoked")
 
 
 def _withdraw_hopeless(state: RoomState, events: list[e.Event]) -> Result:
@@ -359,6 +384,14 @@ def _streamer_lost(state: RoomState, now_ns: int) -> Result:
         return state, []
     until_ns = now_ns + INTERRUPTED_NS
     return replace(state, picture="interrupted", picture_until_ns=until_ns), [e.StreamInterrupted(until_ns)]
+
+
+def _keep_shown(state: RoomState, now_ns: int) -> RoomState:
+    """Let the clock of what ticket holders were shown run while there is a picture for them alone, and stand else."""
+    shows = state.mode is Mode.PAID and state.picture == "live" and state.ended is None
+    if shows == (state.showing_since_ns is not None):
+        return state
+    return replace(state, shown_ns=state.shown_by_ns(now_ns), showing_since_ns=now_ns if shows else None)
 
 
 def _end(state: RoomState, reason: str, now_ns: int) -> Result:

@@ -21,7 +21,7 @@ from server.access.rules import AllOf, Finding, Missing, Rule
 from server.money import appointments
 from server.money.amounts import Amount, WireAmount, read_amount_untrusted, wire_amount
 from server.money.appointments import Asking
-from server.money.assets import Assets
+from server.money.assets import Assets, Surface
 from server.money.idempotency import Answered, Idempotent, Request, forget
 from server.money.one_to_ones import Close, Command, Deliver, Deny, Offer, OneToOne, Reach, State, check_offer_untrusted
 from server.store import Database
@@ -151,7 +151,9 @@ class OneToOneDesk:
 
     # -- requests ------------------------------------------------------------------------------------------------------
 
-    async def ask(self, stream: StreamId, actor: Actor, wish: Wish, request: Request | None) -> Answered:
+    async def ask(
+        self, stream: StreamId, actor: Actor, wish: Wish, request: Request | None, surface: Surface = "web"
+    ) -> Answered:
         """Hold what a request costs, then have it wait in the room; the answer holds an `Asked`.
 
         Where money is held, `request` must have an Idempotency-Key: sent again, it is answered the same.
@@ -167,9 +169,12 @@ class OneToOneDesk:
             return _answer(Asked(None, wish.seconds, None))
         asking = await self._asking(stream, actor, wish, offer)
         now_ms = self._clock.wall_ms()
-        if request is None:
-            if not offer.is_free(offer.choose(wish.seconds), asking.meets_conditions):
+        choice = offer.choose(wish.seconds)
+        if choice.price is not None and not offer.is_free(choice, asking.meets_conditions):
+            self._assets.check_surface(choice.price.asset, surface)
+            if request is None:
                 raise Refused("idempotency_key_required")
+        if request is None:
             answered = await self._store.write(_ask, asking, now_ms)
         else:
             answered = await self._keys.write(request, now_ms, _ask, asking, now_ms)

@@ -206,13 +206,14 @@ class Offer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def check_offer_untrusted(offer: Offer, assets: Assets) -> None:
-    """Raise Refused (invalid_offer, invalid_rules, and those of `read_amount_untrusted`) for what can't be offered."""
+    """Raise Refused (invalid_offer, invalid_rules, recipient_not_eligible, and as `read_amount_untrusted` does)."""
     lengths = [choice.seconds for choice in offer.choices]
     if len(set(lengths)) != len(lengths):
         raise Refused("invalid_offer", "each length has one price")
     prices = _prices(offer.choices)
     for price in prices:
         read_amount_untrusted(price, assets)
+        assets.check_recipient(price.asset, 0)  # what only some may receive nobody can be asked for here
     if len({price.asset for price in prices}) > 1:
         raise Refused("invalid_offer", "all prices are of one asset")
     fault = next((fault for rule in offer.conditions if (fault := fault_of(rule)) is not None), None)

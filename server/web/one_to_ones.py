@@ -96,7 +96,7 @@ def one_to_one_routes(desk: OneToOneDesk) -> list[Route]:
             request = read_request_untrusted(asked.actor.account, route, key, msgspec.json.encode(new))
 
         wish = Wish(new.seconds, new.max_price, new.tip, new.expires_s)
-        answered = await desk.ask(_stream(asked), asked.actor, wish, request)
+        answered = await desk.ask(_stream(asked), asked.actor, wish, request, asked.session.surface)
         return Answer(answered.body, {"Idempotent-Replayed": "true"} if answered.replayed else {}, answered.status)
 
     async def place(asked: Asked) -> Answer:
@@ -115,10 +115,11 @@ def one_to_one_routes(desk: OneToOneDesk) -> list[Route]:
     asking = (
         *SEEING,
         *("stream_ended", "request_exists", "request_too_soon", "too_many_requests", "mode_conflict", "not_present"),
-        *("duration_out_of_range", "payment_required", "price_changed", "invalid_price", "insufficient_funds"),
+        *("duration_out_of_range", "payment_required", "price_changed", "invalid_price"),
+        *("insufficient_funds", "in_debt", "asset_not_allowed_on_surface"),
         *("conditions_not_met", "kyf_required", "suspended", "invalid_request", *AMOUNT, *KEY),
     )
-    offering = (*OWNING, "invalid_offer", "invalid_rules", "invalid_request", *AMOUNT)
+    offering = (*OWNING, "invalid_offer", "recipient_not_eligible", "invalid_rules", "invalid_request", *AMOUNT)
 
     def route(method: str, path: str, summary: str, serve: Any, **more: Any) -> Route:
         return Route(method, path, summary, serve, **{"problems": SEEING, **more})
