@@ -28,7 +28,7 @@ from server.store import Database
 from signalling import commands as c
 from signalling import events as e
 from signalling.identifiers import AccountId, Actor, StreamId
-from signalling.ports import ArchiveFailed, Clock
+from signalling.ports import Clock
 from signalling.refusals import Refused
 from signalling.rooms import Rooms
 from signalling.showing import Now, starts_of
@@ -117,7 +117,7 @@ class OneToOneDesk:
 
     async def recover(self) -> None:
         """Settle what was open when the node ended: no room of this one knows it any more."""
-        while left := await self._store.read(appointments.open_ones, self._clock.wall_ms(), AT_ONCE):
+        while left := await self._store.read(appointments.open_ones, appointments.FIRST, AT_ONCE):
             for one in left:
                 await self._move(one.id, Close("server_restarted"))
                 self.recovered += 1
@@ -266,17 +266,9 @@ class OneToOneDesk:
     def hear(self, stream: StreamId, events: Sequence[e.Event]) -> None:
         """Take up what happened in a room."""
         for event in events:
-            match event:
-                case e.OneToOneRequested(request=request) if request:
-                    self._note(request, Reach(State.QUEUED))
-                case e.OneToOneAccepted(request=request) if request:
-                    self._note(request, Reach(State.ACCEPTED))
-                case e.OneToOneStarted(request=request) if request:
-                    self._note(request, Reach(State.RUNNING))
-                case e.OneToOneWithdrawn(_, reason, request) if request:
-                    self._note(request, Close(reason, 0))
-                case e.OneToOneEnded(_, reason, delivered_ns, request) if request:
-                    self._note(request, Close(reason, delivered_ns // NS_PER_MS))
+            meant = meaning_of(event)
+            if meant is not None:
+                self._note(*meant)
 
     def delivered(self, request: str, delivered_ns: int) -> None:
         """Take up how much was delivered so far."""
@@ -330,7 +322,8 @@ class OneToOneDesk:
                     if idle and not self._is_known(StreamId(one.stream), one.id):
                         await self._move(one.id, Close("lost"))
                         self.recovered += 1
-            except ArchiveFailed:
+            except Exception:
+                # They are open still, and are looked for again; the money of all others must go on.
                 self.failures += 1
                 log.exception("one_to_one_not_swept")
 
@@ -351,6 +344,24 @@ class OneToOneDesk:
 
     def _read(self, amount: WireAmount | None) -> Amount | None:
         return None if amount is None else read_amount_untrusted(amount, self._assets)
+
+
+def meaning_of(event: e.Event) -> tuple[str, Command] | None:
+    """Return which request's money an event of a room is about, and what it means for it."""
+    match event:
+        case e.OneToOneRequested(request=request):
+            command: Command = Reach(State.QUEUED)
+        case e.OneToOneAccepted(request=request):
+            command = Reach(State.ACCEPTED)
+        case e.OneToOneStarted(request=request):
+            command = Reach(State.RUNNING)
+        case e.OneToOneWithdrawn(reason=reason, request=request):
+            command = Close(reason, 0)
+        case e.OneToOneEnded(reason=reason, delivered_ns=delivered_ns, request=request):
+            command = Close(reason, delivered_ns // NS_PER_MS)
+        case _:
+            return None
+    return (request, command) if request else None
 
 
 def _ask(connection: sa.Connection, asking: Asking, now_ms: int) -> Answered:

@@ -282,3 +282,50 @@ async def test_a_node_that_starts_anew_gives_back_what_waited_and_what_was_not_d
     async with open_site(folder, on(folder, place)) as site:
         assert await has(site, bob) == (10_000, 0)
         await books_are_right(site)
+
+
+async def test_a_block_gives_what_is_held_back_and_looks_like_a_stream_that_never_was(tmp_path: Path) -> None:
+    async with open_salon(tmp_path / "node", tmp_path) as (salon, _, bobs):
+        body = {"seconds": 300, "max_price": PRICE}
+        await salon.ask(salon.bob, body)
+        await salon.ann.ask("PUT", f"/blocks/{salon.bob.name}")
+        assert (await bobs.wait_for("one_to_one.settled"))["refunded"] == "3000"
+        assert await salon.has(salon.bob) == (10_000, 0)
+        blocked = await salon.ask(salon.bob, body)
+        for method, path in (("GET", "offer"), ("GET", "place"), ("GET", "requests")):
+            assert (await salon.bob.ask(method, f"{salon.path}/{path}", status=404))["code"] == "stream_unknown"
+        salon.path = "/streams/none/one_to_one"
+        assert blocked == await salon.ask(salon.bob, body)
+
+
+async def test_who_does_not_disclose_what_was_asked_gets_his_money_back(tmp_path: Path, place: Path | str) -> None:
+    async with open_salon(tmp_path / "node", place) as (salon, _, bobs):
+        await salon.ask(salon.bob, {"seconds": 300, "max_price": PRICE})
+        wanted = {"name": salon.bob.name, "fields": ["age_over"], "purpose": "meeting in person"}
+        asked = await salon.ann.ask("POST", "/disclosures", wanted)
+        await salon.bob.ask("POST", f"/disclosures/{asked['id']}/refuse")
+        settled = await bobs.wait_for("one_to_one.settled")
+        assert (settled["reason"], settled["refunded"]) == ("kyf_denied", "3000")
+        assert await salon.has(salon.bob) == (10_000, 0)
+        assert (await salon.ann.ask("GET", f"{salon.path}/requests"))["one_to_ones"] == []
+
+
+async def test_one_key_is_one_request_and_money_is_held_only_under_one(tmp_path: Path) -> None:
+    async with open_salon(tmp_path / "node", tmp_path) as (salon, _, _bobs):
+        body = {"seconds": 300, "max_price": PRICE}
+        refused = await salon.bob.ask("POST", f"{salon.path}/requests", body, status=400)
+        assert refused["code"] == "idempotency_key_required"
+        answers: list[tuple[int, dict[str, Any]]] = []
+
+        async def ask(key: str) -> None:
+            answers.append(await salon.ask(salon.bob, body, key))
+
+        async with trio.open_nursery() as nursery:
+            for key in ("k1", "k1", "k2", "k3"):
+                nursery.start_soon(ask, key)
+        assert len({answer["request"] for status, answer in answers if status == 201}) == 1
+        codes = {answer["code"] for status, answer in answers if status != 201}
+        assert codes <= {"request_exists", "idempotency_in_flight"}
+        assert await salon.has(salon.bob) == (7000, 3000)
+        other = await salon.ask(salon.bob, {**body, "expires_s": 600}, "k1" if answers[0][0] == 201 else "k9")
+        assert other[1]["code"] in ("idempotency_mismatch", "request_exists")
