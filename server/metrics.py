@@ -23,6 +23,8 @@ GAUGES = {
     "transports": ("transports", "WebRTC transports."),
     "access_coming": ("access_coming", "People who are being judged on their way in."),
     "access_timetable": ("access_timetable", "Times at which somebody is to be judged anew."),
+    "feed_followers": ("feed_followers", "Signalling sessions that follow the log of events."),
+    "feed_waiting": ("feed_waiting", "Readers of the log that wait for the next event."),
     "accounts_suspended": ("accounts_suspended", "Accounts that are shut out."),
     "uses_gso": ("media_uses_gso", "1 while packets for one viewer are sent merged (UDP GSO), 0 where it is refused."),
 }
@@ -63,6 +65,14 @@ COUNTERS = {
     ),
     "idempotency_mismatches": ("idempotency_mismatches", "Keys that came again with another request."),
     "idempotency_collisions": ("idempotency_collisions", "Keys that came again while their request was being done."),
+    "feed_entries_sent": ("feed_entries_sent", "Events of the log sent to sessions that follow it."),
+    "feed_gaps": ("feed_gaps", "Readers of the log who came too late for events that are dropped."),
+    "feed_failures": ("feed_failures", "Times that the log could not be read for those who wait; tried again."),
+    "webhooks_delivered": ("webhooks_delivered", "Events that a webhook took."),
+    "webhooks_failed": ("webhooks_failed", "Attempts that failed to tell a webhook an event; tried again later."),
+    "webhooks_disabled": ("webhooks_disabled", "Times that a webhook was given up, or wanted no more."),
+    "webhook_gaps": ("webhook_gaps", "Times that a webhook came back too late for events that are dropped."),
+    "webhook_faults": ("webhook_faults", "Times that the place of a webhook could not be read or kept; tried again."),
     "disclosure_failures": (
         "disclosure_failures",
         "Times that disclosures could not be settled; tried again.",

@@ -31,6 +31,7 @@ from server.money.tips import TipsGiven
 from server.postgres import PostgresStore
 from server.signalling_socket import SignallingSocket
 from server.store import Store, StoreFailed
+from server.telling import open_telling
 from server.tls import keep_fresh, server_context
 from server.tokens import InvalidSecret, Tokens, open_key, write_secret
 from server.web.access import access_routes
@@ -109,7 +110,8 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
     archive = StoredArchive(store)
     media = _open_media(config)
     await nursery.start(lambda task_status: media.run(task_status=task_status))
-    rooms = Rooms(media, archive, clock, access)
+    telling = await open_telling(config, store, clock.wall_ms, nursery)
+    rooms = Rooms(media, archive, clock, access, telling.feed)
     await nursery.start(lambda task_status: rooms.run(task_status=task_status))
     await nursery.start(lambda task_status: access.run(rooms, task_status=task_status))
     people = People(store, clock, access, rooms)
@@ -127,7 +129,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
     nursery.start_soon(desk.run)
     consent = Consent(store, clock, rooms, desk.void_hold)
     await nursery.start(consent.run)
-    commerce = await open_commerce(config, store, clock, archive.find_account, rooms, access, nursery)
+    commerce = await open_commerce(config, store, clock, archive.find_account, rooms, access, nursery, telling.duties)
     sockets = SignallingSocket(rooms, auth, config.limits.write_timeout_s)
     await nursery.start(sockets.run)
 
@@ -141,6 +143,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
             **consent.counters(),
             **commerce.counters(),
             **desk.counters(),
+            **telling.counters(),
             **edge.counters(),
             **reception.counters(),
         }
@@ -159,6 +162,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
             *kyf_routes(Proofs(store, clock, access, rooms, issuers), everywhere),
             *commerce.routes,
             *one_to_one_routes(desk),
+            *telling.routes,
         ],
     )
     reception: Reception = app.extensions["reception"]

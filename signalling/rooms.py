@@ -19,11 +19,11 @@ from signalling.answering import answer
 from signalling.audience import Audience
 from signalling.chat import Chat
 from signalling.directory import Directory
-from signalling.gate import Ungated
+from signalling.gate import Ungated, Unlogged
 from signalling.identifiers import AccountId, Actor, Mode, StreamId
 from signalling.messages import Encoded, Encoding
 from signalling.policy import WAITING_NS, step
-from signalling.ports import Archive, ArchiveFailed, Clock, Desk, Gate, NoDesk, Outbox
+from signalling.ports import Archive, ArchiveFailed, Clock, Desk, Feed, Gate, NoDesk, Outbox
 from signalling.refusals import Refused
 from signalling.requests import Request, Resume
 from signalling.room import Gone, Room
@@ -92,9 +92,12 @@ class _Changed:
 class Rooms:
     """All rooms of a node; `run` it in a nursery before the first call. Raises Refused."""
 
-    def __init__(self, media: Media, archive: Archive, clock: Clock, gate: Gate | None = None) -> None:
+    def __init__(
+        self, media: Media, archive: Archive, clock: Clock, gate: Gate | None = None, feed: Feed | None = None
+    ) -> None:
         self._media, self._archive, self._clock = media, archive, clock
         self._gate = Ungated() if gate is None else gate
+        self.feed = Unlogged() if feed is None else feed
         self._live: dict[StreamId, _Live] = {}
         self._owners: dict[AccountId, StreamId] = {}
         self._ended: OrderedDict[StreamId, frozenset[AccountId]] = OrderedDict()  # from whom each was hidden
