@@ -363,8 +363,12 @@ class Media:
         self._tell.send_nowait(Disconnected(transport, reason))
 
     def delivered_ns(self, transport: TransportId) -> int:
-        """When media was last forwarded to, or accepted from, this transport; 0 for never (monotonic ns)."""
-        return self._forwarder.delivered_ns(self._endpoints[transport].row)
+        """When media was last forwarded to, or accepted from, this transport (monotonic ns).
+
+        0 for never, and for one that has ended, of which whoever asks may not have heard yet.
+        """
+        endpoint = self._endpoints.get(transport)
+        return 0 if endpoint is None else self._forwarder.delivered_ns(endpoint.row)
 
     def counters(self) -> dict[str, int]:
         """Every counter of the forwarding path, of feedback and of all peers together, by name."""

@@ -31,6 +31,9 @@ GAUGES = {
 
 # What only rises: counter -> (metric, help); "_total" is added to the name.
 COUNTERS = {
+    "one_to_one_failures": ("one_to_one_failures", "Times that a one-to-one could not be settled; it is tried again."),
+    "one_to_one_unheard": ("one_to_one_unheard", "What rooms said of one-to-ones when too much was unwritten."),
+    "one_to_one_recovered": ("one_to_one_recovered", "One-to-ones settled that no room knew any more."),
     "sockets_opened": ("sockets_opened", "Signalling sockets whose handshake succeeded."),
     "sockets_refused": ("sockets_refused", "Signalling sockets whose handshake failed."),
     "store_writes": ("store_writes", "Writes to the database that are on the disk."),

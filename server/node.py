@@ -25,6 +25,8 @@ from server.auth import Auth
 from server.commerce import open_commerce
 from server.config import Config, bracketed, parse_address
 from server.edge import Edge
+from server.money.assets import Assets
+from server.money.one_to_one_desk import OneToOneDesk
 from server.money.tips import TipsGiven
 from server.postgres import PostgresStore
 from server.signalling_socket import SignallingSocket
@@ -37,6 +39,7 @@ from server.web.app import build_app
 from server.web.disclosures import disclosure_routes
 from server.web.invites import invite_routes
 from server.web.kyf import kyf_routes
+from server.web.one_to_ones import one_to_one_routes
 from server.web.ports import WebSettings
 from server.web.routes import Reception
 from signalling.rooms import Rooms
@@ -112,7 +115,19 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
     await nursery.start(lambda task_status: rooms.run(task_status=task_status))
     await nursery.start(lambda task_status: access.run(rooms, task_status=task_status))
     people = People(store, clock, access, rooms)
-    consent = Consent(store, clock, rooms)
+    desk = OneToOneDesk(
+        store,
+        rooms,
+        clock,
+        Assets(config.assets),
+        config.money.fee_bps,
+        judge=access.finding,
+        require_proven=access.require_proven,
+    )
+    await desk.recover()
+    rooms.attend(desk)
+    nursery.start_soon(desk.run)
+    consent = Consent(store, clock, rooms, desk.void_hold)
     await nursery.start(consent.run)
     commerce = await open_commerce(config, store, clock, archive.find_account, rooms, access, nursery, telling.duties)
     sockets = SignallingSocket(rooms, auth, config.limits.write_timeout_s)
@@ -127,6 +142,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
             **access.counters(),
             **consent.counters(),
             **commerce.counters(),
+            **desk.counters(),
             **telling.counters(),
             **edge.counters(),
             **reception.counters(),
@@ -145,6 +161,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
             *disclosure_routes(consent),
             *kyf_routes(Proofs(store, clock, access, rooms, issuers), everywhere),
             *commerce.routes,
+            *one_to_one_routes(desk),
             *telling.routes,
         ],
     )

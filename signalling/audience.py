@@ -13,7 +13,7 @@ from signalling.identifiers import AccountId, StreamId
 from signalling.messages import Encoded
 from signalling.ports import Clock
 from signalling.session import Session
-from signalling.showing import Now, Scene, card, you
+from signalling.showing import Now, Scene, card, starts_of, you
 from signalling.views import MAX_NAMES
 from signalling.wire_events import ChatMessage, GoalTold, TipTold, WireEvent
 
@@ -155,16 +155,16 @@ class Audience:
     ) -> Iterable[tuple[Iterable[AccountId], WireEvent]]:
         owner, at, of = scene.state.owner, now.wall_ms, self._stream
         match event:
-            case e.OneToOneRequested(account, seconds, position):
+            case e.OneToOneRequested(account, seconds):
                 name = scene.person(account).name
                 yield (
                     [owner],
                     w.OneToOneRequestedTold(server_now=at, stream=of, account=account, name=name, seconds=seconds),
                 )
-                yield [account], w.OneToOneQueued(server_now=at, stream=of, position=position)
+                yield from self._positions(scene, now)
             case e.OneToOneWithdrawn(account, reason):
                 yield [owner, account], self._withdrawn(account, reason, at)
-                yield from self._positions(scene, at)
+                yield from self._positions(scene, now)
             case e.OneToOneAccepted(account, setup_until_ns):
                 until = now.wall_of(setup_until_ns)
                 yield (
@@ -173,12 +173,13 @@ class Audience:
                 )
                 yield [account], w.MediaGrant(server_now=at, stream=of, until=until)
                 yield self._others(owner, account), w.OneToOneNotice(server_now=at, stream=of, ends_at=None)
-                yield from self._positions(scene, at)
+                yield from self._positions(scene, now)
             case e.OneToOneStarted(account, until_ns):
                 until = now.wall_of(until_ns)
                 yield [owner, account], w.OneToOneStartedTold(server_now=at, stream=of, ends_at=until)
                 yield [account], w.MediaGrant(server_now=at, stream=of, until=until)
                 yield self._others(owner, account), w.OneToOneNotice(server_now=at, stream=of, ends_at=until)
+                yield from self._positions(scene, now)
             case e.OneToOnePaused(account, resume_by_ns):
                 until = now.wall_of(resume_by_ns)
                 yield [owner, account], w.OneToOnePausedTold(server_now=at, stream=of, resume_by=until)
@@ -196,15 +197,26 @@ class Audience:
                     w.OneToOneEndedTold(server_now=at, stream=of, reason=reason, delivered_s=delivered_s),
                 )
                 yield [account], w.MediaRevoked(server_now=at, stream=of, reason=reason)
+                yield from self._positions(scene, now)
 
     def _withdrawn(self, account: AccountId, reason: str, at: int) -> WireEvent:
         if reason == "declined":
             return w.OneToOneDeclined(server_now=at, stream=self._stream, account=account)
         return w.OneToOneCancelled(server_now=at, stream=self._stream, account=account, reason=reason)
 
-    def _positions(self, scene: Scene, at: int) -> Iterable[tuple[Iterable[AccountId], WireEvent]]:
-        for position, request in enumerate(scene.state.requests, start=1):
-            yield [request.account], w.OneToOneQueued(server_now=at, stream=self._stream, position=position)
+    def _positions(self, scene: Scene, now: Now) -> Iterable[tuple[Iterable[AccountId], WireEvent]]:
+        starts = starts_of(scene.state, now.ns)
+        for position, (request, start_ns) in enumerate(starts, start=1):
+            yield (
+                [request.account],
+                w.OneToOneQueued(
+                    server_now=now.wall_ms,
+                    stream=self._stream,
+                    position=position,
+                    waiting=len(starts),
+                    estimated_start=now.wall_of(start_ns),
+                ),
+            )
 
     def _others(self, *two: AccountId) -> list[AccountId]:
         return [account for account in self._sessions if account not in two]

@@ -95,9 +95,14 @@ class Readmit:
 
 @dataclass(frozen=True, slots=True)
 class RequestOneToOne:
-    """A viewer asks for a one-to-one, of so many seconds or of whatever length suits the streamer."""
+    """A viewer asks for a one-to-one, of so many seconds or of whatever length suits the streamer.
+
+    `id` names what was agreed and maybe paid outside the room; the request lapses after `expires_s`, None for never.
+    """
 
     seconds: int | None = None
+    id: str = ""
+    expires_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +208,21 @@ class MediaStops:
 
 
 @dataclass(frozen=True, slots=True)
+class MediaMissed:
+    """Fact: for so long, in which the clock of the one-to-one ran, media did not pass both ways."""
+
+    missed_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFailed:
+    """Fact: what a request was agreed on no longer holds."""
+
+    request: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class EndStream:
     """The streamer ends the stream."""
 
@@ -239,5 +259,7 @@ Fact = (
     | StreamerLost
     | MediaFlows
     | MediaStops
+    | MediaMissed
+    | RequestFailed
     | Tick
 )

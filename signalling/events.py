@@ -107,19 +107,28 @@ class TimeWarning:
 
 @dataclass(frozen=True, slots=True)
 class OneToOneRequested:
-    """A viewer asked, for so many seconds or for any length; the request is number `position` in line (from 1)."""
+    """A viewer asked, for so many seconds or for any length; the request is number `position` in line (from 1).
+
+    In this and in what follows, `request` is the request's id, "" for one that nobody outside the room knows.
+    """
 
     account: AccountId
     seconds: int | None
     position: int
+    request: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class OneToOneWithdrawn:
-    """A request is gone; `reason` is cancelled, declined, left, access_revoked, mode_changed or stream_ended."""
+    """A request is gone.
+
+    `reason` is cancelled, declined, expired, left, access_revoked, mode_changed or stream_ended, or why what
+    was agreed on no longer holds.
+    """
 
     account: AccountId
     reason: str
+    request: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +137,7 @@ class OneToOneAccepted:
 
     account: AccountId
     setup_until_ns: int
+    request: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +146,7 @@ class OneToOneStarted:
 
     account: AccountId
     until_ns: int
+    request: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +164,7 @@ class OneToOneEnded:
     account: AccountId
     reason: str
     delivered_ns: int
+    request: str = ""
 
 
 @dataclass(frozen=True, slots=True)

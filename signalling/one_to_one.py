@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from media.forwarding.admission import FOREVER
 from signalling import commands as c
 from signalling import events as e
 from signalling.identifiers import AccountId, Mode
@@ -23,9 +24,8 @@ MAX_REQUESTS = 100  # a streamer does not read a longer list
 Result = tuple[RoomState, list[e.Event]]
 
 
-def request(state: RoomState, wish: Request, now_ns: int) -> Result:
+def request(state: RoomState, account: AccountId, wish: c.RequestOneToOne, now_ns: int) -> Result:
     """Let someone wait for a one-to-one; raises Refused."""
-    account = wish.account
     if wish.seconds is not None and not ONE_TO_ONE_S[0] <= wish.seconds <= ONE_TO_ONE_S[1]:
         raise Refused("duration_out_of_range")
     if account == state.owner or state.mode is Mode.PAID:
@@ -39,16 +39,33 @@ def request(state: RoomState, wish: Request, now_ns: int) -> Result:
         raise Refused("not_present")
     if len(state.requests) >= MAX_REQUESTS:
         raise Refused("too_many_requests")
-    requests = (*state.requests, wish)
-    return replace(state, requests=requests), [e.OneToOneRequested(account, wish.seconds, len(requests))]
+    until_ns = FOREVER if wish.expires_s is None else now_ns + wish.expires_s * SECOND_NS
+    requests = (*state.requests, Request(account, wish.seconds, wish.id, until_ns))
+    return replace(state, requests=requests), [e.OneToOneRequested(account, wish.seconds, len(requests), wish.id)]
 
 
 def withdraw(state: RoomState, account: AccountId, reason: str) -> Result:
     """Take a request out of the line; raises Refused."""
-    if not state.asks(account):
+    gone = next((waiting for waiting in state.requests if waiting.account == account), None)
+    if gone is None:
         raise Refused("request_unknown")
-    rest = tuple(other for other in state.requests if other.account != account)
-    return replace(state, requests=rest), [e.OneToOneWithdrawn(account, reason)]
+    rest = tuple(other for other in state.requests if other is not gone)
+    return replace(state, requests=rest), [e.OneToOneWithdrawn(account, reason, gone.id)]
+
+
+def fail(state: RoomState, request: str, reason: str) -> Result:
+    """Take a request out of the line by its id, if it is there still."""
+    found = next((waiting for waiting in state.requests if request and waiting.id == request), None)
+    return (state, []) if found is None else withdraw(state, found.account, reason)
+
+
+def lapse(state: RoomState, now_ns: int) -> Result:
+    """Take out of the line whose time is over."""
+    events: list[e.Event] = []
+    for waiting in [waiting for waiting in state.requests if now_ns >= waiting.until_ns]:
+        state, withdrawn = withdraw(state, waiting.account, "expired")
+        events += withdrawn
+    return state, events
 
 
 def begin(state: RoomState, given: c.AcceptOneToOne, now_ns: int) -> OneToOne:
@@ -59,10 +76,14 @@ def begin(state: RoomState, given: c.AcceptOneToOne, now_ns: int) -> OneToOne:
         raise Refused("mode_conflict", "a one-to-one starts from a public or private stream")
     if isinstance(given.seconds, bool) or not ONE_TO_ONE_S[0] <= given.seconds <= ONE_TO_ONE_S[1]:
         raise Refused("duration_out_of_range")
-    if not state.asks(given.account):
+    accepted = next((waiting for waiting in state.requests if waiting.account == given.account), None)
+    if accepted is None:
         raise Refused("request_unknown")
+    if accepted.id and accepted.seconds not in (None, given.seconds):
+        raise Refused("duration_out_of_range", f"what was agreed on is {accepted.seconds} s")
     # While it is set up no warning of the end makes sense: the end is not known yet.
-    session = OneToOne(given.account, state.mode, given.seconds * SECOND_NS, PAUSE_NS, now_ns + SETUP_NS)
+    length_ns = given.seconds * SECOND_NS
+    session = OneToOne(given.account, state.mode, length_ns, PAUSE_NS, now_ns + SETUP_NS, request=accepted.id)
     if state.until_ns is not None and latest_end_ns(session) > state.until_ns:
         raise Refused("exceeds_time_limit")
     return session
@@ -78,7 +99,7 @@ def resume(state: RoomState, now_ns: int) -> Result:
     until_ns = now_ns + session.left_ns
     warnings = tuple(s for s in ONE_TO_ONE_WARNINGS_S if s * SECOND_NS < session.left_ns)
     session = replace(session, running_since_ns=now_ns, until_ns=until_ns, warnings_s=warnings)
-    return replace(state, one_to_one=session), [e.OneToOneStarted(session.guest, until_ns)]
+    return replace(state, one_to_one=session), [e.OneToOneStarted(session.guest, until_ns, session.request)]
 
 
 def pause(state: RoomState, now_ns: int) -> Result:
@@ -97,12 +118,25 @@ def pause(state: RoomState, now_ns: int) -> Result:
     return replace(state, one_to_one=session), [e.OneToOnePaused(session.guest, session.until_ns)]
 
 
+def miss(state: RoomState, missed_ns: int) -> Result:
+    """Note that nothing passed for a while in which the clock ran: it is not delivered."""
+    session = state.one_to_one
+    if session is None or session.running_since_ns is None:
+        return state, []
+    return replace(state, one_to_one=replace(session, missed_ns=session.missed_ns + missed_ns)), []
+
+
+def delivered_ns(session: OneToOne, now_ns: int) -> int:
+    """Return for how long the clock ran and media passed both ways."""
+    ran_ns = session.delivered_ns
+    if session.running_since_ns is not None:
+        ran_ns += min(now_ns, session.until_ns) - session.running_since_ns
+    return max(0, ran_ns - session.missed_ns)
+
+
 def ended(session: OneToOne, reason: str, now_ns: int) -> e.OneToOneEnded:
     """Return what is told of a one-to-one that is over."""
-    delivered_ns = session.delivered_ns
-    if session.running_since_ns is not None:
-        delivered_ns += min(now_ns, session.until_ns) - session.running_since_ns
-    return e.OneToOneEnded(session.guest, reason, delivered_ns)
+    return e.OneToOneEnded(session.guest, reason, delivered_ns(session, now_ns), session.request)
 
 
 def why_over(session: OneToOne) -> str:

@@ -75,8 +75,8 @@ def _step(state: RoomState, actor: AccountId | None, given: c.Command | c.Fact, 
             return _eject(state, account, now_ns)
         case c.Readmit(account):
             return _access(state, lambda s: replace(s, ejected=s.ejected - {account}), now_ns)
-        case c.RequestOneToOne(seconds):
-            return one_to_one.request(state, Request(_who(actor), seconds), now_ns)
+        case c.RequestOneToOne():
+            return one_to_one.request(state, _who(actor), given, now_ns)
         case c.CancelOneToOne():
             return one_to_one.withdraw(state, _who(actor), "cancelled")
         case c.DeclineOneToOne(account):
@@ -104,6 +104,10 @@ def _step(state: RoomState, actor: AccountId | None, given: c.Command | c.Fact, 
             return one_to_one.resume(state, now_ns)
         case c.MediaStops():
             return one_to_one.pause(state, now_ns)
+        case c.MediaMissed(missed_ns):
+            return one_to_one.miss(state, missed_ns)
+        case c.RequestFailed(request, reason):
+            return one_to_one.fail(state, request, reason)
         case c.EndStream():
             return _end(state, "ended_by_streamer", now_ns)
         case c.Tick():
@@ -112,7 +116,7 @@ def _step(state: RoomState, actor: AccountId | None, given: c.Command | c.Fact, 
 
 def deadline_ns(state: RoomState) -> int:
     """When the next Tick is due; FOREVER for never."""
-    due = [state.picture_until_ns]
+    due = [state.picture_until_ns, *(request.until_ns for request in state.requests)]
     if state.until_ns is not None:
         due += [state.until_ns, *(state.until_ns - seconds * SECOND_NS for seconds in state.warnings_s)]
     if state.announced is not None:
@@ -388,7 +392,7 @@ def _tick(state: RoomState, now_ns: int) -> Result:
         return _end(state, "time_limit", now_ns)
     if now_ns >= state.picture_until_ns:
         return _end(state, "never_started" if state.picture == "waiting" else "streamer_gone", now_ns)
-    events: list[e.Event] = []
+    state, events = one_to_one.lapse(state, now_ns)
     if state.until_ns is not None:
         due = tuple(s for s in state.warnings_s if now_ns >= state.until_ns - s * SECOND_NS)
         events += [e.TimeWarning(s, state.until_ns, False) for s in due]
@@ -432,7 +436,9 @@ def _keep_shown(state: RoomState, now_ns: int) -> RoomState:
 
 def _end(state: RoomState, reason: str, now_ns: int) -> Result:
     # Nobody is told of the former mode's rights: nobody has them any more.
-    events: list[e.Event] = [e.OneToOneWithdrawn(request.account, "stream_ended") for request in state.requests]
+    events: list[e.Event] = [
+        e.OneToOneWithdrawn(request.account, "stream_ended", request.id) for request in state.requests
+    ]
     mode = state.usual_mode
     if state.one_to_one is not None:
         events.append(one_to_one.ended(state.one_to_one, "stream_ended", now_ns))
@@ -450,7 +456,7 @@ def _accept(state: RoomState, given: c.AcceptOneToOne, now_ns: int) -> Result:
     rest = tuple(other for other in state.requests if other.account != given.account)
     after, told = _access(state, lambda s: replace(s, mode=Mode.ONE_TO_ONE, one_to_one=session, requests=rest), now_ns)
     switched = e.ModeSwitched(Mode.ONE_TO_ONE, after.epoch, ())
-    return after, [switched, e.OneToOneAccepted(given.account, session.until_ns), *told]
+    return after, [switched, e.OneToOneAccepted(given.account, session.until_ns, session.request), *told]
 
 
 def _hang_up(state: RoomState, account: AccountId, now_ns: int) -> Result:

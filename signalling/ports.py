@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
+import trio
 
+from signalling.events import Event
 from signalling.identifiers import AccountId, Mode, StreamId
 from signalling.verdicts import Demands, Sight, Verdict
 from signalling.views import Followed, Kind
@@ -51,6 +54,33 @@ class Gate(Protocol):
 
     async def reconsider(self, stream: StreamId, account: AccountId) -> None:
         """Judge an account anew whose ticket came or went, or who began to stream; returns when the room knows."""
+
+
+class Desk(Protocol):
+    """Who keeps what one-to-ones are agreed on and what is paid for them."""
+
+    async def require_free(self, stream: StreamId, account: AccountId) -> None:
+        """Let only those ask of whom nothing is asked in return. Raises Refused and ArchiveFailed."""
+
+    def hear(self, stream: StreamId, events: Sequence[Event]) -> None:
+        """Take up what happened in a room; never waits, and whoever is concerned was told already."""
+
+    def delivered(self, request: str, delivered_ns: int) -> None:
+        """Take up how much of a running one-to-one was delivered so far; never waits."""
+
+
+class NoDesk:
+    """Nothing is asked in return for a one-to-one: what a node without money says."""
+
+    async def require_free(self, stream: StreamId, account: AccountId) -> None:
+        """Let everybody ask."""
+        await trio.lowlevel.checkpoint()
+
+    def hear(self, stream: StreamId, events: Sequence[Event]) -> None:
+        """Do nothing."""
+
+    def delivered(self, request: str, delivered_ns: int) -> None:
+        """Do nothing."""
 
 
 class Feed(Protocol):

@@ -18,13 +18,14 @@ from media.door import Connected, Disconnected, Flowing, Media, MediaEvent, Nego
 from media.forwarding.admission import FOREVER
 from signalling import commands as c
 from signalling import events as e
+from signalling import one_to_one
 from signalling.identifiers import AccountId, Actor, Mode, StreamId
 from signalling.minutes import Minutes
 from signalling.policy import deadline_ns, step
-from signalling.ports import Archive, Clock
+from signalling.ports import Archive, Clock, Desk, NoDesk
 from signalling.refusals import Refused
 from signalling.showing import Now, Scene, Stream
-from signalling.state import RoomState
+from signalling.state import OneToOne, RoomState
 from signalling.verdicts import Demands, Verdict
 from signalling.wire_events import ChatMessage
 
@@ -44,6 +45,8 @@ WRITTEN_FIRST = (
 )
 # What only shuts a door is done even when it can't be written down now: a full disk must not hold it open.
 SHUTTING = (c.ConfirmMode, c.Eject, c.RevokeTicket, c.Disentitle, c.EndStream)
+MEASURED_EVERY_S = 1.0  # what is not delivered is not paid for, to so many seconds
+WRITTEN_EVERY = 5  # measurements: a crash loses so many seconds of a streamer's pay, and a session costs no more writes
 FACTS_BUFFERED = 65_536  # two facts for each transport of a full node; they are taken at once
 
 
@@ -78,6 +81,7 @@ class _Member:
 
     account: AccountId
     publishes: bool
+    source: str
     connected: bool = False
     number: int = 0
     flows: bool = False
@@ -111,12 +115,14 @@ class Room:
         listeners: Listeners,
         clock: Clock,
         changed: Callable[[StreamId], None],
+        desk: Desk | None = None,
     ) -> None:
         self.stream, self.state = stream, state
         self.names: dict[AccountId, str] = {stream.owner.id: stream.owner.name}
         self._media, self._listeners, self._clock = media, listeners, clock
         self._minutes = Minutes(stream, archive, clock, lambda: self.state)
         self._tell_changed = changed
+        self._desk = NoDesk() if desk is None else desk
         self._members: dict[TransportId, _Member] = {}
         self._transports: dict[AccountId, set[TransportId]] = {}
         self._numbers = itertools.count(1)
@@ -124,7 +130,7 @@ class Room:
         self._nursery: trio.Nursery | None = None
         self._turn = trio.Lock()
         self._pass_on, self._facts = trio.open_memory_channel[MediaEvent | Gone](FACTS_BUFFERED)
-        self._changed = trio.Event()
+        self._changed, self._accepted = trio.Event(), trio.Event()
         self._is_running = self._is_shut = False
         self._row = media.open_room(state.requires)
         media.open_until(self._row, FOREVER if state.until_ns is None else state.until_ns)
@@ -155,7 +161,10 @@ class Room:
                 self._is_running = True
                 task_status.started()
                 try:
-                    await self._keep_time()
+                    async with trio.open_nursery() as clocks:
+                        clocks.start_soon(self._measure)
+                        await self._keep_time()
+                        clocks.cancel_scope.cancel()
                 finally:
                     self._is_running = False
                 self.shut()
@@ -226,7 +235,7 @@ class Room:
         ]
         kinds = ("audio", "video") if self.stream.kind == "video" or self.state.one_to_one else ("audio",)
         negotiated = self._media.publish(self._row, source, offer_sdp, until_ns=until_ns, kinds=kinds)
-        self._add_member(actor, negotiated.transport, publishes=True)
+        self._add_member(actor, negotiated.transport, source, publishes=True)
         for transport in replaced:
             self._media.close(transport, "taken_over")
         return negotiated
@@ -243,7 +252,7 @@ class Room:
         self._require_few_unanswered(account)
         source = GUEST if account == self.state.owner and self.state.one_to_one else STREAMER
         negotiated = self._media.watch(self._row, source, offer_sdp, state.holding(account))
-        self._add_member(actor, negotiated.transport, publishes=False)
+        self._add_member(actor, negotiated.transport, source, publishes=False)
         self.enter(actor, verdict)
         return negotiated
 
@@ -311,8 +320,8 @@ class Room:
             await self._change(None, c.StreamerFlows(), when=lambda: member.flows)
         await self._change(None, c.MediaFlows(), when=self._both_sides_flow)
 
-    def _add_member(self, actor: Actor, transport: TransportId, *, publishes: bool) -> None:
-        self._members[transport] = _Member(actor.account, publishes)
+    def _add_member(self, actor: Actor, transport: TransportId, source: str, *, publishes: bool) -> None:
+        self._members[transport] = _Member(actor.account, publishes, source)
         self._transports.setdefault(actor.account, set()).add(transport)
         self._unanswered[actor.account] += 1
         self.names[actor.account] = actor.name
@@ -353,6 +362,36 @@ class Room:
                 await self._changed.wait()
             if deadline_ns(self.state) <= self._clock.now_ns():
                 await self._change(None, c.Tick())
+
+    # -- what a one-to-one delivers ------------------------------------------------------------------------------------
+
+    async def _measure(self) -> None:
+        """See once a second whether media passes both ways while a one-to-one's clock runs."""
+        looked_ns = said = 0
+        while True:
+            if self.state.one_to_one is None:
+                self._accepted = trio.Event()
+                await self._accepted.wait()
+            await trio.sleep(MEASURED_EVERY_S)
+            session, now_ns = self.state.one_to_one, self._clock.now_ns()
+            if session is None or session.running_since_ns is None or now_ns >= session.until_ns:
+                said = 0
+                continue
+            since_ns = max(looked_ns, session.running_since_ns)
+            if not self._passes_both_ways(session, since_ns):
+                self.state, _ = step(self.state, None, c.MediaMissed(now_ns - since_ns), now_ns)
+            looked_ns, said = now_ns, said + 1
+            if session.request and said % WRITTEN_EVERY == 0 and (session := self.state.one_to_one) is not None:
+                self._desk.delivered(session.request, one_to_one.delivered_ns(session, now_ns))
+
+    def _passes_both_ways(self, session: OneToOne, since_ns: int) -> bool:
+        ways = {(self.state.owner, GUEST), (session.guest, STREAMER)}
+        passing = {
+            (member.account, member.source)
+            for transport, member in self._members.items()
+            if not member.publishes and not member.is_closed and self._media.delivered_ns(transport) >= since_ns
+        }
+        return ways <= passing
 
     # -- changes -------------------------------------------------------------------------------------------------------
 
@@ -400,6 +439,8 @@ class Room:
         self.state, events = step(before, actor, given, now.ns)
         self._apply(before, _concerned(given))
         self._changed.set()
+        if self.state.one_to_one is not None:
+            self._accepted.set()
         fenced_ns = 0
         if self.state.epoch != before.epoch:
             await self._media.fence()
@@ -407,6 +448,7 @@ class Room:
             self._close_revoked(events)
         if events:
             self._listeners.tell(events, self.scene)
+            self._desk.hear(self.stream.id, events)
             self._minutes.note(events, self.state.epoch, now.wall_ms)
         if self.state != before:
             self._tell_changed(self.stream.id)

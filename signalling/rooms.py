@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -22,8 +22,8 @@ from signalling.directory import Directory
 from signalling.gate import Ungated, Unlogged
 from signalling.identifiers import AccountId, Actor, Mode, StreamId
 from signalling.messages import Encoded, Encoding
-from signalling.policy import WAITING_NS
-from signalling.ports import Archive, ArchiveFailed, Clock, Feed, Gate, Outbox
+from signalling.policy import WAITING_NS, step
+from signalling.ports import Archive, ArchiveFailed, Clock, Desk, Feed, Gate, NoDesk, Outbox
 from signalling.refusals import Refused
 from signalling.requests import Request, Resume
 from signalling.room import DEVICE_LIMIT, Gone, Room
@@ -108,6 +108,7 @@ class Rooms:
         self._sessions = Sessions(clock)
         self._last_number = 0
         self._nursery: trio.Nursery | None = None
+        self._desk: Desk = NoDesk()
         self.faults = 0  # rooms ended by an exception of ours
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -118,6 +119,22 @@ class Rooms:
             self._nursery.start_soon(self._show_changes)
             self._nursery.start_soon(self._forget_lost_sessions)
             task_status.started()
+
+    def attend(self, desk: Desk) -> None:
+        """Have what happens in one-to-ones heard from now on, and what is asked for them minded."""
+        self._desk = desk
+
+    async def require_free(self, stream: StreamId, account: AccountId) -> None:
+        """Ask the desk, for a room."""
+        await self._desk.require_free(stream, account)
+
+    def hear(self, stream: StreamId, events: Sequence[e.Event]) -> None:
+        """Pass on to the desk what a room says."""
+        self._desk.hear(stream, events)
+
+    def delivered(self, request: str, delivered_ns: int) -> None:
+        """Pass on to the desk what a room says."""
+        self._desk.delivered(request, delivered_ns)
 
     def counters(self) -> dict[str, int]:
         """How much there is of everything, by name."""
@@ -207,6 +224,8 @@ class Rooms:
                 return await self._say(live, actor, command)
             case c.Join() | c.Leave():
                 raise Refused("not_present", "presence is told over the signalling socket")
+            case c.RequestOneToOne(id=""):
+                await self._desk.require_free(stream_id, actor.account)
         outcome = await live.room.command(actor, command)
         if isinstance(command, c.GrantTicket | c.RevokeTicket):
             await self._gate.reconsider(stream_id, command.account)
@@ -327,6 +346,10 @@ class Rooms:
         here = [stream for stream, live in self._live.items() if account in live.room.state.present]
         own = self.stream_of(account)
         return here if own is None else [*here, own]
+
+    def rehearse(self, stream: StreamId, actor: Actor, command: c.Command) -> None:
+        """See whether a command would be refused, and do nothing; raises Refused."""
+        step(self._find(stream, actor).room.state, actor.account, command, self._clock.now_ns())
 
     async def take(self, stream: StreamId, fact: c.Fact) -> None:
         """Take a fact about who may come in; returns when it is done for the last packet. An ended room needs none."""
@@ -460,6 +483,7 @@ class Rooms:
             listeners=audience,
             clock=self._clock,
             changed=self._mark,
+            desk=self,
         )
         return _Live(opened, audience, chat)
 
@@ -507,6 +531,7 @@ class Rooms:
             log.exception("room_fault_untold", stream=live.room.stream.id)
             for session in live.audience.sessions():
                 session.close("internal_error")  # who comes back finds the stream ended
+        self._desk.hear(live.room.stream.id, [e.StreamEnded("internal_error")])
         try:
             await self._archive.save_stream(record(live.room.stream, live.room.state, Now.read(self._clock)))
         except Exception:

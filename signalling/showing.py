@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from media.forwarding.admission import Grant
 from signalling.identifiers import AccountId, Actor, Mode, StreamId
+from signalling.one_to_one import SECOND_NS
 from signalling.policy import warnings_ahead
 from signalling.ports import Clock, StreamRecord
-from signalling.state import Announced, RoomState
+from signalling.state import Announced, Request, RoomState
 from signalling.verdicts import Sight
 from signalling.views import (
     MAX_NAMES,
@@ -26,6 +27,7 @@ from signalling.views import (
 )
 
 LISTED = (Mode.PUBLIC, Mode.PAID)
+USUAL_S = 600  # of a one-to-one whose length nobody has said
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,21 @@ class Now:
     def monotonic_of(self, at_ms: int) -> int:
         """Return when an epoch time in ms is, in monotonic ns."""
         return self.ns + (at_ms - self.wall_ms) * 1_000_000
+
+
+def starts_of(state: RoomState, now_ns: int) -> list[tuple[Request, int]]:
+    """Return who waits for a one-to-one, in order, and when each would begin if all before took their whole time (ns).
+
+    Nobody knows how long the streamer lets somebody wait, so it is the earliest for those of whom the length is known.
+    """
+    session, start_ns = state.one_to_one, now_ns
+    if session is not None:
+        start_ns = session.until_ns + (0 if session.running_since_ns is not None else session.left_ns)
+    starts = []
+    for waiting in state.requests:
+        starts.append((waiting, start_ns))
+        start_ns += (USUAL_S if waiting.seconds is None else waiting.seconds) * SECOND_NS
+    return starts
 
 
 def card(scene: Scene, now: Now) -> Card:

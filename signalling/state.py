@@ -48,17 +48,24 @@ class Announced:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Someone waits for a one-to-one; `seconds` is the wish, None for any length."""
+    """Someone waits for a one-to-one; `seconds` is the wish, None for any length.
+
+    `id` is what the world outside the room knows it by, "" when it does not; one with an id has its length agreed. It
+    waits until `until_ns` at most.
+    """
 
     account: AccountId
     seconds: int | None = None
+    id: str = ""
+    until_ns: int = FOREVER
 
 
 @dataclass(frozen=True, slots=True)
 class OneToOne:
     """A one-to-one: set up until `until_ns` while `started_ns` is None, then running until it, or paused.
 
-    `left_ns` is what remains of the agreed time while the clock stands, `pause_left_ns` of the allowed pause.
+    `left_ns` is what remains of the agreed time while the clock stands, `pause_left_ns` of the allowed pause. `request`
+    is the id of what it came from. While the clock ran, nothing passed for `missed_ns`.
     """
 
     guest: AccountId
@@ -69,6 +76,8 @@ class OneToOne:
     running_since_ns: int | None = None
     delivered_ns: int = 0
     warnings_s: tuple[int, ...] = ()
+    request: str = ""
+    missed_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -287,9 +287,14 @@ class OneToOneRequestedTold(_OfStream, frozen=True, kw_only=True, tag="one_to_on
 
 
 class OneToOneQueued(_OfStream, frozen=True, kw_only=True, tag="one_to_one.queued"):
-    """To who asked: the request waits, as number `position` (from 1)."""
+    """To who asked: the request waits, as number `position` (from 1) of `waiting`.
+
+    `estimated_start` is when it would begin if everybody before took the whole time; it moves when something changes.
+    """
 
     position: int
+    waiting: int
+    estimated_start: int
 
 
 class OneToOneDeclined(_OfStream, frozen=True, kw_only=True, tag="one_to_one.declined"):
@@ -299,7 +304,7 @@ class OneToOneDeclined(_OfStream, frozen=True, kw_only=True, tag="one_to_one.dec
 
 
 class OneToOneCancelled(_OfStream, frozen=True, kw_only=True, tag="one_to_one.cancelled"):
-    """To both: the request is gone; `reason` is cancelled, left, access_revoked, mode_changed or stream_ended."""
+    """To both: the request is gone; `reason` is cancelled, left, access_revoked, mode_changed, expired, ..."""
 
     account: AccountId
     reason: str
@@ -349,6 +354,20 @@ class MediaTakenOver(_OfStream, frozen=True, kw_only=True, tag="media.taken_over
 
     session: str
     reason: str
+class OneToOneOffered(_OfStream, frozen=True, kw_only=True, tag="one_to_one.offer"):
+    """The streamer asks for something else in return for a one-to-one now; this is its version."""
+
+    version: int
+
+
+class OneToOneSettled(_OfStream, frozen=True, kw_only=True, tag="one_to_one.settled"):
+    """To both: what became of a request's money, in minor units as text; null where nothing was held."""
+
+    request: str
+    delivered_s: int
+    asset: str | None
+    captured: str | None
+    refunded: str | None
 
 
 class MediaGrant(_OfStream, frozen=True, kw_only=True, tag="media.grant"):

@@ -9,6 +9,7 @@ import trio
 
 from server.access import disclosures
 from server.access.disclosures import Disclosure, Field
+from server.money import appointments
 from server.store import Database
 from signalling.identifiers import Actor
 from signalling.ports import Clock
@@ -66,7 +67,10 @@ class Consent:
         keep_s: int,
         hold: str | None = None,
     ) -> Disclosure:
-        """Ask somebody for facts; `hold` is the money that is voided unless he consents in time."""
+        """Ask somebody for facts; `hold` is the money that is voided unless he consents in time.
+
+        Without one it is what he has held for a one-to-one with who asks.
+        """
         now = self._clock.wall_ms()
         asked = await self._store.write(
             lambda connection: disclosures.ask(
@@ -75,7 +79,7 @@ class Consent:
                 name,
                 fields=fields,
                 purpose=purpose,
-                hold=hold,
+                hold=hold or appointments.hold_between(connection, actor.account, name),
                 now=now,
                 deadline=now + deadline_s * 1000,
                 keep_s=keep_s,

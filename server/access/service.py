@@ -17,8 +17,18 @@ import trio
 from media.forwarding.admission import FOREVER
 from server.access import relations
 from server.access.judging import Judgement, excludes
-from server.access.rules import NEVER, KyfClause
-from server.access.standing import Bench, NoTips, Place, Tips, facts_about, judge_all, judge_streamer, rules_of
+from server.access.rules import NEVER, Finding, KyfClause, Rule
+from server.access.standing import (
+    Bench,
+    NoTips,
+    Place,
+    Tips,
+    facts_about,
+    judge_all,
+    judge_by,
+    judge_streamer,
+    rules_of,
+)
 from server.store import Database
 from signalling import commands as c
 from signalling.identifiers import AccountId, StreamId
@@ -143,6 +153,14 @@ class Access:
         judgement = await self.judgement(stream, state.owner, account)
         if judgement.denied is not None:
             raise Refused(judgement.denied, "", **verdict_of(judgement, Now.read(self._clock)).help)
+
+    async def finding(self, stream: StreamId, account: AccountId, rule: Rule) -> Finding:
+        """Return what a rule says of an account in a stream, whoever may watch it. Raises Refused and StoreFailed."""
+        state = self._running.state(stream)
+        if state is None:
+            raise Refused("stream_ended")
+        place = self._place(stream, state.owner)
+        return await self._store.read(judge_by, self._bench, place, rule, account, self._clock.wall_ms())
 
     async def weigh_streamer(self, owner: AccountId) -> Verdict:
         """Judge an account that wants to stream. Raises StoreFailed."""

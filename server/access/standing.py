@@ -10,7 +10,19 @@ import msgspec
 import sqlalchemy as sa
 
 from server.access.judging import Denials, Judgement, StreamRules, judge
-from server.access.rules import NEVER, Facts, KyfClause, Proof, SingleTip, TipClause, TipsTotal, clauses
+from server.access.rules import (
+    NEVER,
+    Facts,
+    Finding,
+    KyfClause,
+    Proof,
+    Rule,
+    SingleTip,
+    TipClause,
+    TipsTotal,
+    clauses,
+    evaluate,
+)
 from server.access.tables import (
     account_facts,
     blocks,
@@ -102,6 +114,17 @@ def judge_all(
                 facts = replace(facts, tips=tips)
             judged[account] = judge(facts, denials, rules, bench.everywhere, now)
     return judged
+
+
+def judge_by(
+    connection: sa.Connection, bench: Bench, place: Place, rule: Rule, account: AccountId, now: int
+) -> Finding:
+    """Return what a rule says of an account in a stream, at `now` (epoch ms)."""
+    row, proofs = _rows(connection, place, [account]).get(account), _proofs(connection, [account], now)
+    facts, _ = _facts(row, account in place.tickets, proofs.get(account, ()))
+    about_tips = [clause for clause in clauses(rule) if isinstance(clause, TipsTotal | SingleTip)]
+    tips = {clause: _tipped(connection, bench, place.owner, account, clause, now) for clause in about_tips}
+    return evaluate(rule, replace(facts, tips=tips), now)
 
 
 def judge_streamer(connection: sa.Connection, bench: Bench, owner: AccountId, now: int) -> Judgement:

@@ -57,6 +57,7 @@ _ADD = Prepared(
     "INSERT INTO idempotency_keys (account, route, key, digest, status, body, at)"
     " VALUES (:account, :route, :key, :digest, :status, :body, :at)"
 )
+_DROP = Prepared("DELETE FROM idempotency_keys WHERE account = :account AND route = :route AND key = :key")
 _TRY_LOCK = Prepared("SELECT pg_try_advisory_xact_lock(:lock)")
 _FORGET = Prepared("DELETE FROM idempotency_keys WHERE at < :before")
 
@@ -84,6 +85,11 @@ def once(
     answer = work(connection, *arguments)
     _ADD(connection, **name, digest=request.digest, status=answer.status, body=answer.body.decode(), at=now_ms)
     return answer
+
+
+def forget(connection: sa.Connection, request: Request) -> None:
+    """Forget a request that was taken back: sent again, it is a new one."""
+    _DROP(connection, **_name(request))
 
 
 def _answered(connection: sa.Connection, request: Request) -> Answered | None:

@@ -199,14 +199,6 @@ def _one_to_one_routes(rooms: Rooms) -> list[Route]:
     path = "/one_to_one"
     return [
         order.route(
-            "POST",
-            f"{path}/requests",
-            "Ask for a one-to-one",
-            lambda asked: c.RequestOneToOne(asked.body.seconds),
-            (*SEEING, "request_exists", "mode_conflict", "not_present", "too_many_requests", "duration_out_of_range"),
-            body=s.OneToOneWish,
-        ),
-        order.route(
             "DELETE",
             f"{path}/requests",
             "Take the request back",

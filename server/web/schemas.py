@@ -78,12 +78,6 @@ class Whom(Taken, frozen=True):
     account: str
 
 
-class OneToOneWish(Taken, frozen=True):
-    """How long a one-to-one the viewer would like, null for whatever the streamer likes."""
-
-    seconds: int | None = None
-
-
 class NewMessage(Taken, frozen=True):
     """A chat message; the same `client_txn` twice is one message."""
 

@@ -98,6 +98,14 @@ class SimulatedMedia:
         assert room in self.open_rooms
         self._admission.open_until(room, until_ns)
 
+    def delivered_ns(self, transport: TransportId) -> int:
+        """Every publisher sends all the time, also where a test sends no packet of its own."""
+        viewer, now_ns = self.transports.get(transport), round(trio.current_time() * SECOND_NS)
+        if viewer is None or not self.admits(transport, now_ns):
+            return 0
+        place = viewer.room, viewer.source
+        return now_ns if any(t.publishes and (t.room, t.source) == place for t in self.transports.values()) else 0
+
     async def fence(self) -> None:
         await trio.sleep(FENCE_S)
 

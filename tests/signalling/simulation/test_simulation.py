@@ -113,6 +113,7 @@ async def called(world: World, seconds: int) -> StreamId:
     stream = await world.create(OWNER, Mode.PUBLIC)
     await world.publish(stream, OWNER)
     await world.client(ANN, stream)
+    await world.watch(stream, ANN)
     await world.watch(stream, BOB)
     await world.rooms.command(stream, ANN, c.RequestOneToOne(seconds))
     await world.rooms.command(stream, OWNER, c.AcceptOneToOne(ANN.account, seconds))
@@ -157,6 +158,7 @@ async def test_the_two_are_warned_a_minute_and_ten_seconds_before_the_end(autoju
         stream = await called(world, 300)
         page = await world.client(ANN, stream)
         await world.publish(stream, ANN)
+        await world.watch(stream, OWNER)
         await trio.sleep(310)
         told = [event for event in page.heard if event["type"] in ("one_to_one.warning", "one_to_one.ended")]
         assert [event.get("remaining_s") for event in told] == [60, 10, None]
@@ -179,6 +181,7 @@ async def test_lost_connections_stop_the_clock_for_a_minute_in_all(autojump_cloc
         page = await world.client(ANN, stream)
         for _ in range(2):
             camera = await world.publish(stream, ANN)
+            await world.watch(stream, OWNER)
             await trio.sleep(100)
             world.media.close(world.transports[camera.session_id], "consent_expired")
             await trio.sleep(25)
