@@ -182,3 +182,24 @@ async def test_a_request_that_waits_is_answered_by_what_happens(tmp_path: Path) 
                 assert answers == []
                 await ann.ask("POST", f"/streams/{second}/end")
         assert [event["type"] for event in answers] == ["stream.ended"]
+
+
+async def test_streams_are_found_by_what_they_are(tmp_path: Path) -> None:
+    async with open_site(tmp_path / "node") as site:
+        ann, bob = await site.person("ann"), await site.person("bob")
+        sung = await site.stream(ann, title="Songs", kind="audio")
+        sold = await site.stream(bob, title="A show", mode="paid")
+        admin = {"Authorization": f"Bearer {await site.running.auth.admin_token()}"}
+
+        async def found(query: str) -> list[str]:
+            answer = await site.http.get(f"/api/v1/streams?{query}", headers=admin)
+            assert answer.status_code == 200, answer.text
+            return [card["id"] for card in answer.json()["streams"]]
+
+        assert await found("") == [sold, sung]
+        assert await found("kind=audio") == [sung]
+        assert await found("mode=paid") == [sold]
+        assert await found("text=SONG") == [sung]
+        assert await found("text=bob&mode=public") == []
+        for wrong in ("mode=secret", "kind=smell", "text=" + "x" * 201):
+            assert (await ann.ask("GET", f"/streams?{wrong}", status=422))["code"] == "invalid_request"
