@@ -66,6 +66,8 @@ COUNTERS = {
     "idempotency_mismatches": ("idempotency_mismatches", "Keys that came again with another request."),
     "idempotency_collisions": ("idempotency_collisions", "Keys that came again while their request was being done."),
     "feed_entries_sent": ("feed_entries_sent", "Events of the log sent to sessions that follow it."),
+    "events_dropped": ("events_dropped", "Events that were kept for long enough, and dropped."),
+    "event_drop_failures": ("event_drop_failures", "Times that old events could not be dropped; tried again."),
     "feed_gaps": ("feed_gaps", "Readers of the log who came too late for events that are dropped."),
     "feed_failures": ("feed_failures", "Times that the log could not be read for those who wait; tried again."),
     "webhooks_delivered": ("webhooks_delivered", "Events that a webhook took."),

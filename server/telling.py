@@ -12,7 +12,7 @@ import trio
 from server import eventlog
 from server.config import Config
 from server.feed import Feed
-from server.money.clerk import Duty
+from server.money.clerk import Clerk
 from server.store import Database
 from server.web.events import event_routes
 from server.web.routes import Route
@@ -26,11 +26,10 @@ DAY_MS = 86_400_000
 
 @dataclass(frozen=True, slots=True)
 class Telling:
-    """The parts that are running: their routes, what is due from time to time, and their counters by name."""
+    """The parts that are running: their routes, and their counters by name."""
 
     feed: Feed
     routes: tuple[Route, ...]
-    duties: Mapping[str, Duty]
     counters: Callable[[], Mapping[str, int]]
 
 
@@ -47,10 +46,14 @@ async def open_telling(config: Config, store: Database, wall_ms: Callable[[], in
         until_ms = now_ms - config.events.keep_days * DAY_MS
         return await store.write(drop_told, teller.names, until_ms, AT_ONCE)
 
-    def count() -> dict[str, int]:
-        return {**feed.counters(), **teller.counters()}
+    clerk = Clerk({"old events": drop_old}, wall_ms)
+    nursery.start_soon(clerk.run)
 
-    return Telling(feed, (*event_routes(feed), *webhook_routes(teller)), {"old events": drop_old}, count)
+    def count() -> dict[str, int]:
+        dropped = {"events_dropped": clerk.done, "event_drop_failures": clerk.failures}
+        return {**feed.counters(), **teller.counters(), **dropped}
+
+    return Telling(feed, (*event_routes(feed), *webhook_routes(teller)), count)
 
 
 def drop_told(connection: sa.Connection, webhooks: tuple[str, ...], until_ms: int, limit: int) -> int:

@@ -18,7 +18,7 @@ from signalling import views as v
 from signalling.answering import answer
 from signalling.audience import Audience
 from signalling.chat import Chat
-from signalling.directory import Directory
+from signalling.directory import ALL, Directory, Wanted
 from signalling.gate import Ungated, Unlogged
 from signalling.identifiers import AccountId, Actor, Mode, StreamId
 from signalling.messages import Encoded, Encoding
@@ -103,7 +103,7 @@ class Rooms:
         self._ended: OrderedDict[StreamId, frozenset[AccountId]] = OrderedDict()  # from whom each was hidden
         self._places: dict[str, _MediaPlace] = {}
         self._by_transport: dict[TransportId, _MediaPlace] = {}
-        self._directory = Directory()
+        self._directory = Directory(clock.wall_ms())
         self._changed = _Changed()
         self._sessions = Sessions(clock)
         self._last_number = 0
@@ -191,19 +191,25 @@ class Rooms:
             state = state.supposing(viewer.account, verdict)
         return v.StreamView(card(live.room.scene, now), you(state, viewer.account, now), now.wall_ms)
 
-    async def browse(self, viewer: Actor, *, cursor: str | None, limit: int) -> v.Page:
+    async def browse(self, viewer: Actor, *, cursor: str | None, limit: int, wanted: Wanted = ALL) -> v.Page:
         """Show a part of the directory, without what the viewer is known to be kept out of by what it demands."""
         sight = await self._sight_of(viewer.account)
-        return self.live(viewer, cursor=cursor, limit=limit, sight=sight)
+        return self.live(viewer, cursor=cursor, limit=limit, sight=sight, wanted=wanted)
 
     def live(
-        self, viewer: Actor | None, *, cursor: str | None = None, limit: int = 50, sight: Sight = sees_all
+        self,
+        viewer: Actor | None,
+        *,
+        cursor: str | None = None,
+        limit: int = 50,
+        sight: Sight = sees_all,
+        wanted: Wanted = ALL,
     ) -> v.Page:
         """Show a part of the directory, newest first, as it is this moment: who asks has not been told of it before."""
         for stream in self._changed.streams:
             if (changed := self._live.get(stream)) is not None:
                 self._directory.put(changed.room.scene)
-        return self._directory.page(viewer, cursor, limit, Now.read(self._clock), sight)
+        return self._directory.page(viewer, cursor, limit, Now.read(self._clock), sight, wanted)
 
     async def command(self, stream_id: StreamId, actor: Actor, command: c.Command | c.Chat | c.ShowRoom) -> v.Reply:
         """Do what someone asks of a room; returns when it is done for the last packet, too."""

@@ -78,11 +78,15 @@ class StreamView(msgspec.Struct, frozen=True):
 
 
 class Page(msgspec.Struct, frozen=True):
-    """Some streams of the directory, newest first; `cursor` leads to the next page, None when there is none."""
+    """Some streams of the directory, newest first; `cursor` leads to the next page, None when there is none.
+
+    `version` counts the directory's changes: what was told of a stream with a higher one is newer than this page.
+    """
 
     streams: tuple[Card, ...]
     cursor: str | None
     server_now: int
+    version: int
 
 
 class Prepared(msgspec.Struct, frozen=True):

@@ -114,16 +114,21 @@ class KyfDisclosed(WireEvent, frozen=True, kw_only=True, tag="kyf.disclosure"):
 
 
 class DirectorySnapshot(WireEvent, frozen=True, kw_only=True, tag="directory.snapshot"):
-    """The live streams, newest first; with `next_cursor` set the API has more."""
+    """The live streams, newest first; with `next_cursor` set the API has more.
+
+    It replaces all that is known of streams with no higher `version`: pages, snapshots and deltas count alike.
+    """
 
     streams: tuple[Card, ...]
     next_cursor: str | None
+    version: int
 
 
 class DirectoryDelta(_OfStream, frozen=True, kw_only=True, tag="directory.delta"):
-    """A stream as the directory lists it now; None: no longer."""
+    """A stream as the directory lists it now; None: no longer. Of what is known of it, the highest `version` counts."""
 
     card: Card | None
+    version: int
 
 
 class ChatMessage(_OfStream, frozen=True, kw_only=True, rename={"sender": "from"}, tag="chat.message"):

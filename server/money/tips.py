@@ -322,4 +322,4 @@ def _counted(tip: TipView, worth: int, sign: int) -> Counted:
 
 
 def _tell(connection: sa.Connection, kind: str, tip: TipView, now_ms: int) -> None:
-    eventlog.append(connection, Happened(tip.to.id, kind, now_ms, msgspec.to_builtins(tip)))
+    eventlog.append(connection, Happened(tip.to.id, kind, now_ms, msgspec.to_builtins(tip), (tip.sender.id, tip.to.id)))

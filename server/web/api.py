@@ -12,6 +12,7 @@ from server.web.ports import Auth, FindAccount, Rooms
 from server.web.routes import Access, Answer, Asked, Route
 from signalling import commands as c
 from signalling import views as v
+from signalling.directory import Wanted
 from signalling.identifiers import AccountId, Mode, StreamId
 
 ROOT = "/api/v1"
@@ -72,8 +73,9 @@ def _account_routes(auth: Auth) -> list[Route]:
 
 def _stream_routes(rooms: Rooms) -> list[Route]:
     async def live(asked: Asked) -> Answer:
-        part: s.PageQuery = asked.query
-        return Answer(await rooms.browse(asked.actor, cursor=part.cursor, limit=part.limit))
+        part: s.DirectoryQuery = asked.query
+        wanted = Wanted(part.kind, None if part.mode is None else Mode(part.mode), part.text)
+        return Answer(await rooms.browse(asked.actor, cursor=part.cursor, limit=part.limit, wanted=wanted))
 
     async def create(asked: Asked) -> Answer:
         new: s.NewStream = asked.body
@@ -99,7 +101,7 @@ def _stream_routes(rooms: Rooms) -> list[Route]:
             f"{ROOT}/streams",
             "The streams that are live",
             live,
-            query=s.PageQuery,
+            query=s.DirectoryQuery,
             result=v.Page,
             problems=("no_session", "invalid_request"),
         ),

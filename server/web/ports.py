@@ -11,6 +11,7 @@ from server.auth import Account, LogIn
 from server.config import IceServer, Limits, Rates
 from server.money.assets import Surface
 from server.tokens import Claims
+from signalling.directory import Wanted
 from signalling.identifiers import AccountId, Actor, Mode, StreamId
 from signalling.views import Kind, Page, Reply, StreamView
 
@@ -40,7 +41,7 @@ class Rooms(Protocol):
     async def show(self, stream_id: StreamId, viewer: Actor) -> StreamView:
         """Return one stream, and what the viewer may do there."""
 
-    async def browse(self, viewer: Actor, *, cursor: str | None, limit: int) -> Page:
+    async def browse(self, viewer: Actor, *, cursor: str | None, limit: int, wanted: Wanted) -> Page:
         """Return a part of the directory."""
 
     async def command(self, stream_id: StreamId, actor: Actor, command: Any) -> Reply:

@@ -19,6 +19,7 @@ Title = Annotated[str, Meta(min_length=1, max_length=200)]
 Description = Annotated[str, Meta(max_length=2000)]
 Password = Annotated[str, Meta(min_length=8, max_length=256)]
 ModeName = Literal["public", "private", "paid"]
+AnyModeName = Literal["public", "private", "paid", "one_to_one"]
 PageSize = Annotated[int, Meta(ge=1, le=200)]
 
 
@@ -110,6 +111,14 @@ class PageQuery(Taken, frozen=True):
 
     cursor: str | None = None
     limit: PageSize = 50
+
+
+class DirectoryQuery(PageQuery, frozen=True):
+    """Which part of the directory, and which streams: of a kind, in a mode, with a text in title or streamer's name."""
+
+    kind: Kind | None = None
+    mode: AnyModeName | None = None
+    text: Annotated[str, Meta(max_length=200)] = ""
 
 
 class Me(msgspec.Struct, frozen=True):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import h11
@@ -41,6 +42,11 @@ class Receiver:
         return [message["data"]["number"] for message in self.taken]
 
     async def serve(self, stream: trio.SocketStream) -> None:
+        # Who sends may give up, or be killed.
+        with suppress(trio.BrokenResourceError, h11.RemoteProtocolError):
+            await self._serve(stream)
+
+    async def _serve(self, stream: trio.SocketStream) -> None:
         async with stream:
             connection = h11.Connection(h11.SERVER)
             while True:
@@ -71,17 +77,7 @@ class Receiver:
 async def receiving(**options: Any) -> AsyncIterator[Receiver]:
     receiver = Receiver(**options)
     async with trio.open_nursery() as nursery:
-        listeners = await nursery.start(_listen, receiver)
+        listeners = await nursery.start(partial(trio.serve_tcp, receiver.serve, 0, host="127.0.0.1"))
         receiver.url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}/told"
         yield receiver
         nursery.cancel_scope.cancel()
-
-
-async def _listen(receiver: Receiver, *, task_status: trio.TaskStatus[list[trio.SocketListener]]) -> None:
-    async def serve(stream: trio.SocketStream) -> None:
-        try:
-            await receiver.serve(stream)
-        except (trio.BrokenResourceError, h11.RemoteProtocolError):
-            return  # the sender gave up, or was killed
-
-    await trio.serve_tcp(serve, 0, host="127.0.0.1", task_status=task_status)

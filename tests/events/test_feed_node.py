@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -123,11 +124,12 @@ async def test_a_follower_who_comes_too_late_is_told_of_the_gap(tmp_path: Path) 
     async with trio.open_nursery() as nursery:
         store = Store(folder / "mesi.sqlite")
         await nursery.start(store.run)
+        now_ms = time.time_ns() // 1_000_000
         ids = [
-            await store.write(eventlog.append, Happened(ann.id, "payment.settled", number, {"number": number}))
+            await store.write(eventlog.append, Happened(ann.id, "payment.settled", now_ms + number, {"number": number}))
             for number in range(5)
         ]
-        await store.write(eventlog.drop, 3, ids[-1], 10)
+        await store.write(eventlog.drop, now_ms + 3, ids[-1], 10)
         nursery.cancel_scope.cancel()
     async with open_site(folder) as site:
         ann = await site.person("ann")
@@ -143,12 +145,12 @@ async def test_a_long_backlog_reaches_a_reader_whole_without_closing_his_connect
     folder = tmp_path / "node"
     async with open_site(folder) as site:
         ann = await site.person("ann")
-    count = 2000
+    count, now_ms = 2000, time.time_ns() // 1_000_000
 
     def write_many(connection: Any) -> None:
         for number in range(count):
             eventlog.append(
-                connection, Happened(ann.id, "payment.settled", number, {"number": number, "pad": "x" * 500})
+                connection, Happened(ann.id, "payment.settled", now_ms + number, {"number": number, "pad": "x" * 500})
             )
 
     async with trio.open_nursery() as nursery:
@@ -180,3 +182,24 @@ async def test_a_request_that_waits_is_answered_by_what_happens(tmp_path: Path) 
                 assert answers == []
                 await ann.ask("POST", f"/streams/{second}/end")
         assert [event["type"] for event in answers] == ["stream.ended"]
+
+
+async def test_streams_are_found_by_what_they_are(tmp_path: Path) -> None:
+    async with open_site(tmp_path / "node") as site:
+        ann, bob = await site.person("ann"), await site.person("bob")
+        sung = await site.stream(ann, title="Songs", kind="audio")
+        sold = await site.stream(bob, title="A show", mode="paid")
+        admin = {"Authorization": f"Bearer {await site.running.auth.admin_token()}"}
+
+        async def found(query: str) -> list[str]:
+            answer = await site.http.get(f"/api/v1/streams?{query}", headers=admin)
+            assert answer.status_code == 200, answer.text
+            return [card["id"] for card in answer.json()["streams"]]
+
+        assert await found("") == [sold, sung]
+        assert await found("kind=audio") == [sung]
+        assert await found("mode=paid") == [sold]
+        assert await found("text=SONG") == [sung]
+        assert await found("text=bob&mode=public") == []
+        for wrong in ("mode=secret", "kind=smell", "text=" + "x" * 201):
+            assert (await ann.ask("GET", f"/streams?{wrong}", status=422))["code"] == "invalid_request"

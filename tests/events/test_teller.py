@@ -296,7 +296,7 @@ async def test_nodes_that_are_killed_at_any_moment_have_told_everything_in_order
                     while len(receiver.heard) < before + 10 * turn + 3:  # noqa: ASYNC110  (another process does it)
                         await trio.sleep(0.001)
             finally:
-                committed += await trio.to_thread.run_sync(kill, process)
+                committed += kill(process)
         async with running(place) as store, telling(store, settings(receiver)) as told:
             await until(lambda: has_everything(told))
     assert set(committed) <= set(receiver.numbers())

@@ -15,6 +15,7 @@ from server.tokens import Claims
 from server.web.app import build_app
 from server.web.ports import WebSettings
 from signalling import views as v
+from signalling.directory import Wanted
 from signalling.identifiers import AccountId, Actor, Mode, StreamId
 from signalling.refusals import Refused
 
@@ -72,9 +73,9 @@ class FakeRooms:
         self._note("show", stream_id, viewer)
         return a_stream()
 
-    async def browse(self, viewer: Actor, *, cursor: str | None, limit: int) -> v.Page:
+    async def browse(self, viewer: Actor, *, cursor: str | None, limit: int, wanted: Wanted) -> v.Page:
         self._note("browse", viewer, cursor, limit)
-        return v.Page((a_stream().card,), None, 1)
+        return v.Page((a_stream().card,), None, 1, 1)
 
     async def command(self, stream_id: StreamId, actor: Actor, command: Any) -> Any:
         self._note("command", stream_id, actor, command)
