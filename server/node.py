@@ -41,6 +41,7 @@ from server.web.invites import invite_routes
 from server.web.kyf import kyf_routes
 from server.web.one_to_ones import one_to_one_routes
 from server.web.ports import WebSettings
+from server.web.profiles import profile_routes
 from server.web.routes import Reception
 from signalling.rooms import Rooms
 
@@ -158,6 +159,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
         metrics=lambda: metrics.render(count()),
         more=[
             *access_routes(people, archive.find_account),
+            *profile_routes(people),
             *invite_routes(Guests(store, clock, access, rooms)),
             *disclosure_routes(consent),
             *kyf_routes(Proofs(store, clock, access, rooms, issuers), everywhere),

@@ -29,7 +29,7 @@ from signalling.requests import Request, Resume
 from signalling.room import DEVICE_LIMIT, Gone, Room
 from signalling.session import Session
 from signalling.sessions import Sessions
-from signalling.showing import Now, Scene, Stream, card, mentioned, record, restored, room, you
+from signalling.showing import Now, Scene, Stream, card, is_listed, mentioned, record, restored, room, you
 from signalling.state import RoomState
 from signalling.verdicts import Sight, Verdict, sees_all
 from signalling.wire_events import GoalTold, MediaTakenOver, TipTold, WireEvent
@@ -195,6 +195,15 @@ class Rooms:
         """Show a part of the directory, without what the viewer is known to be kept out of by what it demands."""
         sight = await self._sight_of(viewer.account)
         return self.live(viewer, cursor=cursor, limit=limit, sight=sight, wanted=wanted)
+
+    async def listed_of(self, owner: AccountId, viewer: Actor) -> v.Card | None:
+        """Show the stream that an account has on as the directory lists it for the viewer, None where it does not."""
+        sight = await self._sight_of(viewer.account)
+        stream = self.stream_of(owner)
+        if stream is None:
+            return None
+        scene = self._live[stream].room.scene
+        return card(scene, Now.read(self._clock)) if is_listed(scene.state, viewer, sight) else None
 
     def live(
         self,

@@ -22,6 +22,7 @@ from signalling.identifiers import AccountId, Actor, StreamId
 from signalling.ports import Clock
 from signalling.refusals import Refused
 from signalling.rooms import Rooms
+from signalling.views import Card
 from signalling.wire_events import BlockChanged
 
 T = TypeVar("T")
@@ -36,11 +37,26 @@ class Versioned:
     rules: StreamRules
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An account as another sees it: since when that one follows it, and the stream it has on, if that is listed."""
+
+    id: AccountId
+    name: str
+    follows_since: int | None
+    stream: Card | None
+
+
 class People:
     """Follows, subscriptions, blocks, facts about accounts, and rules; raises Refused and StoreFailed."""
 
     def __init__(self, store: Database, clock: Clock, access: Access, rooms: Rooms) -> None:
         self._store, self._clock, self._access, self._rooms = store, clock, access, rooms
+
+    async def profile(self, actor: Actor, name: str) -> Seen:
+        """Return somebody as the actor sees them. Raises Refused("account_unknown")."""
+        found = await self._store.read(relations.profile, actor.account, name)
+        return Seen(*found, await self._rooms.listed_of(found.id, actor))
 
     # -- follows and subscriptions -------------------------------------------------------------------------------------
 

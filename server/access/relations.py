@@ -28,6 +28,14 @@ class Related(NamedTuple):
     since: int
 
 
+class Profile(NamedTuple):
+    """An account as another sees it; `follows_since` (epoch ms) is None where the other does not follow it."""
+
+    id: AccountId
+    name: str
+    follows_since: int | None
+
+
 class Subscribed(NamedTuple):
     """Another account and a subscription; `expires_at` is None for one that does not lapse (epoch ms)."""
 
@@ -54,6 +62,15 @@ def find_visible(connection: sa.Connection, asker: AccountId, name: str) -> Acco
     if found is None:
         raise Refused("account_unknown", f"nobody is called {name!r} here")
     return AccountId(found)
+
+
+def profile(connection: sa.Connection, asker: AccountId, name: str) -> Profile:
+    """Return somebody as the asker sees them; raises Refused("account_unknown")."""
+    id = find_visible(connection, asker, name)
+    mine = sa.and_(follows.c.streamer == accounts.c.id, follows.c.follower == asker)
+    seen = sa.select(accounts.c.name, follows.c.since).join_from(accounts, follows, mine, isouter=True)
+    row = connection.execute(seen.where(accounts.c.id == id)).one()
+    return Profile(id, row.name, row.since)
 
 
 def follow(connection: sa.Connection, follower: AccountId, name: str, now: int) -> AccountId:

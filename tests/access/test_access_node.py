@@ -290,3 +290,22 @@ async def test_the_entitlement_counts_tickets_the_streamers_choice_and_being_put
         assert await asked() == ("public", True, "public", None)
         shown = await show.ann.ask("GET", f"{of}/entitlement")
         assert (shown["entitled"], shown["via"]) == (True, "owner")
+
+
+async def test_a_profile_says_whether_one_follows_and_shows_the_stream_that_the_directory_would(tmp_path: Path) -> None:
+    async with open_show(tmp_path, "private") as show:
+        bob = await show.site.person("bob")
+        assert await bob.ask("GET", "/profiles/ANN") == {
+            "id": show.ann.id,
+            "name": "ann",
+            "follows_since": None,
+            "stream": None,
+        }
+        await bob.ask("PUT", "/follows/ann")
+        viewer = await show.watch(bob)
+        await show.sees(viewer)
+        seen = await bob.ask("GET", "/profiles/ann")
+        assert seen["follows_since"] > 0
+        await show.ann.ask("PUT", "/blocks/bob")
+        refused = await bob.ask("GET", "/profiles/ann", status=404)
+        assert refused["detail"] == (await bob.ask("GET", "/profiles/nan", status=404))["detail"].replace("nan", "ann")

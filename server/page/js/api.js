@@ -2,6 +2,9 @@
 
 import { current } from "./identity.js";
 
+const ATTEMPTS = 4; // of an order whose answer does not come
+const AGAIN_MS = 1500;
+
 /** A refusal of the server: `code` is stable, `message` is for people, `extra` what else it said. */
 export class Problem extends Error {
   /**
@@ -22,13 +25,38 @@ export class Problem extends Error {
  * @param {string} method
  * @param {string} path below /api/v1
  * @param {object} [body]
+ * @param {Record<string, string>} [more] headers
  * @returns {Promise<any>} the answer; throws Problem, code "unreachable" when there is none
  */
-export async function ask(method, path, body) {
-  const headers = authorization();
+export async function ask(method, path, body, more = {}) {
+  const headers = { ...authorization(), ...more };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   const response = await send(`/api/v1${path}`, { method, headers, body: body && JSON.stringify(body) });
   return response.status === 204 ? null : response.json();
+}
+
+/**
+ * Ask for something that costs, under a key: sent again after a lost answer it is still done once.
+ * @param {string} method
+ * @param {string} path
+ * @param {object} body
+ * @param {string} key of `newKey`; the same for each attempt at one thing
+ */
+export async function order(method, path, body, key) {
+  for (let left = ATTEMPTS; ; left--) {
+    try {
+      return await ask(method, path, body, { "Idempotency-Key": key });
+    } catch (error) {
+      const again = error.code === "unreachable" || error.code === "idempotency_in_flight";
+      if (!again || left === 1) throw error;
+      await new Promise((resolve) => setTimeout(resolve, error.retryAfterMs ?? AGAIN_MS));
+    }
+  }
+}
+
+/** A key for one thing that is ordered. */
+export function newKey() {
+  return crypto.getRandomValues(new Uint32Array(4)).join("-");
 }
 
 /** Fetch, and throw what is no success as a Problem. @param {string} address @param {RequestInit} request */

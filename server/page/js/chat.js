@@ -1,5 +1,6 @@
 /** The chat beside a stream: shows what is said, sends each message once, also across a lost connection. */
 
+import { newKey } from "./api.js";
 import { byId, hueOf, make, show } from "./dom.js";
 
 const KEPT = 200; // messages on the page; who reads further back than that is not in a live chat
@@ -45,8 +46,7 @@ export class Chat {
     if (!text) return;
     this.#input.value = "";
     show(this.#fault, false);
-    const txn = crypto.getRandomValues(new Uint32Array(4)).join("-");
-    this.#unsent.push({ text, client_txn: txn });
+    this.#unsent.push({ text, client_txn: newKey() });
     this.#sendAll();
   }
 

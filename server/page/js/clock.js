@@ -29,17 +29,27 @@ export function clockface(seconds) {
   return parts.map((part, index) => (index ? String(part).padStart(2, "0") : String(part))).join(":");
 }
 
-/** 40 seconds, 5 minutes, 2 hours: for sentences. */
+/** 40 seconds, 5 minutes, 2 hours, 3 days: for sentences. */
 export function inWords(seconds) {
   const [count, unit] =
-    seconds < 100 ? [seconds, "second"] : seconds < 5400 ? [Math.round(seconds / 60), "minute"] : [Math.round(seconds / 3600), "hour"];
+    seconds < 100 ? [seconds, "second"] : seconds < 5400 ? [Math.round(seconds / 60), "minute"]
+      : seconds < 172_800 ? [Math.round(seconds / 3600), "hour"] : [Math.round(seconds / 86_400), "day"];
   return `${count} ${unit}${count === 1 ? "" : "s"}`;
 }
 
 /** The time of day of a deadline, as this device writes it. */
 export function timeOfDay(at) {
-  const shift = Date.now() - serverNow();
-  return new Date(at + shift).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  return here(at).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+}
+
+/** The day and the time of day of a moment, as this device writes it. */
+export function dayAndTime(at) {
+  return here(at).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+}
+
+/** A moment of the server's clock on this device's. */
+function here(at) {
+  return new Date(at + Date.now() - serverNow());
 }
 
 /**

@@ -1,7 +1,7 @@
 /** The directory page: every stream that is live, as it changes. */
 
 import { ask } from "./api.js";
-import { countDown, noteServerTime } from "./clock.js";
+import { countDown, noteServerTime, timeOfDay } from "./clock.js";
 import { arch, byId, make, say, show } from "./dom.js";
 import { complain } from "./notices.js";
 import { connect, dressPage } from "./shell.js";
@@ -40,7 +40,7 @@ class Entry {
     this.link.href = own ? "/live" : `/watch?stream=${encodeURIComponent(card.id)}`;
     say(this.title, card.title);
     say(this.streamer, own ? `${card.streamer.name} (you)` : card.streamer.name);
-    say(this.state, STATES[card.state]);
+    say(this.state, card.state === "one_to_one" && card.one_to_one_ends_at ? `In a one-to-one until ${timeOfDay(card.one_to_one_ends_at)}` : STATES[card.state]);
     this.state.dataset.state = card.state;
     say(this.mode, MODES[card.mode].name);
     show(this.mode, card.mode !== "one_to_one");

@@ -1,6 +1,7 @@
 /** The streamer's lists of people: who is watching, who holds a ticket, who is let in, who was put out. */
 
 import { ask } from "./api.js";
+import { listDisclosures, openAskFacts } from "./disclosures.js";
 import { busy, byId, make, show } from "./dom.js";
 import { complain, notice } from "./notices.js";
 
@@ -11,8 +12,13 @@ const LISTS = {
 };
 
 export class People {
-  /** @param {string} stream @param {(room: import("./wire.js").RoomView) => void} told hears every new view of the room */
-  constructor(stream, told) {
+  /**
+   * @param {string} stream
+   * @param {string} me the streamer's name
+   * @param {(room: import("./wire.js").RoomView) => void} told hears every new view of the room
+   */
+  constructor(stream, me, told) {
+    this.me = me;
     this.path = `/streams/${encodeURIComponent(stream)}`;
     this.told = told;
     byId("right-form").onsubmit = (event) => {
@@ -36,10 +42,21 @@ export class People {
     }
   }
 
+  /** Fetch what was asked of people about themselves. */
+  async refreshFacts() {
+    try {
+      const found = await listDisclosures(byId("facts-list"), this.me);
+      show(byId("no-facts"), found === 0);
+    } catch (error) {
+      complain(error);
+    }
+  }
+
   /** @param {string[]} names @param {number} count */
   showWatching(names, count) {
     const rows = names.map((name) => make("li", {}, make("span", {}, name),
       make("button", { type: "button", class: "small quiet", "aria-label": `Ticket for ${name}`, onclick: () => this.#change("PUT", "tickets", name) }, "Ticket"),
+      make("button", { type: "button", class: "small quiet", "aria-label": `Ask for facts: ${name}`, onclick: () => openAskFacts(name, () => this.refreshFacts()) }, "Ask for facts"),
       make("button", { type: "button", class: "small quiet", "aria-label": `Put out: ${name}`, onclick: () => this.#putOut(name) }, "Put out")));
     byId("watching").replaceChildren(...rows);
     byId("watching-count").textContent = count.toLocaleString();

@@ -5,9 +5,11 @@ import { Chat } from "./chat.js";
 import { countDown, inWords, secondsLeft } from "./clock.js";
 import { busy, byId, say, show } from "./dom.js";
 import { ModeSwitch } from "./mode_switch.js";
+import { Invitations } from "./invitations.js";
 import { complain, notice, withdraw } from "./notices.js";
 import { People } from "./people.js";
 import { Player } from "./player.js";
+import { PrivateRules } from "./private_rules.js";
 import { Requests } from "./requests.js";
 import { NOTHING, TYPES, applied, withRoom } from "./stream_model.js";
 import { TimeLimit } from "./time_limit.js";
@@ -44,10 +46,14 @@ export class Studio {
     this.modes = new ModeSwitch(socket, card.id);
     this.limit = new TimeLimit(socket, card.id);
     this.requests = new Requests(socket, card.id);
-    this.people = new People(card.id, (room) => this.#become(withRoom(this.#model, room)));
+    this.people = new People(card.id, card.streamer.name, (room) => this.#become(withRoom(this.#model, room)));
+    this.rules = new PrivateRules(card.id);
+    this.invitations = new Invitations(socket, card.id);
     this.remote = new Player("remote");
     socket.on("welcome", ({ resumed }) => resumed || this.#join());
     socket.on("gap", () => this.people.refresh());
+    socket.on("access.rules_changed", (event) => event.stream === card.id && this.rules.refresh());
+    socket.on("kyf.disclosure", () => this.people.refreshFacts());
     for (const type of TYPES) socket.on(type, (event) => event.stream === card.id && this.#take(event));
     socket.on("stream.warning", (event) => event.stream === card.id && notice("Your stream ends in", { kind: "warn", key: "end", endsAt: event.ends_at, action: { label: "10 minutes more", run: () => byId("limit-more").click() } }));
     socket.on("one_to_one.warning", (event) => event.stream === card.id && notice("The one-to-one ends in", { kind: "warn", key: "end", endsAt: event.ends_at }));
@@ -75,7 +81,7 @@ export class Studio {
   async #join() {
     try {
       await this.socket.request("join", { stream: this.stream });
-      await this.people.refresh();
+      await Promise.all([this.people.refresh(), this.people.refreshFacts(), this.rules.refresh(), this.invitations.refresh()]);
     } catch (error) {
       if (error.code === "stream_ended" || error.code === "stream_unknown") this.#take({ type: "stream.ended", reason: "unknown" });
       else if (error.code !== "disconnected") complain(error); // the next connection joins again

@@ -3,6 +3,9 @@
 import { ask } from "./api.js";
 import { CallBar } from "./call_bar.js";
 import { Chat } from "./chat.js";
+import { answerDisclosures } from "./disclosures.js";
+import { Door } from "./door.js";
+import { FollowButton } from "./follow.js";
 import { countDown, inWords, secondsLeft, timeOfDay } from "./clock.js";
 import { arch, byId, say, show } from "./dom.js";
 import { Guest } from "./guest.js";
@@ -45,11 +48,15 @@ class WatchPage {
     this.socket = connect(session);
     this.chat = new Chat(this.socket, stream, this.me);
     this.bar = new CallBar(this.socket, stream);
+    this.door = new Door(stream, { tip: () => {}, buy: () => {} });
+    this.follow = new FollowButton(() => this.door.look());
+    answerDisclosures(this.socket, session.account.name);
     this.guest = new Guest(this.socket, stream, (position) => this.#become({ ...this.#model, asked: { position } }));
     this.socket.on("welcome", ({ resumed }) => resumed || this.#join());
     for (const type of TYPES) this.socket.on(type, (event) => event.stream === stream && this.#take(event));
     this.socket.on("stream.warning", (event) => event.stream === stream && notice("The stream ends in", { kind: "warn", key: "end", endsAt: event.ends_at }));
     this.socket.on("one_to_one.warning", (event) => event.stream === stream && notice("Your one-to-one ends in", { kind: "warn", key: "end", endsAt: event.ends_at }));
+    for (const type of ["access.rules_changed", "kyf.required", "kyf.expired", "kyf.granted"]) this.socket.on(type, () => this.door.look());
     this.#viewing.addEventListener("state", ({ detail }) => this.#follow(detail));
     this.#viewing.addEventListener("track", () => this.#player.play(this.#viewing.media));
   }
@@ -115,6 +122,7 @@ class WatchPage {
     document.title = `${card.title} · mesi`;
     say(byId("title"), card.title);
     say(byId("streamer"), card.streamer.name);
+    byId("streamer").href = `/u/${encodeURIComponent(card.streamer.name)}`;
     if (!byId("streamer-arch").firstChild) byId("streamer-arch").append(arch(card.streamer.name));
     say(byId("description"), card.description);
     say(byId("mode"), MODES[card.mode].long);
@@ -129,6 +137,8 @@ class WatchPage {
     say(byId("asked-text"), asked?.position ? `You asked for a one-to-one: number ${asked.position} in line.` : "You asked for a one-to-one.");
     const maySpeak = (you.admitted || you.reason === "one_to_one_running") && ended === null;
     this.chat.allow(maySpeak, maySpeak ? (call ? "Only the two of you read this" : "Say something") : ended === null ? "Closed for you" : "The chat is over");
+    this.door.show(this.#model);
+    this.follow.show(card.streamer, this.me);
     this.guest.follow(this.#model);
     this.bar.show(call, this.guest.media);
     document.body.classList.toggle("in-call", call !== null);

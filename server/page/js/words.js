@@ -3,15 +3,17 @@
 export const MODES = {
   public: { name: "Open", long: "Open to everyone with an account" },
   private: { name: "Private", long: "Only for people the streamer chose" },
-  paid: { name: "Tickets", long: "Only for ticket holders" },
+  paid: { name: "Ticket-only", long: "Only for ticket holders" },
   one_to_one: { name: "One-to-one", long: "In a one-to-one" },
 };
 
 /** Why someone may not watch: a title, and what would help. */
 export const SHUT = {
-  ticket_required: ["For ticket holders", "This stream is for ticket holders now. When the streamer gives you a ticket, it goes on here by itself."],
+  ticket_required: ["For ticket holders", "This stream is for ticket holders now. When you have a ticket, it goes on here by itself."],
   ticket_revoked: ["Your ticket was taken back", "This stream is for ticket holders. With a new ticket it goes on here by itself."],
   not_entitled: ["A private stream", "This stream is for people its streamer chose. Once you are one of them, it goes on here by itself."],
+  kyf_required: ["Something has to be proven first", "This stream is for people who have proven more about themselves. Then it goes on here by itself."],
+  suspended: ["Your account is suspended", "This site has suspended it. Ask its administrators why."],
   ejected: ["You were put out", "The streamer has removed you from this stream. Only the streamer can let you back in."],
   one_to_one_running: ["In a one-to-one", "The streamer is in a private call. The stream goes on here by itself afterwards."],
 };
