@@ -359,6 +359,8 @@ class MediaTakenOver(_OfStream, frozen=True, kw_only=True, tag="media.taken_over
 
     session: str
     reason: str
+
+
 class OneToOneOffered(_OfStream, frozen=True, kw_only=True, tag="one_to_one.offer"):
     """The streamer asks for something else in return for a one-to-one now; this is its version."""
 
@@ -369,6 +371,7 @@ class OneToOneSettled(_OfStream, frozen=True, kw_only=True, tag="one_to_one.sett
     """To both: what became of a request's money, in minor units as text; null where nothing was held."""
 
     request: str
+    reason: str
     delivered_s: int
     asset: str | None
     captured: str | None
