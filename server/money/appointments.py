@@ -219,7 +219,8 @@ def _tell(connection: sa.Connection, one: OneToOne, word: str, now_ms: int) -> N
         if one.held is not None:
             fields["captured"] = WireAmount(one.held.asset, str(one.captured))
             fields["refunded"] = WireAmount(one.held.asset, str(one.refunded))
-    eventlog.append(connection, Happened(one.stream, f"one2one.{word}", now_ms, fields))
+    concerned = (one.streamer, one.viewer)
+    eventlog.append(connection, Happened(one.stream, f"one2one.{word}", now_ms, fields, concerned))
 
 
 def _offer(row: Sequence[Any] | None) -> tuple[int, Offer | None]:
