@@ -15,7 +15,7 @@ from signalling import one_to_one
 from signalling.identifiers import AccountId, Mode
 from signalling.one_to_one import SECOND_NS, Result
 from signalling.refusals import Refused
-from signalling.state import Announced, Prepared, Request, RoomState
+from signalling.state import Announced, Prepared, RoomState
 from signalling.verdicts import Verdict
 
 MAX_COUNTDOWN_S = 600  # a viewer who is warned earlier has forgotten it by then
