@@ -17,7 +17,7 @@ export class Door {
 
   /**
    * @param {string} stream
-   * @param {{tip: ((amount: any) => void), buy: () => void}} ways what the page can do besides
+   * @param {{tip?: ((amount: any) => void), buy?: () => void}} ways what the page can do besides
    */
   constructor(stream, ways) {
     this.stream = stream;
@@ -61,7 +61,8 @@ export class Door {
   #line(each) {
     if (each.lines) return make("li", { class: "group" }, make("span", {}, each.head), make("ul", {}, ...each.lines.map((inner) => this.#line(inner))));
     const { text, act, label, amount } = helpFor(each, this.streamer);
-    const button = act ? make("button", { type: "button", class: "small strong", data: { act } }, label) : null;
+    const possible = act && (this.ways[act] || !["tip", "buy"].includes(act)); // no button that does nothing
+    const button = possible ? make("button", { type: "button", class: "small strong", data: { act } }, label) : null;
     if (button) button.onclick = () => busy(button, () => this.#do(act, each, amount));
     return make("li", {}, make("span", {}, text), button);
   }

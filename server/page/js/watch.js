@@ -48,7 +48,7 @@ class WatchPage {
     this.socket = connect(session);
     this.chat = new Chat(this.socket, stream, this.me);
     this.bar = new CallBar(this.socket, stream);
-    this.door = new Door(stream, { tip: () => {}, buy: () => {} });
+    this.door = new Door(stream, {});
     this.follow = new FollowButton(() => this.door.look());
     answerDisclosures(this.socket, session.account.name);
     this.guest = new Guest(this.socket, stream, (position) => this.#become({ ...this.#model, asked: { position } }));
