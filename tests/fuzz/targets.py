@@ -247,7 +247,7 @@ def read_token(data: bytes) -> None:
 
 
 def read_authorization(data: bytes) -> None:
-    auth = SimpleNamespace(verify=lambda token: TOKENS.read_untrusted(token).actor)
+    auth = SimpleNamespace(read=TOKENS.read_untrusted)
     reception = Reception(auth, SETTINGS)  # type: ignore[arg-type]
     with suppress(Problem):
         reception._identify(SimpleNamespace(headers={"Authorization": data.decode("latin-1")}))  # type: ignore[arg-type]
