@@ -18,10 +18,16 @@ from typing import Literal, NewType
 import structlog
 import trio
 
+from media.bridge.bridge import Bridge
+from media.bridge.offering import OfferedTrack
 from media.forwarding.admission import FOREVER, Grant, Holding
 from media.forwarding.feedback import Feedback
 from media.forwarding.forwarder import Forwarder, Limits
 from media.forwarding.forwarder import NoCapacity as NoCapacity  # raised through this door
+from media.moq.carrier import Code
+from media.moq.origin import Origin
+from media.moq.relay import Peer as Subscriber
+from media.moq.relay import Relay, Rights
 from media.webrtc.certificate import Certificate, Certificates
 from media.webrtc.formats import plays_alike
 from media.webrtc.ice import Address, IceCredentials
@@ -102,7 +108,14 @@ class Disconnected:
     reason: str
 
 
-MediaEvent = Connected | Flowing | Disconnected
+@dataclass(frozen=True, slots=True)
+class AudienceChanged:
+    """Who receives a room's broadcasts may have changed."""
+
+    room: RoomRow
+
+
+MediaEvent = Connected | Flowing | Disconnected | AudienceChanged
 
 
 @dataclass(slots=True)
@@ -115,8 +128,11 @@ class _Track:
 @dataclass(slots=True)
 class _Room:
     row: RoomRow
+    requires: Grant
+    paths: dict[str, str] = field(default_factory=dict)  # of broadcasts, by source
     sources: dict[str, dict[str, _Track]] = field(default_factory=dict)
     endpoints: set[TransportId] = field(default_factory=set)
+    has_news: bool = False  # its audience changed, and nobody has looked since
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +170,10 @@ class Media:
         self._forwarder = Forwarder(settings.address, settings.limits)
         self._candidates = (self._forwarder.address, *settings.advertise)
         self._feedback = Feedback(self._forwarder.tables)
+        self.relay = Relay(Origin(), clock_ns, self._subscribed)
+        self._bridge = Bridge(self._forwarder.tables, self.relay.origin)
         self._rooms: dict[RoomRow, _Room] = {}
+        self._by_path: dict[str, _Room] = {}
         self._endpoints: dict[TransportId, _Endpoint] = {}
         self._by_row: dict[int, _Endpoint] = {}
         self._by_ufrag: dict[str, _Endpoint] = {}
@@ -199,13 +218,59 @@ class Media:
         """Open a room that forwards only to those who hold `requires`; raises NoCapacity."""
         row = RoomRow(self._forwarder.open_room())
         self._forwarder.admission.require(row, requires)
-        self._rooms[row] = _Room(row)
+        self._rooms[row] = _Room(row, requires)
         return row
+
+    def offer(self, room: RoomRow, source: str, path: str) -> None:
+        """Offer what `source` publishes as the MoQ broadcast `path`, whenever it publishes, until the room closes.
+
+        Who may subscribe is asked of the rights of each session. Raises ValueError when the path is taken.
+        """
+        if path in self._by_path:
+            raise ValueError(f"another room offers {path!r}")
+        self._by_path[path] = self._rooms[room]
+        self._rooms[room].paths[source] = path
+
+    def review(self, room: RoomRow) -> None:
+        """Cut every MoQ subscriber of the room whom its rights admit no longer, and announce it to whom they do.
+
+        The rights have to have changed before; what was sent until now is out when a `fence` from now on is done.
+        """
+        for path in self._rooms[room].paths.values():
+            for peer in tuple(self.relay.peers):
+                self._judge(peer, path)
+
+    def _judge(self, peer: Subscriber, path: str) -> None:
+        # A fault of ours in one session ends that session and nothing else; its rights stop it meanwhile.
+        try:
+            if not peer.rights.admits(path):
+                peer.cut(Code.CUT, path)
+            peer.review(path)
+        except Exception as fault:
+            self.faults += 1
+            log.error("session_fault", exc_info=fault)
+            peer.session.close(Code.INTERNAL, "internal error")
+
+    def audience(self, room: RoomRow) -> list[Rights]:
+        """Return the rights of the MoQ sessions that subscribe to the room's broadcasts."""
+        within = self._rooms[room]
+        within.has_news = False
+        paths = set(within.paths.values())
+        return [
+            peer.rights
+            for peer in self.relay.peers
+            if any(delivery.path in paths for delivery in peer.deliveries.values())
+        ]
 
     def close_room(self, room: RoomRow) -> None:
         """End every transport of the room and free its rows."""
         closing = self._rooms.pop(room)
         self._forwarder.admission.open_until(room, 0)
+        for path in closing.paths.values():
+            del self._by_path[path]
+            for peer in tuple(self.relay.peers):
+                peer.cut(Code.CUT, path)
+            self._bridge.end(path)
         for transport in tuple(closing.endpoints):
             self.close(transport, "room_closed")
         for tracks in closing.sources.values():
@@ -215,7 +280,13 @@ class Media:
 
     def require(self, room: RoomRow, requires: Grant) -> None:
         """From the next packet on, forward only to those who hold `requires`. One store."""
-        self._forwarder.admission.require(self._rooms[room].row, requires)
+        within = self._rooms[room]
+        self._forwarder.admission.require(within.row, requires)
+        if within.requires & ~requires:
+            # It opens: what was published before was not meant for whoever may come now.
+            for path in within.paths.values():
+                self._bridge.forget(path, self._now_ns())
+        within.requires = requires
 
     def open_until(self, room: RoomRow, until_ns: int) -> None:
         """Let nothing leave the room from `until_ns` (monotonic) on."""
@@ -265,7 +336,7 @@ class Media:
             for received in answer.tracks:
                 track = tracks.get(received.kind)
                 if track is not None and not plays_alike(track.codec, received.codec):
-                    self._drop_track(within, tracks, received.kind)
+                    self._drop_track(within, source, received.kind)
                     track = None
                 if track is None:
                     row = self._forwarder.open_track(
@@ -349,6 +420,7 @@ class Media:
                 for track in tracks.values():
                     if track.feeder == transport:
                         track.feeder = None
+            self._end_broadcast(endpoint)
         else:
             self._forwarder.admission.hold(endpoint.row, Holding(Grant(0)))
         self._say_goodbye(endpoint)
@@ -377,6 +449,8 @@ class Media:
             **self._feedback.counters(),
             "transports": len(self._endpoints),
             "transport_faults": self.faults,
+            **self._bridge.counters(),
+            **self.relay.counters(),
         }
 
     # -- the engine room -------------------------------------------------------------------------------------------
@@ -412,8 +486,9 @@ class Media:
         self._set_timer(endpoint)
         return endpoint
 
-    def _drop_track(self, room: _Room, tracks: dict[str, _Track], kind: str) -> None:
-        track = tracks.pop(kind)
+    def _drop_track(self, room: _Room, source: str, kind: str) -> None:
+        track = room.sources[source].pop(kind)
+        self._bridge.end(room.paths.get(source, ""))
         for endpoint in [self._endpoints[transport] for transport in room.endpoints]:
             if endpoint.role == "viewer" and track.row in endpoint.watched_tracks:
                 self.close(endpoint.id, "codec_changed")
@@ -441,6 +516,7 @@ class Media:
                 endpoint = self._addressee(datagram.data, datagram.transport)
                 if endpoint is not None:
                     self._guarded(endpoint, endpoint.peer.receive_untrusted, datagram.data, datagram.source)
+            self._pump_broadcasts()
             self._send_feedback()
 
     def _addressee(self, datagram: bytes, row: int) -> _Endpoint | None:
@@ -494,6 +570,34 @@ class Media:
             self.faults += 1
             log.error("transport_fault", transport=endpoint.id, exc_info=fault)
 
+    def _pump_broadcasts(self) -> None:
+        for row in self._bridge.pump(self._now_ns()):
+            self._feedback.want_keyframe(row)
+
+    def _begin_broadcast(self, endpoint: _Endpoint) -> None:
+        path = endpoint.room.paths.get(endpoint.source)
+        if path is not None:
+            tracks = {
+                kind: OfferedTrack(track.row, track.codec)
+                for kind, track in endpoint.room.sources[endpoint.source].items()
+                if track.feeder is not None
+            }
+            self._bridge.begin(path, tracks, self._now_ns())
+
+    def _end_broadcast(self, endpoint: _Endpoint) -> None:
+        tracks = endpoint.room.sources.get(endpoint.source, {})
+        path = endpoint.room.paths.get(endpoint.source)
+        if path is not None and all(track.feeder is None for track in tracks.values()):
+            self._bridge.end(path)
+
+    def _subscribed(self, path: str) -> None:
+        self._bridge.review(path)
+        room = self._by_path.get(path)
+        if room is not None and not room.has_news:
+            room.has_news = True
+            self._tell.send_nowait(AudienceChanged(room.row))
+        self._timer_moved.set()
+
     def _send_feedback(self) -> None:
         for row, rtcp in self._feedback.due(self._now_ns()):
             self._forwarder.send_rtcp(row, rtcp)
@@ -517,6 +621,7 @@ class Media:
             now_ns = self._now_ns()
             self._run_timers(now_ns)
             self._notice_first_packets()
+            self._pump_broadcasts()
             self._send_feedback()
             wake_ns = min(self._next_timer_ns(), self._feedback.next_deadline_ns())
             if self._silent:
@@ -548,6 +653,7 @@ class Media:
         for transport, endpoint in tuple(self._silent.items()):
             if self._forwarder.delivered_ns(endpoint.row):
                 del self._silent[transport]
+                self._begin_broadcast(endpoint)
                 self._tell.send_nowait(Flowing(transport))
 
 

@@ -13,10 +13,21 @@ from typing import Protocol
 
 import trio
 
-from media.door import Connected, Disconnected, Flowing, Media, MediaEvent, Negotiated, TransportId
+from media.door import (
+    AudienceChanged,
+    Connected,
+    Disconnected,
+    Flowing,
+    Media,
+    MediaEvent,
+    Negotiated,
+    RoomRow,
+    TransportId,
+)
 from media.forwarding.admission import FOREVER
 from signalling import commands as c
 from signalling import events as e
+from signalling.broadcasts import SessionRights
 from signalling.identifiers import AccountId, Actor, Mode, StreamId
 from signalling.minutes import Minutes
 from signalling.policy import deadline_ns, step
@@ -114,6 +125,7 @@ class Room:
         self._minutes = Minutes(stream, archive, clock, lambda: self.state)
         self._tell_changed = changed
         self._members: dict[TransportId, _Member] = {}
+        self._audience: frozenset[AccountId] = frozenset()  # who receives its broadcasts over MoQ
         self._transports: dict[AccountId, set[TransportId]] = {}
         self._unanswered: Counter[AccountId] = Counter()
         self._nursery: trio.Nursery | None = None
@@ -123,13 +135,20 @@ class Room:
         self._is_running = self._is_shut = False
         self._row = media.open_room(state.requires)
         media.open_until(self._row, FOREVER if state.until_ns is None else state.until_ns)
+        media.offer(self._row, STREAMER, stream.id)
+        media.offer(self._row, GUEST, f"{stream.id}/{GUEST}")
         self.ended = trio.Event()
+
+    @property
+    def row(self) -> RoomRow:
+        """The room's row in media."""
+        return self._row
 
     @property
     def watching(self) -> frozenset[AccountId]:
         """The accounts with a viewer's transport, admitted or not, without the owner."""
         viewers = {member.account for member in self._members.values() if not member.publishes}
-        return frozenset(viewers - {self.state.owner})
+        return frozenset(viewers | self._audience) - {self.state.owner}
 
     @property
     def is_unwritten(self) -> bool:
@@ -249,6 +268,12 @@ class Room:
         self.names[actor.account] = actor.name
         self._tell_changed(self.stream.id)
 
+    def receives(self, account: AccountId, source: str) -> bool:
+        """Whether what is published here may be written to an account this moment; `source` "" is the streamer."""
+        if not self._is_running or not self.state.admits(account, self._clock.now_ns()):
+            return False
+        return source == "" or (source == GUEST and self.state.one_to_one is not None and account == self.state.owner)
+
     def restart_ice(self, transport: TransportId, sdpfrag: str) -> tuple[str, str]:
         """Answer an ICE restart, judging the right anew: an old session is no way back in.
 
@@ -297,8 +322,20 @@ class Room:
                 if (member := self._members.pop(fact.transport, None)) is not None:
                     self._forget_transport(member.account, fact.transport)
                     await self._take_loss(member)
+            case AudienceChanged():
+                await self._take_audience()
             case Gone(account):
                 await self._sweep(account)
+
+    async def _take_audience(self) -> None:
+        rights = [one for one in self._media.audience(self._row) if isinstance(one, SessionRights)]
+        before, self._audience = self._audience, frozenset(one.actor.account for one in rights)
+        for one in rights:
+            if one.actor.account not in before and self._is_running:
+                self.enter(one.actor)
+        self._tell_changed(self.stream.id)
+        for account in sorted(before - self._audience):
+            await self._sweep(account)
 
     async def _take_flow(self, member: _Member) -> None:
         if member.account == self.state.owner:
@@ -336,7 +373,7 @@ class Room:
             await self._change(account, c.Leave(), when=lambda: self._is_gone(account))
 
     def _is_gone(self, account: AccountId) -> bool:
-        here = self._listeners.is_present(account) or account in self._transports
+        here = self._listeners.is_present(account) or account in self._transports or account in self._audience
         return account in self.state.present and not here and not self.state.in_one_to_one(account)
 
     async def _keep_time(self) -> None:
@@ -425,6 +462,7 @@ class Room:
         self._media.require(self._row, after.requires)
         for transport, account in staying.items():
             self._media.hold(transport, after.holding(account))
+        self._media.review(self._row)
 
     def _admitted_by_both(self, before: RoomState, after: RoomState) -> dict[TransportId, AccountId]:
         now_ns = self._clock.now_ns()

@@ -11,7 +11,7 @@ import msgspec
 import structlog
 import trio
 
-from media.door import Disconnected, Media, NoCapacity, NoSource, TransportId
+from media.door import AudienceChanged, Disconnected, Media, NoCapacity, NoSource, RoomRow, TransportId
 from signalling import commands as c
 from signalling import events as e
 from signalling import views as v
@@ -96,6 +96,7 @@ class Rooms:
         self._media, self._archive, self._clock = media, archive, clock
         self._gate = Ungated() if gate is None else gate
         self._live: dict[StreamId, _Live] = {}
+        self._by_row: dict[RoomRow, _Live] = {}
         self._owners: dict[AccountId, StreamId] = {}
         self._ended: OrderedDict[StreamId, frozenset[AccountId]] = OrderedDict()  # from whom each was hidden
         self._places: dict[str, _MediaPlace] = {}
@@ -255,6 +256,20 @@ class Rooms:
         place = self._place(session_id, actor)
         del self._places[session_id]
         self._media.close(place.transport, "closed_by_client")
+
+    # -- MoQ sessions --------------------------------------------------------------------------------------------------
+
+    def receives(self, actor: Actor, stream: StreamId, source: str) -> bool:
+        """Whether an object of what `source` publishes in a stream may be written to someone this moment."""
+        live = self._live.get(stream)
+        return live is not None and live.room.receives(actor.account, source)
+
+    def barred(self, actor: Actor, stream: StreamId) -> str | None:
+        """Why someone can have nothing of a stream for good: it is not there, or they were ejected from it."""
+        live = self._live.get(stream)
+        if live is None:
+            return "stream_ended" if stream in self._ended else "stream_unknown"
+        return "ejected" if actor.account in live.room.state.ejected else None
 
     # -- signalling sessions -------------------------------------------------------------------------------------------
 
@@ -448,7 +463,7 @@ class Rooms:
         demands = await self._gate.demands_of(live.room.stream.id)  # nobody can change them before the room runs
         # No checkpoint from the answer to the entry into `_live`: a block that comes later finds the room.
         live.room.restrict(await self._gate.hidden_from(live.room.stream.owner.id), demands)
-        self._live[live.room.stream.id] = live
+        self._live[live.room.stream.id] = self._by_row[live.room.row] = live
         self._mark(live.room.stream.id)
         await self._nursery.start(self._host, live)
 
@@ -481,6 +496,8 @@ class Rooms:
     def _close(self, live: _Live) -> None:
         stream = live.room.stream
         self._live.pop(stream.id, None)
+        if self._by_row.get(live.room.row) is live:
+            del self._by_row[live.room.row]
         if self._owners.get(stream.owner.id) == stream.id:
             del self._owners[stream.owner.id]
         self._ended[stream.id] = live.room.state.hidden
@@ -498,6 +515,10 @@ class Rooms:
 
     async def _pass_facts_on(self) -> None:
         async for fact in self._media.events:
+            if isinstance(fact, AudienceChanged):
+                if (live := self._by_row.get(fact.room)) is not None:
+                    live.room.notice(fact)
+                continue
             place = self._by_transport.get(fact.transport)
             if place is not None:
                 place.live.room.notice(fact)

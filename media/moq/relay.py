@@ -39,10 +39,15 @@ class Rights(Protocol):
 
 
 class Relay:
-    """All sessions of a node around one origin. `clock_ns` is monotonic."""
+    """All sessions of a node around one origin. `clock_ns` is monotonic.
 
-    def __init__(self, origin: Origin, clock_ns: Callable[[], int]) -> None:
-        self.origin, self.now_ns = origin, clock_ns
+    `subscribed` hears the path of a broadcast of which a subscription began or ended.
+    """
+
+    def __init__(
+        self, origin: Origin, clock_ns: Callable[[], int], subscribed: Callable[[str], None] = lambda path: None
+    ) -> None:
+        self.origin, self.now_ns, self.subscribed = origin, clock_ns, subscribed
         self.peers: set[Peer] = set()
         self.counts = Counter[str]()
 
@@ -138,13 +143,14 @@ class Peer:
         self.session.close(code, reason)
         self.end()
 
-    def review(self) -> None:
-        """Announce and retract what changed rights ask for."""
+    def review(self, path: str | None = None) -> None:
+        """Announce and retract what changed rights ask for, of one broadcast or of all."""
         for request, announced in self._listening.items():
-            for path in [path for path in announced if not self.rights.may_watch(path)]:
-                del announced[path]
-                self.session.retract(request, path)
-        for broadcast in self._relay.origin:
+            for gone in [one for one in announced if path in (None, one) and not self.rights.may_watch(one)]:
+                del announced[gone]
+                self.session.retract(request, gone)
+        origin = self._relay.origin
+        for broadcast in origin if path is None else filter(None, [origin.find(path)]):
             self.broadcast_began(broadcast)
 
     def end(self) -> None:
@@ -263,6 +269,7 @@ class Peer:
         )
         self.deliveries[waiting.request] = delivery
         self.session.accept(waiting.request, track.info)
+        self._relay.subscribed(path)
         self._carrier.wake()
 
     def _fetch(self, wanted: events.FetchWanted) -> None:
@@ -302,3 +309,4 @@ class Peer:
         broadcast = self._relay.origin.find(delivery.path)
         if broadcast is not None and not delivery.track.readers:
             broadcast.track_unused(delivery.track)
+        self._relay.subscribed(delivery.path)

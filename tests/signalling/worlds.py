@@ -23,6 +23,7 @@ from media.forwarding.admission import FOREVER, NOTHING, Admission, Grant, Holdi
 from media.forwarding.fanout import ADMITTED, verdict
 from media.forwarding.forwarder import NoCapacity
 from media.forwarding.tables import ROOM, TRANSPORT, Tables
+from media.moq.relay import Rights
 from signalling import commands as c
 from signalling import views as v
 from signalling.identifiers import AccountId, Actor, Mode, StreamId
@@ -89,6 +90,15 @@ class SimulatedMedia:
         for transport in [t.id for t in self.transports.values() if t.room == room]:
             self.close(transport, "room_closed")
         self._free.append(room)
+
+    def offer(self, room: RoomRow, source: str, path: str) -> None:
+        assert room in self.open_rooms
+
+    def review(self, room: RoomRow) -> None:
+        assert room in self.open_rooms
+
+    def audience(self, room: RoomRow) -> list[Rights]:
+        return []
 
     def require(self, room: RoomRow, requires: Grant) -> None:
         assert room in self.open_rooms
