@@ -109,8 +109,16 @@ class Disconnected:
 
 
 @dataclass(frozen=True, slots=True)
+class Attendee:
+    """A MoQ session that is here for a room: by its rights, and whether it subscribes or only waits to."""
+
+    rights: Rights
+    subscribes: bool
+
+
+@dataclass(frozen=True, slots=True)
 class AudienceChanged:
-    """Who receives a room's broadcasts may have changed."""
+    """Who is here for a room's broadcasts may have changed."""
 
     room: RoomRow
 
@@ -231,14 +239,26 @@ class Media:
         self._by_path[path] = self._rooms[room]
         self._rooms[room].paths[source] = path
 
-    def review(self, room: RoomRow) -> None:
+    def review(self, room: RoomRow, whose: Callable[[Rights], bool] = lambda rights: True) -> None:
         """Cut every MoQ subscriber of the room whom its rights admit no longer, and announce it to whom they do.
 
-        The rights have to have changed before; what was sent until now is out when a `fence` from now on is done.
+        The rights, `whose` alone are looked at, have to have changed before; what was sent until now is out when a
+        `fence` from now on is done.
         """
-        for path in self._rooms[room].paths.values():
-            for peer in tuple(self.relay.peers):
+        for peer in [peer for peer in self.relay.peers if whose(peer.rights)]:
+            for path in self._rooms[room].paths.values():
                 self._judge(peer, path)
+
+    def dismiss(self, room: RoomRow, whose: Callable[[Rights], bool]) -> None:
+        """Refuse what sessions asked of the room before it was known that they may not."""
+        for peer in [peer for peer in self.relay.peers if whose(peer.rights)]:
+            for path in self._rooms[room].paths.values():
+                peer.dismiss(path)
+
+    def review_session(self, rights: Rights) -> None:
+        """Announce and retract what a session's changed rights ask for."""
+        for peer in [peer for peer in self.relay.peers if peer.rights is rights]:
+            peer.review()
 
     def _judge(self, peer: Subscriber, path: str) -> None:
         # A fault of ours in one session ends that session and nothing else; its rights stop it meanwhile.
@@ -251,15 +271,15 @@ class Media:
             log.error("session_fault", exc_info=fault)
             peer.session.close(Code.INTERNAL, "internal error")
 
-    def audience(self, room: RoomRow) -> list[Rights]:
-        """Return the rights of the MoQ sessions that subscribe to the room's broadcasts."""
+    def audience(self, room: RoomRow) -> list[Attendee]:
+        """Return the MoQ sessions that are here for the room's broadcasts."""
         within = self._rooms[room]
         within.has_news = False
-        paths = set(within.paths.values())
+        paths = tuple(within.paths.values())
         return [
-            peer.rights
+            Attendee(peer.rights, any(delivery.path in paths for delivery in peer.deliveries.values()))
             for peer in self.relay.peers
-            if any(delivery.path in paths for delivery in peer.deliveries.values())
+            if any(map(peer.attends, paths))
         ]
 
     def close_room(self, room: RoomRow) -> None:

@@ -27,7 +27,7 @@ from media.door import (
 from media.forwarding.admission import FOREVER
 from signalling import commands as c
 from signalling import events as e
-from signalling.broadcasts import SessionRights
+from signalling.broadcasts import SessionRights, of_accounts
 from signalling.identifiers import AccountId, Actor, Mode, StreamId
 from signalling.minutes import Minutes
 from signalling.policy import deadline_ns, step
@@ -35,7 +35,7 @@ from signalling.ports import Archive, Clock
 from signalling.refusals import Refused
 from signalling.showing import Now, Scene, Stream
 from signalling.state import RoomState
-from signalling.verdicts import Demands, Verdict
+from signalling.verdicts import Demands, Sight, Verdict
 from signalling.wire_events import ChatMessage
 
 STREAMER, GUEST = "streamer", "guest"
@@ -105,7 +105,8 @@ class _Asked:
 class Room:
     """One room; `run` it in a nursery of its own. Raises Refused from every request that is not granted.
 
-    `changed` is called, with the room's stream, whenever what others see of it may have changed.
+    `changed` is called, with the room's stream, whenever what others see of it may have changed; `arrived` when someone
+    came over MoQ who is not present yet: whoever judges lets them `enter`, or has them `turned_away`.
     """
 
     def __init__(
@@ -118,14 +119,16 @@ class Room:
         listeners: Listeners,
         clock: Clock,
         changed: Callable[[StreamId], None],
+        arrived: Callable[[StreamId, Actor], None],
     ) -> None:
         self.stream, self.state = stream, state
         self.names: dict[AccountId, str] = {stream.owner.id: stream.owner.name}
         self._media, self._listeners, self._clock = media, listeners, clock
         self._minutes = Minutes(stream, archive, clock, lambda: self.state)
-        self._tell_changed = changed
+        self._tell_changed, self._tell_arrived = changed, arrived
         self._members: dict[TransportId, _Member] = {}
         self._audience: frozenset[AccountId] = frozenset()  # who receives its broadcasts over MoQ
+        self._attending: frozenset[AccountId] = frozenset()  # who does, or waits to
         self._transports: dict[AccountId, set[TransportId]] = {}
         self._unanswered: Counter[AccountId] = Counter()
         self._nursery: trio.Nursery | None = None
@@ -266,13 +269,33 @@ class Room:
         self._require_running()
         self.state, _ = step(self.state, actor.account, c.Join(verdict), self._clock.now_ns())
         self.names[actor.account] = actor.name
+        self._media.review(self._row, of_accounts(frozenset({actor.account})))
         self._tell_changed(self.stream.id)
+
+    def turn_away(self, account: AccountId, reason: str) -> None:
+        """Refuse one who came over MoQ; sessions that came for this stream alone are over."""
+        if not self._is_running:
+            return
+        for one in self._media.audience(self._row):
+            if isinstance(one.rights, SessionRights) and one.rights.stream and one.rights.actor.account == account:
+                one.rights.denied = reason
+        self._media.dismiss(self._row, of_accounts(frozenset({account})))
+
+    def knows(self, account: AccountId) -> bool:
+        """Whether an account has been judged, or needs no judgement; a room that is over judges nobody."""
+        return not self._is_running or account == self.state.owner or account in self.state.present
 
     def receives(self, account: AccountId, source: str) -> bool:
         """Whether what is published here may be written to an account this moment; `source` "" is the streamer."""
-        if not self._is_running or not self.state.admits(account, self._clock.now_ns()):
+        if not self._is_running or not self.knows(account) or not self.state.admits(account, self._clock.now_ns()):
             return False
         return source == "" or (source == GUEST and self.state.one_to_one is not None and account == self.state.owner)
+
+    def shows(self, account: AccountId, sight: Sight) -> bool:
+        """Whether an account that is not present finds the stream, as one that it could watch."""
+        state = self.state
+        is_hidden = account in state.hidden or not sight(state.demands)
+        return self._is_running and not is_hidden and state.admits(account, self._clock.now_ns())
 
     def restart_ice(self, transport: TransportId, sdpfrag: str) -> tuple[str, str]:
         """Answer an ICE restart, judging the right anew: an old session is no way back in.
@@ -328,13 +351,20 @@ class Room:
                 await self._sweep(account)
 
     async def _take_audience(self) -> None:
-        rights = [one for one in self._media.audience(self._row) if isinstance(one, SessionRights)]
-        before, self._audience = self._audience, frozenset(one.actor.account for one in rights)
-        for one in rights:
-            if one.actor.account not in before and self._is_running:
-                self.enter(one.actor)
+        if not self._is_running:
+            return
+        here = [
+            (one.rights.actor, one.subscribes)
+            for one in self._media.audience(self._row)
+            if isinstance(one.rights, SessionRights)
+        ]
+        before, self._attending = self._attending, frozenset(actor.account for actor, _ in here)
+        self._audience = frozenset(actor.account for actor, subscribes in here if subscribes)
+        for actor, _ in here:
+            if not self.knows(actor.account):
+                self._tell_arrived(self.stream.id, actor)
         self._tell_changed(self.stream.id)
-        for account in sorted(before - self._audience):
+        for account in sorted(before - self._attending):
             await self._sweep(account)
 
     async def _take_flow(self, member: _Member) -> None:
@@ -373,7 +403,7 @@ class Room:
             await self._change(account, c.Leave(), when=lambda: self._is_gone(account))
 
     def _is_gone(self, account: AccountId) -> bool:
-        here = self._listeners.is_present(account) or account in self._transports or account in self._audience
+        here = self._listeners.is_present(account) or account in self._transports or account in self._attending
         return account in self.state.present and not here and not self.state.in_one_to_one(account)
 
     async def _keep_time(self) -> None:
@@ -449,6 +479,7 @@ class Room:
         after = self.state
         if concerned and _of_all(before) == _of_all(after):
             self._admit_anew(self._transports_of(concerned))
+            self._media.review(self._row, of_accounts(concerned))
             return
         if (before.epoch, before.one_to_one, before.until_ns) == (after.epoch, after.one_to_one, after.until_ns):
             return

@@ -6,6 +6,7 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from weakref import WeakSet
 
 import msgspec
 import structlog
@@ -17,6 +18,7 @@ from signalling import events as e
 from signalling import views as v
 from signalling.answering import answer
 from signalling.audience import Audience
+from signalling.broadcasts import SessionRights
 from signalling.chat import Chat
 from signalling.directory import Directory
 from signalling.gate import Ungated
@@ -104,6 +106,8 @@ class Rooms:
         self._directory = Directory()
         self._changed = _Changed()
         self._sessions = Sessions(clock)
+        self._arriving: set[tuple[StreamId, AccountId]] = set()
+        self._roaming: WeakSet[SessionRights] = WeakSet()
         self._last_number = 0
         self._nursery: trio.Nursery | None = None
         self.faults = 0  # rooms ended by an exception of ours
@@ -264,12 +268,48 @@ class Rooms:
         live = self._live.get(stream)
         return live is not None and live.room.receives(actor.account, source)
 
-    def barred(self, actor: Actor, stream: StreamId) -> str | None:
-        """Why someone can have nothing of a stream for good: it is not there, or they were ejected from it."""
+    def knows(self, actor: Actor, stream: StreamId) -> bool:
+        """Whether it is known what someone may have of a stream; of one that is not there that is nothing."""
         live = self._live.get(stream)
-        if live is None:
-            return "stream_ended" if stream in self._ended else "stream_unknown"
-        return "ejected" if actor.account in live.room.state.ejected else None
+        return live is None or live.room.knows(actor.account)
+
+    def shows(self, actor: Actor, stream: StreamId, sight: Sight) -> bool:
+        """Whether someone finds a stream who is not present in it."""
+        live = self._live.get(stream)
+        return live is not None and live.room.shows(actor.account, sight)
+
+    def barred(self, actor: Actor, stream: StreamId) -> str | None:
+        """Why someone can have nothing of a stream for good: it is not there for them, or they may nowhere watch."""
+        try:
+            state = self._find(stream, actor).room.state
+        except Refused as refused:
+            return refused.code
+        if actor.account in state.ejected:
+            return "ejected"
+        return "suspended" if state.verdict(actor.account).denied == "suspended" else None
+
+    async def roam(self, rights: SessionRights) -> None:
+        """Announce to a session that came for no stream in particular what the directory would show. Raises Refused."""
+        self._roaming.add(rights)
+        rights.sight = await self._sight_of(rights.actor.account)
+        self._media.review_session(rights)
+
+    def _arrive(self, stream: StreamId, actor: Actor) -> None:
+        key = stream, actor.account
+        if key not in self._arriving and self._nursery is not None:
+            self._arriving.add(key)
+            self._nursery.start_soon(self._let_in, stream, actor)
+
+    async def _let_in(self, stream: StreamId, actor: Actor) -> None:
+        """Judge one who came over MoQ, as `watch` and `join` do."""
+        live = self._live.get(stream)
+        if live is not None:
+            try:
+                live.room.enter(actor, await self._weigh(live, actor))
+            except Refused as refused:
+                live.room.turn_away(actor.account, refused.code)
+            live.room.notice(Gone(actor.account))  # who asked and went away meanwhile
+        self._arriving.discard((stream, actor.account))
 
     # -- signalling sessions -------------------------------------------------------------------------------------------
 
@@ -356,9 +396,13 @@ class Rooms:
     async def see_anew(self, account: AccountId) -> None:
         """Show someone the directory anew who follows it and of whom something else is known now."""
         followers = [session for session in self._sessions.of(account) if session.watches_directory]
-        if not followers:
+        roaming = [rights for rights in self._roaming if rights.actor.account == account]
+        if not followers and not roaming:
             return
         sight = await self._gate.sight_of(account)
+        for rights in roaming:
+            rights.sight = sight
+            self._media.review_session(rights)
         for session in followers:
             session.sight = sight
             if session.watches_directory:
@@ -441,6 +485,7 @@ class Rooms:
             listeners=audience,
             clock=self._clock,
             changed=self._mark,
+            arrived=self._arrive,
         )
         return _Live(opened, audience, chat)
 

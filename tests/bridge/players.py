@@ -19,6 +19,7 @@ from media.moq.quic_carrier import QuicCarrier
 from media.moq.session import Session
 from media.moq.versions import PREFERRED, Version
 
+PATIENCE_S = 20.0
 BUFFER, ANCILLARY = 65_536, 64
 SO_TIMESTAMPNS = 35  # Linux: the kernel's time of arrival with each datagram
 
@@ -54,9 +55,10 @@ class Player:
         self.stirred = trio.Event()
         self.changed = trio.Event()
 
-    async def run(self) -> None:
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         await self.socket.bind(("127.0.0.1", 0))
         self.quic.connect(self.address, now=time.monotonic())
+        task_status.started()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._receive)
             while True:
@@ -74,9 +76,10 @@ class Player:
     async def until(self, claim: object) -> None:
         """Wait until `claim` (a function) is true."""
         assert callable(claim)
-        while not claim():
-            self.changed = trio.Event()
-            await self.changed.wait()
+        with trio.fail_after(PATIENCE_S):
+            while not claim():
+                self.changed = trio.Event()
+                await self.changed.wait()
 
     def subscribe(self, path: str, track: str) -> int:
         assert self.session is not None
@@ -147,15 +150,15 @@ class Player:
 @asynccontextmanager
 async def open_players(address: tuple[str, int], targets: list[str]) -> AsyncIterator[list[Player]]:
     players = [Player(address, target) for target in targets]
-    async with trio.open_nursery() as nursery:
-        for player in players:
-            nursery.start_soon(player.run)
-        try:
-            yield players
-        finally:
-            nursery.cancel_scope.cancel()
+    try:
+        async with trio.open_nursery() as nursery:
             for player in players:
-                player.leave()
+                await nursery.start(player.run)
+            yield players
+            nursery.cancel_scope.cancel()
+    finally:
+        for player in players:
+            player.leave()
 
 
 @asynccontextmanager

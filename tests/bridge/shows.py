@@ -43,10 +43,10 @@ class Show:
 
 
 @asynccontextmanager
-async def open_show(folder: Path) -> AsyncIterator[Show]:
+async def open_show(folder: Path, mode: str = "public") -> AsyncIterator[Show]:
     async with open_site(folder) as site:
         owner = await site.person("streamer")
-        stream = await site.stream(owner)
+        stream = await site.stream(owner, mode=mode)
         async with (
             publish(site.http, site.url("whip", stream), owner.token, ("audio", "video")) as sent,
             trio.open_nursery() as nursery,

@@ -42,7 +42,8 @@ async def test_moqrs_receives_what_decoders_take(scheme: str, tmp_path: Path) ->
                     frames[str(said["track"])].append((int(str(said["group"])), int(str(said["at"])), payload))
             finally:
                 process.kill()
-                await process.wait()
+                with trio.move_on_after(5, shield=True):
+                    await process.wait()
                 assert process.stdout is not None
                 await trio.aclose_forcefully(process.stdout)
     assert read_catalog_untrusted(frames["catalog.json"][0][2]).video is not None

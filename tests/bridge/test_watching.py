@@ -148,7 +148,9 @@ async def test_the_two_of_a_one_to_one_receive_each_other_and_nobody_else_anythi
                 await eves.until(lambda: show.stream in eves.retracted)
                 seen = len(guests.frames[video])
                 async with (
-                    publish(show.site.http, show.site.url("whip", show.stream), guest.token, ("video",)) as sent,
+                    publish(
+                        show.site.http, show.site.url("whip", show.stream), guest.token, ("audio", "video")
+                    ) as sent,
                     trio.open_nursery() as nursery,
                 ):
                     nursery.start_soon(send_picture, sent)

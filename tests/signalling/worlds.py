@@ -18,7 +18,18 @@ import numpy as np
 import trio
 import trio.testing
 
-from media.door import Connected, Disconnected, Flowing, Media, MediaEvent, Negotiated, NoSource, RoomRow, TransportId
+from media.door import (
+    Attendee,
+    Connected,
+    Disconnected,
+    Flowing,
+    Media,
+    MediaEvent,
+    Negotiated,
+    NoSource,
+    RoomRow,
+    TransportId,
+)
 from media.forwarding.admission import FOREVER, NOTHING, Admission, Grant, Holding
 from media.forwarding.fanout import ADMITTED, verdict
 from media.forwarding.forwarder import NoCapacity
@@ -94,10 +105,10 @@ class SimulatedMedia:
     def offer(self, room: RoomRow, source: str, path: str) -> None:
         assert room in self.open_rooms
 
-    def review(self, room: RoomRow) -> None:
+    def review(self, room: RoomRow, whose: Callable[[Rights], bool] = lambda rights: True) -> None:
         assert room in self.open_rooms
 
-    def audience(self, room: RoomRow) -> list[Rights]:
+    def audience(self, room: RoomRow) -> list[Attendee]:
         return []
 
     def require(self, room: RoomRow, requires: Grant) -> None:
