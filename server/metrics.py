@@ -29,6 +29,7 @@ GAUGES = {
     "qmux_connections": ("qmux_connections", "WebSocket connections with a MoQ session."),
     "bridged_broadcasts": ("bridged_broadcasts", "WebRTC publishers whose streams MoQ players may watch."),
     "bridged_broadcasts_read": ("bridged_broadcasts_read", "Those that somebody watches over MoQ now."),
+    "incoming_broadcasts": ("incoming_broadcasts", "Streams that are published over MoQ now."),
     "uses_gso": ("media_uses_gso", "1 while packets for one viewer are sent merged (UDP GSO), 0 where it is refused."),
 }
 
@@ -40,6 +41,7 @@ COUNTERS = {
     "moq_sessions_refused": ("moq_sessions_refused", "MoQ sessions that were not."),
     "moq_sessions_ended": ("moq_sessions_ended", "MoQ sessions ended with their token, or their stream."),
     "bridged_frames": ("bridged_frames", "Frames passed on from WebRTC publishers to MoQ players."),
+    "incoming_frames": ("incoming_frames", "Frames of MoQ publishers passed on to WebRTC viewers."),
     "store_writes": ("store_writes", "Writes to the database that are on the disk."),
     "store_commits": ("store_commits", "Transactions on the database; one holds many writes."),
     "store_failures": ("store_failures", "Transactions that the disk or a lock refused."),
@@ -155,6 +157,7 @@ PREFIXES = {
     "rates_forgotten_": ("rates_forgotten", "whose", "Askers whose rate was forgotten because there were too many."),
     "sockets_closed_": ("sockets_closed", "reason", "Signalling sockets that ended."),
     "bridged_": ("bridged", "event", "What kept packets of WebRTC publishers from being passed on as frames."),
+    "incoming_": ("incoming", "event", "What kept frames of MoQ publishers from being passed on as packets."),
     "quic_": ("quic", "event", "What became of QUIC connections and datagrams."),
     "qmux_": ("qmux", "event", "What became of WebSocket connections with a MoQ session."),
     "moq_": ("moq", "event", "What became of requests, groups and datagrams of MoQ sessions."),

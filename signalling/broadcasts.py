@@ -28,6 +28,9 @@ class RoomsRules(Protocol):
     def shows(self, actor: Actor, stream: StreamId, sight: Sight) -> bool:
         """Whether someone finds a stream who is not present in it."""
 
+    def may_publish(self, actor: Actor, stream: StreamId, source: str) -> bool:
+        """Whether someone may publish in a stream this moment, as its streamer ("") or the guest of a one-to-one."""
+
     def barred(self, actor: Actor, stream: StreamId) -> str | None:
         """Why someone can have nothing of a stream for good, as the word of a refusal; None when that is not so."""
 
@@ -59,8 +62,9 @@ class SessionRights:
         return self._reaches(stream) and source in SOURCES and not self.rules.knows(self.actor, StreamId(stream))
 
     def may_publish(self, path: str) -> bool:
-        """Never: publishers come over WHIP."""
-        return False
+        """Whether it may publish this broadcast now: the streamer's, or the guest's of a one-to-one."""
+        stream, _, source = path.partition("/")
+        return self._reaches(stream) and self.rules.may_publish(self.actor, StreamId(stream), source)
 
     def may_watch(self, path: str) -> bool:
         """Whether it may hear of a broadcast: whoever would not receive it learns not that it is there."""

@@ -15,6 +15,7 @@ import trio
 
 from media.door import (
     AudienceChanged,
+    BroadcastBegan,
     Connected,
     Disconnected,
     Flowing,
@@ -236,17 +237,36 @@ class Room:
         self._require_running()
         source, until_ns = self._publishing_right(actor.account)
         self._require_few_unanswered(actor.account)
-        replaced = [
-            transport
-            for transport, member in self._members.items()
-            if member.account == actor.account and member.publishes
-        ]
-        kinds = ("audio", "video") if self.stream.kind == "video" or self.state.one_to_one else ("audio",)
-        negotiated = self._media.publish(self._row, source, offer_sdp, until_ns=until_ns, kinds=kinds)
+        replaced = self._publishers(actor.account)
+        negotiated = self._media.publish(self._row, source, offer_sdp, until_ns=until_ns, kinds=self._kinds())
         self._add_member(actor, negotiated.transport, publishes=True)
         for transport in replaced:
             self._media.close(transport, "taken_over")
         return negotiated
+
+    def take_in(self, actor: Actor, began: BroadcastBegan) -> TransportId:
+        """Publish what the streamer, or the guest of a one-to-one, announced over MoQ; a former publisher is replaced.
+
+        Raises NoCapacity, and NoSource when it ended meanwhile.
+        """
+        self._require_running()
+        source, until_ns = self._publishing_right(actor.account)
+        if source != began.source:
+            raise Refused("not_the_owner")
+        replaced = self._publishers(actor.account)
+        transport = self._media.take_in(began, until_ns=until_ns, kinds=self._kinds())
+        self._add_member(actor, transport, publishes=True)
+        for former in replaced:
+            self._media.close(former, "taken_over")
+        return transport
+
+    def may_publish(self, account: AccountId, source: str) -> bool:
+        """Whether an account may publish as `source` this moment; "" is the streamer."""
+        if not self._is_running or self.state.ended is not None:
+            return False
+        if account == self.state.owner:
+            return source == ""
+        return source == GUEST and self._clock.now_ns() < self._guest_until_ns(account)
 
     def watch(self, actor: Actor, offer_sdp: str, verdict: Verdict | None = None) -> Negotiated:
         """Answer a WHEP offer: the streamer's tracks for everyone who may watch, the guest's for the streamer.
@@ -529,6 +549,13 @@ class Room:
         self._media.close(transport, "access_revoked")
 
     # -- rights --------------------------------------------------------------------------------------------------------
+
+    def _publishers(self, account: AccountId) -> list[TransportId]:
+        transports = self._transports_of([account])
+        return [transport for transport in transports if self._members[transport].publishes]
+
+    def _kinds(self) -> tuple[str, ...]:
+        return ("audio", "video") if self.stream.kind == "video" or self.state.one_to_one else ("audio",)
 
     def _require_running(self) -> None:
         if self.state.ended is not None or not self._is_running:

@@ -12,7 +12,16 @@ import msgspec
 import structlog
 import trio
 
-from media.door import AudienceChanged, Disconnected, Media, NoCapacity, NoSource, RoomRow, TransportId
+from media.door import (
+    AudienceChanged,
+    BroadcastBegan,
+    Disconnected,
+    Media,
+    NoCapacity,
+    NoSource,
+    RoomRow,
+    TransportId,
+)
 from signalling import commands as c
 from signalling import events as e
 from signalling import views as v
@@ -294,6 +303,24 @@ class Rooms:
         rights.sight = await self._sight_of(rights.actor.account)
         self._media.review_session(rights)
 
+    def may_publish(self, actor: Actor, stream: StreamId, source: str) -> bool:
+        """Whether someone may publish in a stream this moment, as the streamer ("") or as the guest of a one-to-one."""
+        live = self._live.get(stream)
+        return live is not None and live.room.may_publish(actor.account, source)
+
+    async def _take_in(self, live: _Live, began: BroadcastBegan) -> None:
+        """Take in what is published over MoQ, as `publish` does."""
+        rights = began.rights
+        assert isinstance(rights, SessionRights), "sessions of a node have no other rights"
+        actor = rights.actor
+        try:
+            if actor.account == live.room.state.owner:
+                await self._require_streamer(actor.account)
+            self._keep(live, actor, live.room.take_in(actor, began), "", "")
+        except (Refused, NoCapacity, NoSource) as error:
+            log.info("broadcast_refused", stream=live.room.stream.id, why=repr(error))
+            self._media.turn_down(began)
+
     def _arrive(self, stream: StreamId, actor: Actor) -> None:
         key = stream, actor.account
         if key not in self._arriving and self._nursery is not None:
@@ -560,6 +587,10 @@ class Rooms:
 
     async def _pass_facts_on(self) -> None:
         async for fact in self._media.events:
+            if isinstance(fact, BroadcastBegan):
+                if (live := self._by_row.get(fact.room)) is not None and self._nursery is not None:
+                    self._nursery.start_soon(self._take_in, live, fact)
+                continue
             if isinstance(fact, AudienceChanged):
                 if (live := self._by_row.get(fact.room)) is not None:
                     live.room.notice(fact)

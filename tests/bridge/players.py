@@ -15,9 +15,13 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 
 from media.moq import events
+from media.moq.origin import Origin
 from media.moq.quic_carrier import QuicCarrier
+from media.moq.relay import Peer, Relay
 from media.moq.session import Session
 from media.moq.versions import PREFERRED, Version
+from tests.moq.nodes import Everything
+from tests.moq.streamer import stream_picture
 
 PATIENCE_S = 20.0
 BUFFER, ANCILLARY = 65_536, 64
@@ -165,3 +169,40 @@ async def open_players(address: tuple[str, int], targets: list[str]) -> AsyncIte
 async def open_player(address: tuple[str, int], target: str) -> AsyncIterator[Player]:
     async with open_players(address, [target]) as (player,):
         yield player
+
+
+class Streamer(Player):
+    """A session that publishes what an origin of its own holds."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.origin = Origin()
+        self.relay = Relay(self.origin, time.monotonic_ns)
+        self.peer: Peer | None = None
+
+    def _flush(self) -> None:
+        if self.peer is not None:
+            self.peer.write()
+        super()._flush()
+
+    def _take(self, found: list[events.Event]) -> None:
+        if self.peer is None:
+            assert self.session is not None
+            assert self.carrier is not None
+            self.peer = self.relay.join(self.session, self.carrier, Everything(watches=True, publishes=False))
+        self.peer.handle(found)
+
+
+@asynccontextmanager
+async def open_streamer(address: tuple[str, int], target: str, path: str) -> AsyncIterator[Streamer]:
+    """Publish the test picture until the block ends."""
+    streamer = Streamer(address, target)
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(streamer.run)
+            await streamer.until(lambda: streamer.session is not None)
+            nursery.start_soon(stream_picture, streamer.origin, path)
+            yield streamer
+            nursery.cancel_scope.cancel()
+    finally:
+        streamer.leave()

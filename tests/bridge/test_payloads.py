@@ -14,10 +14,10 @@ from media.bridge.depacketising import (
     nal_units_untrusted,
     obus_untrusted,
 )
+from media.bridge.packetising import MAX_PAYLOAD, packetise_untrusted, split_annex_b_untrusted
 from media.wire.codecs import Codec
 from media.wire.malformed import MalformedPacket
 from media.wire.rtp import parse_rtp_untrusted
-from tests.bridge.packetising import MAX_PAYLOAD, packetise_untrusted, split_annex_b_untrusted
 from tests.media.packets import recorded
 
 SIZES = st.integers(1, 5 * MAX_PAYLOAD)
