@@ -12,6 +12,7 @@ import argon2
 import sqlalchemy as sa
 import trio
 
+from server.money.assets import Surface
 from server.names import InvalidName, fold, tidy_untrusted
 from server.store import Database
 from server.tables import accounts
@@ -81,9 +82,9 @@ class Auth:
         row = await self._store.read(_row, name)
         return None if row is None else Account(AccountId(row.id), row.name)
 
-    def issue(self, account: Account, expires_s: int, kind: str) -> str:
+    def issue(self, account: Account, expires_s: int, kind: str, surface: Surface = "web") -> str:
         """Return a bearer token; kind is "user" or "admin"."""
-        return self._tokens.issue(account.id, account.name, expires_s, kind)
+        return self._tokens.issue(account.id, account.name, expires_s, kind, surface)
 
     async def admin_token(self) -> str:
         """Return a token that may do what any streamer may; it stands for the account "admin"."""

@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import httpx2
 import trio
 
+from server.access.service import Access
 from server.config import Config
-from server.money import books
+from server.money import books, debts, offers
 from server.money.assets import Assets
-from server.money.clerk import Clerk
+from server.money.cashier import Cashier
+from server.money.clerk import Clerk, Duty
 from server.money.idempotency import forget_keys
 from server.money.payouts import HttpProvider, Payouts
+from server.money.quotes import FixedRates
+from server.money.shows import Shows
+from server.money.ticket_desk import TicketDesk
+from server.money.tip_jar import TipJar
+from server.money.tips import House
+from server.money.usher import Usher
 from server.money.wallets import Wallets
 from server.store import Database
 from server.web.money import money_routes
 from server.web.ports import FindAccount
 from server.web.routes import Route
+from server.web.tickets import ticket_routes
+from server.web.tips import tip_routes
+from server.web.wallet import wallet_routes
+from signalling.ports import Clock
+from signalling.rooms import Rooms
 
 AT_ONCE = 200  # expired holds in one transaction: a few milliseconds of the writer
 
@@ -32,36 +46,81 @@ class Commerce:
     counters: Callable[[], Mapping[str, int]]
 
 
-def open_commerce(
-    config: Config, store: Database, wall_ms: Callable[[], int], find_account: FindAccount, nursery: trio.Nursery
+async def open_commerce(
+    config: Config,
+    store: Database,
+    clock: Clock,
+    find_account: FindAccount,
+    rooms: Rooms,
+    access: Access,
+    nursery: trio.Nursery,
 ) -> Commerce:
-    """Start what a node needs for money, on a store that runs."""
+    """Start what a node needs for money, on a store and rooms that run; returns when rooms know who has paid."""
+    wall_ms = clock.wall_ms
     secrets = {provider.name: provider.secret for provider in config.payment_providers}
-    wallets = Wallets(store, Assets(config.assets), secrets, wall_ms)
-    payouts = _start_payouts(config, store, nursery)
+    assets = Assets(config.assets)
+    house = _house(config, assets)
+    wallets = Wallets(store, assets, secrets, wall_ms)
+    http = httpx2.AsyncClient()
+    known = {each.name: HttpProvider(each, http) for each in config.payment_providers}
+    payouts = Payouts(store, known)
+    nursery.start_soon(_tell_payouts, payouts, http)
+    cashier = Cashier(store, assets, wallets.keys, known, wall_ms)
+    jar = TipJar(store, house, wallets.keys, access, rooms, wall_ms)
+    usher = Usher(store, rooms, access, clock)
+    await nursery.start(usher.run)
+    shows = Shows(store, rooms, usher, assets, house.rates, house.fee_bps, wall_ms)
+    tickets = TicketDesk(store, rooms, access, usher, shows, assets, wall_ms)
+    clerk = Clerk({**_duties(store), **shows.duties()}, wall_ms)
+    nursery.start_soon(clerk.run)
 
+    def count() -> dict[str, int]:
+        total: Counter[str] = Counter()
+        for part in (wallets, payouts, cashier, jar, usher, shows, tickets, clerk):
+            total.update(part.counters())
+        return total
+
+    routes = (
+        *money_routes(wallets, find_account),
+        *wallet_routes(cashier),
+        *tip_routes(jar, assets),
+        *ticket_routes(tickets),
+    )
+    return Commerce(wallets, routes, count)
+
+
+def _duties(store: Database) -> dict[str, Duty]:
     async def expire_holds(now_ms: int) -> int:
         return len(await store.write(books.expire_due, now_ms, AT_ONCE))
+
+    async def settle_debts(now_ms: int) -> int:
+        return await store.write(debts.settle_due, now_ms, AT_ONCE)
 
     async def forget_old_keys(now_ms: int) -> int:
         return await store.write(forget_keys, now_ms)
 
-    clerk = Clerk({"expired holds": expire_holds, "old keys": forget_old_keys}, wall_ms)
-    nursery.start_soon(clerk.run)
+    async def forget_old_offers(now_ms: int) -> int:
+        return await store.write(offers.forget, now_ms)
 
-    def count() -> dict[str, int]:
-        return {**wallets.counters(), **payouts.counters(), **clerk.counters()}
+    return {
+        "expired holds": expire_holds,
+        "debts": settle_debts,
+        "old keys": forget_old_keys,
+        "old offers": forget_old_offers,
+    }
 
-    return Commerce(wallets, tuple(money_routes(wallets, find_account)), count)
+
+def _house(config: Config, assets: Assets) -> House:
+    money = config.money
+    return House(
+        assets,
+        FixedRates(config.exchange, assets),
+        money.fee_bps,
+        money.withdraw_after_s * 1000,
+        money.withdraw_large_after_s * 1000,
+    )
 
 
-def _start_payouts(config: Config, store: Database, nursery: trio.Nursery) -> Payouts:
-    http = httpx2.AsyncClient()
-    payouts = Payouts(store, {each.name: HttpProvider(each, http) for each in config.payment_providers})
-
-    async def tell() -> None:
-        async with http:
-            await payouts.run()
-
-    nursery.start_soon(tell)
-    return payouts
+async def _tell_payouts(payouts: Payouts, http: httpx2.AsyncClient) -> None:
+    async with http:
+        await payouts.run()

@@ -87,9 +87,15 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Money(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the platform keeps of each payment, in basis points (hundredths of a percent)."""
+    """What the platform keeps of each payment, in basis points (hundredths of a percent), and when tips may go out.
+
+    Payments are taken back for weeks after. So what was tipped is spent at once, and withdrawn after a while; longer
+    where somebody gave more within a day than the asset's `step_up_above`.
+    """
 
     fee_bps: Annotated[int, Meta(ge=0, le=9_999)] = 1000
+    withdraw_after_s: Annotated[int, Meta(ge=0, le=31_536_000)] = 86_400
+    withdraw_large_after_s: Annotated[int, Meta(ge=0, le=31_536_000)] = 1_209_600
 
 
 class Tokens(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -27,6 +27,7 @@ from server.auth import Auth
 from server.commerce import open_commerce
 from server.config import Config, bracketed, parse_address
 from server.edge import Address, Edge
+from server.money.tips import TipsGiven
 from server.moq import MoqReception
 from server.postgres import PostgresStore
 from server.signalling_socket import SignallingSocket
@@ -104,7 +105,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
     await nursery.start(store.run)
     clock = SystemClock()
     issuers, everywhere = _open_issuers(config), demanded(config.kyf)
-    access = Access(store, clock, everywhere=everywhere)
+    access = Access(store, clock, everywhere=everywhere, tips=TipsGiven())
     await access.load()
     auth = Auth(store, Tokens(open_key(folder / "token.key")), config.tokens.session_s, access.suspended)
     archive = StoredArchive(store)
@@ -116,7 +117,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
     people = People(store, clock, access, rooms)
     consent = Consent(store, clock, rooms)
     await nursery.start(consent.run)
-    commerce = open_commerce(config, store, clock.wall_ms, archive.find_account, nursery)
+    commerce = await open_commerce(config, store, clock, archive.find_account, rooms, access, nursery)
     sockets = SignallingSocket(rooms, auth, config.limits.write_timeout_s)
     await nursery.start(sockets.run)
     moq = MoqReception(media.relay, rooms, auth, SystemClock())

@@ -43,6 +43,7 @@ RETRY_AFTER_S = {
     "not_stored": 5,
     "access_unavailable": 5,
     "rate_unavailable": 30,
+    "provider_unavailable": 30,
     "idempotency_in_flight": 1,
     "chat_too_fast": 1,
     "too_many_sessions": 30,

@@ -43,6 +43,7 @@ streams = Table(
     Column("started_at", BigInteger, nullable=False),
     Column("ends_at", BigInteger),
     Column("ended", String(64), index=True),
+    Column("shown_ms", BigInteger, nullable=False),
 )
 
 stream_events = Table(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import jwt
 
+from server.money.assets import Surface
 from signalling.identifiers import AccountId, Actor
 from signalling.refusals import Refused
 
@@ -26,10 +27,12 @@ class InvalidSecret(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a valid token says; `expires_at` in epoch ms."""
+    """What a valid token says; times in epoch ms. `surface` is where its session is used, and so what it may spend."""
 
     actor: Actor
     expires_at: int
+    issued_at: int = 0
+    surface: Surface = "web"
 
 
 class Tokens:
@@ -38,12 +41,12 @@ class Tokens:
     def __init__(self, key: bytes) -> None:
         self._key = key
 
-    def issue(self, account: AccountId, name: str, expires_s: int, kind: str) -> str:
+    def issue(self, account: AccountId, name: str, expires_s: int, kind: str, surface: Surface = "web") -> str:
         """Return a token for an account; kind is "user" or "admin"."""
         assert kind in ("user", "admin")
         now = int(time.time())
         claims = {"sub": account, "name": name, "kind": kind, "iat": now, "exp": now + expires_s, "aud": AUDIENCE}
-        return jwt.encode(claims, self._key, ALGORITHM)
+        return jwt.encode({**claims, "surface": surface}, self._key, ALGORITHM)
 
     def read_untrusted(self, token: str) -> Claims:
         """Return what a token says; raises Refused("no_session") for whatever is not a valid one of ours."""
@@ -58,7 +61,9 @@ class Tokens:
         except (jwt.PyJWTError, ValueError):
             raise Refused("no_session", "the token is not one of ours") from None
         actor = Actor(AccountId(claims["sub"]), claims["name"], claims["kind"] == "admin")
-        return Claims(actor, int(claims["exp"]) * 1000)
+        # A token of an earlier version says no surface, and those were all for the page.
+        surface: Surface = "mobile" if claims.get("surface") == "mobile" else "web"
+        return Claims(actor, int(claims["exp"]) * 1000, int(claims["iat"]) * 1000, surface)
 
 
 def open_key(path: Path) -> bytes:

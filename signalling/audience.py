@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
+
 from signalling import events as e
 from signalling import wire_events as w
 from signalling.chat import Chat
@@ -13,7 +15,7 @@ from signalling.ports import Clock
 from signalling.session import Session
 from signalling.showing import Now, Scene, card, you
 from signalling.views import MAX_NAMES
-from signalling.wire_events import ChatMessage, WireEvent
+from signalling.wire_events import ChatMessage, TipTold, WireEvent
 
 SECOND_NS = 1_000_000_000
 
@@ -74,6 +76,23 @@ class Audience:
             if hears(account):
                 for session in sessions:
                     session.tell(said)
+
+    def show_tip(self, told: TipTold, scene: Scene) -> None:
+        """Send a tip to all who may see it but the two, who are told wherever they are."""
+        assert told.sender is not None
+        sender, state = told.sender.id, scene.state
+        hears = state.in_one_to_one if state.in_one_to_one(sender) else state.hears
+        for_others = Encoded(
+            msgspec.structs.replace(
+                told,
+                sender=None if told.anonymous else told.sender,
+                message=told.message if hears(sender) else "",
+            )
+        )
+        self._send(
+            [account for account in self._sessions if account not in (sender, told.to.id) and hears(account)],
+            for_others,
+        )
 
     def tell(self, events: list[e.Event], scene: Scene) -> None:
         """Pass events of one moment on to whom they concern."""

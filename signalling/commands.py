@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from signalling.identifiers import AccountId, Mode
 from signalling.verdicts import Demands, Verdict
@@ -137,6 +138,16 @@ class Judged:
     verdicts: tuple[tuple[AccountId, Verdict], ...]
 
 
+Seat = Literal["bought", "paying", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Seated:
+    """Fact: what the box office says of some accounts now."""
+
+    seats: tuple[tuple[AccountId, Seat], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Hidden:
     """Fact: for this account the stream no longer exists, since one of the two blocked the other."""
@@ -203,4 +214,6 @@ OwnersCommand = (
     | EndStream
 )
 Command = OwnersCommand | Join | Leave | RequestOneToOne | CancelOneToOne | EndOneToOne
-Fact = Judged | Hidden | Unhidden | RulesChanged | StreamerFlows | StreamerLost | MediaFlows | MediaStops | Tick
+Fact = (
+    Judged | Seated | Hidden | Unhidden | RulesChanged | StreamerFlows | StreamerLost | MediaFlows | MediaStops | Tick
+)

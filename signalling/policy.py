@@ -11,29 +11,28 @@ from dataclasses import replace
 from media.forwarding.admission import FOREVER
 from signalling import commands as c
 from signalling import events as e
+from signalling import one_to_one
 from signalling.identifiers import AccountId, Mode
+from signalling.one_to_one import SECOND_NS, Result
 from signalling.refusals import Refused
-from signalling.state import OneToOne, Prepared, Request, RoomState
+from signalling.state import Prepared, Request, RoomState
 from signalling.verdicts import Verdict
 
-SECOND_NS = 1_000_000_000
 PREPARED_FOR_NS = 60 * SECOND_NS  # long enough to read a list of names
 CONFIRMED_KEPT = 16  # answers remembered for a confirmation that is repeated
 TIME_LIMIT_S = (60, 7 * 86_400)
 STREAM_WARNINGS_S = (300, 60, 10)
-ONE_TO_ONE_S = (300, 1800)
-ONE_TO_ONE_WARNINGS_S = (60, 10)
-SETUP_NS = 45 * SECOND_NS  # to allow a camera and connect
-PAUSE_NS = 60 * SECOND_NS  # of lost connections, over a whole one-to-one
-MAX_REQUESTS = 100  # a streamer does not read a longer list
 WAITING_NS = 24 * 3600 * SECOND_NS  # a stream that was announced in the morning may begin in the evening
 INTERRUPTED_NS = 120 * SECOND_NS  # to restart an encoder or a phone; longer than a one-to-one may pause
-
-Result = tuple[RoomState, list[e.Event]]
 
 
 def step(state: RoomState, actor: AccountId | None, given: c.Command | c.Fact, now_ns: int) -> Result:
     """Apply one command of `actor`, or one fact (actor None); raises Refused, and then nothing changed."""
+    after, events = _step(state, actor, given, now_ns)
+    return _keep_shown(after, now_ns), events
+
+
+def _step(state: RoomState, actor: AccountId | None, given: c.Command | c.Fact, now_ns: int) -> Result:
     if state.ended is not None:
         if isinstance(given, c.Fact | c.Leave):
             return state, []
@@ -44,7 +43,7 @@ def step(state: RoomState, actor: AccountId | None, given: c.Command | c.Fact, n
         # What is over is over, also when the tick that says so comes a moment later. (Who comes in ends nothing: that
         # happens beside the room's turn, where nobody would be told.)
         state, over = _tick(state, now_ns)
-        state, events = step(state, actor, given, now_ns)
+        state, events = _step(state, actor, given, now_ns)
         return state, over + events
     match given:
         case c.Join():
@@ -60,7 +59,9 @@ def step(state: RoomState, actor: AccountId | None, given: c.Command | c.Fact, n
         case c.GrantTicket(account):
             return _access(state, lambda s: replace(s, tickets=s.tickets | {account}), now_ns)
         case c.RevokeTicket(account):
-            return _access(state, lambda s: replace(s, tickets=s.tickets - {account}), now_ns, "ticket_revoked")
+            return _revoke_ticket(state, account, now_ns)
+        case c.Seated(seats):
+            return _seat(state, dict(seats), now_ns)
         case c.Entitle(account):
             return _access(state, lambda s: replace(s, entitled=s.entitled | {account}), now_ns)
         case c.Disentitle(account):
@@ -70,11 +71,11 @@ def step(state: RoomState, actor: AccountId | None, given: c.Command | c.Fact, n
         case c.Readmit(account):
             return _access(state, lambda s: replace(s, ejected=s.ejected - {account}), now_ns)
         case c.RequestOneToOne(seconds):
-            return _request(state, Request(_who(actor), seconds), now_ns)
+            return one_to_one.request(state, Request(_who(actor), seconds), now_ns)
         case c.CancelOneToOne():
-            return _withdraw(state, _who(actor), "cancelled")
+            return one_to_one.withdraw(state, _who(actor), "cancelled")
         case c.DeclineOneToOne(account):
-            return _withdraw(state, account, "declined")
+            return one_to_one.withdraw(state, account, "declined")
         case c.AcceptOneToOne():
             return _accept(state, given, now_ns)
         case c.EndOneToOne():
@@ -93,9 +94,9 @@ def step(state: RoomState, actor: AccountId | None, given: c.Command | c.Fact, n
         case c.StreamerLost():
             return _streamer_lost(state, now_ns)
         case c.MediaFlows():
-            return _media_flows(state, now_ns)
+            return one_to_one.resume(state, now_ns)
         case c.MediaStops():
-            return _media_stops(state, now_ns)
+            return one_to_one.pause(state, now_ns)
         case c.EndStream():
             return _end(state, "ended_by_streamer", now_ns)
         case c.Tick():
@@ -145,7 +146,7 @@ def _leave(state: RoomState, account: AccountId, now_ns: int) -> Result:
     else:
         events = []
     if state.asks(account):
-        state, withdrawn = _withdraw(state, account, "left")
+        state, withdrawn = one_to_one.withdraw(state, account, "left")
         events += withdrawn
     return _forget(state, account), events
 
@@ -178,12 +179,30 @@ def _access(
     return _withdraw_hopeless(after, events)
 
 
+def _revoke_ticket(state: RoomState, account: AccountId, now_ns: int) -> Result:
+    if account in state.bought and account not in state.tickets:
+        raise Refused("ticket_bought")
+    return _access(state, lambda s: replace(s, tickets=s.tickets - {account}), now_ns, "ticket_revoked")
+
+
+def _seat(state: RoomState, seats: dict[AccountId, c.Seat], now_ns: int) -> Result:
+    """Take up who bought a ticket, who is about to, and who has none any more."""
+
+    def now(former: frozenset[AccountId], seat: c.Seat) -> frozenset[AccountId]:
+        return (former - seats.keys()) | {account for account, said in seats.items() if said == seat}
+
+    def change(state: RoomState) -> RoomState:
+        return replace(state, bought=now(state.bought, "bought"), paying=now(state.paying, "paying"))
+
+    return _access(state, change, now_ns, "ticket_revoked")
+
+
 def _withdraw_hopeless(state: RoomState, events: list[e.Event]) -> Result:
     """Take back the requests for a one-to-one that can no longer be granted."""
     paid = state.usual_mode is Mode.PAID
     gone = [request.account for request in state.requests if paid or not state.hears(request.account)]
     for account in gone:
-        state, withdrawn = _withdraw(state, account, "mode_changed" if paid else "access_revoked")
+        state, withdrawn = one_to_one.withdraw(state, account, "mode_changed" if paid else "access_revoked")
         events = [*events, *withdrawn]
     return state, events
 
@@ -249,7 +268,7 @@ def _eject(state: RoomState, account: AccountId, now_ns: int) -> Result:
         raise Refused("mode_conflict", "the streamer can't be put out of the own stream")
     state, events = _release(state, account, "guest_ejected", now_ns)
     if state.asks(account):
-        state, withdrawn = _withdraw(state, account, "declined")
+        state, withdrawn = one_to_one.withdraw(state, account, "declined")
         events += withdrawn
     state, told = _access(state, lambda s: replace(s, ejected=s.ejected | {account}), now_ns)
     return state, events + told
@@ -316,7 +335,7 @@ def _set_time_limit(state: RoomState, seconds: int | None, now_ns: int) -> Resul
     if isinstance(seconds, bool) or not TIME_LIMIT_S[0] <= seconds <= TIME_LIMIT_S[1]:
         raise Refused("invalid_time_limit", f"from {TIME_LIMIT_S[0]} to {TIME_LIMIT_S[1]} seconds from now")
     until_ns = now_ns + seconds * SECOND_NS
-    if state.one_to_one is not None and until_ns < _latest_end_ns(state.one_to_one):
+    if state.one_to_one is not None and until_ns < one_to_one.latest_end_ns(state.one_to_one):
         raise Refused("exceeds_time_limit", "the running one-to-one would not be over by then")
     ahead = warnings_ahead(until_ns, now_ns)
     return replace(state, until_ns=until_ns, warnings_s=ahead), [e.TimeLimitSet(until_ns)]
@@ -341,7 +360,7 @@ def _tick(state: RoomState, now_ns: int) -> Result:
     if session is None:
         return state, events
     if now_ns >= session.until_ns:
-        state, ended = _finish(state, _why_over(session), now_ns)
+        state, ended = _finish(state, one_to_one.why_over(session), now_ns)
         return state, events + ended
     due = tuple(s for s in session.warnings_s if now_ns >= session.until_ns - s * SECOND_NS)
     events += [e.TimeWarning(s, session.until_ns, True) for s in due]
@@ -363,12 +382,20 @@ def _streamer_lost(state: RoomState, now_ns: int) -> Result:
     return replace(state, picture="interrupted", picture_until_ns=until_ns), [e.StreamInterrupted(until_ns)]
 
 
+def _keep_shown(state: RoomState, now_ns: int) -> RoomState:
+    """Let the clock of what ticket holders were shown run while there is a picture for them alone, and stand else."""
+    shows = state.mode is Mode.PAID and state.picture == "live" and state.ended is None
+    if shows == (state.showing_since_ns is not None):
+        return state
+    return replace(state, shown_ns=state.shown_by_ns(now_ns), showing_since_ns=now_ns if shows else None)
+
+
 def _end(state: RoomState, reason: str, now_ns: int) -> Result:
     # Nobody is told of the former mode's rights: nobody has them any more.
     events: list[e.Event] = [e.OneToOneWithdrawn(request.account, "stream_ended") for request in state.requests]
     mode = state.usual_mode
     if state.one_to_one is not None:
-        events.append(_ended(state.one_to_one, "stream_ended", now_ns))
+        events.append(one_to_one.ended(state.one_to_one, "stream_ended", now_ns))
     state = replace(state, ended=reason, mode=mode, one_to_one=None, requests=(), epoch=state.epoch + 1)
     return state, [*events, e.StreamEnded(reason)]
 
@@ -376,84 +403,12 @@ def _end(state: RoomState, reason: str, now_ns: int) -> Result:
 # -- one-to-one --------------------------------------------------------------------------------------------------------
 
 
-def _request(state: RoomState, request: Request, now_ns: int) -> Result:
-    account = request.account
-    if request.seconds is not None and not ONE_TO_ONE_S[0] <= request.seconds <= ONE_TO_ONE_S[1]:
-        raise Refused("duration_out_of_range")
-    if account == state.owner or state.mode is Mode.PAID:
-        raise Refused("mode_conflict", "a one-to-one is asked for by a viewer of a public or private stream")
-    if state.asks(account) or state.in_one_to_one(account):
-        raise Refused("request_exists")
-    if not state.hears(account):
-        reason, readmit = state.refusal(account, now_ns)
-        raise Refused(reason, readmit=readmit)
-    if account not in state.present:
-        raise Refused("not_present")
-    if len(state.requests) >= MAX_REQUESTS:
-        raise Refused("too_many_requests")
-    requests = (*state.requests, request)
-    return replace(state, requests=requests), [e.OneToOneRequested(account, request.seconds, len(requests))]
-
-
-def _withdraw(state: RoomState, account: AccountId, reason: str) -> Result:
-    if not state.asks(account):
-        raise Refused("request_unknown")
-    rest = tuple(other for other in state.requests if other.account != account)
-    return replace(state, requests=rest), [e.OneToOneWithdrawn(account, reason)]
-
-
 def _accept(state: RoomState, given: c.AcceptOneToOne, now_ns: int) -> Result:
-    if state.one_to_one is not None:
-        raise Refused("already_in_one_to_one")
-    if state.mode not in (Mode.PUBLIC, Mode.PRIVATE):
-        raise Refused("mode_conflict", "a one-to-one starts from a public or private stream")
-    if isinstance(given.seconds, bool) or not ONE_TO_ONE_S[0] <= given.seconds <= ONE_TO_ONE_S[1]:
-        raise Refused("duration_out_of_range")
-    if not state.asks(given.account):
-        raise Refused("request_unknown")
-    session = OneToOne(
-        given.account,
-        state.mode,
-        given.seconds * SECOND_NS,
-        PAUSE_NS,
-        now_ns + SETUP_NS,
-        warnings_s=ONE_TO_ONE_WARNINGS_S,
-    )
-    if state.until_ns is not None and _latest_end_ns(session) > state.until_ns:
-        raise Refused("exceeds_time_limit")
+    session = one_to_one.begin(state, given, now_ns)
     rest = tuple(other for other in state.requests if other.account != given.account)
-    # While it is set up no warning of the end makes sense: the end is not known yet.
-    waiting = replace(session, warnings_s=())
-    after, told = _access(state, lambda s: replace(s, mode=Mode.ONE_TO_ONE, one_to_one=waiting, requests=rest), now_ns)
+    after, told = _access(state, lambda s: replace(s, mode=Mode.ONE_TO_ONE, one_to_one=session, requests=rest), now_ns)
     switched = e.ModeSwitched(Mode.ONE_TO_ONE, after.epoch, ())
     return after, [switched, e.OneToOneAccepted(given.account, session.until_ns), *told]
-
-
-def _media_flows(state: RoomState, now_ns: int) -> Result:
-    session = state.one_to_one
-    if session is None or session.running_since_ns is not None or now_ns >= session.until_ns:
-        return state, []
-    if session.delivered_ns or session.pause_left_ns < PAUSE_NS:
-        session = replace(session, pause_left_ns=session.until_ns - now_ns)
-    until_ns = now_ns + session.left_ns
-    warnings = tuple(s for s in ONE_TO_ONE_WARNINGS_S if s * SECOND_NS < session.left_ns)
-    session = replace(session, running_since_ns=now_ns, until_ns=until_ns, warnings_s=warnings)
-    return replace(state, one_to_one=session), [e.OneToOneStarted(session.guest, until_ns)]
-
-
-def _media_stops(state: RoomState, now_ns: int) -> Result:
-    session = state.one_to_one
-    if session is None or session.running_since_ns is None or now_ns >= session.until_ns:
-        return state, []
-    session = replace(
-        session,
-        delivered_ns=session.delivered_ns + now_ns - session.running_since_ns,
-        left_ns=session.until_ns - now_ns,
-        running_since_ns=None,
-        until_ns=now_ns + session.pause_left_ns,
-        warnings_s=(),
-    )
-    return replace(state, one_to_one=session), [e.OneToOnePaused(session.guest, session.until_ns)]
 
 
 def _hang_up(state: RoomState, account: AccountId, now_ns: int) -> Result:
@@ -472,22 +427,5 @@ def _finish(state: RoomState, reason: str, now_ns: int) -> Result:
     # Seen from within the one-to-one: a guest who may go on watching is not told to have been let in.
     within_ns = min(now_ns, session.until_ns - 1)
     after, told = _access(state, lambda s: replace(s, mode=session.former, one_to_one=None), within_ns)
-    ended = _ended(session, reason, now_ns)
-    return after, [ended, e.ModeSwitched(session.former, after.epoch, ()), *told]
-
-
-def _ended(session: OneToOne, reason: str, now_ns: int) -> e.OneToOneEnded:
-    delivered_ns = session.delivered_ns
-    if session.running_since_ns is not None:
-        delivered_ns += min(now_ns, session.until_ns) - session.running_since_ns
-    return e.OneToOneEnded(session.guest, reason, delivered_ns)
-
-
-def _why_over(session: OneToOne) -> str:
-    if session.running_since_ns is not None:
-        return "time_over"
-    return "connection_lost" if session.delivered_ns else "setup_timeout"
-
-
-def _latest_end_ns(session: OneToOne) -> int:
-    return session.until_ns + (0 if session.running_since_ns is not None else session.left_ns) + session.pause_left_ns
+    over = one_to_one.ended(session, reason, now_ns)
+    return after, [over, e.ModeSwitched(session.former, after.epoch, ()), *told]

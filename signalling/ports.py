@@ -64,7 +64,10 @@ class Outbox(Protocol):
 
 
 class StreamRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """All of a room that outlives a restart. `former` is the mode to which a one-to-one returns."""
+    """All of a room that outlives a restart. `former` is the mode to which a one-to-one returns.
+
+    `shown_ms` is how long it was on for ticket holders alone, up to when the clock of that last stood.
+    """
 
     id: StreamId
     number: int
@@ -82,6 +85,7 @@ class StreamRecord(msgspec.Struct, frozen=True, kw_only=True):
     started_at: int
     ends_at: int | None
     ended: str | None
+    shown_ms: int = 0
 
 
 class ArchivedEvent(msgspec.Struct, frozen=True, kw_only=True):

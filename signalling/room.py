@@ -535,7 +535,8 @@ class Room:
         return [transport for account in accounts for transport in self._transports.get(account, ())]
 
     def _close_revoked(self, events: list[e.Event]) -> None:
-        # Those whom a one-to-one shuts out wait with their transports open, and come back without joining again.
+        # Those whom a one-to-one or an unfinished payment shuts out wait with their transports open, and come back
+        # without joining again.
         gone = {event.account for event in events if isinstance(event, e.AccessRevoked)}
         over = {event.account for event in events if isinstance(event, e.OneToOneEnded)}
         for transport in self._transports_of(gone | over):
@@ -581,8 +582,10 @@ class Room:
             self._require_admitted(self.state, account)
 
     def _may_wait(self, account: AccountId) -> bool:
-        """Whether it is only a one-to-one that shuts an account out."""
-        return self.state.one_to_one is not None and self.state.hears(account)
+        """Whether it is only a one-to-one that shuts an account out, or a payment under way: it is back by itself."""
+        if self.state.one_to_one is not None:
+            return self.state.hears(account)
+        return self.state.refusal(account, self._clock.now_ns())[0] == "payment_pending"
 
     def _publishing_right(self, account: AccountId) -> tuple[str, int]:
         if account == self.state.owner:
@@ -628,8 +631,8 @@ async def _raise(fault: Exception) -> None:
 def _concerned(given: c.Command | c.Fact) -> frozenset[AccountId]:
     """Return whom alone a fact can concern, so that its cost does not grow with the audience; empty: anyone."""
     match given:
-        case c.Judged(verdicts):
-            return frozenset(account for account, _ in verdicts)
+        case c.Judged(known) | c.Seated(known):
+            return frozenset(account for account, _ in known)
         case c.Hidden(account) | c.Unhidden(account):
             return frozenset({account})
         case _:

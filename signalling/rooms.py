@@ -43,7 +43,7 @@ from signalling.sessions import Sessions
 from signalling.showing import Now, Scene, Stream, card, mentioned, record, restored, room, you
 from signalling.state import RoomState
 from signalling.verdicts import Sight, Verdict, sees_all
-from signalling.wire_events import WireEvent
+from signalling.wire_events import TipTold, WireEvent
 
 REMEMBERED = 10_000  # ended streams of which one can still say that they ended
 SHOWN_EVERY_S = 0.25  # how late the directory and the count of viewers may be; a storm of joins is one message
@@ -440,6 +440,30 @@ class Rooms:
         told = Encoded(event)
         for session in self._sessions.of(account):
             session.tell(told)
+
+    def tell_room(self, stream: StreamId, event: WireEvent, *, key: str | None = None) -> None:
+        """Tell all who follow a running stream; with a key, a slow client may hear the newest of its kind alone."""
+        live = self._live.get(stream)
+        told = Encoded(event)
+        for session in () if live is None else live.audience.sessions():
+            if key is None:
+                session.tell(told)
+            else:
+                session.show(told, key)
+
+    def shown_s(self, stream: StreamId) -> int:
+        """Return for how many seconds a running stream was on for ticket holders alone."""
+        state = self.state(stream)
+        return 0 if state is None else state.shown_by_ns(self._clock.now_ns()) // 1_000_000_000
+
+    def show_tip(self, told: TipTold) -> None:
+        """Show a tip to the two whom it concerns on all their sessions, and in its stream to who may see it."""
+        assert told.sender is not None
+        for account in (told.sender.id, told.to.id):
+            self.tell(account, told)
+        live = None if told.stream is None else self._live.get(told.stream)
+        if live is not None:
+            live.audience.show_tip(told, live.room.scene)
 
     def close_sessions_of(self, account: AccountId, reason: str) -> None:
         """End all connections of an account."""

@@ -150,7 +150,7 @@ def room(scene: Scene, now: Now) -> RoomView:
             for person in people(state.present)
         ),
         present=len(state.present),
-        tickets=people(state.tickets),
+        tickets=people(state.holders),
         entitled=people(state.entitled),
         ejected=people(state.ejected),
         requests=tuple(
@@ -164,7 +164,7 @@ def room(scene: Scene, now: Now) -> RoomView:
 
 def mentioned(state: RoomState) -> set[AccountId]:
     """Return the accounts that a view of the whole room names."""
-    accounts = {*state.present, *state.tickets, *state.entitled, *state.ejected}
+    accounts = {*state.present, *state.holders, *state.entitled, *state.ejected}
     accounts |= {request.account for request in state.requests}
     if state.one_to_one is not None:
         accounts.add(state.one_to_one.guest)
@@ -190,6 +190,7 @@ def record(stream: Stream, state: RoomState, now: Now) -> StreamRecord:
         started_at=stream.started_at,
         ends_at=None if state.until_ns is None else now.wall_of(state.until_ns),
         ended=state.ended,
+        shown_ms=state.shown_ns // 1_000_000,
     )
 
 
@@ -220,5 +221,6 @@ def restored(record: StreamRecord, now: Now, waiting_until_ns: int) -> tuple[Str
         warnings_s=() if until_ns is None else warnings_ahead(until_ns, now.ns),
         picture_until_ns=waiting_until_ns,
         ended=record.ended,
+        shown_ns=record.shown_ms * 1_000_000,
     )
     return stream, state

@@ -65,9 +65,12 @@ class OneToOne:
 class RoomState:
     """Everything the policy knows. `present` are the accounts in the room, admitted or waiting, without the owner.
 
+    `tickets` are those who were given one, `bought` those who paid for one, and `paying` those with a seat reserved:
+    they wait in the lobby. The last two are the box office's to know, and never part of the record.
     `entitled` are those whom the streamer chose by name; `verdicts` what the rules say of those present, and never part
     of the record: a restart judges anew. For those in `hidden` the stream does not exist, and those who are known not
     to meet its `demands` do not find it.
+    `shown_ns` is how long the stream was on for ticket holders alone, up to `showing_since_ns` if it is just now.
     `picture` says whether the streamer's media arrives; while it does not, the stream ends at `picture_until_ns`.
     """
 
@@ -76,6 +79,8 @@ class RoomState:
     epoch: int = 1
     present: frozenset[AccountId] = frozenset()
     tickets: frozenset[AccountId] = frozenset()
+    bought: frozenset[AccountId] = frozenset()
+    paying: frozenset[AccountId] = frozenset()
     entitled: frozenset[AccountId] = frozenset()
     ejected: frozenset[AccountId] = frozenset()
     hidden: frozenset[AccountId] = frozenset()
@@ -89,12 +94,19 @@ class RoomState:
     warnings_s: tuple[int, ...] = ()
     picture: Literal["waiting", "live", "interrupted"] = "waiting"
     picture_until_ns: int = FOREVER
+    shown_ns: int = 0
+    showing_since_ns: int | None = None
     ended: str | None = None
 
     @property
     def requires(self) -> Grant:
         """What a viewer must hold."""
         return REQUIRES[self.mode]
+
+    @property
+    def holders(self) -> frozenset[AccountId]:
+        """Who has a ticket, given or bought."""
+        return self.tickets | self.bought
 
     def holding(self, account: AccountId) -> Holding:
         """Return what an account holds; deny beats allow, and what is granted for a time lapses by itself."""
@@ -104,7 +116,7 @@ class RoomState:
         if account in self.ejected or account in self.hidden or self.ended is not None or verdict.denied is not None:
             return Holding(NOTHING)
         lasting = Grant.WELCOME
-        if account in self.tickets:
+        if account in self.tickets or account in self.bought:
             lasting |= Grant.TICKET
         if account in self.entitled:
             lasting |= Grant.ENTITLED
@@ -145,6 +157,10 @@ class RoomState:
             case Mode.PUBLIC:
                 return "public"
 
+    def shown_by_ns(self, now_ns: int) -> int:
+        """Return how long the stream was on for ticket holders alone, by now."""
+        return self.shown_ns + (0 if self.showing_since_ns is None else now_ns - self.showing_since_ns)
+
     @property
     def usual_mode(self) -> Mode:
         """The mode, or the one to which a running one-to-one returns."""
@@ -184,4 +200,6 @@ class RoomState:
         held = holding.holds if now_ns < holding.until_ns else holding.keeps
         missing = self.requires & ~held
         reason = next(word for grant, word in REASONS.items() if grant in missing)
+        if reason == "ticket_required" and account in self.paying:
+            reason = "payment_pending"
         return reason, tuple(word for grant, word in READMITS.items() if grant in missing and reason != "ejected")

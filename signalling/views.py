@@ -20,6 +20,13 @@ class Person(msgspec.Struct, frozen=True):
     name: str
 
 
+class Money(msgspec.Struct, frozen=True):
+    """An amount: whole minor units of an asset, as text since there may be more than a JavaScript number can count."""
+
+    asset: str
+    units: str
+
+
 class Card(msgspec.Struct, frozen=True):
     """A stream as the directory lists it; all times are wall-clock epoch milliseconds.
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from signalling.identifiers import AccountId, Mode, StreamId
-from signalling.views import Card, Person, You
+from signalling.views import Card, Money, Person, You
 
 Circle = Literal["main", "one_to_one"]
 
@@ -108,6 +108,28 @@ class ChatMessage(_OfStream, frozen=True, kw_only=True, rename={"sender": "from"
     sender: Person
     text: str
     at: int
+
+
+class TipTold(WireEvent, frozen=True, kw_only=True, rename={"sender": "from"}, tag="tip"):
+    """Someone tipped someone, in a `stream` or elsewhere (null): to the two, and to all who may see it in the stream.
+
+    Of an anonymous tip only the two know by whom it is; what it says is shown to others only from those who may chat.
+    """
+
+    tip: str
+    stream: StreamId | None
+    sender: Person | None
+    to: Person
+    amount: Money
+    message: str
+    anonymous: bool
+    at: int
+
+
+class TipReversedTold(WireEvent, frozen=True, kw_only=True, tag="tip.reversed"):
+    """To both: a tip was taken back."""
+
+    tip: str
 
 
 class StreamState(_OfStream, frozen=True, kw_only=True, tag="stream.state"):

@@ -42,6 +42,7 @@ PURE = [
     "media/moq/qmux.py",
     "media/forwarding/feedback.py",
     "signalling/policy.py",
+    "signalling/one_to_one.py",
     "signalling/state.py",
     "signalling/commands.py",
     "signalling/events.py",

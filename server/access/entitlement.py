@@ -45,7 +45,7 @@ def _right(state: RoomState, account: AccountId, judgement: Judgement) -> tuple[
     """Return by what an account could watch, until when, and what would help if nothing lets it."""
     match state.usual_mode:
         case Mode.PAID:
-            return ("ticket", NEVER, None) if account in state.tickets else (None, NEVER, Lacking(Ticket()))
+            return ("ticket", NEVER, None) if account in state.holders else (None, NEVER, Lacking(Ticket()))
         case Mode.PRIVATE if account in state.entitled:
             return "streamer", NEVER, None
         case Mode.PRIVATE:

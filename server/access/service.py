@@ -312,7 +312,7 @@ class Access:
 
     def _place(self, stream: StreamId, owner: AccountId) -> Place:
         state = self._running.state(stream)
-        return Place(stream, owner, frozenset() if state is None else state.tickets)
+        return Place(stream, owner, frozenset() if state is None else state.holders)
 
     @property
     def _running(self) -> Rooms:

@@ -21,7 +21,8 @@ class AssetSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `scale` is the number of decimals, `supply` the number of whole ones that exist, as text since it may be large.
     `settles_in` is the asset that recipients get instead, "" for this one. `recipient_tier` is the lowest tier of those
-    who may receive it.
+    who may receive it. `step_up_above` is how many whole ones a session may give within a day before it has to be a
+    fresh one, "" for any number.
     """
 
     code: Code
@@ -30,20 +31,21 @@ class AssetSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     surfaces: Annotated[tuple[Surface, ...], Meta(max_length=2)] = ("web", "mobile")
     settles_in: Annotated[str, Meta(pattern=r"^([A-Z][A-Z0-9]{2,15})?$")] = ""
     recipient_tier: Annotated[int, Meta(ge=0, le=1000)] = 0
+    step_up_above: Annotated[str, Meta(pattern=r"^([1-9][0-9]{0,39})?$")] = ""
 
 
 # The page takes the platform's own token; shops of mobile systems forbid that, and take fiat.
 DEFAULTS = (
-    AssetSettings("USD", 2, settles_in="MESI"),
-    AssetSettings("EUR", 2, settles_in="MESI"),
-    AssetSettings("USDC", 6, surfaces=("web",), settles_in="MESI"),
-    AssetSettings("MESI", 6, surfaces=("web",)),
+    AssetSettings("USD", 2, settles_in="MESI", step_up_above="500"),
+    AssetSettings("EUR", 2, settles_in="MESI", step_up_above="500"),
+    AssetSettings("USDC", 6, surfaces=("web",), settles_in="MESI", step_up_above="500"),
+    AssetSettings("MESI", 6, surfaces=("web",), step_up_above="5000"),
     AssetSettings("BONUS", 6, surfaces=("web",), recipient_tier=5),
 )
 
 
 class Asset(msgspec.Struct, frozen=True):
-    """One asset; `supply` is in minor units, `settles_in` names an asset, maybe this one."""
+    """One asset; `supply` and `step_up_above` are in minor units, `settles_in` names an asset, maybe this one."""
 
     code: str
     scale: int
@@ -51,6 +53,12 @@ class Asset(msgspec.Struct, frozen=True):
     surfaces: tuple[Surface, ...]
     settles_in: str
     recipient_tier: int
+    step_up_above: int | None
+
+    @property
+    def is_bonus(self) -> bool:
+        """Whether it is given away by the platform: only some may receive it, and nobody buys it or is paid it out."""
+        return self.recipient_tier > 0
 
 
 class Assets:
@@ -63,7 +71,10 @@ class Assets:
                 raise ValueError(f"{each.code} is there twice")
             supply = int(each.supply) * 10**each.scale
             target = each.settles_in or each.code
-            self._assets[each.code] = Asset(each.code, each.scale, supply, each.surfaces, target, each.recipient_tier)
+            above = int(each.step_up_above) * 10**each.scale if each.step_up_above else None
+            self._assets[each.code] = Asset(
+                each.code, each.scale, supply, each.surfaces, target, each.recipient_tier, above
+            )
         for asset in self:
             if asset.settles_in not in self._assets:
                 raise ValueError(f"{asset.code} settles in {asset.settles_in}, which is no asset here")

@@ -16,8 +16,10 @@ from server.money.ledger import (
     Account,
     Command,
     Expire,
+    Hold,
     Kind,
     Leg,
+    Move,
     Phase,
     Transfer,
     View,
@@ -51,6 +53,9 @@ _LOCK_BALANCE = Prepared(
     "SELECT units FROM balances WHERE owner = :owner AND kind = :kind AND asset = :asset", locks=True
 )
 _FIND_BALANCES = Prepared("SELECT kind, asset, units FROM balances WHERE owner = :owner ORDER BY kind, asset")
+_OWES = Prepared(
+    "SELECT asset, units FROM balances WHERE owner = :owner AND kind = 'debt' AND substr(units, 1, 1) = '-'"
+)
 _OPEN_BALANCE = Prepared(
     "INSERT INTO balances (owner, kind, asset, units) VALUES (:owner, :kind, :asset, '0') ON CONFLICT DO NOTHING"
 )
@@ -78,13 +83,16 @@ _FIRST_LINE = 2**63 - 1  # above every id of an entry
 def apply(connection: sa.Connection, command: Command, now_ms: int) -> Transfer:
     """Do one command and return what was written.
 
-    Raises Refused like `ledger.step`, and Refused("transfer_exists") when the books have its id already. Then nothing
-    was written, and the caller may do something else in the same transaction.
+    Raises Refused like `ledger.step`, Refused("transfer_exists") when the books have its id already, and
+    Refused("in_debt") when somebody would spend who owes. Then nothing was written, and the caller may do something
+    else in the same transaction.
     """
     subject = about(command)
     past = None if subject is None else _find(connection, subject)
     settled = past is not None and _FIND_FOLLOWER(connection, id=past.id).fetchone() is not None
     balances = _lock(connection, touched(command, past))
+    for owner in _spenders(command):
+        _check_debts(connection, owner)
     transfer = step(View(balances, past, settled), command, now_ms)
     _write(connection, transfer, now_ms)
     rows = [
@@ -99,7 +107,7 @@ def find_transfer(connection: sa.Connection, identifier: str) -> Transfer | None
     row = _FIND_TRANSFER(connection, id=identifier).fetchone()
     if row is None:
         return None
-    quote = None if row[5] is None else _quote(row[5:])
+    quote = None if row[5] is None else read_quote(row[5:])
     return Transfer(row[0], Phase(row[1]), row[2], _legs(connection, identifier), row[3], row[4], quote)
 
 
@@ -147,24 +155,13 @@ def expire_due(connection: sa.Connection, now_ms: int, limit: int) -> list[Trans
 
 def save_quote(connection: sa.Connection, quote: Quote) -> None:
     """Write a quote down, so that it can be kept and shown later."""
-    rate = quote.rate
-    _ADD_QUOTE(
-        connection,
-        id=quote.id,
-        asset=rate.asset,
-        target=rate.target,
-        numerator=str(rate.numerator),
-        denominator=str(rate.denominator),
-        source=rate.source,
-        taken_at=rate.taken_at,
-        expires_at=quote.expires_at,
-    )
+    _ADD_QUOTE(connection, **quote_row(quote))
 
 
 def find_quote(connection: sa.Connection, identifier: str) -> Quote | None:
     """Return a quote that was written down."""
     row = _FIND_QUOTE(connection, id=identifier).fetchone()
-    return None if row is None else _quote(row)
+    return None if row is None else read_quote(row)
 
 
 # -- rows --------------------------------------------------------------------------------------------------------------
@@ -177,10 +174,44 @@ def _find(connection: sa.Connection, identifier: str) -> Transfer | None:
     return find_transfer(connection, identifier)
 
 
-def _quote(row: Sequence[object]) -> Quote:
+def quote_row(quote: Quote) -> dict[str, str | int]:
+    """Return a quote as the columns of a row."""
+    rate = quote.rate
+    return {
+        "id": quote.id,
+        "asset": rate.asset,
+        "target": rate.target,
+        "numerator": str(rate.numerator),
+        "denominator": str(rate.denominator),
+        "source": rate.source,
+        "taken_at": rate.taken_at,
+        "expires_at": quote.expires_at,
+    }
+
+
+def read_quote(row: Sequence[object]) -> Quote:
+    """Return the quote of a row, its columns in the order of `quote_row`."""
     identifier, asset, target, numerator, denominator, source, taken_at, expires_at = row
     rate = Rate(str(asset), str(target), _int(numerator), _int(denominator), str(source), _int(taken_at))
     return Quote(str(identifier), rate, _int(expires_at))
+
+
+def _spenders(command: Command) -> set[str]:
+    """Return whose wallets a command takes from, for anything but what its owner owes."""
+    match command:
+        case Hold(wallet=wallet):
+            return {wallet.owner}
+        case Move(legs=legs):
+            spent = [leg for leg in legs if leg.source.kind is Kind.WALLET and leg.target.kind is not Kind.DEBT]
+            return {leg.source.owner for leg in spent}
+        case _:
+            return set()
+
+
+def _check_debts(connection: sa.Connection, owner: str) -> None:
+    owed = _OWES(connection, owner=owner).fetchone()
+    if owed is not None:
+        raise Refused("in_debt", owed={"asset": owed[0], "units": owed[1].removeprefix("-")})
 
 
 def _int(value: object) -> int:

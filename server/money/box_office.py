@@ -7,7 +7,6 @@ and a unique index stand behind that.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,29 +19,23 @@ from server.money import tickets as t
 from server.money.amounts import Amount, wire_amount
 from server.money.ledger import Account, Kind, Leg, Move
 from server.money.payments import Terms, pay, wallet
+from server.money.ticket_reports import find_ticket, ticket_of
+from server.money.ticket_rows import SALE, TICKET, changing, sale_of_row, sale_values, ticket_of_row
 from server.money.tickets import Sale, SaleState, Ticket, TicketState
 from server.prepared import Prepared
 from signalling.refusals import Refused
 
-_SALE = (
-    "SELECT id, stream, seller, asset, price, late_price, quantity, opens_at, closes_at, minimum_s, began, state,"
-    " reserved, sold FROM sales WHERE "
-)
-_TICKET = "SELECT id, sale, account, state, asset, price, until FROM tickets WHERE "
-_LOCK_SALE = Prepared(_SALE + "id = :id", locks=True)
-_FIND_SALE = Prepared(_SALE + "stream = :stream ORDER BY number DESC LIMIT 1")
+_LOCK_SALE = Prepared(SALE + "id = :id", locks=True)
 _ADD_SALE = Prepared(
     "INSERT INTO sales (id, stream, seller, asset, price, late_price, quantity, opens_at, closes_at, minimum_s, began,"
-    " state, reserved, sold) VALUES (:id, :stream, :seller, :asset, :price, :late_price, :quantity, :opens_at,"
-    " :closes_at, :minimum_s, :began, :state, :reserved, :sold) ON CONFLICT DO NOTHING"
+    " earned, state, reserved, sold) VALUES (:id, :stream, :seller, :asset, :price, :late_price, :quantity, :opens_at,"
+    " :closes_at, :minimum_s, :began, :earned, :state, :reserved, :sold) ON CONFLICT DO NOTHING"
 )
 _SET_SALE = Prepared(
-    "UPDATE sales SET price = :price, late_price = :late_price, quantity = :quantity, began = :began, state = :state,"
-    " reserved = :reserved, sold = :sold WHERE id = :id"
+    "UPDATE sales SET price = :price, late_price = :late_price, quantity = :quantity, began = :began, earned = :earned,"
+    " state = :state, reserved = :reserved, sold = :sold WHERE id = :id"
 )
-_FIND_TICKET = Prepared(_TICKET + "id = :id")
-_FIND_LIVE = Prepared(_TICKET + "sale = :sale AND account = :account AND state IN ('reserved', 'sold')")
-_FIND_IN_STATE = Prepared(_TICKET + "sale = :sale AND state = :state ORDER BY number LIMIT :limit")
+_FIND_IN_STATE = Prepared(TICKET + "sale = :sale AND state = :state ORDER BY number LIMIT :limit")
 _DUE = Prepared("SELECT id, sale FROM tickets WHERE state = 'reserved' AND until <= :now ORDER BY until LIMIT :limit")
 _ADD_TICKET = Prepared(
     "INSERT INTO tickets (id, sale, account, state, asset, price, until)"
@@ -57,7 +50,6 @@ _POSITION = Prepared(
     "SELECT count(*) FROM ticket_queue q JOIN ticket_queue mine ON mine.sale = q.sale AND q.number <= mine.number"
     " WHERE mine.sale = :sale AND mine.account = :account"
 )
-_COUNT_STATES = Prepared("SELECT state, price, count(*) FROM tickets WHERE sale = :sale GROUP BY state, price")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +60,6 @@ class Purchase:
     ticket: str
     account: str
     price_seen: Amount
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """A sale as its seller sees it; `taken` is what was paid for tickets that were not refunded, in minor units."""
-
-    sale: Sale
-    waiting: int
-    expired: int
-    refunded: int
-    taken: int
 
 
 # -- buying ------------------------------------------------------------------------------------------------------------
@@ -178,7 +159,7 @@ def position(connection: sa.Connection, sale_id: str, account: str) -> int:
 def open_sale(connection: sa.Connection, sale: Sale, now_ms: int) -> Sale:
     """Open a sale; a stream has one at a time. Raises Refused (sale_exists, and what `tickets.open_sale` raises)."""
     sale = t.open_sale(sale, now_ms)
-    if _ADD_SALE(connection, **_sale_values(sale)).rowcount != 1:
+    if _ADD_SALE(connection, **sale_values(sale)).rowcount != 1:
         raise Refused("sale_exists")
     _tell(connection, sale, "sale.opened", None, now_ms)
     return sale
@@ -186,7 +167,10 @@ def open_sale(connection: sa.Connection, sale: Sale, now_ms: int) -> Sale:
 
 def change(connection: sa.Connection, sale_id: str, command: t.Change | t.Begin | t.Close, now_ms: int) -> Sale:
     """Change, begin or close a sale; seats that are added go to those who wait. Raises Refused."""
-    sale, _ = t.step(_lock_sale(connection, sale_id), None, command, now_ms)
+    before = _lock_sale(connection, sale_id)
+    sale, _ = t.step(before, None, command, now_ms)
+    if sale == before:
+        return sale
     sale = _offer_free_seats(connection, sale, now_ms)
     _save_sale(connection, sale)
     words = {t.Change: "sale.changed", t.Begin: "sale.began", t.Close: "sale.closed"}
@@ -194,20 +178,29 @@ def change(connection: sa.Connection, sale_id: str, command: t.Change | t.Begin 
     return sale
 
 
-def finish(connection: sa.Connection, sale_id: str, command: t.Settle | t.Cancel, terms: Terms, now_ms: int) -> Sale:
-    """End a sale: pay the seller out of the escrow, or cancel it. Raises Refused.
+def earn(
+    connection: sa.Connection, sale_id: str, command: t.Earn | t.Settle | t.Cancel, terms: Terms, now_ms: int
+) -> Sale:
+    """Take up that a show was delivered, or that it ended: pay the seller out of the escrow, or cancel the sale.
 
-    After a cancelled one, call `refund_some` until it returns nothing; that may also be after a crash.
+    After a cancelled one, call `refund_some` until it returns nothing; that may also be after a crash. Raises Refused.
     """
-    sale, _ = t.step(_lock_sale(connection, sale_id), None, command, now_ms)
-    if sale.state is SaleState.DELIVERED:
-        there = books.balance(connection, escrow(sale))
-        if there:
-            legs = pay(escrow(sale), sale.seller, there, terms)
-            books.apply(connection, Move(f"sale.{sale.id}.delivered", "tickets", legs, terms.quote), now_ms)
+    before = _lock_sale(connection, sale_id)
+    sale, _ = t.step(before, None, command, now_ms)
+    if sale.earned:
+        _pay_out(connection, sale, terms, now_ms)
     _save_sale(connection, sale)
-    _tell(connection, sale, f"sale.{sale.state}", None, now_ms)
+    if sale.state is before.state and sale.earned is not before.earned:
+        _tell(connection, sale, "sale.earned", None, now_ms)
+    if sale.state is not before.state:
+        _tell(connection, sale, f"sale.{sale.state}", None, now_ms)
     return sale
+
+
+def pay_out(connection: sa.Connection, sale_id: str, terms: Terms, now_ms: int) -> bool:
+    """Pay a seller what late comers paid for a show that was delivered; returns whether there was anything."""
+    sale = _lock_sale(connection, sale_id)
+    return sale.earned and _pay_out(connection, sale, terms, now_ms)
 
 
 def refund_some(connection: sa.Connection, sale_id: str, now_ms: int, limit: int) -> list[Ticket]:
@@ -217,49 +210,9 @@ def refund_some(connection: sa.Connection, sale_id: str, now_ms: int, limit: int
     rows = _FIND_IN_STATE(connection, sale=sale_id, state=TicketState.SOLD.value, limit=limit).fetchall()
     refunded = []
     for row in rows:
-        sale, ticket = _refunded(connection, sale, _ticket(row), now_ms)
+        sale, ticket = _refunded(connection, sale, ticket_of_row(row), now_ms)
         refunded.append(ticket)
     return refunded
-
-
-# -- looking -----------------------------------------------------------------------------------------------------------
-
-
-def sale_of(connection: sa.Connection, stream: str) -> Sale | None:
-    """Return a stream's newest sale."""
-    row = _FIND_SALE(connection, stream=stream).fetchone()
-    return None if row is None else _sale(row)
-
-
-def find_ticket(connection: sa.Connection, ticket: str) -> Ticket | None:
-    """Return a ticket."""
-    row = _FIND_TICKET(connection, id=ticket).fetchone()
-    return None if row is None else _ticket(row)
-
-
-def ticket_of(connection: sa.Connection, sale_id: str, account: str) -> Ticket | None:
-    """Return what somebody has reserved or bought."""
-    row = _FIND_LIVE(connection, sale=sale_id, account=account).fetchone()
-    return None if row is None else _ticket(row)
-
-
-def in_state(connection: sa.Connection, sale_id: str, state: TicketState) -> list[str]:
-    """Return who has tickets in a state: holders are SOLD, and RESERVED wait in the lobby while they pay."""
-    return [row[2] for row in _FIND_IN_STATE(connection, sale=sale_id, state=state.value, limit=t.MAX_QUANTITY)]
-
-
-def report(connection: sa.Connection, stream: str) -> Report:
-    """Return how a stream's newest sale goes; raises Refused("sale_unknown")."""
-    sale = sale_of(connection, stream)
-    if sale is None:
-        raise Refused("sale_unknown")
-    counts = dict.fromkeys(TicketState, 0)
-    taken = 0
-    for state, price, count in _COUNT_STATES(connection, sale=sale.id):
-        counts[TicketState(state)] += count
-        taken += int(price) * count if state == TicketState.SOLD else 0
-    waiting = int(_COUNT_WAITING(connection, sale=sale.id).fetchone()[0])
-    return Report(sale, waiting, counts[TicketState.EXPIRED], counts[TicketState.REFUNDED], taken)
 
 
 def escrow(sale: Sale) -> Account:
@@ -285,6 +238,17 @@ def _charge(connection: sa.Connection, sale: Sale, ticket: Ticket, now_ms: int) 
     _tell(connection, sale, "ticket.sold", ticket, now_ms)
     if sale.free == 0:
         _tell(connection, sale, "sale.sold_out", None, now_ms)
+
+
+def _pay_out(connection: sa.Connection, sale: Sale, terms: Terms, now_ms: int) -> bool:
+    there = books.balance(connection, escrow(sale))
+    if not there:
+        return False
+    legs = pay(escrow(sale), sale.seller, there, terms)
+    # One at a time, under the sale's lock; in the same millisecond the second finds nothing, or is refused and comes
+    # again.
+    books.apply(connection, Move(f"sale.{sale.id}.earned.{now_ms}", "tickets", legs, terms.quote), now_ms)
+    return True
 
 
 def _refunded(connection: sa.Connection, sale: Sale, sold: Ticket, now_ms: int) -> tuple[Sale, Ticket]:
@@ -327,7 +291,7 @@ def _lock_sale(connection: sa.Connection, sale_id: str) -> Sale:
     row = _LOCK_SALE(connection, id=sale_id).fetchone()
     if row is None:
         raise Refused("sale_unknown")
-    return _sale(row)
+    return sale_of_row(row)
 
 
 def _open(connection: sa.Connection, sale_id: str, account: str) -> tuple[Sale, Ticket | None]:
@@ -347,67 +311,17 @@ def _open_ticket(connection: sa.Connection, ticket_id: str) -> tuple[Sale, Ticke
 
 
 def _tell(connection: sa.Connection, sale: Sale, kind: str, ticket: Ticket | None, now_ms: int) -> None:
-    fields: dict[str, Any] = {"sale": sale.id, "free": sale.free, "sold": sale.sold}
+    fields: dict[str, Any] = {"sale": sale.id, "state": sale.state, "free": sale.free, "sold": sale.sold}
+    price = sale.price_now if ticket is None else ticket.price
+    fields["price"] = wire_amount(price)
     if ticket is not None:
-        fields |= {"ticket": ticket.id, "account": ticket.account, "price": wire_amount(ticket.price)}
+        fields |= {"ticket": ticket.id, "account": ticket.account}
         fields |= {"until": ticket.until} if ticket.state is TicketState.RESERVED else {}
     eventlog.append(connection, Happened(sale.stream, kind, now_ms, fields))
 
 
-def _sale(row: Sequence[Any]) -> Sale:
-    (identifier, stream, seller, asset, price, late_price, quantity, opens_at, closes_at, minimum_s, began) = row[:11]
-    state, reserved, sold = row[11:]
-    return Sale(
-        identifier,
-        stream,
-        seller,
-        Amount(asset, int(price)),
-        quantity,
-        opens_at,
-        closes_at,
-        None if late_price is None else int(late_price),
-        minimum_s,
-        bool(began),
-        SaleState(state),
-        reserved,
-        sold,
-    )
-
-
-def _sale_values(sale: Sale) -> dict[str, Any]:
-    return {
-        "id": sale.id,
-        "stream": sale.stream,
-        "seller": sale.seller,
-        "asset": sale.price.asset,
-        "quantity": sale.quantity,
-        "opens_at": sale.opens_at,
-        "closes_at": sale.closes_at,
-        "minimum_s": sale.minimum_s,
-        **_changing(sale),
-    }
-
-
-def _changing(sale: Sale) -> dict[str, Any]:
-    return {
-        "id": sale.id,
-        "price": str(sale.price.units),
-        "late_price": None if sale.late_price is None else str(sale.late_price),
-        "quantity": sale.quantity,
-        "began": int(sale.began),
-        "state": sale.state.value,
-        "reserved": sale.reserved,
-        "sold": sale.sold,
-    }
-
-
 def _save_sale(connection: sa.Connection, sale: Sale) -> None:
-    _SET_SALE(connection, **_changing(sale))
-
-
-def _ticket(row: Sequence[Any]) -> Ticket:
-    identifier, sale, account, state, asset, price, until = row
-    return Ticket(identifier, sale, account, TicketState(state), Amount(asset, int(price)), until)
+    _SET_SALE(connection, **changing(sale))
 
 
 def _add_ticket(connection: sa.Connection, ticket: Ticket) -> None:

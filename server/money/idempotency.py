@@ -72,20 +72,31 @@ def once(
 
     Raises what `work` raises, and Refused (idempotency_mismatch, idempotency_in_flight).
     """
-    name = {"account": request.account, "route": request.route, "key": request.key}
+    name = _name(request)
     if connection.dialect.name == "postgresql":
         # Another node may be at it. SQLite's writes are one after the other.
         lock = hashlib.sha256("\0".join(name.values()).encode()).digest()[:8]
         if not _TRY_LOCK(connection, lock=int.from_bytes(lock, "big", signed=True)).fetchone()[0]:
             raise Refused("idempotency_in_flight")
-    row = _FIND(connection, **name).fetchone()
-    if row is not None:
-        if row[0] != request.digest:
-            raise Refused("idempotency_mismatch")
-        return Answered(row[1], row[2].encode(), replayed=True)
+    known = _answered(connection, request)
+    if known is not None:
+        return known
     answer = work(connection, *arguments)
     _ADD(connection, **name, digest=request.digest, status=answer.status, body=answer.body.decode(), at=now_ms)
     return answer
+
+
+def _answered(connection: sa.Connection, request: Request) -> Answered | None:
+    row = _FIND(connection, **_name(request)).fetchone()
+    if row is None:
+        return None
+    if row[0] != request.digest:
+        raise Refused("idempotency_mismatch")
+    return Answered(row[1], row[2].encode(), replayed=True)
+
+
+def _name(request: Request) -> dict[str, str]:
+    return {"account": request.account, "route": request.route, "key": request.key}
 
 
 def forget_keys(connection: sa.Connection, now_ms: int) -> int:
@@ -100,6 +111,10 @@ class Idempotent:
         self._store = store
         self._in_flight: set[tuple[str, str, str]] = set()
         self.replays = self.mismatches = self.collisions = 0
+
+    async def find(self, request: Request) -> Answered | None:
+        """Return what a request was answered that was done before; raises Refused("idempotency_mismatch")."""
+        return await self._store.read(_answered, request)
 
     async def write(
         self, request: Request, now_ms: int, work: Callable[[sa.Connection, *Ts], Answered], *arguments: *Ts

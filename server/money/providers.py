@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from server import eventlog
 from server.eventlog import Happened
-from server.money import books
+from server.money import books, debts
 from server.money.amounts import Amount, read_amount_untrusted, wire_amount
 from server.money.assets import Assets
 from server.money.ledger import Account, Hold, Kind, Leg, Move, Phase, Post, Reverse, Transfer, Void, held
@@ -70,10 +70,7 @@ def request_withdrawal(connection: sa.Connection, withdrawal: Withdrawal, now_ms
 
     Raises Refused (in_debt, insufficient_funds, transfer_exists).
     """
-    who = withdrawal.account
-    if any(units < 0 for account, units in books.balances_of(connection, who).items() if account.kind is Kind.DEBT):
-        raise Refused("in_debt")
-    amount = withdrawal.amount
+    who, amount = withdrawal.account, withdrawal.amount
     hold = Hold(withdrawal.id, "withdrawal", wallet(who, amount.asset), amount.units, None)
     transfer = books.apply(connection, hold, now_ms)
     _ADD_WITHDRAWAL(
@@ -120,6 +117,7 @@ def _deposit(
     if _FIND_ACCOUNT(connection, id=event.account).fetchone() is None:
         raise Refused("account_unknown")
     books.apply(connection, Move(identifier, "deposit", legs), now_ms)
+    debts.settle(connection, event.account, amount.asset, now_ms)
     _tell(connection, event.account, "payment.settled", identifier, amount, now_ms)
     return "done"
 

@@ -3,7 +3,7 @@
 A sale has a number of seats. Each is free, reserved for somebody who is paying, or sold:
 
     reserved   until a moment; then the seat is free again
-    sold       paid for, into the sale's escrow: the seller gets it when the show was delivered
+    sold       paid for, into the sale's escrow: the seller earns it once enough of the show was delivered
     expired    the reservation ran out or was given up; nothing was charged
     refunded   what was paid went back to the buyer
 
@@ -27,7 +27,10 @@ DELIVERED_S = 300  # of a show after which it counts as delivered, unless the sa
 
 
 class SaleState(StrEnum):
-    """What a sale has come to. A closed one sells no more; delivered and cancelled are ends."""
+    """What a sale has come to. A closed one sells no more; delivered and cancelled are ends.
+
+    A sale whose show was delivered sells on, to who comes late, until the streamer closes it or the stream ends.
+    """
 
     OPEN = "open"
     CLOSED = "closed"
@@ -52,7 +55,7 @@ class Sale:
     """Seats for one stream's ticket-only part; times in epoch ms.
 
     `late_price` is what a ticket costs once the show has begun, None for the same. `minimum_s` is how much of the show
-    must be delivered for the seller to be paid.
+    must be delivered for the seller to be paid; once it was, the sale is `earned`, and no ticket goes back any more.
     """
 
     id: str
@@ -65,6 +68,7 @@ class Sale:
     late_price: int | None = None
     minimum_s: int = DELIVERED_S
     began: bool = False
+    earned: bool = False
     state: SaleState = SaleState.OPEN
     reserved: int = 0
     sold: int = 0
@@ -157,6 +161,13 @@ class Close:
 
 
 @dataclass(frozen=True, slots=True)
+class Earn:
+    """Enough of the show was delivered: the seller has earned what was paid, and what late comers will pay."""
+
+    delivered_s: int
+
+
+@dataclass(frozen=True, slots=True)
 class Settle:
     """End the sale: enough of the show was delivered and the seller earns it, or all get their money back."""
 
@@ -165,10 +176,10 @@ class Settle:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """End the sale because there will be no show."""
+    """End the sale because there will be no show; one that was earned by then stays earned."""
 
 
-Command = Reserve | Offer | Pay | GiveUp | RunOut | Refund | Change | Begin | Close | Settle | Cancel
+Command = Reserve | Offer | Pay | GiveUp | RunOut | Refund | Change | Begin | Close | Earn | Settle | Cancel
 
 
 # -- deciding ----------------------------------------------------------------------------------------------------------
@@ -182,9 +193,9 @@ def open_sale(sale: Sale, now_ms: int) -> Sale:
         _check_price(sale.late_price)
     if sale.closes_at is not None and sale.closes_at <= max(sale.opens_at, now_ms):
         raise Refused("invalid_sale", "it would close before it opens")
-    if not 0 <= sale.minimum_s <= 86_400:
-        raise Refused("invalid_sale", "the least that is delivered is from 0 s to a day")
-    return replace(sale, state=SaleState.OPEN, began=False, reserved=0, sold=0)
+    if not 1 <= sale.minimum_s <= 86_400:
+        raise Refused("invalid_sale", "the least that is delivered is from 1 s to a day")
+    return replace(sale, state=SaleState.OPEN, began=False, earned=False, reserved=0, sold=0)
 
 
 def step(sale: Sale, ticket: Ticket | None, command: Command, now_ms: int) -> tuple[Sale, Ticket | None]:
@@ -214,13 +225,13 @@ def step(sale: Sale, ticket: Ticket | None, command: Command, now_ms: int) -> tu
         case Close():
             _check_running(sale)
             return replace(sale, state=SaleState.CLOSED), ticket
+        case Earn(delivered_s):
+            _check_running(sale)
+            return replace(sale, earned=_is_earned(sale, delivered_s)), ticket
         case Settle(delivered_s):
-            _check_running(sale)
-            enough = delivered_s >= sale.minimum_s
-            return replace(sale, state=SaleState.DELIVERED if enough else SaleState.CANCELLED), ticket
+            return _end(sale, delivered_s), ticket
         case Cancel():
-            _check_running(sale)
-            return replace(sale, state=SaleState.CANCELLED), ticket
+            return _end(sale, 0), ticket
 
 
 def _reserve(sale: Sale, there: Ticket | None, command: Reserve | Offer, now_ms: int) -> tuple[Sale, Ticket]:
@@ -274,7 +285,7 @@ def _release(sale: Sale, ticket: Ticket) -> tuple[Sale, Ticket]:
 def _refund(sale: Sale, ticket: Ticket | None) -> tuple[Sale, Ticket]:
     if ticket is None or ticket.state is not TicketState.SOLD:
         raise Refused("ticket_unknown")
-    if sale.state is SaleState.DELIVERED:
+    if sale.earned:
         raise Refused("show_delivered")
     return replace(sale, sold=sale.sold - 1), replace(ticket, state=TicketState.REFUNDED)
 
@@ -293,6 +304,16 @@ def _change(sale: Sale, command: Change) -> Sale:
         _check_price(command.late_price)
         sale = replace(sale, late_price=command.late_price)
     return sale
+
+
+def _end(sale: Sale, delivered_s: int) -> Sale:
+    _check_running(sale)
+    earned = _is_earned(sale, delivered_s)
+    return replace(sale, earned=earned, state=SaleState.DELIVERED if earned else SaleState.CANCELLED)
+
+
+def _is_earned(sale: Sale, delivered_s: int) -> bool:
+    return sale.earned or delivered_s >= sale.minimum_s
 
 
 def _check_running(sale: Sale) -> None:
@@ -315,3 +336,28 @@ def _check_quantity(quantity: int) -> None:
 def _check_price(units: int) -> None:
     if units < 1:
         raise Refused("invalid_price", "what costs nothing is given, not sold")
+
+
+# -- what is due -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Show:
+    """A stream as its sale sees it: whether it is on, for ticket holders alone just now, and how much of that was."""
+
+    is_on: bool
+    is_paid: bool
+    delivered_s: int
+
+
+def due(sale: Sale, show: Show, now_ms: int) -> Begin | Close | Earn | Settle | None:
+    """Return what is due in a running sale by what became of its show, None for nothing."""
+    if not show.is_on:
+        return Settle(show.delivered_s)
+    if show.is_paid and not sale.began:
+        return Begin()
+    if not sale.earned and show.delivered_s >= sale.minimum_s:
+        return Earn(show.delivered_s)
+    if sale.state is SaleState.OPEN and sale.closes_at is not None and now_ms >= sale.closes_at:
+        return Close()
+    return None

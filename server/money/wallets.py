@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from server import eventlog
 from server.eventlog import Happened
-from server.money import audit, books, providers
+from server.money import audit, books, debts, providers
 from server.money.amounts import Amount, WireAmount, format_units, wire_amount
 from server.money.assets import Assets
 from server.money.idempotency import Answered, Idempotent, Request
@@ -47,14 +47,14 @@ class Wallets:
         self, store: Database, assets: Assets, signing_secrets: Mapping[str, str], wall_ms: Callable[[], int]
     ) -> None:
         self._store, self.assets, self._secrets, self._wall_ms = store, assets, signing_secrets, wall_ms
-        self._keys = Idempotent(store)
+        self.keys = Idempotent(store)
         self.webhooks = self.webhooks_refused = 0
 
     async def deposit(self, account: str, amount: Amount, request: Request) -> Answered:
         """Put an operator's money into a wallet, once for each key; the answer holds a `Deposited`."""
         now_ms = self._wall_ms()
         transfer = f"deposit.{OPERATOR}.{secrets.token_hex(12)}"
-        return await self._keys.write(request, now_ms, _deposit, transfer, account, amount, now_ms)
+        return await self.keys.write(request, now_ms, _deposit, transfer, account, amount, now_ms)
 
     async def balances(self, account: str) -> list[Balance]:
         """Return what somebody has, by asset."""
@@ -83,7 +83,7 @@ class Wallets:
         return {
             "payment_webhooks": self.webhooks,
             "payment_webhooks_refused": self.webhooks_refused,
-            **self._keys.counters(),
+            **self.keys.counters(),
         }
 
     def _balance(self, owner: str, asset: str, scale: int, there: Mapping[Account, int]) -> Balance:
@@ -97,6 +97,7 @@ def _deposit(connection: sa.Connection, name: str, account: str, amount: Amount,
     source = Account(OPERATOR, Kind.PROVIDER, amount.asset)
     legs = (Leg(source, wallet(account, amount.asset), amount.units),)
     transfer = books.apply(connection, Move(name, "deposit", legs), now_ms)
+    debts.settle(connection, account, amount.asset, now_ms)
     answer = Deposited(transfer.id, wire_amount(amount))
     fields = {"transfer": transfer.id, "amount": answer.amount}
     eventlog.append(connection, Happened(account, "payment.settled", now_ms, fields))

@@ -29,7 +29,8 @@ def admin_routes(rooms: Rooms, auth: Auth, find_account: FindAccount, longest_to
             raise Problem("invalid_request", detail, extra={"field": "expires_s"})
         account = await known(find_account, new.name)
         expires_at = int((time.time() + new.expires_s) * 1000)
-        return Answer(s.Token(auth.issue(Account(account, new.name), new.expires_s, "user"), expires_at))
+        token = auth.issue(Account(account, new.name), new.expires_s, "user", new.surface)
+        return Answer(s.Token(token, expires_at))
 
     async def add_stream(asked: Asked) -> Answer:
         new: s.NewStreamFor = asked.body

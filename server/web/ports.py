@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 from server.auth import Account, LogIn
 from server.config import IceServer, Limits, Rates
+from server.money.assets import Surface
+from server.tokens import Claims
 from signalling.identifiers import AccountId, Actor, Mode, StreamId
 from signalling.views import Kind, Page, Reply, StreamView
 
@@ -72,11 +74,11 @@ class Auth(Protocol):
     async def log_in(self, name: str, password: str) -> LogIn:
         """Return a token for who knows the password."""
 
-    def issue(self, account: Account, expires_s: int, kind: str) -> str:
+    def issue(self, account: Account, expires_s: int, kind: str, surface: Surface = "web") -> str:
         """Return a bearer token; kind is "user" or "admin"."""
 
-    def verify(self, token: str) -> Actor:
-        """Return whom a bearer token stands for."""
+    def read(self, token: str) -> Claims:
+        """Return what a bearer token says."""
 
 
 FindAccount = Callable[[str], Awaitable[AccountId | None]]

@@ -18,6 +18,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, RequestTim
 
 from server.complaints import explain
 from server.problems import CONTENT_TYPE, Problem
+from server.tokens import Claims
 from server.web.failures import problem_of
 from server.web.ports import Auth, WebSettings
 from server.web.rates import TokenBuckets, is_loopback, network_of
@@ -48,15 +49,20 @@ class Asked:
 
     path: Mapping[str, str]
     headers: Headers
-    sender: Actor | None = None
+    claims: Claims | None = None
     body: Any = None
     query: Any = None
 
     @property
     def actor(self) -> Actor:
         """Who asks, on routes for accounts."""
-        assert self.sender is not None, "only routes for accounts have an actor"
-        return self.sender
+        return self.session.actor
+
+    @property
+    def session(self) -> Claims:
+        """What the token of who asks says, on routes for accounts."""
+        assert self.claims is not None, "only routes for accounts have a session"
+        return self.claims
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,14 +155,14 @@ class Reception:
         if "Transfer-Encoding" in given.headers and "Content-Length" in given.headers:
             # A proxy before us may have believed the other one (RFC 9112 section 6.1).
             raise Problem("ambiguous_length", headers={"Connection": "close"})
-        sender = None
+        claims = None
         match route.access:
             case Access.STRANGER:
                 self._rate(self.by_password, network_of(address))
             case Access.ACCOUNT | Access.ADMIN:
-                sender = self._identify(given)
-                self._rate(self.by_account, sender.account)
-                if route.access is Access.ADMIN and not sender.admin:
+                claims = self._identify(given)
+                self._rate(self.by_account, claims.actor.account)
+                if route.access is Access.ADMIN and not claims.actor.admin:
                     raise Problem("admin_only")
             case Access.LOOPBACK:
                 # A proxy on this machine speaks for others.
@@ -164,12 +170,13 @@ class Reception:
                     raise Problem("loopback_only")
             case Access.ANYONE:
                 pass
-        if route.guessable and sender is not None:
+        if route.guessable:
             self._rate(self.by_guess, f"address {network_of(address)}")
-            self._rate(self.by_guess, f"account {sender.account}")
+            if claims is not None:
+                self._rate(self.by_guess, f"account {claims.actor.account}")
         body = await self._body(route, given)
         query = _shape(dict(given.args), route.query, strict=False) if route.query is not None else None
-        return Asked(path, given.headers, sender, body, query)
+        return Asked(path, given.headers, claims, body, query)
 
     def _rate(self, buckets: TokenBuckets, asker: str) -> None:
         wait_s = buckets.take(asker, trio.current_time())
@@ -177,7 +184,7 @@ class Reception:
             seconds = int(wait_s) + 1
             raise Problem("rate_limited", f"try again in {seconds} s", headers={"Retry-After": str(seconds)})
 
-    def _identify(self, given: Request) -> Actor:
+    def _identify(self, given: Request) -> Claims:
         header = given.headers.get("Authorization", "")
         if not header:
             raise Problem("no_session", "the request has no Authorization header")
@@ -185,7 +192,7 @@ class Reception:
         if token is None:
             raise Problem("no_session", 'the Authorization header must be "Bearer" and a token')
         try:
-            return self._auth.verify(token[1])
+            return self._auth.read(token[1])
         except Exception as error:
             refused = problem_of(error)
             if refused is None:

@@ -11,6 +11,7 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
+from server.money.assets import Surface
 from signalling.views import Kind, Person
 
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
@@ -93,10 +94,11 @@ class NewAccount(Taken, frozen=True):
 
 
 class NewToken(Taken, frozen=True):
-    """A token that an administrator makes for an account."""
+    """A token that an administrator makes for an account; `surface` is where it is used, and so what it may spend."""
 
     name: Name
     expires_s: Annotated[int, Meta(ge=1)] = 3600
+    surface: Surface = "web"
 
 
 class NewStreamFor(NewStream, frozen=True, kw_only=True):

@@ -281,7 +281,14 @@ def read_authorization(data: bytes) -> None:
 
 SETTINGS: Any = SimpleNamespace(
     rates=SimpleNamespace(
-        address_per_s=1, address_burst=1, account_per_s=1, account_burst=1, password_per_s=1, password_burst=1
+        address_per_s=1,
+        address_burst=1,
+        account_per_s=1,
+        account_burst=1,
+        password_per_s=1,
+        password_burst=1,
+        guess_per_s=1,
+        guess_burst=1,
     ),
     limits=None,
 )

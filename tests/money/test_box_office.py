@@ -11,7 +11,7 @@ import sqlalchemy as sa
 import trio
 
 from server import eventlog
-from server.money import audit, books, box_office
+from server.money import audit, books, box_office, ticket_reports
 from server.money import tickets as t
 from server.money.amounts import Amount
 from server.money.box_office import Purchase
@@ -44,12 +44,12 @@ async def has(store: AnyStore, account: Account) -> int:
 async def is_right(store: AnyStore) -> None:
     """The books are right, seats and tickets agree, and the escrow holds what the holders paid."""
     assert await store.read(audit.check, 0) == []
-    report = await store.read(box_office.report, "stream1")
-    holders = await store.read(box_office.in_state, "s1", TicketState.SOLD)
+    report = await store.read(ticket_reports.report, "s1")
+    holders = await store.read(ticket_reports.in_state, "s1", TicketState.SOLD)
     assert len(holders) == len(set(holders)) == report.sale.sold
-    assert len(await store.read(box_office.in_state, "s1", TicketState.RESERVED)) == report.sale.reserved
+    assert len(await store.read(ticket_reports.in_state, "s1", TicketState.RESERVED)) == report.sale.reserved
     assert report.sale.sold + report.sale.reserved <= report.sale.quantity
-    if report.sale.state is not SaleState.DELIVERED:
+    if not report.sale.earned:
         assert await has(store, ESCROW) == report.taken
 
 
@@ -68,7 +68,7 @@ async def test_of_more_buyers_than_seats_as_many_are_charged_as_are_seated(store
         for buyer in buyers:
             nursery.start_soon(attempt, buyer)
     assert outcomes == {"sold": 7, "sold_out": 23}
-    holders = await store.read(box_office.in_state, "s1", TicketState.SOLD)
+    holders = await store.read(ticket_reports.in_state, "s1", TicketState.SOLD)
     left = {buyer: await has(store, wallet(buyer, "USD")) for buyer in buyers}
     assert {buyer for buyer, units in left.items() if units == 500} == set(holders)
     assert {units for buyer, units in left.items() if buyer not in holders} == {1000}
@@ -101,7 +101,7 @@ async def test_who_can_t_pay_takes_no_seat_and_one_kept_while_filling_the_wallet
         await store.write(box_office.buy, purchase("ann"), 1)
     reserved = await store.write(box_office.reserve, purchase("ann"), 1)
     assert await store.write(box_office.reserve, purchase("ann", "second tab"), 2) == reserved
-    assert await store.read(box_office.in_state, "s1", TicketState.RESERVED) == ["ann"]
+    assert await store.read(ticket_reports.in_state, "s1", TicketState.RESERVED) == ["ann"]
     with pytest.raises(Refused, match="insufficient_funds"):
         await store.write(box_office.pay_for, reserved.id, "ann", 2)
     await store.write(do, deposit("ann", 500))
@@ -129,7 +129,7 @@ async def test_a_seat_whose_reservation_ran_out_goes_to_who_waits(store: AnyStor
     assert await store.write(box_office.run_out, RESERVED_FOR_MS, 10) == []
     (ended,) = await store.write(box_office.run_out, 1 + RESERVED_FOR_MS, 10)
     assert (ended.account, ended.state) == ("ann", TicketState.EXPIRED)
-    offered = await store.read(box_office.ticket_of, "s1", "bob")
+    offered = await store.read(ticket_reports.ticket_of, "s1", "bob")
     assert offered is not None
     assert offered.state is TicketState.RESERVED
     with pytest.raises(Refused, match="sold_out"):
@@ -146,7 +146,7 @@ async def test_a_refund_returns_what_was_paid_and_passes_the_seat_on(store: AnyS
     await store.write(box_office.change, "s1", t.Change(price=900), 3)
     await store.write(box_office.refund, sold.id, 4)
     assert await has(store, wallet("ann", "USD")) == 1000
-    offered = await store.read(box_office.ticket_of, "s1", "bob")
+    offered = await store.read(ticket_reports.ticket_of, "s1", "bob")
     assert offered is not None
     assert offered.price.units == 900
     with pytest.raises(Refused, match="ticket_unknown"):
@@ -162,7 +162,7 @@ async def test_seats_that_are_added_go_to_those_who_wait_first(store: AnyStore) 
     await store.write(box_office.stop_waiting, "s1", "bob")
     sale = await store.write(box_office.change, "s1", t.Change(quantity=3), 3)
     assert (sale.reserved, sale.free) == (1, 1)
-    assert await store.read(box_office.in_state, "s1", TicketState.RESERVED) == ["cem"]
+    assert await store.read(ticket_reports.in_state, "s1", TicketState.RESERVED) == ["cem"]
     await is_right(store)
 
 
@@ -172,7 +172,7 @@ async def test_a_delivered_show_pays_its_seller_and_the_fee_out_of_the_escrow(st
     await open_sale(store, 2, "ann", "bob")
     for name in ("ann", "bob"):
         await store.write(box_office.buy, purchase(name), 1)
-    assert (await store.write(box_office.finish, "s1", t.Settle(300), terms, 9)).state is SaleState.DELIVERED
+    assert (await store.write(box_office.earn, "s1", t.Settle(300), terms, 9)).state is SaleState.DELIVERED
     earned = ("MESI", 18_000) if rate else ("USD", 900)
     assert await has(store, wallet("streamer", earned[0])) == earned[1]
     assert await has(store, Account(PLATFORM, Kind.FEE, "USD")) == 100
@@ -180,7 +180,7 @@ async def test_a_delivered_show_pays_its_seller_and_the_fee_out_of_the_escrow(st
     with pytest.raises(Refused, match="show_delivered"):
         await store.write(box_office.refund, "t-ann", 10)
     with pytest.raises(Refused, match="sale_closed"):
-        await store.write(box_office.finish, "s1", t.Settle(300), terms, 10)
+        await store.write(box_office.earn, "s1", t.Settle(300), terms, 10)
     await is_right(store)
 
 
@@ -190,7 +190,7 @@ async def test_a_show_that_is_not_delivered_is_paid_back_to_the_unit(store: AnyS
     await open_sale(store, 5, *buyers)
     for buyer in buyers:
         await store.write(box_office.buy, purchase(buyer), 1)
-    await store.write(box_office.finish, "s1", command, Terms(1000), 2)
+    await store.write(box_office.earn, "s1", command, Terms(1000), 2)
     counts = [len(await store.write(box_office.refund_some, "s1", 3, 2)) for _ in range(4)]
     assert counts == [2, 2, 1, 0]
     assert {await has(store, wallet(buyer, "USD")) for buyer in buyers} == {1000}
@@ -198,9 +198,27 @@ async def test_a_show_that_is_not_delivered_is_paid_back_to_the_unit(store: AnyS
     await is_right(store)
 
 
+async def test_after_the_show_was_delivered_late_comers_pay_its_seller_too(store: AnyStore) -> None:
+    await open_sale(store, 3, "ann", "bob")
+    await store.write(box_office.buy, purchase("ann"), 1)
+    earned = await store.write(box_office.earn, "s1", t.Earn(300), Terms(1000), 2)
+    assert (earned.earned, earned.state) == (True, SaleState.OPEN)
+    assert await has(store, wallet("streamer", "USD")) == 450
+    assert not await store.write(box_office.pay_out, "s1", Terms(1000), 3)
+    await store.write(box_office.buy, purchase("bob"), 4)
+    assert await store.write(box_office.pay_out, "s1", Terms(1000), 5)
+    assert await has(store, wallet("streamer", "USD")) == 900
+    with pytest.raises(Refused, match="show_delivered"):
+        await store.write(box_office.refund, "t-bob", 6)
+    assert (await store.write(box_office.earn, "s1", t.Cancel(), Terms(1000), 7)).state is SaleState.DELIVERED
+    told = [logged.event.type for logged in await store.read(eventlog.read_from, 0, 100)]
+    assert told == ["sale.opened", "ticket.sold", "sale.earned", "ticket.sold", "sale.delivered"]
+    await is_right(store)
+
+
 async def test_a_show_that_nobody_bought_pays_nobody(store: AnyStore) -> None:
     await open_sale(store, 2)
-    assert (await store.write(box_office.finish, "s1", t.Settle(9999), Terms(1000), 9)).state is SaleState.DELIVERED
+    assert (await store.write(box_office.earn, "s1", t.Settle(9999), Terms(1000), 9)).state is SaleState.DELIVERED
     await is_right(store)
 
 
@@ -208,16 +226,16 @@ async def test_a_stream_has_one_sale_at_a_time(store: AnyStore) -> None:
     await open_sale(store, 2)
     with pytest.raises(Refused, match="sale_exists"):
         await store.write(box_office.open_sale, replace(SALE, id="s2"), 1)
-    await store.write(box_office.finish, "s1", t.Cancel(), Terms(1000), 2)
+    await store.write(box_office.earn, "s1", t.Cancel(), Terms(1000), 2)
     await store.write(box_office.open_sale, replace(SALE, id="s2"), 3)
-    found = await store.read(box_office.sale_of, "stream1")
+    found = await store.read(ticket_reports.sale_of, "stream1")
     assert found == replace(SALE, id="s2")
     with pytest.raises(Refused, match="sale_unknown"):
         await store.write(box_office.buy, Purchase("nothing", "t", "ann", PRICE), 1)
     with pytest.raises(Refused, match="ticket_unknown"):
         await store.write(box_office.pay_for, "nothing", "ann", 1)
     with pytest.raises(Refused, match="sale_unknown"):
-        await store.read(box_office.report, "another")
+        await store.read(ticket_reports.report, "another")
 
 
 OVERSOLD = "UPDATE sales SET sold = 3"

@@ -29,7 +29,11 @@ MEANINGLESS = {
     "invite": "none",
     "disclosure": "none",
     "name": "nobody",
+    "tip": "none",
     "provider": "nobody",
+    "sale": "none",
+    "ticket": "none",
+    "reservation": "none",
     "streamer": "nobody",
     "subscriber": "nobody",
 }

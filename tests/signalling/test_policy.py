@@ -12,14 +12,8 @@ from media.forwarding.admission import FOREVER, Grant
 from signalling import commands as c
 from signalling import events as e
 from signalling.identifiers import AccountId, Mode
-from signalling.policy import (
-    PAUSE_NS,
-    PREPARED_FOR_NS,
-    SECOND_NS,
-    SETUP_NS,
-    deadline_ns,
-    step,
-)
+from signalling.one_to_one import PAUSE_NS, SECOND_NS, SETUP_NS
+from signalling.policy import PREPARED_FOR_NS, deadline_ns, step
 from signalling.refusals import Refused
 from signalling.state import Request, RoomState
 

@@ -1,0 +1,166 @@
+"""Tips from one account to another: first in the books, then whoever they let in is let in, then they are shown."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import msgspec
+import sqlalchemy as sa
+
+from server.access.service import Access
+from server.money import offers, tips
+from server.money.amounts import Amount, WireAmount, split, wire_amount
+from server.money.assets import Surface
+from server.money.idempotency import Answered, Idempotent, Request
+from server.money.payments import WHOLE_BPS
+from server.money.quotes import Quote
+from server.money.tips import Gift, House, TipView
+from server.store import Database
+from server.tokens import Claims
+from signalling.identifiers import StreamId
+from signalling.refusals import Refused
+from signalling.rooms import Rooms
+from signalling.views import Money, Person
+from signalling.wire_events import TipReversedTold, TipTold
+
+FRESH_MS = 600_000  # since the log-in: long enough to tip a few times, too short for a device that was left open
+
+
+class QuoteView(msgspec.Struct, frozen=True):
+    """What would arrive of an amount until `expires_at`: one unit of `amount` is `numerator` / `denominator` units."""
+
+    quote: str
+    amount: WireAmount
+    fee: WireAmount
+    arrives: WireAmount
+    numerator: str
+    denominator: str
+    source: str
+    taken_at: int
+    expires_at: int
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """A tip as it is asked for: to whom, by name; the amount; the stream it is given in; what it says."""
+
+    to: str
+    amount: Amount
+    stream: StreamId | None = None
+    message: str = ""
+    anonymous: bool = False
+    quote: str | None = None
+
+
+class TipJar:
+    """Takes tips on a node's store and shows them in its rooms; raises Refused and StoreFailed."""
+
+    def __init__(
+        self, store: Database, house: House, keys: Idempotent, access: Access, rooms: Rooms, wall_ms: Callable[[], int]
+    ) -> None:
+        self._store, self._house, self._keys, self._wall_ms = store, house, keys, wall_ms
+        self._access, self._rooms = access, rooms
+        self.tips = self.reversed = 0
+
+    async def quote(self, amount: Amount, surface: Surface) -> QuoteView:
+        """Promise a rate for a while. Raises Refused (rate_unavailable, amount_too_small, ...)."""
+        self._house.assets.check_surface(amount.asset, surface)
+        return await self._store.write(_quote, amount, self._house, self._wall_ms())
+
+    async def give(self, session: Claims, wish: Wish, request: Request) -> Answered:
+        """Give a tip, once for each key; the answer holds a `TipView`. Raises Refused like `tips.give`."""
+        now_ms, sender = self._wall_ms(), session.actor
+        gift = Gift(
+            id=f"tip.{secrets.token_hex(12)}",
+            sender=Person(sender.account, sender.name),
+            to=wish.to,
+            amount=wish.amount,
+            surface=session.surface,
+            is_fresh=now_ms - session.issued_at < FRESH_MS,
+            stream=wish.stream,
+            message=tips.tidy_message_untrusted(wish.message),
+            anonymous=wish.anonymous,
+            quote=wish.quote,
+        )
+        expired: Refused | None = None
+        try:
+            answered = await self._keys.write(request, now_ms, _give, gift, self._house, now_ms)
+        except Refused as refused:
+            if refused.code != "quote_expired":
+                raise
+            expired = refused
+        if expired is not None:
+            # Offered only now: what is refused leaves nothing written, and a new quote has to be.
+            raise Refused(expired.code, quote=await self.quote(wish.amount, session.surface))
+        if not answered.replayed:
+            self.tips += 1
+            await self._show(msgspec.json.decode(answered.body, type=TipView))
+        return answered
+
+    async def reverse(self, tip_id: str) -> TipView:
+        """Take a tip back, and the right to watch that it gave. Raises Refused (tip_unknown, already_reversed)."""
+        now_ms = self._wall_ms()
+        tip = await self._store.write(tips.reverse, tip_id, now_ms)
+        self.reversed += 1
+        await self._access.changed_between(tip.sender.id, tip.to.id)
+        for account in {tip.sender.id, tip.to.id}:
+            self._rooms.tell(account, TipReversedTold(server_now=now_ms, tip=tip.id))
+        return tip
+
+    async def find(self, account: str, tip_id: str) -> TipView:
+        """Return a tip that an account gave or got; raises Refused("tip_unknown")."""
+        tip = await self._store.read(tips.find, tip_id)
+        if tip is None or account not in (tip.sender.id, tip.to.id):
+            raise Refused("tip_unknown")
+        return tip
+
+    def counters(self) -> Mapping[str, int]:
+        """How many tips there were, by name."""
+        return {"tips": self.tips, "tips_reversed": self.reversed}
+
+    async def _show(self, tip: TipView) -> None:
+        await self._access.changed_between(tip.sender.id, tip.to.id)
+        told = TipTold(
+            server_now=self._wall_ms(),
+            tip=tip.id,
+            stream=tip.stream,
+            sender=tip.sender,
+            to=tip.to,
+            amount=Money(tip.amount.asset, tip.amount.units),
+            message=tip.message,
+            anonymous=tip.anonymous,
+            at=tip.at,
+        )
+        self._rooms.show_tip(told)
+
+
+def _give(connection: sa.Connection, gift: Gift, house: House, now_ms: int) -> Answered:
+    return Answered(201, msgspec.json.encode(tips.give(connection, gift, house, now_ms)))
+
+
+def _quote(connection: sa.Connection, amount: Amount, house: House, now_ms: int) -> QuoteView:
+    quote = tips.quote_for(connection, amount.asset, None, house, f"q.{secrets.token_hex(12)}", now_ms)
+    if quote is None:
+        raise Refused("nothing_to_convert", f"{amount.asset} arrives as it is")
+    net, fee = split(amount.units, [WHOLE_BPS - house.fee_bps, house.fee_bps])
+    arrives = quote.convert(net)
+    if arrives == 0:
+        raise Refused("amount_too_small")
+    offers.add(connection, quote)
+    return _quoted(quote, amount, fee, arrives)
+
+
+def _quoted(quote: Quote, amount: Amount, fee: int, arrives: int) -> QuoteView:
+    rate = quote.rate
+    return QuoteView(
+        quote=quote.id,
+        amount=wire_amount(amount),
+        fee=wire_amount(replace(amount, units=fee)),
+        arrives=wire_amount(Amount(rate.target, arrives)),
+        numerator=str(rate.numerator),
+        denominator=str(rate.denominator),
+        source=rate.source,
+        taken_at=rate.taken_at,
+        expires_at=quote.expires_at,
+    )

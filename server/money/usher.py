@@ -1,0 +1,161 @@
+"""The usher: carries into the rooms what the box office wrote, whoever wrote it. Who paid is let in, then told.
+
+What an account has is read anew each time and never taken from an event, and one stream's accounts are carried one
+batch after the other; so the last that a room hears is the last that was written. The event log says whom to look at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+import trio
+
+from server import eventlog
+from server.access.service import Access
+from server.eventlog import Happened, LoggedEvent
+from server.money import ticket_reports
+from server.money.tickets import TicketState
+from server.prepared import Prepared
+from server.store import Database, StoreFailed
+from signalling import commands as c
+from signalling import wire_tickets as w
+from signalling.identifiers import AccountId, StreamId
+from signalling.ports import Clock
+from signalling.rooms import Rooms
+
+LOOK_S = 1.0  # what another node wrote is carried so much later at most
+RETRY_S = 1.0  # after the database failed, or a room
+NEWS_AT_ONCE = 500  # events
+
+SEATS: dict[TicketState | None, c.Seat] = {TicketState.SOLD: "bought", TicketState.RESERVED: "paying", None: "none"}
+_NEWEST = Prepared("SELECT COALESCE(max(id), 0) FROM event_log")
+
+log = structlog.get_logger("usher")
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Whose seats are to be carried into one room, and what is set when it knows."""
+
+    accounts: set[AccountId] = field(default_factory=set)
+    done: trio.Event = field(default_factory=trio.Event)
+
+
+class Usher:
+    """Keeps what rooms know of tickets true; `run` it after the rooms and before anybody is served."""
+
+    def __init__(self, store: Database, rooms: Rooms, access: Access, clock: Clock) -> None:
+        self._store, self._rooms, self._access, self._clock = store, rooms, access, clock
+        self._waiting: dict[StreamId, _Batch] = {}
+        self._nursery: trio.Nursery | None = None
+        self._read = 0
+        self._news = trio.Event()
+        self.seated = self.failures = 0
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Let in who has paid for running streams, then keep it so until cancelled. Raises StoreFailed at first."""
+        async with trio.open_nursery() as self._nursery:
+            self._read = await self._store.read(lambda connection: int(_NEWEST(connection).fetchone()[0]))
+            for stream in self._rooms.owners():
+                await self.seat(stream, map(AccountId, await self._store.read(ticket_reports.seats_of, stream)))
+            self._nursery.start_soon(self._follow)
+            task_status.started()
+
+    async def seat(self, stream: StreamId, accounts: Iterable[AccountId]) -> None:
+        """Have a room know what these accounts have by now; returns when it does, for the last packet, too."""
+        assert self._nursery is not None, "the usher is not running"
+        batch = self._waiting.get(stream)
+        if batch is None:
+            batch = self._waiting[stream] = _Batch()
+            self._nursery.start_soon(self._work, stream)
+        batch.accounts.update(accounts)
+        await batch.done.wait()
+
+    def look(self) -> None:
+        """Look into the log at once: something was written."""
+        self._news.set()
+
+    def counters(self) -> dict[str, int]:
+        """How much was carried, by name."""
+        return {"tickets_carried": self.seated, "ticket_failures": self.failures}
+
+    # -- one room after the other's batch ------------------------------------------------------------------------------
+
+    async def _work(self, stream: StreamId) -> None:
+        while self._waiting[stream].accounts:
+            batch = self._waiting[stream]
+            self._waiting[stream] = _Batch()
+            await self._carry_surely(stream, sorted(batch.accounts))
+            batch.done.set()
+        self._waiting.pop(stream).done.set()
+
+    async def _carry_surely(self, stream: StreamId, accounts: list[AccountId]) -> None:
+        while True:
+            try:
+                return await self._carry(stream, accounts)
+            except Exception:
+                # Meanwhile who paid waits outside, and who was paid back is not cut: never give up.
+                self.failures += 1
+                log.exception("tickets_not_carried", stream=stream, accounts=len(accounts))
+            await trio.sleep(RETRY_S)
+
+    async def _carry(self, stream: StreamId, accounts: list[AccountId]) -> None:
+        state = self._rooms.state(stream)
+        if state is None:
+            return
+        before = state.bought
+        seats = await self._store.read(ticket_reports.seats_among, stream, accounts)
+        await self._rooms.take(stream, c.Seated(tuple((account, SEATS[seats.get(account)]) for account in accounts)))
+        self.seated += len(accounts)
+        state = self._rooms.state(stream)
+        if state is None:
+            return
+        changed = (before ^ state.bought) & state.present & frozenset(accounts)
+        async with trio.open_nursery() as nursery:
+            for account in changed:  # the rules of a private part may ask for a ticket; they are judged together
+                nursery.start_soon(self._access.reconsider, stream, account)
+
+    # -- news ----------------------------------------------------------------------------------------------------------
+
+    async def _follow(self) -> None:
+        while True:
+            self._news = trio.Event()
+            try:
+                news = await self._store.read(eventlog.read_from, self._read, NEWS_AT_ONCE)
+            except StoreFailed:
+                self.failures += 1
+                log.exception("news_not_read")
+                news = []
+            if news:
+                await self._take(news)
+                self._read = news[-1].id
+            else:
+                with trio.move_on_after(LOOK_S):
+                    await self._news.wait()
+
+    async def _take(self, news: list[LoggedEvent]) -> None:
+        events = [logged.event for logged in news]
+        concerned: dict[StreamId, set[AccountId]] = {}
+        for event in events:
+            if event.type in w.OF_TICKETS:
+                concerned.setdefault(StreamId(event.subject), set()).add(AccountId(event.fields["account"]))
+        async with trio.open_nursery() as nursery:
+            for stream, accounts in concerned.items():
+                nursery.start_soon(self.seat, stream, accounts)
+        for event in events:
+            self._tell(event)
+
+    def _tell(self, event: Happened) -> None:
+        now, stream, fields = self._clock.wall_ms(), StreamId(event.subject), event.fields
+        of: dict[str, Any] = {"server_now": now, "stream": stream}
+        if (of_sale := w.OF_SALES.get(event.type)) is not None:
+            told = {name: fields[name] for name in ("sale", "state", "price", "free")}
+            self._rooms.tell_room(stream, of_sale(**of, **told))
+        if (of_ticket := w.OF_TICKETS.get(event.type)) is not None:
+            told = {name: fields[name] for name in ("sale", "ticket", "price", "until") if name in fields}
+            self._rooms.tell(AccountId(fields["account"]), of_ticket(**of, **told))
+            seats = w.SaleSeats(**of, sale=fields["sale"], free=fields["free"])
+            self._rooms.tell_room(stream, seats, key=f"seats {stream}")
