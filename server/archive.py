@@ -1,10 +1,18 @@
-"""Writes streams, their events and their chat into the database, and reads them back."""
+"""Writes streams, their events and their chat into the database, and reads them back.
+
+What others want to know of it goes into the event log, too, in the same transaction: for the streamer, and for whom it
+concerns besides. The end of a stream is told where it is written down, whoever ended it.
+"""
 
 from __future__ import annotations
+
+import time
 
 import msgspec
 import sqlalchemy as sa
 
+from server import eventlog
+from server.eventlog import Happened
 from server.names import fold
 from server.store import Database
 from server.tables import accounts, chat_messages, stream_events, streams
@@ -15,6 +23,17 @@ from signalling.views import Person
 from signalling.wire_events import ChatMessage
 
 LISTS = ("tickets", "entitled", "ejected")
+# Events of rooms that the log tells: by the name of their type there, and which of their fields. Those of one-to-ones
+# are told where their money moves.
+TOLD = {
+    "StreamStarted": ("stream.started", ()),
+    "StreamInterrupted": ("stream.interrupted", ()),
+    "StreamResumed": ("stream.resumed", ()),
+    "ModeSwitched": ("stream.mode_changed", ("mode",)),
+    "RulesChanged": ("access.rules_changed", ("version",)),
+    "AccessGranted": ("access.granted", ("account", "via")),
+    "AccessRevoked": ("access.revoked", ("account", "reason", "readmit")),
+}
 NAMES_AT_ONCE = 500  # SQLite allows some thousand parameters in a statement
 
 
@@ -64,8 +83,17 @@ def _save(connection: sa.Connection, record: StreamRecord) -> None:
     values = msgspec.structs.asdict(record)
     values |= {name: msgspec.json.encode(values[name]).decode() for name in LISTS}
     values |= {"mode": record.mode.value, "former": None if record.former is None else record.former.value}
+    ends = record.ended is not None and not _has_ended(connection, record.id)
     statement = insert_into(connection, streams).values(values)
     connection.execute(statement.on_conflict_do_update(index_elements=["id"], set_=values))
+    if ends:
+        fields = {"reason": record.ended, "epoch": record.epoch}
+        at = time.time_ns() // 1_000_000
+        eventlog.append(connection, Happened(record.id, "stream.ended", at, fields, (record.owner,)))
+
+
+def _has_ended(connection: sa.Connection, stream: StreamId) -> bool:
+    return connection.execute(sa.select(streams.c.ended).where(streams.c.id == stream)).scalar() is not None
 
 
 def _append(connection: sa.Connection, stream: StreamId, lines: list[ArchivedEvent | ChatMessage]) -> None:
@@ -97,6 +125,18 @@ def _append(connection: sa.Connection, stream: StreamId, lines: list[ArchivedEve
             for message in messages
         ]
         connection.execute(sa.insert(chat_messages), rows)
+    owner = connection.execute(sa.select(streams.c.owner).where(streams.c.id == stream)).scalar_one()
+    for event in events:
+        if event.type in TOLD:
+            eventlog.append(connection, _told(stream, owner, event))
+
+
+def _told(stream: StreamId, owner: str, event: ArchivedEvent) -> Happened:
+    """Show an event as the log tells it: without lists that grow with the audience, and without monotonic times."""
+    type, names = TOLD[event.type]
+    fields = {name: event.fields[name] for name in names} | {"epoch": event.epoch}
+    concerned = [str(event.fields["account"])] if "account" in names else []
+    return Happened(stream, type, event.at, fields, (owner, *concerned))
 
 
 def _recent(connection: sa.Connection, stream: StreamId, limit: int) -> list[ChatMessage]:

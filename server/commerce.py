@@ -54,8 +54,12 @@ async def open_commerce(
     rooms: Rooms,
     access: Access,
     nursery: trio.Nursery,
+    duties: Mapping[str, Duty],
 ) -> Commerce:
-    """Start what a node needs for money, on a store and rooms that run; returns when rooms know who has paid."""
+    """Start what a node needs for money, on a store and rooms that run; returns when rooms know who has paid.
+
+    The clerk does the `duties` of others, too.
+    """
     wall_ms = clock.wall_ms
     secrets = {provider.name: provider.secret for provider in config.payment_providers}
     assets = Assets(config.assets)
@@ -71,7 +75,7 @@ async def open_commerce(
     await nursery.start(usher.run)
     shows = Shows(store, rooms, usher, assets, house.rates, house.fee_bps, wall_ms)
     tickets = TicketDesk(store, rooms, access, usher, shows, assets, wall_ms)
-    clerk = Clerk({**_duties(store), **shows.duties()}, wall_ms)
+    clerk = Clerk({**_duties(store), **shows.duties(), **duties}, wall_ms)
     nursery.start_soon(clerk.run)
 
     def count() -> dict[str, int]:

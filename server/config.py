@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import ipaddress
 import re
@@ -28,6 +29,7 @@ Host = Annotated[str, Meta(min_length=1, max_length=253)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 PerSecond = Annotated[float, Meta(gt=0, le=1_000_000)]
 Region = Annotated[str, Meta(pattern=r"^[A-Z]{2}(-[A-Z0-9]{1,3})?$")]  # ISO 3166-1 alpha-2, or 3166-2
+Secret = Annotated[str, Meta(pattern=r"^whsec_[A-Za-z0-9+/]{32,88}={0,2}$")]  # Standard Webhooks: 24 to 64 bytes
 Burst = Annotated[int, Meta(ge=1, le=1_000_000)]
 
 
@@ -76,7 +78,30 @@ class ProviderSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
     url: Annotated[str, Meta(pattern=r"^https?://[^\s]+$", max_length=512)]
-    secret: Annotated[str, Meta(pattern=r"^whsec_[A-Za-z0-9+/]{32,88}={0,2}$")]
+    secret: Secret
+
+
+class WebhookSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A service that is told what happens: where, signed with which secrets (all at once, to change them), and of what.
+
+    `events` are types such as "ticket.sold", "ticket.*", or "*". `private` lets the address be a private one, of this
+    machine or its network, and be asked without TLS.
+    """
+
+    name: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
+    url: Annotated[str, Meta(pattern=r"^https?://[A-Za-z0-9._~:\[\]-]+(/[^\s#]*)?$", max_length=512)]
+    secrets: Annotated[tuple[Secret, ...], Meta(min_length=1, max_length=4)]
+    events: Annotated[
+        tuple[Annotated[str, Meta(pattern=r"^(\*|[a-z0-9_]+(\.[a-z0-9_]+)*(\.\*)?)$", max_length=64)], ...],
+        Meta(min_length=1, max_length=64),
+    ] = ("*",)
+    private: bool = False
+
+
+class Events(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long events can be read; a webhook that is behind keeps what it needs for longer."""
+
+    keep_days: Annotated[int, Meta(ge=1, le=3650)] = 30
 
 
 class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -178,6 +203,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     assets: Annotated[tuple[AssetSettings, ...], Meta(min_length=1, max_length=64)] = DEFAULTS
     exchange: Annotated[tuple[RateSettings, ...], Meta(max_length=256)] = DEFAULT_RATES
     payment_providers: Annotated[tuple[ProviderSettings, ...], Meta(max_length=16)] = ()
+    webhooks: Annotated[tuple[WebhookSettings, ...], Meta(max_length=32)] = ()
+    events: Events = Events()
     tokens: Tokens = Tokens()
     limits: Limits = Limits()
     rates: Rates = Rates()
@@ -192,6 +219,7 @@ LISTED: dict[str, type[msgspec.Struct]] = {
     "assets": AssetSettings,
     "exchange": RateSettings,
     "payment_providers": ProviderSettings,
+    "webhooks": WebhookSettings,
     "kyf_issuers": KyfIssuer,
     "keys": KyfKey,
 }
@@ -213,7 +241,7 @@ def load(path: Path | None = None) -> Config:
     except msgspec.ValidationError as error:
         complaint = explain(str(error))
         raise ConfigError(f"{path} line {_line_of(complaint, text)}: {complaint}{_remedy(complaint)}") from None
-    for where, problem in (*check_addresses(config), *check_money(config)):
+    for where, problem in (*check_addresses(config), *check_money(config), *check_webhooks(config)):
         raise ConfigError(f"{path} line {_line_of(Complaint(where, ''), text)}: {Complaint(where, problem)}")
     return config
 
@@ -287,6 +315,30 @@ def check_money(config: Config) -> list[tuple[tuple[str, ...], str]]:
         return [(("exchange",), str(error))]
     names = [provider.name for provider in config.payment_providers]
     return [(("payment_providers",), f"{name} is there twice") for name in sorted(set(names)) if names.count(name) > 1]
+
+
+def check_webhooks(config: Config) -> list[tuple[tuple[str | int, ...], str]]:
+    """Return (where, what is wrong) for webhooks that contradict each other or themselves."""
+    names = [webhook.name for webhook in config.webhooks]
+    problems: list[tuple[tuple[str | int, ...], str]] = []
+    for number, webhook in enumerate(config.webhooks):
+        if webhook.name in names[:number]:
+            problems.append((("webhooks", number, "name"), f"{webhook.name} is there twice"))
+        problems += [
+            (("webhooks", number, "secrets", place), "must be whsec_ and then 24 to 64 bytes in base64")
+            for place, secret in enumerate(webhook.secrets)
+            if not _is_secret(secret)
+        ]
+        if webhook.url.startswith("http:") and not webhook.private:
+            problems.append((("webhooks", number, "url"), "must begin with https://, or its webhook be private = true"))
+    return problems
+
+
+def _is_secret(text: str) -> bool:
+    try:
+        return 24 <= len(base64.b64decode(text.removeprefix("whsec_"))) <= 64
+    except ValueError:
+        return False
 
 
 def own_addresses() -> list[str]:

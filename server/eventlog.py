@@ -1,12 +1,15 @@
 """The ordered log of what happened: written in the transaction of what it tells, read by webhooks and resuming clients.
 
-Ids rise in the order of commits. So who has read up to an id has missed nothing, and reads on after it.
+Ids rise in the order of commits. So who has read up to an id has missed nothing, and reads on after it. Each event has
+an audience, written down with it: these accounts may see it, nobody else but administrators. Old events are dropped
+from the front, and up to which id is written down, so that a reader who comes too late can be told.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import msgspec
@@ -22,12 +25,16 @@ _ORDER_LOCK = 7_233_201
 
 @dataclass(frozen=True, slots=True)
 class Happened:
-    """One event: whom or what it concerns (an account, a stream), its type, when (epoch ms), and its fields."""
+    """One event: whom or what it concerns (an account, a stream), its type, when (epoch ms), and its fields.
+
+    `accounts` may see it. Without them the subject alone may; where that is a stream, only administrators.
+    """
 
     subject: str
     type: str
     at: int
     fields: Mapping[str, Any]
+    accounts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +45,35 @@ class LoggedEvent:
     event: Happened
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Which ids there are: all up to `dropped_to` are dropped, and none is above `head`."""
+
+    dropped_to: int
+    head: int
+
+
 _LOCK = Prepared("SELECT pg_advisory_xact_lock(:lock)")
 _APPEND = Prepared(
     "INSERT INTO event_log (subject, type, at, fields) VALUES (:subject, :type, :at, :fields) RETURNING id"
 )
-_READ = Prepared("SELECT id, subject, type, at, fields FROM event_log WHERE id > :after ORDER BY id LIMIT :limit")
+_ADMIT = Prepared("INSERT INTO event_audience (account, event) VALUES (:account, :event)")
+_COLUMNS = "id, subject, type, at, fields"
+_READ = Prepared(f"SELECT {_COLUMNS} FROM event_log WHERE id > :after ORDER BY id LIMIT :limit")
 _READ_SUBJECT = Prepared(
-    "SELECT id, subject, type, at, fields FROM event_log"
-    " WHERE subject = :subject AND id > :after ORDER BY id LIMIT :limit"
+    f"SELECT {_COLUMNS} FROM event_log WHERE subject = :subject AND id > :after ORDER BY id LIMIT :limit"
 )
+_FOR_ACCOUNT = (
+    f"SELECT {_COLUMNS} FROM event_audience JOIN event_log ON id = event WHERE account = :account AND event > :after"
+)
+_READ_ACCOUNT = Prepared(f"{_FOR_ACCOUNT} ORDER BY event LIMIT :limit")
+_READ_ACCOUNT_SUBJECT = Prepared(f"{_FOR_ACCOUNT} AND subject = :subject ORDER BY event LIMIT :limit")
+_SPAN = Prepared("SELECT dropped_to, COALESCE((SELECT MAX(id) FROM event_log), 0) FROM event_floor")
+_AUDIENCE = Prepared("SELECT DISTINCT account FROM event_audience WHERE event > :after")
+_OLDEST = Prepared("SELECT id, at FROM event_log WHERE id <= :before ORDER BY id LIMIT :limit")
+_DROP_AUDIENCE = Prepared("DELETE FROM event_audience WHERE event <= :id")
+_DROP = Prepared("DELETE FROM event_log WHERE id <= :id")
+_SET_FLOOR = Prepared("UPDATE event_floor SET dropped_to = :id")
 
 
 def append(connection: sa.Connection, event: Happened) -> int:
@@ -55,14 +82,48 @@ def append(connection: sa.Connection, event: Happened) -> int:
         _LOCK(connection, lock=_ORDER_LOCK)
     fields = msgspec.json.encode(event.fields).decode()
     row = _APPEND(connection, subject=event.subject, type=event.type, at=event.at, fields=fields).fetchone()
-    return int(row[0])
+    number = int(row[0])
+    for account in dict.fromkeys(event.accounts or (event.subject,)):
+        _ADMIT(connection, account=account, event=number)
+    return number
 
 
-def read_from(connection: sa.Connection, after: int, limit: int, subject: str | None = None) -> list[LoggedEvent]:
-    """Return up to `limit` (at most MAX_READ) events with ids above `after`, in order; of one subject or of all."""
-    limit = min(limit, MAX_READ)
-    if subject is None:
-        rows = _READ(connection, after=after, limit=limit)
-    else:
-        rows = _READ_SUBJECT(connection, subject=subject, after=after, limit=limit)
+def read_from(
+    connection: sa.Connection, after: int, limit: int, subject: str | None = None, account: str | None = None
+) -> list[LoggedEvent]:
+    """Return up to `limit` (at most MAX_READ) events with ids above `after`, in order.
+
+    Of one subject or of all; those that an account may see, or, without one, all.
+    """
+    asked: dict[str, Any] = {"after": after, "limit": min(limit, MAX_READ)}
+    match subject, account:
+        case None, None:
+            rows = _READ(connection, **asked)
+        case _, None:
+            rows = _READ_SUBJECT(connection, **asked, subject=subject)
+        case None, _:
+            rows = _READ_ACCOUNT(connection, **asked, account=account)
+        case _:
+            rows = _READ_ACCOUNT_SUBJECT(connection, **asked, account=account, subject=subject)
     return [LoggedEvent(row[0], Happened(row[1], row[2], row[3], msgspec.json.decode(row[4]))) for row in rows]
+
+
+def span(connection: sa.Connection) -> Span:
+    """Return which ids there are, in the snapshot of this connection."""
+    dropped_to, newest = _SPAN(connection).fetchone()
+    return Span(dropped_to, max(dropped_to, newest))
+
+
+def audience_after(connection: sa.Connection, after: int) -> frozenset[str]:
+    """Return the accounts that may see an event above an id."""
+    return frozenset(row[0] for row in _AUDIENCE(connection, after=after))
+
+
+def drop(connection: sa.Connection, until_ms: int, before: int, limit: int) -> int:
+    """Drop, from the front, up to `limit` events from before `until_ms` with ids up to `before`; returns how many."""
+    old = [row[0] for row in takewhile(lambda row: row[1] < until_ms, _OLDEST(connection, before=before, limit=limit))]
+    if old:
+        _DROP_AUDIENCE(connection, id=old[-1])
+        _DROP(connection, id=old[-1])
+        _SET_FLOOR(connection, id=old[-1])
+    return len(old)

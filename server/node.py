@@ -32,6 +32,7 @@ from server.moq import MoqReception
 from server.postgres import PostgresStore
 from server.signalling_socket import SignallingSocket
 from server.store import Store, StoreFailed
+from server.telling import open_telling
 from server.tls import keep_fresh, server_context
 from server.tokens import InvalidSecret, Tokens, open_key, write_secret
 from server.web.access import access_routes
@@ -111,13 +112,14 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
     archive = StoredArchive(store)
     media = _open_media(config)
     await nursery.start(lambda task_status: media.run(task_status=task_status))
-    rooms = Rooms(media, archive, clock, access)
+    telling = await open_telling(config, store, clock.wall_ms, nursery)
+    rooms = Rooms(media, archive, clock, access, telling.feed)
     await nursery.start(lambda task_status: rooms.run(task_status=task_status))
     await nursery.start(lambda task_status: access.run(rooms, task_status=task_status))
     people = People(store, clock, access, rooms)
     consent = Consent(store, clock, rooms)
     await nursery.start(consent.run)
-    commerce = await open_commerce(config, store, clock, archive.find_account, rooms, access, nursery)
+    commerce = await open_commerce(config, store, clock, archive.find_account, rooms, access, nursery, telling.duties)
     sockets = SignallingSocket(rooms, auth, config.limits.write_timeout_s)
     await nursery.start(sockets.run)
     moq = MoqReception(media.relay, rooms, auth, SystemClock())
@@ -133,6 +135,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
             **access.counters(),
             **consent.counters(),
             **commerce.counters(),
+            **telling.counters(),
             **edge.counters(),
             **reception.counters(),
             **moq.counters(),
@@ -154,6 +157,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
             *disclosure_routes(consent),
             *kyf_routes(Proofs(store, clock, access, rooms, issuers), everywhere),
             *commerce.routes,
+            *telling.routes,
         ],
     )
     reception: Reception = app.extensions["reception"]

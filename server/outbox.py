@@ -75,6 +75,10 @@ class SocketOutbox:
             return
         self._put(data, key)
 
+    def waiting(self) -> int:
+        """Return how many frames are queued."""
+        return len(self._queue)
+
     def write(self, data: bytes) -> None:
         """Send, or queue, bytes that are frames already."""
         if self.closed is None:

@@ -26,6 +26,11 @@ async def answer(rooms: Rooms, session: Session, request: r.Request) -> object:
         case r.UnwatchDirectory():
             rooms.unwatch_directory(session)
             return None
+        case r.FollowEvents(after=after):
+            return await rooms.feed.follow(session, after)
+        case r.UnfollowEvents():
+            session.unfollow()
+            return None
         case r.JoinStream(stream=stream):
             return await rooms.join(session, stream)
         case r.LeaveStream(stream=stream):

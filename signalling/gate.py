@@ -1,11 +1,14 @@
-"""The gate of rooms without rules: everyone is welcome, and only whom the streamer chose is entitled."""
+"""The gate of rooms without rules: everyone is welcome, and only whom the streamer chose is entitled. And no log."""
 
 from __future__ import annotations
 
 import trio
 
 from signalling.identifiers import AccountId, StreamId
+from signalling.refusals import Refused
+from signalling.session import Session
 from signalling.verdicts import NO_DEMANDS, UNKNOWN, Demands, Sight, Verdict, sees_all
+from signalling.views import Followed
 
 
 class Ungated:
@@ -44,3 +47,12 @@ class Ungated:
     async def reconsider(self, stream: StreamId, account: AccountId) -> None:
         """Have nothing to think over."""
         await trio.lowlevel.checkpoint()
+
+
+class Unlogged:
+    """The feed of rooms without a log."""
+
+    async def follow(self, session: Session, after: int | None) -> Followed:
+        """Refuse to."""
+        await trio.lowlevel.checkpoint()
+        raise Refused("events_unavailable")

@@ -119,9 +119,10 @@ class Minutes:
         async with self._writing:
             lines, self._unwritten = self._unwritten, []
             try:
-                await self._save()
-                if lines:
+                if lines:  # first, for a stream's end is told where its state is written, and nothing follows it
                     await self._archive.append(self._stream.id, self._read().epoch, lines)
+                    lines = []
+                await self._save()
             except ArchiveFailed as failure:
                 log.error("archive_failed", stream=self._stream.id, detail=str(failure))
                 self._unwritten = (lines + self._unwritten)[-MAX_UNWRITTEN:]

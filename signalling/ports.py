@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from signalling.identifiers import AccountId, Mode, StreamId
 from signalling.verdicts import Demands, Sight, Verdict
-from signalling.views import Kind
+from signalling.views import Followed, Kind
 from signalling.wire_events import ChatMessage
+
+if TYPE_CHECKING:
+    from signalling.session import Session
 
 
 class Clock(Protocol):
@@ -50,6 +53,16 @@ class Gate(Protocol):
         """Judge an account anew whose ticket came or went, or who began to stream; returns when the room knows."""
 
 
+class Feed(Protocol):
+    """The log of what happened, for those who follow it."""
+
+    async def follow(self, session: Session, after: int | None) -> Followed:
+        """Send a session what it may see, until its connection is lost; after an id, or from now on.
+
+        Raises Refused("invalid_cursor") and ArchiveFailed.
+        """
+
+
 class Outbox(Protocol):
     """Frames on their way to one connection, bounded: 256 messages or 256 kB, then it is closed as `slow_consumer`."""
 
@@ -58,6 +71,9 @@ class Outbox(Protocol):
 
         A droppable frame may be dropped when the queue is full; of queued frames with one `key` only the newest goes.
         """
+
+    def waiting(self) -> int:
+        """Return how many frames are queued."""
 
     def close(self, reason: str) -> None:
         """Send what is queued as far as it goes at once, then end the connection with a close frame that says why."""

@@ -85,6 +85,7 @@ TITLES: dict[str, tuple[int, str]] = {
     "idempotency_in_flight": (409, "This request is still being done"),
     "webhook_rejected": (401, "The webhook is not signed by its provider"),
     "webhook_malformed": (422, "The webhook is not one that is understood"),
+    "webhook_unknown": (404, "There is no such webhook"),
     "provider_unknown": (404, "There is no such payment provider"),
     "provider_conflict": (409, "The provider said something else before"),
     "sale_unknown": (404, "There is no such sale"),
@@ -107,6 +108,7 @@ TITLES: dict[str, tuple[int, str]] = {
     "reservation_expired": (410, "The reservation has run out and the seat is taken"),
     "reservation_not_due": (409, "The reservation has not run out yet"),
     "show_delivered": (409, "The show was delivered and its money paid out"),
+    "events_unavailable": (503, "What happened could not be looked up"),
     "not_stored": (503, "This could not be written down, so it was not done"),
     "internal_error": (500, "Something broke here"),
 }

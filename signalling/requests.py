@@ -48,6 +48,19 @@ class UnwatchDirectory(_Request, frozen=True, tag="unwatch_directory"):
     """No more of that."""
 
 
+class FollowEvents(_Request, frozen=True, tag="events.follow"):
+    """Send the log's events that I may see, from the one after `after` on, or from now on (null).
+
+    It ends with the connection: after another, ask again, with the last id that arrived.
+    """
+
+    after: Id | None = None
+
+
+class UnfollowEvents(_Request, frozen=True, tag="events.unfollow"):
+    """No more of that."""
+
+
 class JoinStream(_OfStream, frozen=True, tag="join"):
     """I am present in this stream."""
 
@@ -132,6 +145,8 @@ class Ping(_Request, frozen=True, tag="ping"):
 Request = (
     WatchDirectory
     | UnwatchDirectory
+    | FollowEvents
+    | UnfollowEvents
     | JoinStream
     | LeaveStream
     | SendChat

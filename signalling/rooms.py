@@ -30,11 +30,11 @@ from signalling.audience import Audience
 from signalling.broadcasts import SessionRights
 from signalling.chat import Chat
 from signalling.directory import Directory
-from signalling.gate import Ungated
+from signalling.gate import Ungated, Unlogged
 from signalling.identifiers import AccountId, Actor, Mode, StreamId
 from signalling.messages import Encoded, Encoding
 from signalling.policy import WAITING_NS
-from signalling.ports import Archive, ArchiveFailed, Clock, Gate, Outbox
+from signalling.ports import Archive, ArchiveFailed, Clock, Feed, Gate, Outbox
 from signalling.refusals import Refused
 from signalling.requests import Request, Resume
 from signalling.room import Gone, Room
@@ -103,9 +103,12 @@ class _Changed:
 class Rooms:
     """All rooms of a node; `run` it in a nursery before the first call. Raises Refused."""
 
-    def __init__(self, media: Media, archive: Archive, clock: Clock, gate: Gate | None = None) -> None:
+    def __init__(
+        self, media: Media, archive: Archive, clock: Clock, gate: Gate | None = None, feed: Feed | None = None
+    ) -> None:
         self._media, self._archive, self._clock = media, archive, clock
         self._gate = Ungated() if gate is None else gate
+        self.feed = Unlogged() if feed is None else feed
         self._live: dict[StreamId, _Live] = {}
         self._by_row: dict[RoomRow, _Live] = {}
         self._owners: dict[AccountId, StreamId] = {}

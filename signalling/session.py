@@ -54,6 +54,7 @@ class Session:
         self._number = 0
         self._sent: deque[tuple[int, int, Encoded]] = deque(maxlen=REPLAYED)
         self._faults = 0
+        self._unfollow: Callable[[], None] | None = None
 
     # -- coming and going ----------------------------------------------------------------------------------------------
 
@@ -62,6 +63,7 @@ class Session:
 
         A connection that is still open is closed as `replaced`.
         """
+        self.unfollow()
         if self._outbox is not None:
             self._outbox.close("replaced")
         self._outbox, self.encoding, self.lost_at_ns = outbox, encoding, None
@@ -75,6 +77,7 @@ class Session:
     def detach(self, outbox: Outbox) -> None:
         """Go on without this connection, for RESUME_NS; one that was replaced means nothing any more."""
         if self._outbox is outbox:
+            self.unfollow()
             self._outbox, self.lost_at_ns = None, self._clock.now_ns()
 
     def is_over(self, now_ns: int) -> bool:
@@ -95,10 +98,28 @@ class Session:
         if self._outbox is not None:
             self._outbox.offer(event.frame(self.encoding, self._number))
 
-    def show(self, event: Encoded, key: str) -> None:
-        """Send an event of which only the newest of its `key` matters: an older one that still waits is not sent."""
+    def show(self, event: Encoded, key: str | None = None) -> None:
+        """Send an event that this session does not repeat.
+
+        Of those with one `key` only the newest matters: an older one that still waits is not sent.
+        """
         if self._outbox is not None:
             self._outbox.offer(event.frame(self.encoding), key=key)
+
+    def waiting(self) -> int:
+        """Return how many frames wait for a slow connection."""
+        return 0 if self._outbox is None else self._outbox.waiting()
+
+    def follow(self, stop: Callable[[], None]) -> None:
+        """Something is sent over this connection until `stop` is called: when it is lost, or another follows."""
+        self.unfollow()
+        self._unfollow = stop
+
+    def unfollow(self) -> None:
+        """Let what is sent over this connection end."""
+        stop, self._unfollow = self._unfollow, None
+        if stop is not None:
+            stop()
 
     def _repeat(self, after: int) -> None:
         now_ns = self._clock.now_ns()

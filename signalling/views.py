@@ -89,6 +89,12 @@ class Prepared(msgspec.Struct, frozen=True):
     expires_at: int
 
 
+class Followed(msgspec.Struct, frozen=True):
+    """The log is followed, from the event after `after` on."""
+
+    after: int
+
+
 class ModeChanged(msgspec.Struct, frozen=True):
     """A confirmed switch, and who had to go, by names (the first MAX_NAMES).
 

@@ -36,6 +36,32 @@ class Gap(WireEvent, frozen=True, kw_only=True, tag="gap"):
     after: int
 
 
+class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """An event of the log, with the id that it has everywhere: here, in the API and in webhooks.
+
+    `subject` is the account or the stream that it is about, `at` when it happened, `data` what its `type` says.
+    """
+
+    id: int
+    type: str
+    subject: str
+    at: int
+    data: dict[str, Any]
+
+
+class LogEntryTold(WireEvent, frozen=True, kw_only=True, tag="events.entry"):
+    """What happened, to those who follow the log, in the order of ids; follow on after the last id that arrived."""
+
+    entry: LogEntry
+
+
+class LogGap(WireEvent, frozen=True, kw_only=True, tag="events.gap"):
+    """Events up to `dropped_to` are dropped, and you had read up to `after` only: fetch anew what matters."""
+
+    after: int
+    dropped_to: int
+
+
 class BlockChanged(WireEvent, frozen=True, kw_only=True, tag="block.changed"):
     """You blocked someone, or no longer do, perhaps on another device; the other is never told."""
 

@@ -317,7 +317,8 @@ def _tell(connection: sa.Connection, sale: Sale, kind: str, ticket: Ticket | Non
     if ticket is not None:
         fields |= {"ticket": ticket.id, "account": ticket.account}
         fields |= {"until": ticket.until} if ticket.state is TicketState.RESERVED else {}
-    eventlog.append(connection, Happened(sale.stream, kind, now_ms, fields))
+    concerned = (sale.seller,) if ticket is None else (sale.seller, ticket.account)
+    eventlog.append(connection, Happened(sale.stream, kind, now_ms, fields, concerned))
 
 
 def _save_sale(connection: sa.Connection, sale: Sale) -> None:

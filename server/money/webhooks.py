@@ -60,11 +60,16 @@ def read_webhook_untrusted(secrets: Sequence[str], headers: Mapping[str, str], b
 
 def sign(secret: str, message: str, body: bytes, at: dt.datetime) -> dict[str, str]:
     """Return the headers of a signed message."""
+    return sign_with((secret,), message, body, at)
+
+
+def sign_with(secrets: Sequence[str], message: str, body: bytes, at: dt.datetime) -> dict[str, str]:
+    """Return the headers of a message that is signed with several secrets, one of which its receiver knows."""
     at = at.astimezone(dt.UTC)
     return {
         "webhook-id": message,
         "webhook-timestamp": str(int(at.timestamp())),
-        "webhook-signature": Webhook(secret).sign(message, at, body.decode()),
+        "webhook-signature": " ".join(Webhook(secret).sign(message, at, body.decode()) for secret in secrets),
     }
 
 

@@ -82,7 +82,7 @@ def forged() -> dict[str, str]:
         "another issuer": ISSUER.sign({**claims, "iss": "https://elsewhere.test"}),
         "another audience": ISSUER.sign({**claims, "aud": "https://elsewhere.test"}),
         "expired": ISSUER.sign({**claims, "iat": now - 20, "exp": now - 10}),
-        "not yet": ISSUER.sign({**claims, "nbf": now + 100}),
+        "not yet": ISSUER.sign({**claims, "nbf": now + 86_400, "exp": now + 90_000}),
         "issued tomorrow": ISSUER.sign({**claims, "iat": now + 86_400, "exp": now + 86_500}),
         "for ever": ISSUER.sign({**claims, "exp": now + 10**9}),
         "kyf that is none": ISSUER.sign({**claims, "kyf": ["age_over_18"]}),

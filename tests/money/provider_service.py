@@ -41,7 +41,7 @@ class ProviderService:
         async with stream:
             connection = h11.Connection(h11.SERVER)
             while True:
-                request, body = await _receive(stream, connection)
+                request, body = await receive_request(stream, connection)
                 if request is None:
                     return
                 status, answer = self._answer(request, body)
@@ -63,7 +63,7 @@ class ProviderService:
         return 200, msgspec.json.encode({"url": f"{self.url}/pay/{key}"})
 
 
-async def _receive(stream: trio.SocketStream, connection: h11.Connection) -> tuple[h11.Request | None, bytes]:
+async def receive_request(stream: trio.SocketStream, connection: h11.Connection) -> tuple[h11.Request | None, bytes]:
     request: h11.Request | None = None
     body = b""
     while True:

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import sqlalchemy as sa
 
+from server import eventlog
 from server.archive import StoredArchive
 from server.auth import Auth
 from server.store import Store
@@ -91,6 +92,26 @@ async def test_what_happened_is_written_by_the_names_of_its_type_and_fields(tmp_
         row = (await store.read(lambda connection: connection.execute(sa.select(stream_events)).one()))._mapping
         assert (row["type"], row["epoch"], row["at"]) == ("AccessRevoked", 4, 5)
         assert msgspec.json.decode(row["fields"])["readmit"] == ["ticket"]
+
+
+async def test_the_log_tells_an_end_once_after_what_came_before_and_to_the_streamer(tmp_path: Path) -> None:
+    async with open_archive(tmp_path) as (archive, store, record):
+        await archive.save_stream(record)
+        switched = ArchivedEvent(
+            epoch=4, type="ModeSwitched", at=5, fields={"mode": Mode.PAID, "epoch": 4, "removed": ("b", "c")}
+        )
+        warned = ArchivedEvent(epoch=4, type="TimeWarning", at=6, fields={"remaining_s": 60})
+        await archive.append(record.id, 4, [switched, warned])
+        for _ in range(2):
+            await archive.save_stream(msgspec.structs.replace(record, ended="time_limit", epoch=5))
+        told = [logged.event for logged in await store.read(eventlog.read_from, 0, 10, None, record.owner)]
+        assert [(event.type, event.subject) for event in told] == [
+            ("stream.mode_changed", record.id),
+            ("stream.ended", record.id),
+        ]
+        assert told[0].fields == {"mode": "paid", "epoch": 4}
+        assert told[1].fields == {"reason": "time_limit", "epoch": 5}
+        assert await store.read(eventlog.read_from, 0, 10, None, "b") == []
 
 
 async def test_accounts_are_found_by_name_and_named_by_id(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from server.config import LISTED, Config, ConfigError, Listen, load, outward_add
 
 SHIPPED = Path(__file__).resolve().parents[2] / "config.toml"
 
+WEBHOOK = '[[webhooks]]\nname = "w"\nsecrets = ["whsec_' + "A" * 32 + '"]\n'
 FAULTS = {
     "[listen]\nprot = 1\n": "line 2: listen.prot: is not known here; known there: host, port",
     "lisen = 3\n": "line 1: lisen: is not known here; known sections: listen,",
@@ -39,6 +40,11 @@ FAULTS = {
     '[[assets]]\ncode = "USD"\nfee = 1\n': "line 3: assets[0].fee: is not known here; known there: code, scale,",
     '[[exchange]]\nasset = "USD"\ntarget = "MESI"\nrate = "0.0"\n': "line 1: exchange: USD to MESI: the rate must be",
     '[[exchange]]\nasset = "USD"\ntarget = "MESI"\nrate = 1.5\n': "line 4: exchange[0].rate: must be text; it is",
+    WEBHOOK + 'url = "http://a.example/"\n': "line 4: webhooks[0].url: must begin with https://, or its webhook be",
+    WEBHOOK + 'url = "https://a"\n' + WEBHOOK + 'url = "https://b"\n': "line 6: webhooks[1].name: w is there twice",
+    WEBHOOK + 'url = "https://a"\nevents = ["Tip"]\n': "line 5: webhooks[0].events[0]: must be text that matches",
+    WEBHOOK.replace("A", "") + 'url = "https://a"\n': "line 3: webhooks[0].secrets[0]: must be text that matches",
+    WEBHOOK.replace("A", "AA", 1) + 'url = "https://a"\n': "line 3: webhooks[0].secrets[0]: must be whsec_ and then",
     "listen = 3\n": "line 1: listen: must be an object with named fields; it is a whole number",
     "[log]\n[listen\n": "line 2: not TOML: Expected ']' at the end of a table declaration",
     "[log]\na = [\n": "line 2: not TOML: ",

@@ -36,6 +36,7 @@ MEANINGLESS = {
     "reservation": "none",
     "streamer": "nobody",
     "subscriber": "nobody",
+    "webhook": "none",
 }
 Values = st.SearchStrategy[Any]
 # What any request may meet; the document says it once, as the default.

@@ -55,7 +55,7 @@ def test_every_event_leaves_room_for_its_number_in_the_head() -> None:
     for kind in w.every_event_type():
         assert len(kind.__struct_fields__) + 1 <= MAX_SPLICED_FIELDS, kind
     tags = [kind.__struct_config__.tag for kind in w.every_event_type()]
-    assert len(set(tags)) == len(tags) == 40
+    assert len(set(tags)) == len(tags) > 40
 
 
 @both

@@ -310,6 +310,9 @@ class _Line:
     def offer(self, frame: bytes, *, droppable: bool = False, key: str | None = None) -> None:
         self._client.hear(self, frame)
 
+    def waiting(self) -> int:
+        return 0
+
     def close(self, reason: str) -> None:
         self._client.closed_for = reason
 

@@ -1,0 +1,1 @@
+"""Webhooks: the event log, told to services elsewhere over HTTP (Standard Webhooks)."""

@@ -1,0 +1,1 @@
+"""Tests of the event log: who reads it, and how it is told to others."""
