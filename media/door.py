@@ -18,12 +18,20 @@ from typing import Literal, NewType
 import structlog
 import trio
 
+from media.bridge.bridge import Bridge
+from media.bridge.injecting import Injector
+from media.bridge.intake import Intake
+from media.bridge.offering import OfferedTrack
 from media.forwarding.admission import FOREVER, Grant, Holding
 from media.forwarding.feedback import Feedback
 from media.forwarding.forwarder import Forwarder, Limits
 from media.forwarding.forwarder import NoCapacity as NoCapacity  # raised through this door
+from media.moq.carrier import Code
+from media.moq.origin import Broadcast, Origin
+from media.moq.relay import Peer as Subscriber
+from media.moq.relay import Relay, Rights
 from media.webrtc.certificate import Certificate, Certificates
-from media.webrtc.formats import plays_alike
+from media.webrtc.formats import Kind, plays_alike
 from media.webrtc.ice import Address, IceCredentials
 from media.webrtc.negotiation import (
     CodecDescription,
@@ -48,6 +56,7 @@ from media.webrtc.peer import (
 from media.webrtc.sdp import parse_sdp_untrusted
 from media.webrtc.sdpfrag import answer_fragment, parse_sdpfrag_untrusted
 from media.webrtc.stun import username_untrusted
+from media.wire.rtcp import SenderReport
 
 RoomRow = NewType("RoomRow", int)
 TransportId = NewType("TransportId", int)
@@ -102,7 +111,32 @@ class Disconnected:
     reason: str
 
 
-MediaEvent = Connected | Flowing | Disconnected
+@dataclass(frozen=True, slots=True)
+class Attendee:
+    """A MoQ session that is here for a room: by its rights, and whether it subscribes or only waits to."""
+
+    rights: Rights
+    subscribes: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BroadcastBegan:
+    """A MoQ session announced what `source` of a room publishes; `Media.take_in` or `turn_down` is the answer."""
+
+    room: RoomRow
+    source: str
+    rights: Rights
+    broadcast: Broadcast
+
+
+@dataclass(frozen=True, slots=True)
+class AudienceChanged:
+    """Who is here for a room's broadcasts may have changed."""
+
+    room: RoomRow
+
+
+MediaEvent = Connected | Flowing | Disconnected | AudienceChanged | BroadcastBegan
 
 
 @dataclass(slots=True)
@@ -115,8 +149,12 @@ class _Track:
 @dataclass(slots=True)
 class _Room:
     row: RoomRow
+    requires: Grant
+    paths: dict[str, str] = field(default_factory=dict)  # of broadcasts, by source
     sources: dict[str, dict[str, _Track]] = field(default_factory=dict)
     endpoints: set[TransportId] = field(default_factory=set)
+    incoming: set[TransportId] = field(default_factory=set)
+    has_news: bool = False  # its audience changed, and nobody has looked since
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +179,31 @@ class _Endpoint:
     watched_tracks: list[int] = field(default_factory=list)
 
 
+class _Incoming:
+    """A MoQ publisher: the transport of its own that it has in the forwarding tables, and what fills it."""
+
+    def __init__(self, media: Media, row: int, room: _Room, began: BroadcastBegan, kinds: tuple[str, ...]) -> None:
+        self.id, self.row, self.room, self.source = TransportId(next(media.numbers)), row, room, began.source
+        self._media, self.injector = media, Injector(media.address)
+        self._flows = False
+        self.intake = Intake(began.broadcast, kinds, self, media.now_ns)
+
+    def open(self, kind: Kind, codec: CodecDescription, payload_type: int) -> bool:
+        """Feed a track of the room from now on."""
+        return self._media.feed(self, kind, codec, payload_type)
+
+    def send(self, packets: list[bytes], report: SenderReport | None) -> None:
+        """Pass packets to the forwarding thread."""
+        self.injector.send(packets, report)
+        if not self._flows:
+            self._flows = True
+            self._media.incoming_flows(self.id)
+
+    def counters(self) -> Counter[str]:
+        """Count what was passed on and what was not."""
+        return self.intake.counts + Counter(packets_lost=self.injector.lost)
+
+
 class Media:
     """The media half of a node; `run` it in a nursery before the first call.
 
@@ -149,19 +212,25 @@ class Media:
     """
 
     def __init__(self, settings: MediaSettings, *, clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
-        self._now_ns = clock_ns
+        self.now_ns = clock_ns
         self._certificates = Certificates(clock_ns())
         self._forwarder = Forwarder(settings.address, settings.limits)
         self._candidates = (self._forwarder.address, *settings.advertise)
         self._feedback = Feedback(self._forwarder.tables)
+        self.relay = Relay(Origin(), clock_ns, self._subscribed)
+        self._bridge = Bridge(self._forwarder.tables, self.relay.origin)
         self._rooms: dict[RoomRow, _Room] = {}
+        self._by_path: dict[str, _Room] = {}
         self._endpoints: dict[TransportId, _Endpoint] = {}
         self._by_row: dict[int, _Endpoint] = {}
         self._by_ufrag: dict[str, _Endpoint] = {}
         self._silent: dict[TransportId, _Endpoint] = {}  # publishers whose first packet is awaited
         self._timers: list[tuple[int, TransportId]] = []
         self._timer_moved = trio.Event()
-        self._numbers = itertools.count(1)
+        self._incoming: dict[TransportId, _Incoming] = {}
+        self._ended_incoming = Counter[str]()
+        self.relay.origin.listen(self)
+        self.numbers = itertools.count(1)
         self._tell, self.events = trio.open_memory_channel[MediaEvent](EVENTS_BUFFERED)
         self.faults = 0  # transports ended by an exception of ours
         self._ended_peers: Counter[str] = Counter(dict.fromkeys(PEER_COUNTERS, 0))
@@ -199,14 +268,72 @@ class Media:
         """Open a room that forwards only to those who hold `requires`; raises NoCapacity."""
         row = RoomRow(self._forwarder.open_room())
         self._forwarder.admission.require(row, requires)
-        self._rooms[row] = _Room(row)
+        self._rooms[row] = _Room(row, requires)
         return row
+
+    def offer(self, room: RoomRow, source: str, path: str) -> None:
+        """Offer what `source` publishes as the MoQ broadcast `path`, whenever it publishes, until the room closes.
+
+        Who may subscribe is asked of the rights of each session. Raises ValueError when the path is taken.
+        """
+        if path in self._by_path:
+            raise ValueError(f"another room offers {path!r}")
+        self._by_path[path] = self._rooms[room]
+        self._rooms[room].paths[source] = path
+
+    def review(self, room: RoomRow, whose: Callable[[Rights], bool] = lambda rights: True) -> None:
+        """Cut every MoQ subscriber of the room whom its rights admit no longer, and announce it to whom they do.
+
+        The rights, `whose` alone are looked at, have to have changed before; what was sent until now is out when a
+        `fence` from now on is done.
+        """
+        for peer in [peer for peer in self.relay.peers if whose(peer.rights)]:
+            for path in self._rooms[room].paths.values():
+                self._judge(peer, path)
+
+    def dismiss(self, room: RoomRow, whose: Callable[[Rights], bool]) -> None:
+        """Refuse what sessions asked of the room before it was known that they may not."""
+        for peer in [peer for peer in self.relay.peers if whose(peer.rights)]:
+            for path in self._rooms[room].paths.values():
+                peer.dismiss(path)
+
+    def review_session(self, rights: Rights) -> None:
+        """Announce and retract what a session's changed rights ask for."""
+        for peer in [peer for peer in self.relay.peers if peer.rights is rights]:
+            peer.review()
+
+    def _judge(self, peer: Subscriber, path: str) -> None:
+        # A fault of ours in one session ends that session and nothing else; its rights stop it meanwhile.
+        try:
+            if not peer.rights.admits(path):
+                peer.cut(Code.CUT, path)
+            peer.review(path)
+        except Exception as fault:
+            self.faults += 1
+            log.error("session_fault", exc_info=fault)
+            peer.session.close(Code.INTERNAL, "internal error")
+
+    def audience(self, room: RoomRow) -> list[Attendee]:
+        """Return the MoQ sessions that are here for the room's broadcasts."""
+        within = self._rooms[room]
+        within.has_news = False
+        paths = tuple(within.paths.values())
+        return [
+            Attendee(peer.rights, any(delivery.path in paths for delivery in peer.deliveries.values()))
+            for peer in self.relay.peers
+            if any(map(peer.attends, paths))
+        ]
 
     def close_room(self, room: RoomRow) -> None:
         """End every transport of the room and free its rows."""
         closing = self._rooms.pop(room)
         self._forwarder.admission.open_until(room, 0)
-        for transport in tuple(closing.endpoints):
+        for path in closing.paths.values():
+            del self._by_path[path]
+            for peer in tuple(self.relay.peers):
+                peer.cut(Code.CUT, path)
+            self._bridge.end(path)
+        for transport in (*closing.endpoints, *closing.incoming):
             self.close(transport, "room_closed")
         for tracks in closing.sources.values():
             for track in tracks.values():
@@ -215,7 +342,16 @@ class Media:
 
     def require(self, room: RoomRow, requires: Grant) -> None:
         """From the next packet on, forward only to those who hold `requires`. One store."""
-        self._forwarder.admission.require(self._rooms[room].row, requires)
+        within = self._rooms[room]
+        self._forwarder.admission.require(within.row, requires)
+        if within.requires & ~requires:
+            # It opens: what was published before was not meant for whoever may come now.
+            for path in within.paths.values():
+                self._bridge.forget(path, self.now_ns())
+                broadcast = self.relay.origin.find(path)
+                if broadcast is not None and broadcast.source is not None:
+                    broadcast.forget()
+        within.requires = requires
 
     def open_until(self, room: RoomRow, until_ns: int) -> None:
         """Let nothing leave the room from `until_ns` (monotonic) on."""
@@ -232,8 +368,9 @@ class Media:
 
     def publish_until(self, transport: TransportId, until_ns: int) -> None:
         """Accept a publisher's packets only before `until_ns` (monotonic); 0 stops it at once."""
-        if transport in self._endpoints:
-            self._forwarder.admission.publish_until(self._endpoints[transport].row, until_ns)
+        publisher = self._endpoints.get(transport) or self._incoming.get(transport)
+        if publisher is not None:
+            self._forwarder.admission.publish_until(publisher.row, until_ns)
 
     # -- transports ------------------------------------------------------------------------------------------------
 
@@ -259,20 +396,10 @@ class Media:
             raise OfferRejected("unsupported", f"only {' and '.join(kinds)} may be published here")
         endpoint = self._open_endpoint(within, source, "publisher", ours, answer)
         self._forwarder.admission.publish_until(endpoint.row, until_ns)
-        tracks = within.sources.setdefault(source, {})
         fir_only: list[int] = []
         try:
             for received in answer.tracks:
-                track = tracks.get(received.kind)
-                if track is not None and not plays_alike(track.codec, received.codec):
-                    self._drop_track(within, tracks, received.kind)
-                    track = None
-                if track is None:
-                    row = self._forwarder.open_track(
-                        room, received.kind, received.codec.codec, received.codec.clock_rate
-                    )
-                    track = tracks[received.kind] = _Track(row, received.codec)
-                track.codec = received.codec
+                track = self._track_for(within, source, received.kind, received.codec)
                 self._forwarder.feed_track(
                     track.row,
                     endpoint.row,
@@ -292,6 +419,83 @@ class Media:
         self._silent[endpoint.id] = endpoint
         self._timer_moved.set()
         return Negotiated(endpoint.id, answer.sdp, _etag(ours.shown.ice))
+
+    def _track_for(self, room: _Room, source: str, kind: str, codec: CodecDescription) -> _Track:
+        """Return a source's track to be fed, opened when there is none that its viewers could go on with."""
+        tracks = room.sources.setdefault(source, {})
+        track = tracks.get(kind)
+        if track is not None and not plays_alike(track.codec, codec):
+            self._drop_track(room, source, kind)
+            track = None
+        if track is None:
+            row = self._forwarder.open_track(room.row, kind, codec.codec, codec.clock_rate)
+            track = tracks[kind] = _Track(row, codec)
+        track.codec = codec
+        return track
+
+    def take_in(
+        self, began: BroadcastBegan, *, until_ns: int = FOREVER, kinds: tuple[str, ...] = ("audio", "video")
+    ) -> TransportId:
+        """Publish what a MoQ session announced, as `publish` does a WHIP offer; its catalog says what there is.
+
+        Raises NoSource when it ended meanwhile, and NoCapacity.
+        """
+        if began.broadcast.is_ended:
+            raise NoSource(began.source)
+        within = self._rooms[began.room]
+        row = self._forwarder.open_transport(began.room, publishes=True)
+        try:
+            incoming = _Incoming(self, row, within, began, kinds)
+        except OSError as error:
+            self._forwarder.close_transport(row)
+            raise NoCapacity from error
+        self._forwarder.bind_address(row, incoming.injector.address)
+        self._forwarder.set_keys(row, incoming.injector.keys)
+        self._forwarder.admission.publish_until(row, until_ns)
+        self._incoming[incoming.id] = incoming
+        within.incoming.add(incoming.id)
+        self._tell.send_nowait(Connected(incoming.id))
+        incoming.intake.begin()
+        return incoming.id
+
+    def turn_down(self, began: BroadcastBegan) -> None:
+        """Take nothing of what a MoQ session announced."""
+        began.broadcast.stop()
+
+    def feed(self, incoming: _Incoming, kind: Kind, codec: CodecDescription, payload_type: int) -> bool:
+        """Let a MoQ publisher feed a track of its room; False when the node is full."""
+        try:
+            track = self._track_for(incoming.room, incoming.source, kind, codec)
+        except NoCapacity:
+            return False
+        self._forwarder.feed_track(
+            track.row,
+            incoming.row,
+            payload_type=payload_type,
+            rtx_payload_type=None,
+            twcc_extension_id=None,
+            nack=False,
+        )
+        track.feeder = incoming.id
+        return True
+
+    def incoming_flows(self, transport: TransportId) -> None:
+        """Note that a MoQ publisher's first frame is on its way."""
+        self._tell.send_nowait(Flowing(transport))
+
+    def broadcast_began(self, broadcast: Broadcast) -> None:
+        """Hear of a broadcast; of those of MoQ sessions the rooms decide."""
+        room = self._by_path.get(broadcast.path)
+        publisher = next((peer for peer in self.relay.peers if peer.upstream is broadcast.source), None)
+        if room is not None and publisher is not None:
+            source = next(source for source, path in room.paths.items() if path == broadcast.path)
+            self._tell.send_nowait(BroadcastBegan(room.row, source, publisher.rights, broadcast))
+
+    def broadcast_ended(self, broadcast: Broadcast) -> None:
+        """Hear of an end; what a MoQ session published ends with it."""
+        for incoming in tuple(self._incoming.values()):
+            if incoming.intake.broadcast is broadcast:
+                self.close(incoming.id, "unpublished")
 
     def watch(self, room: RoomRow, source: str, offer_sdp: str, holding: Holding) -> Negotiated:
         """Answer a WHEP offer with the tracks of `source`.
@@ -338,6 +542,9 @@ class Media:
 
     def close(self, transport: TransportId, reason: str) -> None:
         """End a transport: consent revoked, close_notify sent, rows freed. Closing twice is no error."""
+        incoming = self._incoming.pop(transport, None)
+        if incoming is not None:
+            self._close_incoming(incoming, reason)
         endpoint = self._endpoints.pop(transport, None)
         if endpoint is None:
             return
@@ -345,10 +552,8 @@ class Media:
         if endpoint.role == "publisher":
             self._forwarder.admission.publish_until(endpoint.row, 0)
             self._feedback.remove_publisher(endpoint.row)
-            for tracks in endpoint.room.sources.values():
-                for track in tracks.values():
-                    if track.feeder == transport:
-                        track.feeder = None
+            _starve(endpoint.room, transport)
+            self._end_broadcast(endpoint)
         else:
             self._forwarder.admission.hold(endpoint.row, Holding(Grant(0)))
         self._say_goodbye(endpoint)
@@ -362,6 +567,17 @@ class Media:
         self._forwarder.close_transport(endpoint.row)
         self._tell.send_nowait(Disconnected(transport, reason))
 
+    def _close_incoming(self, incoming: _Incoming, reason: str) -> None:
+        self._forwarder.admission.publish_until(incoming.row, 0)
+        _starve(incoming.room, incoming.id)
+        incoming.room.incoming.discard(incoming.id)
+        incoming.intake.close()
+        incoming.intake.broadcast.stop()
+        incoming.injector.close()
+        self._ended_incoming += incoming.counters()
+        self._forwarder.close_transport(incoming.row)
+        self._tell.send_nowait(Disconnected(incoming.id, reason))
+
     def delivered_ns(self, transport: TransportId) -> int:
         """When media was last forwarded to, or accepted from, this transport (monotonic ns).
 
@@ -369,6 +585,9 @@ class Media:
         """
         endpoint = self._endpoints.get(transport)
         return 0 if endpoint is None else self._forwarder.delivered_ns(endpoint.row)
+        """When media was last forwarded to, or accepted from, this transport; 0 for never (monotonic ns)."""
+        publisher = self._incoming.get(transport) or self._endpoints[transport]
+        return self._forwarder.delivered_ns(publisher.row)
 
     def counters(self) -> dict[str, int]:
         """Every counter of the forwarding path, of feedback and of all peers together, by name."""
@@ -381,12 +600,23 @@ class Media:
             **self._feedback.counters(),
             "transports": len(self._endpoints),
             "transport_faults": self.faults,
+            **self._bridge.counters(),
+            **self._count_incoming(),
+            **self.relay.counters(),
+        }
+
+    def _count_incoming(self) -> dict[str, int]:
+        counts = sum((incoming.counters() for incoming in self._incoming.values()), self._ended_incoming)
+        return {
+            "incoming_broadcasts": len(self._incoming),
+            "incoming_frames": counts.pop("frames", 0),
+            **{f"incoming_{name}": count for name, count in counts.items()},
         }
 
     # -- the engine room -------------------------------------------------------------------------------------------
 
     def _our_side(self) -> _OurSide:
-        certificate = self._certificates.current(self._now_ns())
+        certificate = self._certificates.current(self.now_ns())
         ice = IceCredentials.random()
         shown = LocalEndpoint(ice=ice, fingerprint=certificate.fingerprint, candidates=self._candidates)
         return _OurSide(certificate, shown)
@@ -399,7 +629,7 @@ class Media:
         ours: _OurSide,
         answer: PublisherAnswer | ViewerAnswer,
     ) -> _Endpoint:
-        now_ns = self._now_ns()
+        now_ns = self.now_ns()
         row = self._forwarder.open_transport(room.row, publishes=role == "publisher")
         peer = Peer(
             certificate=ours.certificate,
@@ -409,15 +639,16 @@ class Media:
             dtls_role=answer.dtls_role,
             now_ns=now_ns,
         )
-        endpoint = _Endpoint(TransportId(next(self._numbers)), row, room, source, role, peer)
+        endpoint = _Endpoint(TransportId(next(self.numbers)), row, room, source, role, peer)
         self._endpoints[endpoint.id] = self._by_row[row] = endpoint
         room.endpoints.add(endpoint.id)
         self._index_ufrags(endpoint)
         self._set_timer(endpoint)
         return endpoint
 
-    def _drop_track(self, room: _Room, tracks: dict[str, _Track], kind: str) -> None:
-        track = tracks.pop(kind)
+    def _drop_track(self, room: _Room, source: str, kind: str) -> None:
+        track = room.sources[source].pop(kind)
+        self._bridge.end(room.paths.get(source, ""))
         for endpoint in [self._endpoints[transport] for transport in room.endpoints]:
             if endpoint.role == "viewer" and track.row in endpoint.watched_tracks:
                 self.close(endpoint.id, "codec_changed")
@@ -445,6 +676,7 @@ class Media:
                 endpoint = self._addressee(datagram.data, datagram.transport)
                 if endpoint is not None:
                     self._guarded(endpoint, endpoint.peer.receive_untrusted, datagram.data, datagram.source)
+            self._pump_broadcasts()
             self._send_feedback()
 
     def _addressee(self, datagram: bytes, row: int) -> _Endpoint | None:
@@ -457,7 +689,7 @@ class Media:
     def _guarded(self, endpoint: _Endpoint, step: Callable[..., Iterable[PeerEvent]], *arguments: object) -> None:
         # A fault of ours in one transport's engine ends that transport and nothing else.
         try:
-            self._apply(endpoint, step(*arguments, self._now_ns()))
+            self._apply(endpoint, step(*arguments, self.now_ns()))
         except Exception as fault:
             self._end_faulty(endpoint, fault)
 
@@ -498,8 +730,36 @@ class Media:
             self.faults += 1
             log.error("transport_fault", transport=endpoint.id, exc_info=fault)
 
+    def _pump_broadcasts(self) -> None:
+        for row in self._bridge.pump(self.now_ns()):
+            self._feedback.want_keyframe(row)
+
+    def _begin_broadcast(self, endpoint: _Endpoint) -> None:
+        path = endpoint.room.paths.get(endpoint.source)
+        if path is not None:
+            tracks = {
+                kind: OfferedTrack(track.row, track.codec)
+                for kind, track in endpoint.room.sources[endpoint.source].items()
+                if track.feeder is not None
+            }
+            self._bridge.begin(path, tracks, self.now_ns())
+
+    def _end_broadcast(self, endpoint: _Endpoint) -> None:
+        tracks = endpoint.room.sources.get(endpoint.source, {})
+        path = endpoint.room.paths.get(endpoint.source)
+        if path is not None and all(track.feeder is None for track in tracks.values()):
+            self._bridge.end(path)
+
+    def _subscribed(self, path: str) -> None:
+        self._bridge.review(path)
+        room = self._by_path.get(path)
+        if room is not None and not room.has_news:
+            room.has_news = True
+            self._tell.send_nowait(AudienceChanged(room.row))
+        self._timer_moved.set()
+
     def _send_feedback(self) -> None:
-        for row, rtcp in self._feedback.due(self._now_ns()):
+        for row, rtcp in self._feedback.due(self.now_ns()):
             self._forwarder.send_rtcp(row, rtcp)
         for row, fault in self._feedback.take_faults():
             if (endpoint := self._by_row.get(row)) is not None:
@@ -518,15 +778,16 @@ class Media:
 
     async def _keep_time(self) -> None:
         while True:
-            now_ns = self._now_ns()
+            now_ns = self.now_ns()
             self._run_timers(now_ns)
             self._notice_first_packets()
+            self._pump_broadcasts()
             self._send_feedback()
             wake_ns = min(self._next_timer_ns(), self._feedback.next_deadline_ns())
             if self._silent:
                 wake_ns = min(wake_ns, now_ns + IDLE_TICK_NS)
             self._timer_moved = trio.Event()
-            pause = math.inf if wake_ns >= FOREVER else max(0.0, (wake_ns - self._now_ns()) / 1e9)
+            pause = math.inf if wake_ns >= FOREVER else max(0.0, (wake_ns - self.now_ns()) / 1e9)
             with trio.move_on_after(pause):
                 await self._timer_moved.wait()
 
@@ -552,7 +813,16 @@ class Media:
         for transport, endpoint in tuple(self._silent.items()):
             if self._forwarder.delivered_ns(endpoint.row):
                 del self._silent[transport]
+                self._begin_broadcast(endpoint)
                 self._tell.send_nowait(Flowing(transport))
+
+
+def _starve(room: _Room, transport: TransportId) -> None:
+    """Have a transport feed no track any more."""
+    for tracks in room.sources.values():
+        for track in tracks.values():
+            if track.feeder == transport:
+                track.feeder = None
 
 
 def _etag(ice: IceCredentials) -> str:

@@ -52,6 +52,19 @@ class MediaAddress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     advertise: Annotated[tuple[str, ...], Meta(max_length=8)] = ()
 
 
+class Quic(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where MoQ players and publishers arrive over QUIC (one UDP port).
+
+    Without a host it is that of `listen`; port 0 is the number of the TCP port, where players look for it. `names` are
+    those besides its own address that the certificate is made for.
+    """
+
+    host: Annotated[str, Meta(max_length=253)] = ""
+    port: Port = 0
+    names: Annotated[tuple[Host, ...], Meta(max_length=32)] = ()
+    connections: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
+
+
 class IceServer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A STUN or TURN server that WHIP and WHEP clients are told of (RFC 9725 section 4.6)."""
 
@@ -183,6 +196,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     listen: Listen = Listen()
     media: MediaAddress = MediaAddress()
+    quic: Quic = Quic()
     ice_servers: Annotated[tuple[IceServer, ...], Meta(max_length=8)] = ()
     data: Data = Data()
     money: Money = Money()

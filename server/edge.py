@@ -40,6 +40,9 @@ END_OF_HEAD = b"\r\n\r\n"
 TLS_HANDSHAKE = 0x16  # the first byte of a ClientHello (RFC 8446 section 5.1)
 HOST = re.compile(rb"\r\nhost:[ \t]*([A-Za-z0-9.-]+(?::\d{1,5})?|\[[0-9a-fA-F:.]+\](?::\d{1,5})?)[ \t]*\r\n", re.I)
 TARGET = re.compile(rb"[A-Z]{1,16} (/[\x21-\x7e]*) HTTP/1\.[01]\r\n")
+MOQ_UPGRADE = re.compile(
+    rb"GET /moq(/[^?/ ]*)?(\?[\x21-\x7e]*)? HTTP/1\.1(?=\r\n)(?s:.*?)\r\nupgrade:[ \t]*websocket[ \t]*\r\n", re.I
+)
 UPGRADE = re.compile(rb"GET /ws(\?[\x21-\x7e]*)? HTTP/1\.1(?=\r\n)(?s:.*?)\r\nupgrade:[ \t]*websocket[ \t]*\r\n", re.I)
 
 # What may become of a connection, besides being served.
@@ -58,6 +61,7 @@ OUTCOMES = (
 )
 
 ServeSocket = Callable[[trio.abc.Stream, bytes], Awaitable[None]]
+ServeMoq = Callable[[trio.abc.Stream, bytes, str], Awaitable[None]]
 log = structlog.get_logger("edge")
 
 
@@ -70,7 +74,7 @@ class Address:
 
 
 class Edge:
-    """Serves `app` over HTTP, and connections that upgrade at `/ws` through `serve_socket`, on one port.
+    """Serves `app` over HTTP, and connections that upgrade at `/ws` and `/moq` through functions, on one port.
 
     Plain HTTP is for this machine alone: everyone else is sent to TLS on the same port.
     """
@@ -81,11 +85,12 @@ class Edge:
         port: int,
         app: QuartTrio,
         serve_socket: ServeSocket,
+        serve_moq: ServeMoq,
         tls: ssl.SSLContext,
         limits: Limits,
     ) -> None:
         self._host, self._port, self._tls, self._limits = host, port, tls, limits
-        self._serve_socket = serve_socket
+        self._serve_socket, self._serve_moq = serve_socket, serve_moq
         self._hypercorn = HypercornConfig()
         self._hypercorn.include_server_header = False
         self._hypercorn.keep_alive_timeout = KEEP_ALIVE_S
@@ -210,6 +215,8 @@ class Edge:
             await self._redirect(stream, head)
         elif UPGRADE.match(head):
             await self._serve_socket(stream, received)
+        elif MOQ_UPGRADE.match(head):
+            await self._serve_moq(stream, received, peer)
         else:
             guarded = GuardedStream(stream, received, self._limits.write_timeout_s)
             state = ConnectionState(self._state)

@@ -26,6 +26,12 @@ GAUGES = {
     "feed_followers": ("feed_followers", "Signalling sessions that follow the log of events."),
     "feed_waiting": ("feed_waiting", "Readers of the log that wait for the next event."),
     "accounts_suspended": ("accounts_suspended", "Accounts that are shut out."),
+    "moq_sessions": ("moq_sessions", "MoQ sessions."),
+    "quic_connections": ("quic_connections", "QUIC connections, with those that have no session yet."),
+    "qmux_connections": ("qmux_connections", "WebSocket connections with a MoQ session."),
+    "bridged_broadcasts": ("bridged_broadcasts", "WebRTC publishers whose streams MoQ players may watch."),
+    "bridged_broadcasts_read": ("bridged_broadcasts_read", "Those that somebody watches over MoQ now."),
+    "incoming_broadcasts": ("incoming_broadcasts", "Streams that are published over MoQ now."),
     "uses_gso": ("media_uses_gso", "1 while packets for one viewer are sent merged (UDP GSO), 0 where it is refused."),
 }
 
@@ -36,6 +42,11 @@ COUNTERS = {
     "one_to_one_recovered": ("one_to_one_recovered", "One-to-ones settled that no room knew any more."),
     "sockets_opened": ("sockets_opened", "Signalling sockets whose handshake succeeded."),
     "sockets_refused": ("sockets_refused", "Signalling sockets whose handshake failed."),
+    "moq_sessions_admitted": ("moq_sessions_admitted", "MoQ sessions that were let in."),
+    "moq_sessions_refused": ("moq_sessions_refused", "MoQ sessions that were not."),
+    "moq_sessions_ended": ("moq_sessions_ended", "MoQ sessions ended with their token, or their stream."),
+    "bridged_frames": ("bridged_frames", "Frames passed on from WebRTC publishers to MoQ players."),
+    "incoming_frames": ("incoming_frames", "Frames of MoQ publishers passed on to WebRTC viewers."),
     "store_writes": ("store_writes", "Writes to the database that are on the disk."),
     "store_commits": ("store_commits", "Transactions on the database; one holds many writes."),
     "store_failures": ("store_failures", "Transactions that the disk or a lock refused."),
@@ -171,6 +182,11 @@ PREFIXES = {
     "rates_refused_": ("requests_rate_limited", "whose", "Requests refused with 429, by whose rate was exceeded."),
     "rates_forgotten_": ("rates_forgotten", "whose", "Askers whose rate was forgotten because there were too many."),
     "sockets_closed_": ("sockets_closed", "reason", "Signalling sockets that ended."),
+    "bridged_": ("bridged", "event", "What kept packets of WebRTC publishers from being passed on as frames."),
+    "incoming_": ("incoming", "event", "What kept frames of MoQ publishers from being passed on as packets."),
+    "quic_": ("quic", "event", "What became of QUIC connections and datagrams."),
+    "qmux_": ("qmux", "event", "What became of WebSocket connections with a MoQ session."),
+    "moq_": ("moq", "event", "What became of requests, groups and datagrams of MoQ sessions."),
     "peer_": ("media_control_datagrams_dropped", "reason", "STUN and DTLS datagrams that had no effect."),
 }
 

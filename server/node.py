@@ -13,6 +13,8 @@ import trio
 
 from media.door import Media, MediaSettings
 from media.forwarding.forwarder import Limits as MediaLimits
+from media.moq.endpoint import Endpoint, EndpointSettings
+from media.moq.websocket import QmuxSocket
 from server import metrics
 from server.access.claims import Issuers, demanded
 from server.access.consent import Consent
@@ -24,10 +26,11 @@ from server.archive import StoredArchive
 from server.auth import Auth
 from server.commerce import open_commerce
 from server.config import Config, bracketed, parse_address
-from server.edge import Edge
+from server.edge import Address, Edge
 from server.money.assets import Assets
 from server.money.one_to_one_desk import OneToOneDesk
 from server.money.tips import TipsGiven
+from server.moq import MoqReception
 from server.postgres import PostgresStore
 from server.signalling_socket import SignallingSocket
 from server.store import Store, StoreFailed
@@ -58,6 +61,7 @@ class Running:
 
     url: str
     media: tuple[str, int]
+    quic: tuple[str, int]
     auth: Auth
     rooms: Rooms
     access: Access
@@ -83,7 +87,8 @@ async def run_node(config: Config, *, task_status: trio.TaskStatus[Running] = tr
     try:
         async with trio.open_nursery() as nursery:
             running = await _open(config, folder, nursery)
-            log.info("serving", url=running.url, media="{}:{}".format(*running.media), data=str(folder))
+            addresses = {"media": "{}:{}".format(*running.media), "quic": "{}:{}".format(*running.quic)}
+            log.info("serving", url=running.url, **addresses, data=str(folder))
             task_status.started(running)
     finally:
         os.close(lock)
@@ -133,6 +138,9 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
     commerce = await open_commerce(config, store, clock, archive.find_account, rooms, access, nursery)
     sockets = SignallingSocket(rooms, auth, config.limits.write_timeout_s)
     await nursery.start(sockets.run)
+    moq = MoqReception(media.relay, rooms, auth, SystemClock())
+    await nursery.start(moq.run)
+    qmux = QmuxSocket(media.relay, moq.admit)
 
     def count() -> dict[str, int]:
         return {
@@ -147,6 +155,9 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
             **telling.counters(),
             **edge.counters(),
             **reception.counters(),
+            **moq.counters(),
+            **qmux.counters(),
+            **quic.counters(),
         }
 
     settings = WebSettings(config.limits, config.rates, config.ice_servers, config.tokens.longest_s)
@@ -156,6 +167,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
         settings,
         find_account=archive.find_account,
         metrics=lambda: metrics.render(count()),
+        certificate_sha256=lambda: quic.certificate_sha256,
         more=[
             *access_routes(people, archive.find_account),
             *profile_routes(people),
@@ -170,16 +182,18 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
     reception: Reception = app.extensions["reception"]
     tls = server_context(folder, config.listen.host)
     nursery.start_soon(keep_fresh, tls, folder, config.listen.host)
-    edge = Edge(config.listen.host, config.listen.port, app, sockets.serve, tls, config.limits)
+    edge = Edge(config.listen.host, config.listen.port, app, sockets.serve, qmux.serve, tls, config.limits)
     try:
         bound = await nursery.start(edge.serve)
     except OSError as error:
         where = f"{config.listen.host}:{config.listen.port}"
         raise NodeFailed(f"can't listen on {where} ({error}): choose another with --listen HOST:PORT") from error
+    quic = _open_quic(config, bound, media, moq)
+    await nursery.start(lambda task_status: quic.run(task_status=task_status))
     url = _url(bound.host, bound.port)
     write_secret(folder / "admin.token", await auth.admin_token())
     write_secret(folder / "server.url", url)
-    return Running(url, media.address, auth, rooms, access, consent)
+    return Running(url, media.address, quic.address, auth, rooms, access, consent)
 
 
 def _open_issuers(config: Config) -> Issuers:
@@ -206,6 +220,20 @@ def _open_media(config: Config) -> Media:
     except OSError as error:
         where = f"{config.media.host}:{config.media.port}"
         raise NodeFailed(f"can't use UDP {where} for media ({error}): choose another with --media HOST:PORT") from error
+
+
+def _open_quic(config: Config, tcp: Address, media: Media, moq: MoqReception) -> Endpoint:
+    """Bind QUIC where players look for it: under the number of the TCP port, unless the configuration says where."""
+    host, port = config.quic.host or config.listen.host, config.quic.port or tcp.port
+    names = tuple(dict.fromkeys(("localhost", "127.0.0.1", "::1", config.listen.host, *config.quic.names)))
+    settings = EndpointSettings(host, port, names, config.quic.connections)
+    try:
+        return Endpoint(settings, media.relay, moq.admit)
+    except OSError as error:
+        if config.listen.port == config.quic.port == 0:  # any port will do, and this one is another's over UDP
+            return Endpoint(EndpointSettings(host, 0, names, config.quic.connections), media.relay, moq.admit)
+        where = f"{host}:{port}"
+        raise NodeFailed(f"can't use UDP {where} for QUIC ({error}): choose another under [quic]") from error
 
 
 def _claim(folder: Path) -> int:

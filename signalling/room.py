@@ -14,11 +14,23 @@ from typing import Protocol
 
 import trio
 
-from media.door import Connected, Disconnected, Flowing, Media, MediaEvent, Negotiated, TransportId
+from media.door import (
+    AudienceChanged,
+    BroadcastBegan,
+    Connected,
+    Disconnected,
+    Flowing,
+    Media,
+    MediaEvent,
+    Negotiated,
+    RoomRow,
+    TransportId,
+)
 from media.forwarding.admission import FOREVER
 from signalling import commands as c
 from signalling import events as e
 from signalling import one_to_one
+from signalling.broadcasts import SessionRights, of_accounts
 from signalling.identifiers import AccountId, Actor, Mode, StreamId
 from signalling.minutes import Minutes
 from signalling.policy import deadline_ns, step
@@ -26,7 +38,7 @@ from signalling.ports import Archive, Clock, Desk, NoDesk
 from signalling.refusals import Refused
 from signalling.showing import Now, Scene, Stream
 from signalling.state import OneToOne, RoomState
-from signalling.verdicts import Demands, Verdict
+from signalling.verdicts import Demands, Sight, Verdict
 from signalling.wire_events import ChatMessage
 
 STREAMER, GUEST = "streamer", "guest"
@@ -102,7 +114,8 @@ class _Asked:
 class Room:
     """One room; `run` it in a nursery of its own. Raises Refused from every request that is not granted.
 
-    `changed` is called, with the room's stream, whenever what others see of it may have changed.
+    `changed` is called, with the room's stream, whenever what others see of it may have changed; `arrived` when someone
+    came over MoQ who is not present yet: whoever judges lets them `enter`, or has them `turned_away`.
     """
 
     def __init__(
@@ -116,6 +129,7 @@ class Room:
         clock: Clock,
         changed: Callable[[StreamId], None],
         desk: Desk | None = None,
+        arrived: Callable[[StreamId, Actor], None],
     ) -> None:
         self.stream, self.state = stream, state
         self.names: dict[AccountId, str] = {stream.owner.id: stream.owner.name}
@@ -123,7 +137,10 @@ class Room:
         self._minutes = Minutes(stream, archive, clock, lambda: self.state)
         self._tell_changed = changed
         self._desk = NoDesk() if desk is None else desk
+        self._tell_changed, self._tell_arrived = changed, arrived
         self._members: dict[TransportId, _Member] = {}
+        self._audience: frozenset[AccountId] = frozenset()  # who receives its broadcasts over MoQ
+        self._attending: frozenset[AccountId] = frozenset()  # who does, or waits to
         self._transports: dict[AccountId, set[TransportId]] = {}
         self._numbers = itertools.count(1)
         self._unanswered: Counter[AccountId] = Counter()
@@ -134,13 +151,20 @@ class Room:
         self._is_running = self._is_shut = False
         self._row = media.open_room(state.requires)
         media.open_until(self._row, FOREVER if state.until_ns is None else state.until_ns)
+        media.offer(self._row, STREAMER, stream.id)
+        media.offer(self._row, GUEST, f"{stream.id}/{GUEST}")
         self.ended = trio.Event()
+
+    @property
+    def row(self) -> RoomRow:
+        """The room's row in media."""
+        return self._row
 
     @property
     def watching(self) -> frozenset[AccountId]:
         """The accounts with a viewer's transport, admitted or not, without the owner."""
         viewers = {member.account for member in self._members.values() if not member.publishes}
-        return frozenset(viewers - {self.state.owner})
+        return frozenset(viewers | self._audience) - {self.state.owner}
 
     @property
     def is_unwritten(self) -> bool:
@@ -236,9 +260,36 @@ class Room:
         kinds = ("audio", "video") if self.stream.kind == "video" or self.state.one_to_one else ("audio",)
         negotiated = self._media.publish(self._row, source, offer_sdp, until_ns=until_ns, kinds=kinds)
         self._add_member(actor, negotiated.transport, source, publishes=True)
+        replaced = self._publishers(actor.account)
+        negotiated = self._media.publish(self._row, source, offer_sdp, until_ns=until_ns, kinds=self._kinds())
+        self._add_member(actor, negotiated.transport, publishes=True)
         for transport in replaced:
             self._media.close(transport, "taken_over")
         return negotiated
+
+    def take_in(self, actor: Actor, began: BroadcastBegan) -> TransportId:
+        """Publish what the streamer, or the guest of a one-to-one, announced over MoQ; a former publisher is replaced.
+
+        Raises NoCapacity, and NoSource when it ended meanwhile.
+        """
+        self._require_running()
+        source, until_ns = self._publishing_right(actor.account)
+        if source != began.source:
+            raise Refused("not_the_owner")
+        replaced = self._publishers(actor.account)
+        transport = self._media.take_in(began, until_ns=until_ns, kinds=self._kinds())
+        self._add_member(actor, transport, publishes=True)
+        for former in replaced:
+            self._media.close(former, "taken_over")
+        return transport
+
+    def may_publish(self, account: AccountId, source: str) -> bool:
+        """Whether an account may publish as `source` this moment; "" is the streamer."""
+        if not self._is_running or self.state.ended is not None:
+            return False
+        if account == self.state.owner:
+            return source == ""
+        return source == GUEST and self._clock.now_ns() < self._guest_until_ns(account)
 
     def watch(self, actor: Actor, offer_sdp: str, verdict: Verdict | None = None) -> Negotiated:
         """Answer a WHEP offer: the streamer's tracks for everyone who may watch, the guest's for the streamer.
@@ -261,7 +312,33 @@ class Room:
         self._require_running()
         self.state, _ = step(self.state, actor.account, c.Join(verdict), self._clock.now_ns())
         self.names[actor.account] = actor.name
+        self._media.review(self._row, of_accounts(frozenset({actor.account})))
         self._tell_changed(self.stream.id)
+
+    def turn_away(self, account: AccountId, reason: str) -> None:
+        """Refuse one who came over MoQ; sessions that came for this stream alone are over."""
+        if not self._is_running:
+            return
+        for one in self._media.audience(self._row):
+            if isinstance(one.rights, SessionRights) and one.rights.stream and one.rights.actor.account == account:
+                one.rights.denied = reason
+        self._media.dismiss(self._row, of_accounts(frozenset({account})))
+
+    def knows(self, account: AccountId) -> bool:
+        """Whether an account has been judged, or needs no judgement; a room that is over judges nobody."""
+        return not self._is_running or account == self.state.owner or account in self.state.present
+
+    def receives(self, account: AccountId, source: str) -> bool:
+        """Whether what is published here may be written to an account this moment; `source` "" is the streamer."""
+        if not self._is_running or not self.knows(account) or not self.state.admits(account, self._clock.now_ns()):
+            return False
+        return source == "" or (source == GUEST and self.state.one_to_one is not None and account == self.state.owner)
+
+    def shows(self, account: AccountId, sight: Sight) -> bool:
+        """Whether an account that is not present finds the stream, as one that it could watch."""
+        state = self.state
+        is_hidden = account in state.hidden or not sight(state.demands)
+        return self._is_running and not is_hidden and state.admits(account, self._clock.now_ns())
 
     def restart_ice(self, transport: TransportId, sdpfrag: str) -> tuple[str, str]:
         """Answer an ICE restart, judging the right anew: an old session is no way back in.
@@ -312,8 +389,27 @@ class Room:
                 if (member := self._members.pop(fact.transport, None)) is not None:
                     self._forget_transport(member.account, fact.transport)
                     await self._take_loss(member)
+            case AudienceChanged():
+                await self._take_audience()
             case Gone(account):
                 await self._sweep(account)
+
+    async def _take_audience(self) -> None:
+        if not self._is_running:
+            return
+        here = [
+            (one.rights.actor, one.subscribes)
+            for one in self._media.audience(self._row)
+            if isinstance(one.rights, SessionRights)
+        ]
+        before, self._attending = self._attending, frozenset(actor.account for actor, _ in here)
+        self._audience = frozenset(actor.account for actor, subscribes in here if subscribes)
+        for actor, _ in here:
+            if not self.knows(actor.account):
+                self._tell_arrived(self.stream.id, actor)
+        self._tell_changed(self.stream.id)
+        for account in sorted(before - self._attending):
+            await self._sweep(account)
 
     async def _take_flow(self, member: _Member) -> None:
         if member.account == self.state.owner:
@@ -351,7 +447,7 @@ class Room:
             await self._change(account, c.Leave(), when=lambda: self._is_gone(account))
 
     def _is_gone(self, account: AccountId) -> bool:
-        here = self._listeners.is_present(account) or account in self._transports
+        here = self._listeners.is_present(account) or account in self._transports or account in self._attending
         return account in self.state.present and not here and not self.state.in_one_to_one(account)
 
     async def _keep_time(self) -> None:
@@ -460,6 +556,7 @@ class Room:
         after = self.state
         if concerned and _of_all(before) == _of_all(after):
             self._admit_anew(self._transports_of(concerned))
+            self._media.review(self._row, of_accounts(concerned))
             return
         if (before.epoch, before.one_to_one, before.until_ns) == (after.epoch, after.one_to_one, after.until_ns):
             return
@@ -473,6 +570,7 @@ class Room:
         self._media.require(self._row, after.requires)
         for transport, account in staying.items():
             self._media.hold(transport, after.holding(account))
+        self._media.review(self._row)
 
     def _admitted_by_both(self, before: RoomState, after: RoomState) -> dict[TransportId, AccountId]:
         now_ns = self._clock.now_ns()
@@ -519,6 +617,13 @@ class Room:
         self._media.close(transport, reason)
 
     # -- rights --------------------------------------------------------------------------------------------------------
+
+    def _publishers(self, account: AccountId) -> list[TransportId]:
+        transports = self._transports_of([account])
+        return [transport for transport in transports if self._members[transport].publishes]
+
+    def _kinds(self) -> tuple[str, ...]:
+        return ("audio", "video") if self.stream.kind == "video" or self.state.one_to_one else ("audio",)
 
     def _require_running(self) -> None:
         if self.state.ended is not None or not self._is_running:

@@ -6,17 +6,28 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from weakref import WeakSet
 
 import msgspec
 import structlog
 import trio
 
-from media.door import Disconnected, Media, NoCapacity, NoSource, TransportId
+from media.door import (
+    AudienceChanged,
+    BroadcastBegan,
+    Disconnected,
+    Media,
+    NoCapacity,
+    NoSource,
+    RoomRow,
+    TransportId,
+)
 from signalling import commands as c
 from signalling import events as e
 from signalling import views as v
 from signalling.answering import answer
 from signalling.audience import Audience
+from signalling.broadcasts import SessionRights
 from signalling.chat import Chat
 from signalling.directory import ALL, Directory, Wanted
 from signalling.gate import Ungated, Unlogged
@@ -99,6 +110,7 @@ class Rooms:
         self._gate = Ungated() if gate is None else gate
         self.feed = Unlogged() if feed is None else feed
         self._live: dict[StreamId, _Live] = {}
+        self._by_row: dict[RoomRow, _Live] = {}
         self._owners: dict[AccountId, StreamId] = {}
         self._ended: OrderedDict[StreamId, frozenset[AccountId]] = OrderedDict()  # from whom each was hidden
         self._places: dict[str, _MediaPlace] = {}
@@ -106,6 +118,8 @@ class Rooms:
         self._directory = Directory(clock.wall_ms())
         self._changed = _Changed()
         self._sessions = Sessions(clock)
+        self._arriving: set[tuple[StreamId, AccountId]] = set()
+        self._roaming: WeakSet[SessionRights] = WeakSet()
         self._last_number = 0
         self._nursery: trio.Nursery | None = None
         self._desk: Desk = NoDesk()
@@ -293,6 +307,74 @@ class Rooms:
         del self._places[session_id]
         self._media.close(place.transport, "closed_by_client")
 
+    # -- MoQ sessions --------------------------------------------------------------------------------------------------
+
+    def receives(self, actor: Actor, stream: StreamId, source: str) -> bool:
+        """Whether an object of what `source` publishes in a stream may be written to someone this moment."""
+        live = self._live.get(stream)
+        return live is not None and live.room.receives(actor.account, source)
+
+    def knows(self, actor: Actor, stream: StreamId) -> bool:
+        """Whether it is known what someone may have of a stream; of one that is not there that is nothing."""
+        live = self._live.get(stream)
+        return live is None or live.room.knows(actor.account)
+
+    def shows(self, actor: Actor, stream: StreamId, sight: Sight) -> bool:
+        """Whether someone finds a stream who is not present in it."""
+        live = self._live.get(stream)
+        return live is not None and live.room.shows(actor.account, sight)
+
+    def barred(self, actor: Actor, stream: StreamId) -> str | None:
+        """Why someone can have nothing of a stream for good: it is not there for them, or they may nowhere watch."""
+        try:
+            state = self._find(stream, actor).room.state
+        except Refused as refused:
+            return refused.code
+        if actor.account in state.ejected:
+            return "ejected"
+        return "suspended" if state.verdict(actor.account).denied == "suspended" else None
+
+    async def roam(self, rights: SessionRights) -> None:
+        """Announce to a session that came for no stream in particular what the directory would show. Raises Refused."""
+        self._roaming.add(rights)
+        rights.sight = await self._sight_of(rights.actor.account)
+        self._media.review_session(rights)
+
+    def may_publish(self, actor: Actor, stream: StreamId, source: str) -> bool:
+        """Whether someone may publish in a stream this moment, as the streamer ("") or as the guest of a one-to-one."""
+        live = self._live.get(stream)
+        return live is not None and live.room.may_publish(actor.account, source)
+
+    async def _take_in(self, live: _Live, began: BroadcastBegan) -> None:
+        """Take in what is published over MoQ, as `publish` does."""
+        rights = began.rights
+        assert isinstance(rights, SessionRights), "sessions of a node have no other rights"
+        actor = rights.actor
+        try:
+            if actor.account == live.room.state.owner:
+                await self._require_streamer(actor.account)
+            self._keep(live, actor, live.room.take_in(actor, began), "", "")
+        except (Refused, NoCapacity, NoSource) as error:
+            log.info("broadcast_refused", stream=live.room.stream.id, why=repr(error))
+            self._media.turn_down(began)
+
+    def _arrive(self, stream: StreamId, actor: Actor) -> None:
+        key = stream, actor.account
+        if key not in self._arriving and self._nursery is not None:
+            self._arriving.add(key)
+            self._nursery.start_soon(self._let_in, stream, actor)
+
+    async def _let_in(self, stream: StreamId, actor: Actor) -> None:
+        """Judge one who came over MoQ, as `watch` and `join` do."""
+        live = self._live.get(stream)
+        if live is not None:
+            try:
+                live.room.enter(actor, await self._weigh(live, actor))
+            except Refused as refused:
+                live.room.turn_away(actor.account, refused.code)
+            live.room.notice(Gone(actor.account))  # who asked and went away meanwhile
+        self._arriving.discard((stream, actor.account))
+
     # -- signalling sessions -------------------------------------------------------------------------------------------
 
     def attach(self, actor: Actor, encoding: Encoding, outbox: Outbox, resume: Resume | None) -> Session:
@@ -382,9 +464,13 @@ class Rooms:
     async def see_anew(self, account: AccountId) -> None:
         """Show someone the directory anew who follows it and of whom something else is known now."""
         followers = [session for session in self._sessions.of(account) if session.watches_directory]
-        if not followers:
+        roaming = [rights for rights in self._roaming if rights.actor.account == account]
+        if not followers and not roaming:
             return
         sight = await self._gate.sight_of(account)
+        for rights in roaming:
+            rights.sight = sight
+            self._media.review_session(rights)
         for session in followers:
             session.sight = sight
             if session.watches_directory:
@@ -499,6 +585,7 @@ class Rooms:
             clock=self._clock,
             changed=self._mark,
             desk=self,
+            arrived=self._arrive,
         )
         return _Live(opened, audience, chat)
 
@@ -521,7 +608,7 @@ class Rooms:
         demands = await self._gate.demands_of(live.room.stream.id)  # nobody can change them before the room runs
         # No checkpoint from the answer to the entry into `_live`: a block that comes later finds the room.
         live.room.restrict(await self._gate.hidden_from(live.room.stream.owner.id), demands)
-        self._live[live.room.stream.id] = live
+        self._live[live.room.stream.id] = self._by_row[live.room.row] = live
         self._mark(live.room.stream.id)
         await self._nursery.start(self._host, live)
 
@@ -555,6 +642,8 @@ class Rooms:
     def _close(self, live: _Live) -> None:
         stream = live.room.stream
         self._live.pop(stream.id, None)
+        if self._by_row.get(live.room.row) is live:
+            del self._by_row[live.room.row]
         if self._owners.get(stream.owner.id) == stream.id:
             del self._owners[stream.owner.id]
         self._ended[stream.id] = live.room.state.hidden
@@ -572,6 +661,14 @@ class Rooms:
 
     async def _pass_facts_on(self) -> None:
         async for fact in self._media.events:
+            if isinstance(fact, BroadcastBegan):
+                if (live := self._by_row.get(fact.room)) is not None and self._nursery is not None:
+                    self._nursery.start_soon(self._take_in, live, fact)
+                continue
+            if isinstance(fact, AudienceChanged):
+                if (live := self._by_row.get(fact.room)) is not None:
+                    live.room.notice(fact)
+                continue
             place = self._by_transport.get(fact.transport)
             if place is not None:
                 place.live.room.notice(fact)

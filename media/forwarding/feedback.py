@@ -61,7 +61,7 @@ class _Track:
     wanted_since_ns: int = 0  # 0: none is wanted
     asked_ns: int = -FOREVER
     resting_until_ns: int = 0
-    given_up_on_loss: bool = False
+    is_wanted_here: bool = False  # a loss was given up, or somebody here asked
     fir_number: int = 0
     # receiver reports
     reported_expected: int = 0
@@ -124,6 +124,12 @@ class Feedback:
         self._drop_removed()
         return self._ticks[0][0] if self._ticks else FOREVER
 
+    def want_keyframe(self, track_row: int) -> None:
+        """Ask for a keyframe at the next `due`, for a reader that is no viewer of the forwarding thread."""
+        for _, track in self._video:
+            if track.row == track_row:
+                track.is_wanted_here = True
+
     def due(self, now_ns: int) -> list[tuple[int, bytes]]:
         """Return (transport row, RTCP) for all that is to be sent now; each fits one datagram."""
         out: list[tuple[int, bytes]] = []
@@ -182,7 +188,7 @@ class Feedback:
         missing = track.losses.look(self._tables.cache_seq[track.row], first, highest, now_ns, self._rtt_ns)
         if track.losses.given_up:
             self.losses_given_up += track.losses.given_up
-            track.given_up_on_loss = True
+            track.is_wanted_here = True
         if missing:
             yield Nack(OUR_SSRC, int(row["ssrc"]), tuple(number & 0xFFFF for number in missing))
 
@@ -240,7 +246,7 @@ class Feedback:
         wanted = self._tables.tracks["keyframe_wanted"][self._video_rows] != 0
         out: list[tuple[int, bytes]] = []
         for is_wanted, (publisher, track) in zip(wanted.tolist(), self._video, strict=True):
-            if is_wanted or track.given_up_on_loss or track.wanted_since_ns:
+            if is_wanted or track.is_wanted_here or track.wanted_since_ns:
                 out += self._guarded(publisher, self._ask_for_keyframe(publisher, track, now_ns))
         return out
 
@@ -275,7 +281,7 @@ class Feedback:
     def _stop_wanting(self, track: _Track) -> None:
         self._tables.tracks["keyframe_wanted"][track.row] = 0
         track.wanted_since_ns = 0
-        track.given_up_on_loss = False
+        track.is_wanted_here = False
 
     # -- bookkeeping ---------------------------------------------------------------------------------------------------
 

@@ -185,6 +185,8 @@ def receive_rtp(t, i, size, transport, context, now):
     if ext_seq < 0:
         return nothing
     keep(t, track, ext_seq, data, start, payload_size, ts, now)
+    if t.tracks[track].tapped:
+        t.shared[Shared.ATTENTION] = 1
     t.transports[transport].delivered_ns = now
     t.transports[transport].packets += np.uint64(1)
     t.transports[transport].octets += np.uint64(payload_size)

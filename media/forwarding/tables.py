@@ -150,6 +150,7 @@ TRACK = np.dtype(
         ("codec", "u1"),  # P
         ("nack", "u1"),  # P: the publisher repairs losses
         ("keyframe_wanted", "u1"),  # K sets it, P clears it
+        ("tapped", "u1"),  # P: Python reads the cache of it, and wants to hear when there is more
         ("room", "i4"),  # P
         ("transport", "i4"),  # P: the publisher's row, -1 none
         ("subscriptions", "i4"),  # P: how many

@@ -17,6 +17,7 @@ from media.moq.messages import TrackInfo
 MAX_CACHED_GROUPS = 64  # of a track: more than a second of audio in groups of one 20 ms frame
 MAX_CACHED_BYTES = 16 << 20  # of a track: 16 s at 8 Mbit/s; a group that is longer is given up
 MAX_CACHED_NS = 10_000_000_000  # older groups only help who fetches the past
+DESCRIBING_TRACK = "catalog.json"  # whose frames are no picture and no sound
 MAX_TRACKS = 64  # of a broadcast: a catalog, and the renditions of a picture and a sound
 
 
@@ -157,6 +158,9 @@ class Source(Protocol):
     def want_track(self, broadcast: Broadcast, name: str) -> bool:
         """Begin to bring a track: `Broadcast.add_track` will add it or `refuse_track` refuse; False when it can't."""
 
+    def stop(self, path: str) -> None:
+        """Publish a broadcast no longer."""
+
     def track_unused(self, broadcast: Broadcast, track: Track) -> None:
         """Hear that a track's last reader has left."""
 
@@ -171,6 +175,17 @@ class Broadcast:
     tracks: dict[str, Track] = field(default_factory=dict)
     is_ended: bool = False
     _wanted: dict[str, list[TrackKnown]] = field(default_factory=dict)
+
+    def stop(self) -> None:
+        """Have the source publish it no longer."""
+        if self.source is not None and not self.is_ended:
+            self.source.stop(self.path)
+
+    def forget(self) -> None:
+        """Let whoever reads from now on see only what is yet to come; what describes the tracks stays."""
+        for track in self.tracks.values():
+            if track.name != DESCRIBING_TRACK:
+                track.forget()
 
     def want_track(self, name: str, known: TrackKnown) -> bool:
         """Have the source bring a track and call `known` when that is decided; False when it can't be brought."""
@@ -246,6 +261,7 @@ class Origin:
         """Publish a broadcast; one of the same path ends: the newer publisher is the one that still lives."""
         before = self._broadcasts.get(broadcast.path)
         if before is not None:
+            before.stop()
             self.end(before)
         self._broadcasts[broadcast.path] = broadcast
         for listener in tuple(self._listeners):

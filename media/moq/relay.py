@@ -7,7 +7,7 @@ written when its connection asks for it (`Peer.write`).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,10 +23,18 @@ MAX_SUBSCRIPTIONS = 256  # of a session: a wall of 80 people with picture, sound
 MAX_LISTENING = 32  # requests for announcements on one session; a player makes one for each name it plays
 MAX_FETCHES = 16
 MAX_WAITING = 64  # requests for tracks that their publisher has not described yet
+MAX_PENDING = 64  # requests of one of whom it is still being found out what it may watch
 
 
 class Rights(Protocol):
     """What a session may do; asked again and again, so that it may change at any moment."""
+
+    @property
+    def home(self) -> str | None:
+        """The broadcast that it came for, None when it came for none in particular."""
+
+    def is_pending(self, path: str) -> bool:
+        """Whether it is still being found out what it may watch: requests wait for `Peer.review` or `Peer.dismiss`."""
 
     def may_publish(self, path: str) -> bool:
         """Whether it may announce this broadcast."""
@@ -39,10 +47,15 @@ class Rights(Protocol):
 
 
 class Relay:
-    """All sessions of a node around one origin. `clock_ns` is monotonic."""
+    """All sessions of a node around one origin. `clock_ns` is monotonic.
 
-    def __init__(self, origin: Origin, clock_ns: Callable[[], int]) -> None:
-        self.origin, self.now_ns = origin, clock_ns
+    `subscribed` hears the path of a broadcast of which a subscription began or ended, or that a session comes for.
+    """
+
+    def __init__(
+        self, origin: Origin, clock_ns: Callable[[], int], subscribed: Callable[[str], None] = lambda path: None
+    ) -> None:
+        self.origin, self.now_ns, self.subscribed = origin, clock_ns, subscribed
         self.peers: set[Peer] = set()
         self.counts = Counter[str]()
 
@@ -50,6 +63,8 @@ class Relay:
         """Take in a session that begins; ask what it publishes."""
         peer = Peer(self, session, carrier, rights)
         self.peers.add(peer)
+        if rights.home is not None:
+            self.subscribed(rights.home)
         if not session.request_announcements(""):
             self.counts["announcements_not_asked"] += 1
         return peer
@@ -75,6 +90,19 @@ class _Waiting:
     wish: Subscribe | None = None
 
 
+_Wanted = events.TrackWanted | events.SubscriptionWanted | events.FetchWanted
+
+
+def _path_of(wanted: _Wanted) -> str:
+    match wanted:
+        case events.TrackWanted():
+            return wanted.broadcast
+        case events.SubscriptionWanted():
+            return wanted.wish.broadcast
+        case events.FetchWanted():
+            return wanted.broadcast
+
+
 class Peer:
     """One session in the relay: a listener of the origin, and a subscriber and publisher of tracks."""
 
@@ -86,10 +114,11 @@ class Peer:
         self._listening: dict[int, dict[str, None]] = {}  # what was announced to each request
         self._prefixes: dict[int, str] = {}
         self._waiting: list[_Waiting] = []
+        self._pending: list[_Wanted] = []
         self.upstream = Upstream(session, relay.origin, relay.now_ns, rights.may_publish)
         relay.origin.listen(self)
 
-    def handle(self, found: list[events.Event]) -> None:
+    def handle(self, found: Sequence[events.Event]) -> None:
         """Do what a session's events ask for."""
         for event in found:
             self._handle(event)
@@ -125,6 +154,7 @@ class Peer:
             if path is None or waiting.path == path:
                 self._waiting.remove(waiting)
                 self.session.refuse(waiting.request, code)
+        self.dismiss(path, code)
         for request, announced in self._listening.items():
             for gone in [one for one in announced if path in (None, one)]:
                 del announced[gone]
@@ -138,14 +168,30 @@ class Peer:
         self.session.close(code, reason)
         self.end()
 
-    def review(self) -> None:
-        """Announce and retract what changed rights ask for."""
+    def review(self, path: str | None = None) -> None:
+        """Announce and retract what changed rights ask for, of one broadcast or of all."""
         for request, announced in self._listening.items():
-            for path in [path for path in announced if not self.rights.may_watch(path)]:
-                del announced[path]
-                self.session.retract(request, path)
-        for broadcast in self._relay.origin:
+            for gone in [one for one in announced if path in (None, one) and not self.rights.may_watch(one)]:
+                del announced[gone]
+                self.session.retract(request, gone)
+        origin = self._relay.origin
+        for broadcast in origin if path is None else filter(None, [origin.find(path)]):
             self.broadcast_began(broadcast)
+        self.handle(self._take_pending(path))
+
+    def attends(self, path: str) -> bool:
+        """Whether it is here for a broadcast: it came for it, or reads it or wants to."""
+        return (
+            self.rights.home == path
+            or any(delivery.path == path for delivery in self.deliveries.values())
+            or any(_path_of(wanted) == path for wanted in self._pending)
+        )
+
+    def dismiss(self, path: str | None, code: int = Code.NOT_FOUND) -> None:
+        """Refuse what waits for a judgement that did not turn out well, of one broadcast or of all."""
+        for wanted in self._take_pending(path):
+            self.session.refuse(wanted.request, code)
+        self._carrier.wake()
 
     def end(self) -> None:
         """Leave the relay: the session is over."""
@@ -157,7 +203,10 @@ class Peer:
         for delivery in tuple(self.deliveries.values()):
             self._drop(delivery, Code.CANCELLED)
         self._waiting.clear()
+        self._pending.clear()
         self.upstream.end()
+        if self.rights.home is not None:
+            self._relay.subscribed(self.rights.home)
         self._relay.counts.update(self.counts)
         self._relay.counts.update(self.session.counts)
 
@@ -188,6 +237,8 @@ class Peer:
         match event:
             case events.AnnouncementsWanted():
                 self._listen(event)
+            case events.TrackWanted() | events.SubscriptionWanted() | events.FetchWanted() if self._is_early(event):
+                pass
             case events.TrackWanted(request, path, name):
                 self._with_track(_Waiting(request, path, name))
             case events.SubscriptionWanted(request, wish):
@@ -204,6 +255,20 @@ class Peer:
                 any(delivery.refuse_stream(stream) for delivery in self.deliveries.values())
             case _:
                 self.upstream.handle(event)
+
+    def _is_early(self, wanted: _Wanted) -> bool:
+        """Put a request aside while it is not known what the session may watch."""
+        path = _path_of(wanted)
+        if len(self._pending) >= MAX_PENDING or not self.rights.is_pending(path):
+            return False
+        self._pending.append(wanted)
+        self._relay.subscribed(path)
+        return True
+
+    def _take_pending(self, path: str | None) -> list[_Wanted]:
+        taken = [wanted for wanted in self._pending if path in (None, _path_of(wanted))]
+        self._pending = [wanted for wanted in self._pending if wanted not in taken]
+        return taken
 
     def _listen(self, wanted: events.AnnouncementsWanted) -> None:
         if len(self._listening) >= MAX_LISTENING:
@@ -263,6 +328,7 @@ class Peer:
         )
         self.deliveries[waiting.request] = delivery
         self.session.accept(waiting.request, track.info)
+        self._relay.subscribed(path)
         self._carrier.wake()
 
     def _fetch(self, wanted: events.FetchWanted) -> None:
@@ -286,6 +352,9 @@ class Peer:
         self._listening.pop(request, None)
         self._prefixes.pop(request, None)
         self._waiting = [waiting for waiting in self._waiting if waiting.request != request]
+        for wanted in [one for one in self._pending if one.request == request]:
+            self._pending.remove(wanted)
+            self._relay.subscribed(_path_of(wanted))
         delivery = self.deliveries.get(request)
         if delivery is not None:
             self._drop(delivery, Code.CANCELLED)
@@ -302,3 +371,4 @@ class Peer:
         broadcast = self._relay.origin.find(delivery.path)
         if broadcast is not None and not delivery.track.readers:
             broadcast.track_unused(delivery.track)
+        self._relay.subscribed(delivery.path)

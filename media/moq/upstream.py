@@ -112,6 +112,7 @@ class Upstream:
         if not self._may_publish(path) or len(self._broadcasts) >= MAX_BROADCASTS:
             self.counts["broadcasts_refused"] += 1
             return
+        self._end_broadcast(path)
         broadcast = self._broadcasts[path] = Broadcast(path, self, hops)
         self._origin.begin(broadcast)
 

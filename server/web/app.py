@@ -28,7 +28,7 @@ PREFLIGHT = {
     "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, If-Match",
     "Access-Control-Max-Age": str(DAY_S),
 }
-OPEN_TO_ALL = ("/api/", "/whip/", "/whep/", "/problems/")
+OPEN_TO_ALL = ("/api/", "/whip/", "/whep/", "/problems/", "/certificate.sha256")
 
 
 def build_app(
@@ -38,11 +38,13 @@ def build_app(
     *,
     find_account: FindAccount,
     metrics: Callable[[], bytes],
+    certificate_sha256: Callable[[], str],
     more: Iterable[Route] = (),
 ) -> QuartTrio:
     """Return the application for the edge to serve.
 
-    `metrics` gives the text for Prometheus; `more` are the routes of parts that a node has besides rooms.
+    `metrics` gives the text for Prometheus, `certificate_sha256` the hash (hex) of the certificate that QUIC shows;
+    `more` are the routes of parts that a node has besides rooms.
     """
     reception = Reception(auth, settings)
     interface = [
@@ -54,7 +56,7 @@ def build_app(
     interface.append(openapi_route(tuple(interface)))
     routes = [
         *interface,
-        *_service_routes(metrics),
+        *_service_routes(metrics, certificate_sha256),
         *page_routes(settings.page),
     ]
     app = QuartTrio("server.web", static_folder=None)
@@ -106,12 +108,15 @@ async def _add_headers(response: Response) -> Response:
     return response
 
 
-def _service_routes(metrics: Callable[[], bytes]) -> list[Route]:
+def _service_routes(metrics: Callable[[], bytes], certificate_sha256: Callable[[], str]) -> list[Route]:
     async def health(asked: Asked) -> Answer:
         return Answer("ok\n", {"Content-Type": "text/plain"})
 
     async def measure(asked: Asked) -> Answer:
         return Answer(metrics(), {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+    async def show_hash(asked: Asked) -> Answer:
+        return Answer(certificate_sha256(), {"Content-Type": "text/plain; charset=utf-8"})
 
     async def explain(asked: Asked) -> Answer:
         code = asked.path["code"]
@@ -123,5 +128,6 @@ def _service_routes(metrics: Callable[[], bytes]) -> list[Route]:
     return [
         Route("GET", "/healthz", "Whether the server answers", health, Access.ANYONE),
         Route("GET", "/metrics", "Measurements for Prometheus", measure, Access.LOOPBACK),
+        Route("GET", "/certificate.sha256", "The certificate to expect over QUIC", show_hash, Access.ANYONE),
         Route("GET", "/problems/{code}", "What a problem type means", explain, Access.ANYONE),
     ]

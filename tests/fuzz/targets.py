@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from media.bridge.depacketising import begins_group, depacketise_untrusted
 from media.webrtc import stun
 from media.webrtc.dtls import Dtls, DtlsRole, DtlsState
 from media.webrtc.dtls_records import FROM_CLIENT, FROM_SERVER, MTU, is_plausible, pack, records_untrusted
@@ -86,6 +87,31 @@ def read_twcc(data: bytes) -> None:
         report = twcc.decode_untrusted(1, 2, data)
         assert len(report.deltas) <= twcc.MAX_STATUSES_READ
         assert twcc.decode_untrusted(1, 2, twcc.encode(report)) == report
+
+
+def read_frame(data: bytes) -> None:
+    """Take the bytes for a frame's payloads, each after its length, in every codec."""
+    payloads, at = [], 0
+    while at + 2 <= len(data):
+        end = at + 2 + int.from_bytes(data[at : at + 2], "big")
+        payloads.append(data[at + 2 : end])
+        at = end
+    for codec in Codec:
+        with suppress(MalformedPacket):
+            begins_group(codec, payloads)
+            unit = depacketise_untrusted(codec, payloads)
+            assert 0 < len(unit) <= 6 * len(data)
+
+
+def frame_seeds() -> Iterator[bytes]:
+    for name in RECORDINGS:
+        frames: dict[tuple[int, int], list[bytes]] = {}
+        for datagram in recorded_packets(name, "rtp"):
+            packet = parse_rtp_untrusted(datagram)
+            frame = frames.setdefault((packet.header.ssrc, packet.header.timestamp), [])
+            frame.append(datagram[packet.payload_start : packet.payload_end])
+        for payloads in list(frames.values())[::10]:
+            yield b"".join(len(payload).to_bytes(2, "big") + payload for payload in payloads)
 
 
 def packet_seeds(kind: str) -> Iterator[bytes]:
@@ -318,6 +344,7 @@ TARGETS = {
     "rtp": Target(read_rtp, lambda: packet_seeds("rtp")),
     "rtcp": Target(read_rtcp, lambda: packet_seeds("rtcp")),
     "twcc": Target(read_twcc, twcc_seeds),
+    "frames": Target(read_frame, frame_seeds, TEXT),
     "stun": Target(read_stun, stun_seeds),
     "dtls-records": Target(read_records, dtls_seeds),
     "dtls-handshake": Target(read_handshake, handshake_seeds, TEXT),

@@ -387,6 +387,15 @@ def test_before_a_sender_report_there_is_nothing_to_echo(columns: Columns, feedb
 # -- keyframes --
 
 
+def test_whoever_reads_here_has_a_keyframe_asked_for_like_a_viewer(columns: Columns, feedback: Feedback) -> None:
+    feedback.want_keyframe(VIDEO_ROW)
+    feedback.want_keyframe(AUDIO_ROW)
+    assert of_kind(sent(feedback, SECOND), Pli) == [Pli(OUR_SSRC, int(columns.tracks["ssrc"][VIDEO_ROW]))]
+    assert of_kind(sent(feedback, SECOND + 100 * MS), Pli) == []
+    columns.tracks["last_keyframe_ns"][VIDEO_ROW] = SECOND + 200 * MS
+    assert of_kind(sent(feedback, 2 * SECOND), Pli) == []
+
+
 def test_a_wanted_keyframe_is_asked_for_at_once(columns: Columns, feedback: Feedback) -> None:
     sent(feedback, SECOND)
     columns.tracks["keyframe_wanted"][VIDEO_ROW] = 1

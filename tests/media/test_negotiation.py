@@ -42,7 +42,8 @@ def check_form(answer: str, of: SessionDescription) -> SessionDescription:
     assert live
     numbers = list(itertools.chain.from_iterable([codec.payload_type for codec in media.codecs] for media in live))
     assert len(set(numbers)) == len(numbers)
-    assert parsed.bundles in ((), (tuple(mid for mid in of.bundles[0] if mid in {media.mid for media in live}),))
+    bundled = [tuple(mid for mid in bundle if mid in {media.mid for media in live}) for bundle in of.bundles[:1]]
+    assert parsed.bundles in ((), tuple(bundled))
     for ours in live:
         theirs = of.media[parsed.media.index(ours)]
         assert {codec.payload_type for codec in ours.codecs} <= {codec.payload_type for codec in theirs.codecs}

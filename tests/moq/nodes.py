@@ -30,6 +30,11 @@ class Everything:
     publishes: bool = True
     watches: bool = True
     is_admitted: bool = True
+    home: str | None = None
+    pending: bool = False
+
+    def is_pending(self, path: str) -> bool:
+        return self.pending
 
     def may_publish(self, path: str) -> bool:
         return self.publishes

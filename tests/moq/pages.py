@@ -40,25 +40,25 @@ def bundle(name: str) -> bytes:
     return subprocess.run(command, cwd=FOLDER, check=True, capture_output=True).stdout
 
 
-def publish_page(port: int, name: str, token: str = "") -> bytes:
+def publish_page(port: int, name: str, token: str = "", root: str = "anon") -> bytes:
     """Return a page that publishes the camera."""
-    url = json.dumps(f"http://127.0.0.1:{port}/anon{token}")
+    url = json.dumps(f"http://127.0.0.1:{port}/{root}{token}")
     return f"""<!doctype html><body>
 <moq-publish url={url} name="{name}" source="camera"><video width="320" muted></video></moq-publish>
 <script type="module" src="/publish.js"></script>""".encode()
 
 
-def reporting_watch_page(port: int, name: str) -> bytes:
+def reporting_watch_page(port: int, name: str, token: str = "", root: str = "anon") -> bytes:
     """Return a page that plays and posts four times a second what it shows."""
     report = f"const look = async () => {{{WATCHED}}};"
     send = "fetch('/report', {method: 'POST', body: JSON.stringify(await look())})"
     loop = f"setInterval(async () => {{ try {{ await {send}; }} catch (e) {{ console.log(e); }} }}, 250);"
-    return watch_page(port, name) + f"<script type=module>{report} {loop}</script>".encode()
+    return watch_page(port, name, token, root) + f"<script type=module>{report} {loop}</script>".encode()
 
 
-def watch_page(port: int, name: str, token: str = "") -> bytes:
+def watch_page(port: int, name: str, token: str = "", root: str = "anon") -> bytes:
     """Return a page that plays; it is always `visible`, since a headless page may not count as seen."""
-    url = json.dumps(f"http://127.0.0.1:{port}/anon{token}")
+    url = json.dumps(f"http://127.0.0.1:{port}/{root}{token}")
     return f"""<!doctype html><body style="margin:0">
 <moq-watch url={url} name="{name}" visible="always"><canvas width="320" height="240"></canvas></moq-watch>
 <script type="module" src="/watch.js"></script>""".encode()

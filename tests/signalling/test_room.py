@@ -87,6 +87,7 @@ class Stage:
             listeners=self.notes,
             clock=Wall(),
             changed=lambda _: None,
+            arrived=lambda stream, actor: None,
         )
         self.remotes: list[Remote] = []
         self.gone: list[Disconnected] = []

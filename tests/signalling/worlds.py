@@ -18,11 +18,23 @@ import numpy as np
 import trio
 import trio.testing
 
-from media.door import Connected, Disconnected, Flowing, Media, MediaEvent, Negotiated, NoSource, RoomRow, TransportId
+from media.door import (
+    Attendee,
+    Connected,
+    Disconnected,
+    Flowing,
+    Media,
+    MediaEvent,
+    Negotiated,
+    NoSource,
+    RoomRow,
+    TransportId,
+)
 from media.forwarding.admission import FOREVER, NOTHING, Admission, Grant, Holding
 from media.forwarding.fanout import ADMITTED, verdict
 from media.forwarding.forwarder import NoCapacity
 from media.forwarding.tables import ROOM, TRANSPORT, Tables
+from media.moq.relay import Rights
 from signalling import commands as c
 from signalling import views as v
 from signalling.identifiers import AccountId, Actor, Mode, StreamId
@@ -89,6 +101,15 @@ class SimulatedMedia:
         for transport in [t.id for t in self.transports.values() if t.room == room]:
             self.close(transport, "room_closed")
         self._free.append(room)
+
+    def offer(self, room: RoomRow, source: str, path: str) -> None:
+        assert room in self.open_rooms
+
+    def review(self, room: RoomRow, whose: Callable[[Rights], bool] = lambda rights: True) -> None:
+        assert room in self.open_rooms
+
+    def audience(self, room: RoomRow) -> list[Attendee]:
+        return []
 
     def require(self, room: RoomRow, requires: Grant) -> None:
         assert room in self.open_rooms

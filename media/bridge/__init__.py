@@ -1,0 +1,1 @@
+"""Between WebRTC's packets and MoQ's frames: the same stream for both kinds of client, without transcoding."""
