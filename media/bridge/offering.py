@@ -30,6 +30,9 @@ from media.wire.codecs import Codec
 
 GROUP_NS = 2_000_000_000  # a picture's group is ended by asking for a keyframe: slow viewers skip to the next group
 AUDIO_GROUP_FRAMES = 5  # 100 ms: what is lost at once when a viewer falls behind, at a tenth of the streams of one each
+# What players may keep of a group that was overtaken. With 0, moq-rs lets go of whatever is not the newest: each stall
+# of a viewer's machine cost it sound that had arrived already.
+MAX_LATENCY_MS = 5_000
 LEGACY = Container("legacy")
 
 
@@ -78,14 +81,17 @@ class Offer:
         self.counts = Counter[str]()
         self._clock = SourceClock()
         self._bridged = [
-            _Bridged(self, kind, track, self.broadcast.add_track(kind, track_info(priority)))
+            _Bridged(self, kind, track, self._add_track(kind, priority))
             for kind, priority in (("video", VIDEO_PRIORITY), ("audio", AUDIO_PRIORITY))
             if (track := self.tracks.get(kind)) is not None
         ]
-        named = self.broadcast.add_track(CATALOG_TRACK, track_info(CATALOG_PRIORITY))
+        named = self._add_track(CATALOG_TRACK, CATALOG_PRIORITY)
         group = named.begin_group(0, now_ns)
         named.append(group, Frame(0, write_catalog(catalog_of(self.tracks)), is_keyframe=True))
         named.finish_group(group)
+
+    def _add_track(self, name: str, priority: int) -> Track:
+        return self.broadcast.add_track(name, track_info(priority, max_latency_ms=MAX_LATENCY_MS))
 
     def counters(self) -> Counter[str]:
         """Count what was passed on, and what was not, so far."""

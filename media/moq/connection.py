@@ -14,6 +14,7 @@ from aioquic.h3.events import DatagramReceived, DataReceived, H3Event, HeadersRe
 from aioquic.quic import events as quic_events
 from aioquic.quic.connection import QuicConnection
 
+from media.io.udp import Datagram
 from media.moq.capsules import CapsuleReader
 from media.moq.carrier import Code
 from media.moq.events import Event, SetupReceived
@@ -85,6 +86,12 @@ class Connection:
         """Let the session write what it has, as far as there is room."""
         if self.peer is not None:
             self.peer.write()
+
+    def datagrams(self, now: float) -> list[Datagram]:
+        """Return what leaves now (s, monotonic)."""
+        address = self.quic._network_paths[0].addr
+        packets = [] if self._carrier is None else self._carrier.stream_packets(now)
+        return [(packet, address) for packet in packets] + self.quic.datagrams_to_send(now=now)
 
     def after_flush(self) -> None:
         """Lose the datagrams that found no room: they would be late."""

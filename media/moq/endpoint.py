@@ -29,7 +29,7 @@ from aioquic.quic.packet import (
 )
 from aioquic.quic.retry import QuicRetryTokenHandler
 
-from media.io.udp import Datagram, Destination, UdpSocket
+from media.io.udp import Destination, UdpSocket
 from media.moq.certificate import QuicCertificate
 from media.moq.connection import H3_ALPN, Connection
 from media.moq.relay import Relay
@@ -297,8 +297,7 @@ class Endpoint:
         connection = entry.connection
         now_ns = self._now_ns()
         connection.write()
-        datagrams: list[Datagram] = connection.quic.datagrams_to_send(now=now_ns / 1e9)
-        self._socket.send(datagrams)
+        self._socket.send(connection.datagrams(now_ns / 1e9))
         connection.after_flush()
         if connection.was_ended_by_us and not entry.is_leaving:
             entry.is_leaving, entry.give_up_ns = True, now_ns + int(GOODBYE_S * 1e9)

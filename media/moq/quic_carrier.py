@@ -13,6 +13,7 @@ from collections.abc import Callable
 from aioquic.h3.connection import FrameType, H3Connection, ProtocolError, StreamType
 from aioquic.quic.connection import QuicConnection
 
+from media.moq.stream_packets import write_stream_packets
 from media.moq.varint import varint
 
 # The longest packet has a header of 1 byte, the peer's connection id and a packet number of 2, a frame header of 3 and
@@ -52,7 +53,7 @@ class QuicCarrier:
     def __init__(self, quic: QuicConnection, wake: Callable[[], None]) -> None:
         self.counts = Counter[str]()
         self._quic, self.wake = quic, wake
-        self._unsent: set[int] = set()  # streams that may have bytes that never left yet
+        self._unsent: dict[int, None] = {}  # streams that may have bytes that never left yet, as they were written to
 
     @property
     def max_datagram_bytes(self) -> int:
@@ -69,6 +70,10 @@ class QuicCarrier:
         rtt_s = max(self._quic._loss._rtt_smoothed, MIN_RTT_S)
         bitrate_bps = int(self._quic._loss.congestion_window * 8 / rtt_s)
         return min(bitrate_bps, MAX_ESTIMATE_BPS), max(1, int(rtt_s * 1000))
+
+    def stream_packets(self, now: float) -> list[bytes]:
+        """Return packets of what was written, in the order it was; aioquic sends what these do not hold."""
+        return write_stream_packets(self._quic, self._unsent, now) if self._unsent else []
 
     def open(self, *, unidirectional: bool) -> int | None:
         """Open a stream.
@@ -93,7 +98,7 @@ class QuicCarrier:
             self._quic.reset_stream(stream, self._code(code))
         except ValueError:
             self.counts["resets_in_vain"] += 1  # the peer reset a stream that we never sent on
-        self._unsent.discard(stream)
+        self._unsent.pop(stream, None)
         self.wake()
 
     def stop(self, stream: int, code: int) -> None:
@@ -149,8 +154,9 @@ class QuicCarrier:
         for stream in tuple(self._unsent):
             state = self._quic._streams.get(stream)
             waiting = 0 if state is None else state.sender._buffer_stop - state.sender.highest_offset
-            if state is None or waiting <= 0 or state.sender._reset_error_code is not None:
-                self._unsent.discard(stream)
+            is_sent = waiting <= 0 and (state is None or not state.sender._pending_eof)
+            if state is None or is_sent or state.sender._reset_error_code is not None:
+                self._unsent.pop(stream, None)
             else:
                 total += waiting
         return total
@@ -162,8 +168,8 @@ class QuicCarrier:
             # After STOP_SENDING, a reset or an end, all of which the peer may cause at any moment.
             self.counts["writes_in_vain"] += 1
             return False
-        if data:
-            self._unsent.add(stream)
+        if data or is_last:
+            self._unsent[stream] = None
         self.wake()
         return True
 

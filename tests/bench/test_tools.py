@@ -156,7 +156,7 @@ def test_a_tool_without_a_server_says_what_it_needs() -> None:
     assert "give --whip and --whep, or --mesi" in result.output
 
 
-@pytest.mark.parametrize("tool", ["load", "fanout", "cut", "chat", "join"])
+@pytest.mark.parametrize("tool", ["load", "fanout", "cut", "chat", "join", "moq"])
 async def test_every_tool_explains_itself(tool: str) -> None:
     result = await trio.run_process([sys.executable, "-m", f"bench.{tool}", "--help"], capture_stdout=True)
     assert b"--json" in result.stdout

@@ -119,7 +119,7 @@ class Link:
         while (event := self.quic.next_event()) is not None:
             self.connection.handle(event)
         self.connection.write()
-        for datagram, _ in self.quic.datagrams_to_send(now=self.now):
+        for datagram, _ in self.connection.datagrams(self.now):
             has_spoken = True
             if not self.loses(datagram):
                 self.client.receive_datagram(datagram, SERVER, now=self.now)
