@@ -136,7 +136,7 @@ async def relay(target: tuple[str, int], up: Impairment, down: Impairment, *, se
         running = Relay(listening.getsockname(), Link(up, seed), Link(down, seed + 1))
         async with trio.open_nursery() as nursery:
             carrier = _Carrier()
-            nursery.start_soon(carrier.run)
+            nursery.start_soon(carrier.deliver)
             nursery.start_soon(_listen, running, listening, target, carrier, nursery)
             try:
                 yield running
@@ -197,7 +197,7 @@ class _Carrier:
             heapq.heappush(self._due, (at_ns, self._count, datagram, sender, target))
         self._sooner.set()
 
-    async def run(self) -> None:
+    async def deliver(self) -> None:
         while True:
             now_ns = round(trio.current_time() * SECOND_NS)
             while self._due and self._due[0][0] <= now_ns:

@@ -583,11 +583,8 @@ class Media:
 
         0 for never, and for one that has ended, of which whoever asks may not have heard yet.
         """
-        endpoint = self._endpoints.get(transport)
-        return 0 if endpoint is None else self._forwarder.delivered_ns(endpoint.row)
-        """When media was last forwarded to, or accepted from, this transport; 0 for never (monotonic ns)."""
-        publisher = self._incoming.get(transport) or self._endpoints[transport]
-        return self._forwarder.delivered_ns(publisher.row)
+        publisher = self._incoming.get(transport) or self._endpoints.get(transport)
+        return 0 if publisher is None else self._forwarder.delivered_ns(publisher.row)
 
     def counters(self) -> dict[str, int]:
         """Every counter of the forwarding path, of feedback and of all peers together, by name."""

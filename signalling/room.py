@@ -252,17 +252,9 @@ class Room:
         self._require_running()
         source, until_ns = self._publishing_right(actor.account)
         self._require_few_unanswered(actor.account)
-        replaced = [
-            transport
-            for transport, member in self._members.items()
-            if member.account == actor.account and member.publishes
-        ]
-        kinds = ("audio", "video") if self.stream.kind == "video" or self.state.one_to_one else ("audio",)
-        negotiated = self._media.publish(self._row, source, offer_sdp, until_ns=until_ns, kinds=kinds)
-        self._add_member(actor, negotiated.transport, source, publishes=True)
         replaced = self._publishers(actor.account)
         negotiated = self._media.publish(self._row, source, offer_sdp, until_ns=until_ns, kinds=self._kinds())
-        self._add_member(actor, negotiated.transport, publishes=True)
+        self._add_member(actor, negotiated.transport, source, publishes=True)
         for transport in replaced:
             self._media.close(transport, "taken_over")
         return negotiated
@@ -278,7 +270,7 @@ class Room:
             raise Refused("not_the_owner")
         replaced = self._publishers(actor.account)
         transport = self._media.take_in(began, until_ns=until_ns, kinds=self._kinds())
-        self._add_member(actor, transport, publishes=True)
+        self._add_member(actor, transport, source, publishes=True)
         for former in replaced:
             self._media.close(former, "taken_over")
         return transport
