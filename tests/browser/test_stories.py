@@ -38,7 +38,7 @@ async def test_ticket_only_leaves_a_holder_alone_and_tells_the_other_what_would_
     await streamer.press("#mode-confirm")
     await streamer.sees("#mode-now", "Only for ticket holders")
     await other.sees("#slate", "For ticket holders")
-    await other.sees("#slate", "When the streamer gives you a ticket, it goes on here by itself")
+    await other.sees("#slate", "When you have a ticket, it goes on here by itself")
     await other.shoot("ticket-required")
     await other.page.reload()
     await other.sees("#slate", "For ticket holders")
