@@ -208,6 +208,9 @@ class Theatre:
     async def person(self, name: str) -> Person:
         return await self.server.person(self.http, name)
 
+    async def fill_wallet(self, name: str, asset: str, amount: str) -> None:
+        await self.server.fill_wallet(self.http, name, asset, amount)
+
     async def stranger(self, browser: str) -> Visitor:
         """Open a window of somebody who is not logged in."""
         connection = self.connections[browser]

@@ -12,6 +12,7 @@ import { Player } from "./player.js";
 import { PrivateRules } from "./private_rules.js";
 import { Requests } from "./requests.js";
 import { NOTHING, TYPES, applied, withRoom } from "./stream_model.js";
+import { TicketSale } from "./ticket_sale.js";
 import { TimeLimit } from "./time_limit.js";
 import { Viewing } from "./whep.js";
 import { Publishing } from "./whip.js";
@@ -46,6 +47,7 @@ export class Studio {
     this.modes = new ModeSwitch(socket, card.id);
     this.limit = new TimeLimit(socket, card.id);
     this.requests = new Requests(socket, card.id);
+    this.sale = new TicketSale(socket, card.id);
     this.people = new People(card.id, card.streamer.name, (room) => this.#become(withRoom(this.#model, room)));
     this.rules = new PrivateRules(card.id);
     this.invitations = new Invitations(socket, card.id);
@@ -81,7 +83,7 @@ export class Studio {
   async #join() {
     try {
       await this.socket.request("join", { stream: this.stream });
-      await Promise.all([this.people.refresh(), this.people.refreshFacts(), this.rules.refresh(), this.invitations.refresh()]);
+      await Promise.all([this.people.refresh(), this.people.refreshFacts(), this.rules.refresh(), this.invitations.refresh(), this.sale.refresh()]);
     } catch (error) {
       if (error.code === "stream_ended" || error.code === "stream_unknown") this.#take({ type: "stream.ended", reason: "unknown" });
       else if (error.code !== "disconnected") complain(error); // the next connection joins again

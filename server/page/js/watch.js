@@ -14,6 +14,7 @@ import { notice, withdraw } from "./notices.js";
 import { Player } from "./player.js";
 import { connect, dressPage } from "./shell.js";
 import { NOTHING, TYPES, applied } from "./stream_model.js";
+import { Tickets } from "./tickets.js";
 import { Viewing } from "./whep.js";
 import { CALL_ENDED, ENDED, MODES, SHUT, counted } from "./words.js";
 
@@ -48,7 +49,8 @@ class WatchPage {
     this.socket = connect(session);
     this.chat = new Chat(this.socket, stream, this.me);
     this.bar = new CallBar(this.socket, stream);
-    this.door = new Door(stream, {});
+    this.tickets = new Tickets(this.socket, stream);
+    this.door = new Door(stream, { buy: () => this.tickets.buy() });
     this.follow = new FollowButton(() => this.door.look());
     answerDisclosures(this.socket, session.account.name);
     this.guest = new Guest(this.socket, stream, (position) => this.#become({ ...this.#model, asked: { position } }));
@@ -138,6 +140,7 @@ class WatchPage {
     const maySpeak = (you.admitted || you.reason === "one_to_one_running") && ended === null;
     this.chat.allow(maySpeak, maySpeak ? (call ? "Only the two of you read this" : "Say something") : ended === null ? "Closed for you" : "The chat is over");
     this.door.show(this.#model);
+    this.tickets.for(ended === null ? you.role : "");
     this.follow.show(card.streamer, this.me);
     this.guest.follow(this.#model);
     this.bar.show(call, this.guest.media);

@@ -10,6 +10,7 @@ export const MODES = {
 /** Why someone may not watch: a title, and what would help. */
 export const SHUT = {
   ticket_required: ["For ticket holders", "This stream is for ticket holders now. When you have a ticket, it goes on here by itself."],
+  payment_pending: ["Your seat is kept", "Once your ticket is paid, the stream goes on here by itself."],
   ticket_revoked: ["Your ticket was taken back", "This stream is for ticket holders. With a new ticket it goes on here by itself."],
   not_entitled: ["A private stream", "This stream is for people its streamer chose. Once you are one of them, it goes on here by itself."],
   kyf_required: ["Something has to be proven first", "This stream is for people who have proven more about themselves. Then it goes on here by itself."],

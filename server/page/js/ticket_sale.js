@@ -1,0 +1,108 @@
+/** The streamer's side of a sale: opens it, shows the seats going and what they bring, closes or cancels it. */
+
+import { ask } from "./api.js";
+import { openDialog } from "./dialogs.js";
+import { busy, byId, make, say, show } from "./dom.js";
+import { allAssets, inMoney, learnAssets, read } from "./money.js";
+import { complain } from "./notices.js";
+import { counted } from "./words.js";
+
+const LOOK_MS = 1000; // between two looks at a report while tickets go quickly
+const OVER = { delivered: "The show was delivered, and is paid.", cancelled: "The sale was cancelled. Everybody is paid back.", closed: "No more tickets are sold." };
+
+export class TicketSale {
+  #form = byId("sale-form");
+  /** @type {any} */ #sale = null;
+  #waits = false;
+
+  /** @param {import("./socket.js").Socket} socket @param {string} stream */
+  constructor(socket, stream) {
+    this.path = `/streams/${encodeURIComponent(stream)}`;
+    for (const word of ["opened", "changed", "began", "earned", "closed", "sold_out", "delivered", "cancelled", "seats"]) {
+      socket.on(`sale.${word}`, (event) => event.stream === stream && this.#soon());
+    }
+    this.#form.onsubmit = (event) => {
+      event.preventDefault();
+      return busy(byId("sale-open"), () => this.#open());
+    };
+    byId("sale-close").onclick = () => this.#ask("close", "Sell no more tickets?", "Who has a ticket keeps it.", "Sell no more");
+    byId("sale-cancel").onclick = () => this.#ask("cancel", "Cancel the show?", "Every ticket is paid back whole. Nothing is left for you.", "Cancel and pay back");
+  }
+
+  /** Fetch the sale and how it goes. */
+  async refresh() {
+    try {
+      await learnAssets();
+      this.#offerAssets();
+      this.#sale = await ask("GET", `${this.path}/sale`);
+      this.#render(await ask("GET", `/sales/${this.#sale.sale}/report?limit=200`));
+    } catch (error) {
+      if (error.code === "sale_unknown") this.#render(null);
+      else if (!["stream_ended", "stream_unknown"].includes(error.code)) complain(error);
+    }
+  }
+
+  #soon() {
+    if (this.#waits) return;
+    this.#waits = true;
+    setTimeout(() => {
+      this.#waits = false;
+      this.refresh();
+    }, LOOK_MS);
+  }
+
+  #offerAssets() {
+    const choice = this.#form.elements.asset;
+    if (choice.options.length) return;
+    choice.append(...allAssets().filter(({ surfaces, recipient_tier }) => surfaces.includes("web") && !recipient_tier).map(({ asset }) => make("option", {}, asset)));
+  }
+
+  async #open() {
+    const { quantity, price, late_price, asset } = this.#form.elements;
+    const fault = byId("sale-fault");
+    show(fault, false);
+    try {
+      await ask("POST", `${this.path}/sales`, {
+        quantity: Number(quantity.value),
+        price: read(price.value, asset.value),
+        late_price: late_price.value.trim() ? read(late_price.value, asset.value) : null,
+      });
+    } catch (error) {
+      fault.textContent = error.message;
+      show(fault, true);
+    }
+    await this.refresh();
+  }
+
+  #ask(word, title, text, yes) {
+    openDialog(title, [make("p", {}, text)], {
+      yes,
+      danger: word === "cancel",
+      run: async () => {
+        await ask("POST", `/sales/${this.#sale.sale}/${word}`);
+        await this.refresh();
+      },
+    });
+  }
+
+  #render(report) {
+    const state = report?.sale.state ?? "none";
+    const runs = state === "open" || state === "closed";
+    show(this.#form, !runs);
+    show(byId("sale-running"), report !== null);
+    show(byId("sale-close"), state === "open");
+    show(byId("sale-cancel"), runs && !report.money.earned);
+    if (report === null) return say(byId("sale-now"), "No tickets are sold. Open a sale first, then switch to “Tickets”.");
+    const { sale, sold, reserved, waiting, refunded, money, tickets } = report;
+    say(byId("sale-now"), state === "open" ? `${inMoney(sale.price_now)} each. ${counted(sale.left, "seat")} of ${sale.quantity.toLocaleString()} left.` : OVER[state]);
+    const meter = byId("sale-meter");
+    meter.max = sale.quantity;
+    meter.value = sold;
+    const facts = [counted(sold, "ticket") + " sold", reserved && `${reserved} being paid`, waiting && `${waiting} waiting`, refunded && `${refunded} paid back`];
+    say(byId("sale-facts"), `${facts.filter(Boolean).join(", ")}.`);
+    const amount = (units) => inMoney({ asset: money.asset, units });
+    say(byId("sale-money"), `${amount(money.gross)} in all; after the fee of ${amount(money.fee)}, ${amount(money.net)} ${money.earned ? "is yours" : "will be yours once enough of the show was shown"}.`);
+    byId("sale-holders").replaceChildren(...tickets.filter(({ state: each }) => each === "sold").map(({ name, price }) => make("li", {}, make("span", {}, name), make("span", { class: "soft" }, inMoney(price)))));
+    return undefined;
+  }
+}

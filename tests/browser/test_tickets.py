@@ -1,0 +1,63 @@
+"""Tickets on the page: sold while the stream runs, bought with one press, and who has none is put out and comes back."""
+
+from __future__ import annotations
+
+from tests.browser.test_stories import on_air, watching
+from tests.browser.visitors import Theatre
+
+
+async def test_tickets_are_sold_and_let_in_and_a_late_buyer_comes_back_for_more(theatre: Theatre) -> None:
+    streamer, stream = await on_air(theatre, "chromium", "sale-ann", source="test")
+    await theatre.fill_wallet("sale-bob", "USD", "20")
+    await theatre.fill_wallet("sale-eve", "USD", "8")
+    early = await watching(theatre, "firefox", "sale-bob", stream)
+    late = await watching(theatre, "chromium", "sale-eve", stream)
+
+    await streamer.fill("#sale-form [name=quantity]", "2")
+    await streamer.fill("#sale-form [name=price]", "5,00")
+    await streamer.fill("#sale-form [name=late_price]", "7.50")
+    await streamer.press("#sale-open")
+    await streamer.sees("#sale-now", "5.00 USD each. 2 seats of 2 left.")
+    await early.sees("#tickets", "2 seats left")
+    await early.press("#tickets-buy")
+    await early.sees("dialog[open]", "You have 20.00 USD")
+    await early.shoot("buy")
+    await early.press("dialog[open] .yes")
+    await early.sees("#tickets", "You have a ticket")
+    await late.sees("#tickets", "1 seat left")
+    await streamer.sees("#sale-facts", "1 ticket sold")
+
+    before = await early.received()
+    await streamer.press("#modes [value=paid]")
+    await streamer.sees("#mode-what", "1 viewer would have to leave: sale-eve")
+    await streamer.press("#mode-confirm")
+    await late.sees("#slate", "For ticket holders")
+    await late.sees("#tickets", "7.50 USD each. 1 seat left.")
+    await late.shoot("late")
+    await late.press("#door [data-act=buy]")
+    await late.sees("dialog[open]", "7.50 USD from your wallet")
+    await late.press("dialog[open] .yes")
+    await late.sees("#tickets", "You have a ticket")
+    await late.sees_moving_picture()
+    assert (await early.received())["framesDecoded"] > before["framesDecoded"]
+    await streamer.sees("#sale-now", "0 seats of 2 left")
+    await streamer.sees("#sale-money", "12.50 USD in all; after the fee of 1.25 USD, 11.25 USD will be yours")
+    await streamer.shoot("sale")
+
+    third = await theatre.visitor("firefox", await theatre.person("sale-joe"))
+    await third.watch(stream)
+    await third.press("#tickets-wait")
+    await third.sees("#tickets", "You are number 1 in line")
+    await third.press("#tickets-leave")
+    await third.sees("#tickets", "All tickets are sold.")
+
+    await streamer.press("#sale-cancel")
+    await streamer.press("dialog[open] .yes")
+    await early.sees("#notices", "paid back into your wallet")
+    await early.sees("#slate", "Your ticket was taken back")
+    for name, units in (("sale-bob", "2000"), ("sale-eve", "800")):
+        person = await theatre.person(name)
+        balances = (await person.ask("GET", "/me/wallet"))["balances"]
+        assert [each["available"] for each in balances if each["asset"] == "USD"] == [units]
+    await streamer.press("#end-stream")
+    await streamer.press("#end-confirm")
