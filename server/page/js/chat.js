@@ -2,6 +2,7 @@
 
 import { newKey } from "./api.js";
 import { byId, hueOf, make, show } from "./dom.js";
+import { inMoney, learnAssets } from "./money.js";
 
 const KEPT = 200; // messages on the page; who reads further back than that is not in a live chat
 
@@ -21,6 +22,7 @@ export class Chat {
     this.me = me;
     socket.on("stream.state", (event) => event.stream === stream && event.chat.forEach((message) => this.#show(message)));
     socket.on("chat.message", (message) => message.stream === stream && this.#show(message));
+    socket.on("tip", (tip) => tip.stream === stream && this.#showTip(tip));
     socket.on("connection", (state) => state === "open" && this.#sendAll());
     this.#form.addEventListener("submit", (event) => this.#submit(event));
     this.#input.addEventListener("keydown", (event) => {
@@ -70,15 +72,36 @@ export class Chat {
 
   /** @param {import("./wire.js").ChatMessage} message */
   #show(message) {
-    const key = `${message.circle} ${message.seq}`;
-    if (this.#seen.has(key)) return;
-    this.#seen.add(key);
-    const atEnd = this.#list.scrollHeight - this.#list.scrollTop - this.#list.clientHeight < 60;
-    const name = make("b", {}, message.from.id === this.me ? "You" : message.from.name);
-    name.style.setProperty("--hue", String(hueOf(message.from.name)));
+    if (!this.#isNew(`${message.circle} ${message.seq}`)) return;
+    const name = this.#named(message.from);
     const privately = message.circle === "one_to_one";
     const mark = privately ? make("span", { class: "chip" }, "only you two") : null;
-    this.#list.append(make("li", { class: privately ? "private" : "" }, name, " ", mark, mark ? " " : null, make("span", {}, message.text)));
+    this.#append(make("li", { class: privately ? "private" : "" }, name, " ", mark, mark ? " " : null, make("span", {}, message.text)));
+  }
+
+  async #showTip({ tip, from, amount, message, anonymous }) {
+    if (!this.#isNew(`tip ${tip}`)) return;
+    await learnAssets().catch(() => {}); // without them the amount is said in smallest units
+    const who = from === null ? make("b", {}, "Somebody") : this.#named(from);
+    const secret = anonymous && from !== null ? make("span", { class: "chip" }, "not shown to others") : null;
+    this.#append(make("li", { class: "tip" }, who, " tipped ", make("strong", {}, inMoney(amount)), message ? `: ${message}` : "", secret ? " " : null, secret));
+  }
+
+  #isNew(key) {
+    if (this.#seen.has(key)) return false;
+    this.#seen.add(key);
+    return true;
+  }
+
+  #named(person) {
+    const name = make("b", {}, person.id === this.me ? "You" : person.name);
+    name.style.setProperty("--hue", String(hueOf(person.name)));
+    return name;
+  }
+
+  #append(line) {
+    const atEnd = this.#list.scrollHeight - this.#list.scrollTop - this.#list.clientHeight < 60;
+    this.#list.append(line);
     while (this.#list.childElementCount > KEPT) this.#list.firstElementChild.remove();
     if (atEnd) this.#list.scrollTop = this.#list.scrollHeight;
   }

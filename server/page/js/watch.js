@@ -15,6 +15,7 @@ import { Player } from "./player.js";
 import { connect, dressPage } from "./shell.js";
 import { NOTHING, TYPES, applied } from "./stream_model.js";
 import { Tickets } from "./tickets.js";
+import { Tips } from "./tips.js";
 import { Viewing } from "./whep.js";
 import { CALL_ENDED, ENDED, MODES, SHUT, counted } from "./words.js";
 
@@ -50,7 +51,8 @@ class WatchPage {
     this.chat = new Chat(this.socket, stream, this.me);
     this.bar = new CallBar(this.socket, stream);
     this.tickets = new Tickets(this.socket, stream);
-    this.door = new Door(stream, { buy: () => this.tickets.buy() });
+    this.tips = new Tips(stream, () => this.door.look());
+    this.door = new Door(stream, { buy: () => this.tickets.buy(), tip: (amount) => this.tips.open(amount) });
     this.follow = new FollowButton(() => this.door.look());
     answerDisclosures(this.socket, session.account.name);
     this.guest = new Guest(this.socket, stream, (position) => this.#become({ ...this.#model, asked: { position } }));
@@ -124,7 +126,6 @@ class WatchPage {
     document.title = `${card.title} · mesi`;
     say(byId("title"), card.title);
     say(byId("streamer"), card.streamer.name);
-    byId("streamer").href = `/u/${encodeURIComponent(card.streamer.name)}`;
     if (!byId("streamer-arch").firstChild) byId("streamer-arch").append(arch(card.streamer.name));
     say(byId("description"), card.description);
     say(byId("mode"), MODES[card.mode].long);
@@ -142,6 +143,7 @@ class WatchPage {
     this.door.show(this.#model);
     this.tickets.for(ended === null ? you.role : "");
     this.follow.show(card.streamer, this.me);
+    this.tips.show(card.streamer, this.me, ended === null);
     this.guest.follow(this.#model);
     this.bar.show(call, this.guest.media);
     document.body.classList.toggle("in-call", call !== null);

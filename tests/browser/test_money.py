@@ -1,4 +1,4 @@
-"""Tickets on the page: sold while the stream runs, bought with one press, and who has none is put out and comes back."""
+"""Money on the page: tickets sold while the stream runs, tips, and who has neither put out and led back in."""
 
 from __future__ import annotations
 
@@ -59,5 +59,37 @@ async def test_tickets_are_sold_and_let_in_and_a_late_buyer_comes_back_for_more(
         person = await theatre.person(name)
         balances = (await person.ask("GET", "/me/wallet"))["balances"]
         assert [each["available"] for each in balances if each["asset"] == "USD"] == [units]
+    await streamer.press("#end-stream")
+    await streamer.press("#end-confirm")
+
+
+async def test_a_tip_is_given_once_shown_in_the_chat_and_opens_the_door_that_asks_for_it(theatre: Theatre) -> None:
+    streamer, stream = await on_air(theatre, "chromium", "tip-ann", source="test", mode="private")
+    owner = await theatre.person("tip-ann")
+    rules = {"watch": {"type": "tips_total", "at_least": {"asset": "USD", "units": "700"}}}
+    headers = {"Authorization": f"Bearer {owner.token}", "If-Match": '"0"'}
+    answer = await theatre.http.put(f"/api/v1/streams/{stream}/rules", json=rules, headers=headers)
+    assert answer.is_success, answer.text
+    await theatre.fill_wallet("tip-bob", "USD", "20")
+    viewer = await theatre.visitor("firefox", await theatre.person("tip-bob"))
+    await viewer.watch(stream)
+    await viewer.sees("#door", "Tip 7.00 USD more to watch")
+    await viewer.press("#tip")
+    await viewer.sees("dialog[open]", "You have 20.00 USD")
+    await viewer.fill("dialog[open] [name=amount]", "2,50")
+    await viewer.fill("dialog[open] [name=message]", "for the band")
+    await viewer.press("dialog[open] [name=anonymous]")
+    await viewer.shoot("tip")
+    await viewer.page.run("const yes = document.querySelector('dialog[open] .yes'); yes.click(); yes.click();")
+    await streamer.sees("#chat-list", "tip-bob tipped 2.50 USD: for the band")
+    await streamer.sees("#chat-list", "not shown to others")
+    await viewer.sees("#door", "Tip 4.50 USD more to watch")
+    await viewer.press("#door [data-act=tip]")
+    await viewer.press("dialog[open] .yes")
+    await viewer.sees_moving_picture()
+    await viewer.sees("#chat-list", "You tipped 4.50 USD")
+    await streamer.shoot("tips")
+    balances = (await (await theatre.person("tip-bob")).ask("GET", "/me/wallet"))["balances"]
+    assert [each["available"] for each in balances if each["asset"] == "USD"] == ["1300"]
     await streamer.press("#end-stream")
     await streamer.press("#end-confirm")
