@@ -93,3 +93,11 @@ async def test_a_tip_is_given_once_shown_in_the_chat_and_opens_the_door_that_ask
     assert [each["available"] for each in balances if each["asset"] == "USD"] == ["1300"]
     await streamer.press("#end-stream")
     await streamer.press("#end-confirm")
+    await viewer.page.open(f"{viewer.url}/wallet")
+    await viewer.sees("#balances", "13.00 USD")
+    await viewer.sees("#entries", "Tip to tip-ann")
+    await viewer.sees("#entries", "−2.50 USD")
+    await viewer.sees("#entries", "+20.00 USD")
+    await viewer.shoot("wallet")
+    await viewer.press("#pay-in-go")
+    await viewer.sees("#fault", "Ask whoever runs it to fill your wallet")

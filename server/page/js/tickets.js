@@ -71,7 +71,7 @@ export class Tickets {
     } catch (error) {
       await this.look();
       if (error.code === "price_changed") throw new Error("The price has changed meanwhile, and nothing was charged. Close this and look at the new one.");
-      if (error.code === "insufficient_funds") throw new Error("There is not enough in your wallet, and nothing was charged. Ask whoever runs this site how to fill it.");
+      if (error.code === "insufficient_funds") throw new Error("There is not enough in your wallet, and nothing was charged. Pay something in first, at “Wallet” above.");
       throw error;
     }
     await this.look();

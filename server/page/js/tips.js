@@ -71,7 +71,7 @@ export class Tips {
     try {
       await order("POST", "/tips", body, sent.key);
     } catch (error) {
-      if (error.code === "insufficient_funds") throw new Error("There is not enough in your wallet, and nothing was charged. Ask whoever runs this site how to fill it.");
+      if (error.code === "insufficient_funds") throw new Error("There is not enough in your wallet, and nothing was charged. Pay something in first, at “Wallet” above.");
       if (error.code === "step_up_required") throw new Error("That is much in one day. Log out and in again, so that it is surely you; nothing was charged.");
       throw error;
     }
