@@ -7,10 +7,12 @@ import { busy, byId, say, show } from "./dom.js";
 import { ModeSwitch } from "./mode_switch.js";
 import { Invitations } from "./invitations.js";
 import { complain, notice, withdraw } from "./notices.js";
+import { OneToOneOffer } from "./one_to_one_offer.js";
 import { People } from "./people.js";
 import { Player } from "./player.js";
 import { PrivateRules } from "./private_rules.js";
 import { Requests } from "./requests.js";
+import { followSettlements } from "./settled.js";
 import { NOTHING, TYPES, applied, withRoom } from "./stream_model.js";
 import { TimeLimit } from "./time_limit.js";
 import { Viewing } from "./whep.js";
@@ -46,6 +48,11 @@ export class Studio {
     this.modes = new ModeSwitch(socket, card.id);
     this.limit = new TimeLimit(socket, card.id);
     this.requests = new Requests(socket, card.id);
+    this.offer = new OneToOneOffer(card.id);
+    followSettlements(socket, card.id, (text) => {
+      say(byId("settled"), text);
+      show(byId("settled"), true);
+    });
     this.people = new People(card.id, card.streamer.name, (room) => this.#become(withRoom(this.#model, room)));
     this.rules = new PrivateRules(card.id);
     this.invitations = new Invitations(socket, card.id);
@@ -81,7 +88,7 @@ export class Studio {
   async #join() {
     try {
       await this.socket.request("join", { stream: this.stream });
-      await Promise.all([this.people.refresh(), this.people.refreshFacts(), this.rules.refresh(), this.invitations.refresh()]);
+      await Promise.all([this.people.refresh(), this.people.refreshFacts(), this.rules.refresh(), this.invitations.refresh(), this.offer.refresh()]);
     } catch (error) {
       if (error.code === "stream_ended" || error.code === "stream_unknown") this.#take({ type: "stream.ended", reason: "unknown" });
       else if (error.code !== "disconnected") complain(error); // the next connection joins again

@@ -11,6 +11,8 @@ import { arch, byId, say, show } from "./dom.js";
 import { Guest } from "./guest.js";
 import { logInAddress } from "./identity.js";
 import { notice, withdraw } from "./notices.js";
+import { QueuePlace } from "./queue_place.js";
+import { followSettlements } from "./settled.js";
 import { Player } from "./player.js";
 import { connect, dressPage } from "./shell.js";
 import { NOTHING, TYPES, applied } from "./stream_model.js";
@@ -51,7 +53,9 @@ class WatchPage {
     this.door = new Door(stream, {});
     this.follow = new FollowButton(() => this.door.look());
     answerDisclosures(this.socket, session.account.name);
-    this.guest = new Guest(this.socket, stream, (position) => this.#become({ ...this.#model, asked: { position } }));
+    this.guest = new Guest(this.socket, stream, () => this.place.refresh());
+    this.place = new QueuePlace(stream, (asked) => this.#become({ ...this.#model, asked }));
+    followSettlements(this.socket, stream, (text) => this.#settle(text));
     this.socket.on("welcome", ({ resumed }) => resumed || this.#join());
     for (const type of TYPES) this.socket.on(type, (event) => event.stream === stream && this.#take(event));
     this.socket.on("stream.warning", (event) => event.stream === stream && notice("The stream ends in", { kind: "warn", key: "end", endsAt: event.ends_at }));
@@ -64,6 +68,7 @@ class WatchPage {
   async #join() {
     try {
       await this.socket.request("join", { stream });
+      await this.place.refresh();
     } catch (error) {
       if (error.code === "stream_ended") this.#become({ ...this.#model, ended: "unknown" });
       else if (error.code !== "disconnected") slate("Not here", error.message);
@@ -81,6 +86,12 @@ class WatchPage {
     this.#model = model;
     this.#watchOrNot();
     this.#render();
+  }
+
+  #settle(text) {
+    say(byId("settled-text"), text);
+    show(byId("settled"), true);
+    byId("settled-close").onclick = () => show(byId("settled"), false);
   }
 
   #watchOrNot() {
@@ -134,7 +145,8 @@ class WatchPage {
     const mayAsk = ended === null && you.role === "viewer" && you.admitted && ["public", "private"].includes(card.mode) && card.state !== "waiting";
     show(byId("ask"), mayAsk && !asked && !call);
     show(byId("asked"), asked !== null && !call);
-    say(byId("asked-text"), asked?.position ? `You asked for a one-to-one: number ${asked.position} in line.` : "You asked for a one-to-one.");
+    this.place.show(call ? null : asked);
+    this.guest.terms.streamer = card.streamer.name;
     const maySpeak = (you.admitted || you.reason === "one_to_one_running") && ended === null;
     this.chat.allow(maySpeak, maySpeak ? (call ? "Only the two of you read this" : "Say something") : ended === null ? "Closed for you" : "The chat is over");
     this.door.show(this.#model);
