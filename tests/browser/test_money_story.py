@@ -10,8 +10,9 @@ import trio
 from server.money.amounts import split
 from tests.browser.browsers import Browser
 from tests.browser.servers import Server
+from tests.browser.test_looks import look
 from tests.browser.test_stories import on_air, watching
-from tests.browser.visitors import DESKTOP, PHONE, Theatre, Visitor, comes_true, open_theatre
+from tests.browser.visitors import PHONE, Theatre, Visitor, comes_true, open_theatre
 from tests.server.nodes import Person
 
 ACCEPT = "#requests .accept"
@@ -61,7 +62,7 @@ async def test_a_one_to_one_is_held_delivered_and_paid_to_the_unit(theatre: Thea
     books = Books(theatre)
     streamer, stream = await on_air(theatre, "chromium", "priced-ann", source="test")
     await offer_two_lengths(streamer)
-    await streamer.shoot("offer", (PHONE, DESKTOP))
+    assert not await look(streamer, "offer")
     guest = await watching(theatre, "chromium", "priced-bob", stream)
     third = await watching(theatre, "chromium", "priced-eve", stream)
     await books.deposit("priced-bob", "42.00")
@@ -72,7 +73,6 @@ async def test_a_one_to_one_is_held_delivered_and_paid_to_the_unit(theatre: Thea
     await guest.sees("#ask-send", "Ask, and hold 30.00 USD")
     await guest.press("#ask-send")
     await guest.sees("#ask-help", "Follow priced-ann")
-    await guest.shoot("ask-missing")
     await guest.press("#ask-help button")
     await guest.sees("#ask-help", "You follow priced-ann now")
     await guest.press("#ask-choices [value='600']")
@@ -84,14 +84,13 @@ async def test_a_one_to_one_is_held_delivered_and_paid_to_the_unit(theatre: Thea
     await guest.press("#ask-choices [value='300']")
     await guest.fill("[name=more]", "2,50")
     await guest.sees("#ask-send", "Ask, and hold 32.50 USD")
-    await guest.shoot("ask-terms")
+    assert not await look(guest, "ask-terms")
     await guest.page.run("const send = document.querySelector('#ask-send'); send.click(); send.click();")
     await guest.sees("#asked", "number 1 in line")
     await guest.sees("#asked", "32.50 USD are held")
     assert await books.has("priced-bob") == (950, 3250)
     await guest.page.reload()
     await guest.sees("#asked", "32.50 USD are held")
-    await guest.shoot("asked-held")
     await guest.press("#take-back")
     await guest.sees(
         "#settled", "Nothing was charged for the one-to-one, 32.50 USD went back. The request was taken back."
@@ -115,8 +114,7 @@ async def test_a_one_to_one_is_held_delivered_and_paid_to_the_unit(theatre: Thea
     await streamer.sees("#settled", "USD charged")
     said = await guest.reads("#settled-text")
     assert said == await streamer.reads("#settled")
-    await guest.shoot("settled")
-    await streamer.shoot("settled-streamer")
+    await guest.shoot("settled", (PHONE,))
     available, held = await books.has("priced-bob")
     paid = 4200 - available
     assert held == 0

@@ -24,7 +24,10 @@ export class Terms {
   constructor(stream) {
     this.path = `/streams/${encodeURIComponent(stream)}/one_to_one`;
     this.streamer = "the streamer";
-    this.#form.addEventListener("input", () => this.#price());
+    this.#form.addEventListener("input", () => {
+      for (const element of [this.#fault, this.#help]) show(element, false); // it was about what stood there before
+      this.#price();
+    });
   }
 
   /** Whether something is asked in return, so that a request goes through `order`. */
@@ -48,7 +51,11 @@ export class Terms {
     const kept = this.#choice()?.seconds ?? choices[0].seconds;
     const option = ({ seconds, price }) => make("label", { class: "tick choice" },
       make("input", { type: "radio", name: "seconds", value: seconds, checked: seconds === kept }), make("span", {}, inWords(seconds)), make("b", {}, price ? inMoney(price) : "free"));
-    byId("ask-choices").replaceChildren(...choices.map(option));
+    const list = byId("ask-choices");
+    const focused = list.contains(document.activeElement);
+    list.replaceChildren(...choices.map(option));
+    if (!list.querySelector(":checked")) list.querySelector("input").checked = true;
+    if (focused) list.querySelector(":checked").focus();
     const who = conditions.length ? ruleInWords({ type: "all_of", of: conditions }).replace(/\byou\b/g, this.streamer) : "";
     const free = needs === "any" && choices.some(({ price }) => price);
     say(byId("ask-conditions"), !who ? "" : free ? `Free for whoever ${who}.` : `Only for whoever ${who}.`);
@@ -63,13 +70,13 @@ export class Terms {
   #price() {
     const price = this.#choice()?.price ?? null;
     show(byId("ask-tip"), price !== null);
-    say(byId("ask-hold"), price ? holding(price) : "");
     let most = price;
     try {
       most = price && this.#most(price);
     } catch {
       // It is said when it is sent.
     }
+    say(byId("ask-hold"), most ? holding(most) : "");
     say(byId("ask-send"), most ? `Ask, and hold ${inMoney(most)}` : "Ask");
   }
 
@@ -126,6 +133,7 @@ export class Terms {
     show(this.#fault, true);
     this.#help.replaceChildren(...lines);
     show(this.#help, lines.length > 0);
+    this.#form.lastElementChild.scrollIntoView({ block: "end" });
   }
 
   #lines(lines) {
@@ -154,8 +162,8 @@ export class Terms {
     const price = this.#choice()?.price;
     try {
       const most = this.#most(price);
-      const { balances } = await ask("GET", "/me/wallet");
-      const has = balances.find(({ asset }) => asset === most.asset)?.available ?? "0";
+      const { balances, bonus } = await ask("GET", "/me/wallet");
+      const has = [...balances, ...bonus].find(({ asset }) => asset === most.asset)?.available ?? "0";
       const lacks = BigInt(most.units) - BigInt(has);
       if (lacks > 0n) return `You have ${inMoney({ asset: most.asset, units: has })}: ${inMoney({ asset: most.asset, units: String(lacks) })} more are needed in your wallet.`;
     } catch {

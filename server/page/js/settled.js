@@ -1,6 +1,6 @@
 /** Says what became of a one-to-one's money, to both of its people. */
 
-import { clockface } from "./clock.js";
+import { clockface, inWords } from "./clock.js";
 import { inMoney, learnAssets } from "./money.js";
 
 /** Why a request came to nothing. */
@@ -36,5 +36,6 @@ export function resultInWords({ reason, delivered_s, asset, captured, refunded }
   const back = inMoney({ asset, units: refunded });
   if (captured === "0") return `Nothing was charged for the one-to-one, ${back} went back. ${WITHDRAWN[reason] ?? ""}`.trim();
   const rest = refunded === "0" ? "nothing went back" : `${back} went back`;
-  return `The one-to-one took ${clockface(delivered_s)} minutes: ${inMoney({ asset, units: captured })} charged, ${rest}.`;
+  const took = delivered_s < 100 ? inWords(delivered_s) : `${clockface(delivered_s)} minutes`;
+  return `The one-to-one took ${took}: ${inMoney({ asset, units: captured })} charged, ${rest}.`;
 }

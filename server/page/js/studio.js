@@ -17,7 +17,7 @@ import { NOTHING, TYPES, applied, withRoom } from "./stream_model.js";
 import { TimeLimit } from "./time_limit.js";
 import { Viewing } from "./whep.js";
 import { Publishing } from "./whip.js";
-import { CALL_ENDED, ENDED, counted } from "./words.js";
+import { CALL_ENDED, ENDED } from "./words.js";
 
 const SENDING = {
   connecting: "Connecting …",
@@ -180,7 +180,7 @@ function announce(event, model) {
     case "one_to_one.started":
       return notice(`The one-to-one runs, for ${inWords(secondsLeft(event.ends_at))}. Nobody else sees or hears you.`, { key: "call" });
     case "one_to_one.ended":
-      return notice(`The one-to-one is over after ${counted(Math.round(event.delivered_s / 60), "minute")}. ${CALL_ENDED[event.reason] ?? ""} The others see you again.`, { kind: "warn", key: "call", sticky: true });
+      return notice(`The one-to-one is over after ${inWords(Math.round(event.delivered_s))}. ${CALL_ENDED[event.reason] ?? ""} The others see you again.`, { kind: "warn", key: "call", sticky: true });
     case "stream.started":
       return notice(`You are live: ${model.card?.title ?? ""}`, { key: "live" });
     case "stream.interrupted":

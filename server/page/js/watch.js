@@ -17,7 +17,7 @@ import { Player } from "./player.js";
 import { connect, dressPage } from "./shell.js";
 import { NOTHING, TYPES, applied } from "./stream_model.js";
 import { Viewing } from "./whep.js";
-import { CALL_ENDED, ENDED, MODES, SHUT, counted } from "./words.js";
+import { CALL_ENDED, ENDED, MODES, SHUT } from "./words.js";
 
 const LOOK_AGAIN_MS = 1000;
 const stream = new URLSearchParams(location.search).get("stream") ?? "";
@@ -192,7 +192,7 @@ function announce(event, me) {
     case "one_to_one.started":
       return notice(`The one-to-one runs, for ${inWords(secondsLeft(event.ends_at))}.`, { key: "ask" });
     case "one_to_one.ended":
-      return notice(`The one-to-one is over after ${counted(Math.round(event.delivered_s / 60), "minute")}. ${CALL_ENDED[event.reason] ?? ""} Your camera is off.`, { key: "ask" });
+      return notice(`The one-to-one is over after ${inWords(Math.round(event.delivered_s))}. ${CALL_ENDED[event.reason] ?? ""} Your camera is off.`, { key: "ask" });
     default:
       return undefined;
   }
