@@ -62,7 +62,6 @@ async def test_a_one_to_one_is_held_delivered_and_paid_to_the_unit(theatre: Thea
     books = Books(theatre)
     streamer, stream = await on_air(theatre, "chromium", "priced-ann", source="test")
     await offer_two_lengths(streamer)
-    assert not await look(streamer, "offer")
     guest = await watching(theatre, "chromium", "priced-bob", stream)
     third = await watching(theatre, "chromium", "priced-eve", stream)
     await books.deposit("priced-bob", "42.00")
@@ -102,7 +101,7 @@ async def test_a_one_to_one_is_held_delivered_and_paid_to_the_unit(theatre: Thea
     await guest.sees_moving_picture("#ask-preview")
     await guest.press("#ask-send")
     await streamer.sees("#requests", "30.00 USD held")
-    await streamer.shoot("requests-held")
+    await streamer.shoot("requests-held", (PHONE,))
     await streamer.press(ACCEPT)
     for side in (guest, streamer):
         await side.sees("#call-bar", "It ends at")
