@@ -1,6 +1,6 @@
 /** The bar of a one-to-one, the same for both sides: its phase, the time left, microphone, camera, hanging up. */
 
-import { countDown } from "./clock.js";
+import { countDown, timeOfDay } from "./clock.js";
 import { busy, byId, say, show } from "./dom.js";
 import { complain } from "./notices.js";
 
@@ -28,7 +28,7 @@ export class CallBar {
     this.media = media;
     show(byId("call-bar"), call !== null);
     if (call === null) return;
-    say(byId("call-phase"), PHASES[call.phase]);
+    say(byId("call-phase"), call.phase === "running" && call.endsAt ? `${PHASES.running} It ends at ${timeOfDay(call.endsAt)}, in` : PHASES[call.phase]);
     countDown(byId("call-time"), call.endsAt);
     this.#label();
   }

@@ -3,6 +3,7 @@
 import { busy, byId, show } from "./dom.js";
 import { complain, notice } from "./notices.js";
 import { openSource, stopSource } from "./sources.js";
+import { Terms } from "./one_to_one_terms.js";
 import { Publishing } from "./whip.js";
 
 export class Guest {
@@ -16,6 +17,8 @@ export class Guest {
     this.socket = socket;
     this.stream = stream;
     this.asked = asked;
+    this.terms = new Terms(stream);
+    socket.on("one_to_one.offer", (event) => event.stream === stream && this.#dialog.open && this.#load());
     byId("ask").addEventListener("click", () => this.#open());
     byId("ask-cancel").addEventListener("click", () => this.#dialog.close("cancel"));
     byId("take-back").addEventListener("click", () =>
@@ -40,8 +43,18 @@ export class Guest {
   async #open() {
     byId("ask-fault").hidden = true;
     this.#dialog.returnValue = "";
+    byId("ask-send").disabled = true; // until it is known what it costs
     this.#dialog.showModal();
-    await this.#preview();
+    await Promise.all([this.#load(), this.#preview()]);
+  }
+
+  async #load() {
+    try {
+      await this.terms.load();
+      byId("ask-send").disabled = false;
+    } catch (error) {
+      await this.terms.explain(error);
+    }
   }
 
   async #preview() {
@@ -61,12 +74,14 @@ export class Guest {
 
   async #send(event) {
     event.preventDefault();
-    const fault = byId("ask-fault");
     if (!this.media) return;
+    show(byId("ask-fault"), false);
+    show(byId("ask-help"), false);
     const minutes = Number(this.#form.elements.minutes.value);
     await busy(byId("ask-send"), async () => {
       try {
-        await this.socket.request("request_one_to_one", { stream: this.stream, seconds: minutes ? minutes * 60 : null });
+        if (this.terms.asked) await this.terms.order();
+        else await this.socket.request("request_one_to_one", { stream: this.stream, seconds: minutes ? minutes * 60 : null });
         this.#dialog.close("sent");
         notice("Your request is with the streamer. Your camera is seen by nobody until it is accepted.", { key: "ask" });
       } catch (error) {
@@ -74,8 +89,8 @@ export class Guest {
           this.asked(null);
           return this.#dialog.close("sent");
         }
-        fault.textContent = error.message;
-        show(fault, true);
+        if (error.code === "payment_required") await this.#load(); // it was free when the dialog opened
+        return this.terms.explain(error);
       }
       return undefined;
     });

@@ -1,6 +1,8 @@
 /** The streamer's list of those who ask for a one-to-one. */
 
+import { ask } from "./api.js";
 import { busy, byId, make, say, show } from "./dom.js";
+import { inMoney, learnAssets } from "./money.js";
 import { complain } from "./notices.js";
 import { counted } from "./words.js";
 
@@ -10,6 +12,7 @@ const [LEAST, MOST] = [5, 30];
 export class Requests {
   #list = byId("requests");
   /** @type {Map<string, HTMLElement>} */ #shown = new Map();
+  /** What was agreed on, by who asked. @type {Map<string, any>} */ #agreed = new Map();
 
   /** @param {import("./socket.js").Socket} socket @param {string} stream */
   constructor(socket, stream) {
@@ -26,12 +29,36 @@ export class Requests {
       element.remove();
       this.#shown.delete(id);
     }
+    if (waiting.some(({ id }) => !this.#shown.has(id))) this.#learn();
     for (const guest of waiting) {
       if (!this.#shown.has(guest.id)) this.#shown.set(guest.id, this.#list.appendChild(this.#row(guest)));
       this.#shown.get(guest.id).querySelector(".accept").disabled = !canAccept;
     }
     say(byId("requests-count"), waiting.length ? String(waiting.length) : "");
     show(byId("no-requests"), waiting.length === 0);
+  }
+
+  /** Find out under what terms each one waits. */
+  async #learn() {
+    try {
+      const path = `/streams/${encodeURIComponent(this.stream)}/one_to_one/requests`;
+      const [{ one_to_ones: found }] = await Promise.all([ask("GET", path), learnAssets().catch(() => {})]);
+      this.#agreed = new Map(found.map((one) => [one.viewer, one]));
+      for (const [id, element] of this.#shown) this.#tell(id, element);
+    } catch (error) {
+      complain(error, "What is held could not be found out");
+    }
+  }
+
+  /** With terms the length is fixed, and it is said what is held. */
+  #tell(id, element) {
+    const one = this.#agreed.get(id);
+    if (!one) return;
+    element.querySelector("input").step = "any"; // a program may have offered a fraction of a minute
+    element.querySelector("input").value = String(one.seconds / 60);
+    show(element.querySelector("label"), false);
+    say(element.querySelector(".held"), one.held ? `${inMoney(one.held)} held` : "free");
+    show(element.querySelector(".held"), true);
   }
 
   #row(guest) {
@@ -46,7 +73,7 @@ export class Requests {
     };
     decline.onclick = () => this.#ask(decline, "decline_one_to_one", fields);
     const wish = guest.seconds ? `asks for ${counted(Math.round(guest.seconds / 60), "minute")}` : "asks, for any length";
-    return make("li", {}, make("span", {}, make("b", {}, guest.name), ` ${wish}`), form);
+    return make("li", {}, make("span", {}, make("b", {}, guest.name), ` ${wish} `, make("span", { class: "chip held", hidden: true })), form);
   }
 
   #ask(button, type, fields) {

@@ -10,7 +10,7 @@
  * @property {string[]} names
  * @property {{phase: "setup"|"running"|"paused", endsAt: number|null}|null} call
  * @property {number|null} othersCallEndsAt
- * @property {{position: number|null}|null} asked
+ * @property {{position: number|null, waiting?: number, startsAt?: number}|null} asked
  * @property {import("./wire.js").WaitingGuest[]} requests
  * @property {number|null} closesAt
  * @property {string|null} ended
@@ -60,7 +60,7 @@ export function applied(model, event, me) {
     case "one_to_one.requested":
       return { ...model, requests: [...without(model.requests, event.account), { id: event.account, name: event.name, seconds: event.seconds }] };
     case "one_to_one.queued":
-      return { ...model, asked: { position: event.position } };
+      return { ...model, asked: { position: event.position, waiting: event.waiting, startsAt: event.estimated_start } };
     case "one_to_one.declined":
     case "one_to_one.cancelled":
       return { ...model, requests: without(model.requests, event.account), asked: event.account === me ? null : model.asked };

@@ -7,16 +7,18 @@ import { busy, byId, say, show } from "./dom.js";
 import { ModeSwitch } from "./mode_switch.js";
 import { Invitations } from "./invitations.js";
 import { complain, notice, withdraw } from "./notices.js";
+import { OneToOneOffer } from "./one_to_one_offer.js";
 import { People } from "./people.js";
 import { Player } from "./player.js";
 import { PrivateRules } from "./private_rules.js";
 import { Requests } from "./requests.js";
+import { followSettlements } from "./settled.js";
 import { NOTHING, TYPES, applied, withRoom } from "./stream_model.js";
 import { TicketSale } from "./ticket_sale.js";
 import { TimeLimit } from "./time_limit.js";
 import { Viewing } from "./whep.js";
 import { Publishing } from "./whip.js";
-import { CALL_ENDED, ENDED, counted } from "./words.js";
+import { CALL_ENDED, ENDED } from "./words.js";
 
 const SENDING = {
   connecting: "Connecting …",
@@ -48,6 +50,11 @@ export class Studio {
     this.limit = new TimeLimit(socket, card.id);
     this.requests = new Requests(socket, card.id);
     this.sale = new TicketSale(socket, card.id);
+    this.offer = new OneToOneOffer(card.id);
+    followSettlements(socket, card.id, (text) => {
+      say(byId("settled"), text);
+      show(byId("settled"), true);
+    });
     this.people = new People(card.id, card.streamer.name, (room) => this.#become(withRoom(this.#model, room)));
     this.rules = new PrivateRules(card.id);
     this.invitations = new Invitations(socket, card.id);
@@ -83,7 +90,7 @@ export class Studio {
   async #join() {
     try {
       await this.socket.request("join", { stream: this.stream });
-      await Promise.all([this.people.refresh(), this.people.refreshFacts(), this.rules.refresh(), this.invitations.refresh(), this.sale.refresh()]);
+      await Promise.all([this.people.refresh(), this.people.refreshFacts(), this.rules.refresh(), this.invitations.refresh(), this.sale.refresh(), this.offer.refresh()]);
     } catch (error) {
       if (error.code === "stream_ended" || error.code === "stream_unknown") this.#take({ type: "stream.ended", reason: "unknown" });
       else if (error.code !== "disconnected") complain(error); // the next connection joins again
@@ -175,7 +182,7 @@ function announce(event, model) {
     case "one_to_one.started":
       return notice(`The one-to-one runs, for ${inWords(secondsLeft(event.ends_at))}. Nobody else sees or hears you.`, { key: "call" });
     case "one_to_one.ended":
-      return notice(`The one-to-one is over after ${counted(Math.round(event.delivered_s / 60), "minute")}. ${CALL_ENDED[event.reason] ?? ""} The others see you again.`, { kind: "warn", key: "call", sticky: true });
+      return notice(`The one-to-one is over after ${inWords(Math.round(event.delivered_s))}. ${CALL_ENDED[event.reason] ?? ""} The others see you again.`, { kind: "warn", key: "call", sticky: true });
     case "stream.started":
       return notice(`You are live: ${model.card?.title ?? ""}`, { key: "live" });
     case "stream.interrupted":

@@ -11,13 +11,15 @@ import { arch, byId, say, show } from "./dom.js";
 import { Guest } from "./guest.js";
 import { logInAddress } from "./identity.js";
 import { notice, withdraw } from "./notices.js";
+import { QueuePlace } from "./queue_place.js";
+import { followSettlements } from "./settled.js";
 import { Player } from "./player.js";
 import { connect, dressPage } from "./shell.js";
 import { NOTHING, TYPES, applied } from "./stream_model.js";
 import { Tickets } from "./tickets.js";
 import { Tips } from "./tips.js";
 import { Viewing } from "./whep.js";
-import { CALL_ENDED, ENDED, MODES, SHUT, counted } from "./words.js";
+import { CALL_ENDED, ENDED, MODES, SHUT } from "./words.js";
 
 const LOOK_AGAIN_MS = 1000;
 const stream = new URLSearchParams(location.search).get("stream") ?? "";
@@ -55,7 +57,9 @@ class WatchPage {
     this.door = new Door(stream, { buy: () => this.tickets.buy(), tip: (amount) => this.tips.open(amount) });
     this.follow = new FollowButton(() => this.door.look());
     answerDisclosures(this.socket, session.account.name);
-    this.guest = new Guest(this.socket, stream, (position) => this.#become({ ...this.#model, asked: { position } }));
+    this.guest = new Guest(this.socket, stream, () => this.place.refresh());
+    this.place = new QueuePlace(stream, (asked) => this.#become({ ...this.#model, asked }));
+    followSettlements(this.socket, stream, (text) => this.#settle(text));
     this.socket.on("welcome", ({ resumed }) => resumed || this.#join());
     for (const type of TYPES) this.socket.on(type, (event) => event.stream === stream && this.#take(event));
     this.socket.on("stream.warning", (event) => event.stream === stream && notice("The stream ends in", { kind: "warn", key: "end", endsAt: event.ends_at }));
@@ -68,6 +72,7 @@ class WatchPage {
   async #join() {
     try {
       await this.socket.request("join", { stream });
+      await this.place.refresh();
     } catch (error) {
       if (error.code === "stream_ended") this.#become({ ...this.#model, ended: "unknown" });
       else if (error.code !== "disconnected") slate("Not here", error.message);
@@ -85,6 +90,12 @@ class WatchPage {
     this.#model = model;
     this.#watchOrNot();
     this.#render();
+  }
+
+  #settle(text) {
+    say(byId("settled-text"), text);
+    show(byId("settled"), true);
+    byId("settled-close").onclick = () => show(byId("settled"), false);
   }
 
   #watchOrNot() {
@@ -137,7 +148,8 @@ class WatchPage {
     const mayAsk = ended === null && you.role === "viewer" && you.admitted && ["public", "private"].includes(card.mode) && card.state !== "waiting";
     show(byId("ask"), mayAsk && !asked && !call);
     show(byId("asked"), asked !== null && !call);
-    say(byId("asked-text"), asked?.position ? `You asked for a one-to-one: number ${asked.position} in line.` : "You asked for a one-to-one.");
+    this.place.show(call ? null : asked);
+    this.guest.terms.streamer = card.streamer.name;
     const maySpeak = (you.admitted || you.reason === "one_to_one_running") && ended === null;
     this.chat.allow(maySpeak, maySpeak ? (call ? "Only the two of you read this" : "Say something") : ended === null ? "Closed for you" : "The chat is over");
     this.door.show(this.#model);
@@ -185,7 +197,7 @@ function announce(event, me) {
     case "one_to_one.started":
       return notice(`The one-to-one runs, for ${inWords(secondsLeft(event.ends_at))}.`, { key: "ask" });
     case "one_to_one.ended":
-      return notice(`The one-to-one is over after ${counted(Math.round(event.delivered_s / 60), "minute")}. ${CALL_ENDED[event.reason] ?? ""} Your camera is off.`, { key: "ask" });
+      return notice(`The one-to-one is over after ${inWords(Math.round(event.delivered_s))}. ${CALL_ENDED[event.reason] ?? ""} Your camera is off.`, { key: "ask" });
     default:
       return undefined;
   }
