@@ -65,6 +65,7 @@ COUNTERS = {
     "tickets_bought": ("tickets_bought", "Tickets that were paid for."),
     "tickets_refused": ("tickets_refused", "Reservations and purchases that were refused; nobody was charged."),
     "tickets_carried": ("tickets_carried", "Seats that were carried from the box office into a room."),
+    "tickets_late": ("tickets_late", "Times that a room was not told of seats in time; what was bought was answered."),
     "ticket_failures": ("ticket_failures", "Times that seats or news of them could not be carried; tried again."),
     "tickets_paid_back": ("tickets_paid_back", "Tickets of shows that were not delivered, and were paid back."),
     "shows_paid_out": ("shows_paid_out", "Times that a streamer was paid for a show that was delivered."),

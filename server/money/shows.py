@@ -134,7 +134,7 @@ class Shows:
             self.paid_back += len(refunded)
             done += len(refunded)
             self._usher.look()
-            await self._usher.seat(StreamId(sale.stream), [AccountId(ticket.account) for ticket in refunded])
+            await self._usher.seat_soon(StreamId(sale.stream), [AccountId(ticket.account) for ticket in refunded])
         return done
 
     async def _take_back(self, now_ms: int) -> int:
@@ -150,6 +150,6 @@ class Shows:
                 continue  # refunded, or earned, in between
             done += 1
             self._usher.look()
-            await self._usher.seat(StreamId(sale.stream), [AccountId(ticket.account)])
+            await self._usher.seat_soon(StreamId(sale.stream), [AccountId(ticket.account)])
         self.paid_back += done
         return done

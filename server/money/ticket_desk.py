@@ -113,7 +113,7 @@ class TicketDesk:
         mine, position = await self._store.read(_place_of, sale.id, actor.account)
         state = self._rooms.state(stream)
         if mine is not None and mine.state is TicketState.SOLD and state and actor.account not in state.bought:
-            await self._usher.seat(stream, [actor.account])
+            await self._usher.seat_soon(stream, [actor.account])
         return show_sale(sale, self._wall_ms(), mine, position)
 
     async def change(
@@ -237,7 +237,7 @@ class TicketDesk:
             self._usher.look()
 
     async def _let_in(self, sale: Sale, actor: Actor) -> None:
-        await self._usher.seat(StreamId(sale.stream), [actor.account])
+        await self._usher.seat_soon(StreamId(sale.stream), [actor.account])
 
     async def _require_buyer(self, actor: Actor, sale: Sale) -> None:
         """Let only those buy who could come in with a ticket, of a sale that is up to date."""

@@ -29,6 +29,8 @@ from signalling.views import Money, Offer
 
 LOOK_S = 1.0  # what another node wrote is carried so much later at most
 RETRY_S = 1.0  # after the database failed, or a room
+PATIENCE_S = 5.0  # a purchase that is on the disk is answered then, although its room could not be told yet
+ATTEMPT_S = 10.0  # a room that did not take it in by then is asked anew: it has long answered, or never will
 NEWS_AT_ONCE = 500  # events
 
 SEATS: dict[TicketState | None, c.Seat] = {TicketState.SOLD: "bought", TicketState.RESERVED: "paying", None: "none"}
@@ -55,7 +57,7 @@ class Usher:
         self._nursery: trio.Nursery | None = None
         self._read = 0
         self._news = trio.Event()
-        self.seated = self.failures = 0
+        self.seated = self.failures = self.late = 0
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Let in who has paid for running streams, then keep it so until cancelled. Raises StoreFailed at first."""
@@ -77,13 +79,24 @@ class Usher:
         batch.is_wanted = True
         await batch.done.wait()
 
+    async def seat_soon(self, stream: StreamId, accounts: Iterable[AccountId]) -> None:
+        """Do as `seat`, but return after PATIENCE_S although the room does not know yet; it will, as soon as it can.
+
+        For those who wait for what is written already, and for whom one room must not hold up all others.
+        """
+        with trio.move_on_after(PATIENCE_S) as patience:
+            await self.seat(stream, accounts)
+        if patience.cancelled_caught:
+            self.late += 1
+            log.error("tickets_late", stream=stream)
+
     def look(self) -> None:
         """Look into the log at once: something was written."""
         self._news.set()
 
     def counters(self) -> dict[str, int]:
         """How much was carried, by name."""
-        return {"tickets_carried": self.seated, "ticket_failures": self.failures}
+        return {"tickets_carried": self.seated, "tickets_late": self.late, "ticket_failures": self.failures}
 
     # -- one room after the other's batch ------------------------------------------------------------------------------
 
@@ -96,16 +109,19 @@ class Usher:
         self._waiting.pop(stream).done.set()
 
     async def _carry_surely(self, stream: StreamId, accounts: list[AccountId]) -> None:
+        is_first = True
         while True:
             try:
-                return await self._carry(stream, accounts)
+                with trio.fail_after(ATTEMPT_S):
+                    return await self._carry(stream, accounts, is_first)
             except Exception:
                 # Meanwhile who paid waits outside, and who was paid back is not cut: never give up.
                 self.failures += 1
                 log.exception("tickets_not_carried", stream=stream, accounts=len(accounts))
+            is_first = False
             await trio.sleep(RETRY_S)
 
-    async def _carry(self, stream: StreamId, accounts: list[AccountId]) -> None:
+    async def _carry(self, stream: StreamId, accounts: list[AccountId], is_first: bool) -> None:
         state = self._rooms.state(stream)
         if state is None:
             return
@@ -114,14 +130,15 @@ class Usher:
         offer = _offer(await self._store.read(ticket_reports.sale_of, stream))
         now = tuple((account, SEATS[seats.get(account)]) for account in accounts)
         await self._rooms.take(stream, c.Seated(now, offer))
-        self.seated += len(accounts)
         state = self._rooms.state(stream)
         if state is None:
             return
-        changed = (before ^ state.bought) & state.present & frozenset(accounts)
+        # An attempt that failed may have changed who has a ticket, and not come to judge them.
+        changed = (before ^ state.bought if is_first else frozenset(accounts)) & state.present & frozenset(accounts)
         async with trio.open_nursery() as nursery:
             for account in changed:  # the rules of a private part may ask for a ticket; they are judged together
                 nursery.start_soon(self._access.reconsider, stream, account)
+        self.seated += len(accounts)
 
     # -- news ----------------------------------------------------------------------------------------------------------
 
@@ -151,7 +168,7 @@ class Usher:
                 concerned.setdefault(StreamId(event.subject), set())
         async with trio.open_nursery() as nursery:
             for stream, accounts in concerned.items():
-                nursery.start_soon(self.seat, stream, accounts)
+                nursery.start_soon(self.seat_soon, stream, accounts)
         for event in events:
             try:
                 self._tell(event)
