@@ -97,6 +97,9 @@ def pay_for(connection: sa.Connection, ticket: str, account: str, now_ms: int) -
     sale, reserved = _open_ticket(connection, ticket)
     if reserved.account != account:
         raise Refused("reservation_unknown")
+    there = ticket_of(connection, sale.id, account)
+    if there is not None and there.id != reserved.id:  # reserved or bought after this one had expired
+        raise Refused("ticket_exists", ticket=there.id, state=there.state.value)
     return _pay_reserved(connection, sale, reserved, now_ms)
 
 

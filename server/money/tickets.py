@@ -263,7 +263,8 @@ def _pay(sale: Sale, ticket: Ticket | None, command: Pay, now_ms: int) -> tuple[
         case TicketState.REFUNDED:
             raise Refused("reservation_unknown")
         case TicketState.EXPIRED:
-            if sale.free <= 0 or sale.state is not SaleState.OPEN:
+            # Nor is a lower price kept for longer than its seat.
+            if sale.free <= 0 or sale.state is not SaleState.OPEN or sale.price_now.units > ticket.price.units:
                 raise Refused("reservation_expired")
             return replace(sale, sold=sale.sold + 1), replace(ticket, state=TicketState.SOLD)
         case TicketState.RESERVED:

@@ -118,6 +118,20 @@ async def test_buying_with_a_reservation_uses_it(store: AnyStore) -> None:
     await is_right(store)
 
 
+async def test_who_reserves_or_buys_anew_pays_for_no_former_reservation_as_well(store: AnyStore) -> None:
+    await open_sale(store, 3, "ann")
+    former = await store.write(box_office.reserve, purchase("ann", "former"), 1)
+    await store.write(box_office.give_up, former.id, "ann", 2)
+    newer = await store.write(box_office.reserve, purchase("ann", "newer"), 3)
+    with pytest.raises(Refused, match="ticket_exists"):
+        await store.write(box_office.pay_for, former.id, "ann", 4)
+    assert (await store.write(box_office.pay_for, newer.id, "ann", 5)).state is TicketState.SOLD
+    with pytest.raises(Refused, match="ticket_exists"):
+        await store.write(box_office.pay_for, former.id, "ann", 6)
+    assert await has(store, wallet("ann", "USD")) == 500
+    await is_right(store)
+
+
 async def test_a_seat_whose_reservation_ran_out_goes_to_who_waits(store: AnyStore) -> None:
     await open_sale(store, 1, "ann", "bob", "cem")
     with pytest.raises(Refused, match="not_sold_out"):

@@ -58,6 +58,16 @@ def test_who_pays_too_late_is_seated_again_while_there_is_a_seat() -> None:
     refuses("reservation_expired", sale, ended, t.Pay("ann"))
 
 
+def test_a_lower_price_is_kept_no_longer_than_its_seat() -> None:
+    sale, ticket = reserved()
+    dearer, _ = t.step(sale, None, t.Change(price=501), 0)
+    assert t.step(dearer, ticket, t.Pay("ann"), 0)[1] is not None
+    dearer, ended = t.step(dearer, ticket, t.RunOut(), RESERVED_FOR_MS)
+    refuses("reservation_expired", dearer, ended, t.Pay("ann"))
+    begun, given_up = t.step(replace(sale, late_price=800, began=True), ticket, t.GiveUp("ann"), 0)
+    refuses("reservation_expired", begun, given_up, t.Pay("ann"))
+
+
 def test_a_price_that_rose_since_it_was_seen_is_not_taken_and_a_reservation_keeps_its_own() -> None:
     sale, ticket = reserved()
     dearer, _ = t.step(sale, None, t.Change(price=501), 0)
