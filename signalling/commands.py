@@ -7,7 +7,7 @@ from typing import Literal
 
 from signalling.identifiers import AccountId, Mode
 from signalling.verdicts import Demands, Verdict
-from signalling.views import Offer
+from signalling.views import TicketOffer
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ class Seated:
     """Fact: what the box office says of some accounts now, and what it sells."""
 
     seats: tuple[tuple[AccountId, Seat], ...]
-    offer: Offer | None = None
+    offer: TicketOffer | None = None
 
 
 @dataclass(frozen=True, slots=True)

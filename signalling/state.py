@@ -9,7 +9,7 @@ from typing import Literal
 from media.forwarding.admission import FOREVER, NOTHING, Grant, Holding
 from signalling.identifiers import AccountId, Mode
 from signalling.verdicts import NO_DEMANDS, UNKNOWN, Demands, Verdict
-from signalling.views import Offer
+from signalling.views import TicketOffer
 
 REQUIRES = {
     Mode.PUBLIC: Grant.WELCOME,
@@ -109,7 +109,7 @@ class RoomState:
     verdicts: Mapping[AccountId, Verdict] = field(default_factory=dict)
     requests: tuple[Request, ...] = ()
     one_to_one: OneToOne | None = None
-    offer: Offer | None = None
+    offer: TicketOffer | None = None
     prepared: Prepared | None = None
     announced: Announced | None = None
     confirmed: tuple[tuple[str, Mode, int, tuple[AccountId, ...]], ...] = field(default=())

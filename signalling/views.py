@@ -27,7 +27,7 @@ class Money(msgspec.Struct, frozen=True):
     units: str
 
 
-class Offer(msgspec.Struct, frozen=True):
+class TicketOffer(msgspec.Struct, frozen=True):
     """Tickets that are sold just now: the sale, what one costs, and how many are left."""
 
     sale: str
@@ -56,7 +56,7 @@ class Card(msgspec.Struct, frozen=True):
     one_to_one_ends_at: int | None
     next_mode: Mode | None = None
     switches_at: int | None = None
-    offer: Offer | None = None
+    offer: TicketOffer | None = None
 
 
 class You(msgspec.Struct, frozen=True):
@@ -105,7 +105,7 @@ class Prepared(msgspec.Struct, frozen=True):
     expires_at: int
     paying: tuple[str, ...] = ()
     paying_count: int = 0
-    offer: Offer | None = None
+    offer: TicketOffer | None = None
 
 
 class Followed(msgspec.Struct, frozen=True):

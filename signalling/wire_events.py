@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from signalling.identifiers import AccountId, Mode, StreamId
-from signalling.views import Card, Money, Offer, Person, You
+from signalling.views import Card, Money, Person, TicketOffer, You
 
 Circle = Literal["main", "one_to_one"]
 
@@ -266,7 +266,7 @@ class AccessRevokedTold(_OfStream, frozen=True, kw_only=True, tag="access.revoke
     reason: str
     epoch: int
     readmit: tuple[str, ...]
-    offer: Offer | None = None
+    offer: TicketOffer | None = None
 
 
 class AccessRulesChanged(_OfStream, frozen=True, kw_only=True, tag="access.rules_changed"):

@@ -25,7 +25,7 @@ from signalling import wire_tickets as w
 from signalling.identifiers import AccountId, StreamId
 from signalling.ports import Clock
 from signalling.rooms import Rooms
-from signalling.views import Money, Offer
+from signalling.views import Money, TicketOffer
 
 LOOK_S = 1.0  # what another node wrote is carried so much later at most
 RETRY_S = 1.0  # after the database failed, or a room
@@ -190,8 +190,8 @@ class Usher:
             self._rooms.tell_room(stream, seats, key=f"seats {stream}")
 
 
-def _offer(sale: Sale | None) -> Offer | None:
+def _offer(sale: Sale | None) -> TicketOffer | None:
     if sale is None or sale.state is not SaleState.OPEN:
         return None
     price = sale.price_now
-    return Offer(sale.id, Money(price.asset, str(price.units)), sale.free)
+    return TicketOffer(sale.id, Money(price.asset, str(price.units)), sale.free)

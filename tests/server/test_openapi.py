@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from jsonschema.protocols import Validator
@@ -196,7 +196,13 @@ def test_answers_to_nothing_special_are_as_documented(served: Served) -> None:
             check_answer(http.request(method, address, headers=headers), operation, served)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+# Not shrunk: an example asks every route, and a failing one is short enough to read.
+@settings(
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=(Phase.explicit, Phase.reuse, Phase.generate),
+)
 @given(data=st.data())
 def test_any_body_that_the_document_allows_is_understood_and_any_other_is_refused(
     served: Served, data: st.DataObject

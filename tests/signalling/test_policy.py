@@ -16,7 +16,7 @@ from signalling.one_to_one import PAUSE_NS, SECOND_NS, SETUP_NS
 from signalling.policy import PREPARED_FOR_NS, deadline_ns, step
 from signalling.refusals import Refused
 from signalling.state import Request, RoomState
-from signalling.views import Money, Offer
+from signalling.views import Money, TicketOffer
 
 OWNER, ANN, BOB, CAT = (AccountId(name) for name in ("owner", "ann", "bob", "cat"))
 NOW = 5 * SECOND_NS
@@ -96,7 +96,7 @@ def test_an_empty_audience_must_be_allowed_in_words() -> None:
 
 
 def seated(*seats: tuple[AccountId, c.Seat]) -> c.Seated:
-    return c.Seated(seats, Offer("s", Money("USD", "500"), 3))
+    return c.Seated(seats, TicketOffer("s", Money("USD", "500"), 3))
 
 
 def test_who_pays_at_the_switch_waits_in_the_lobby_until_it_is_paid_or_over() -> None:

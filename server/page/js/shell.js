@@ -19,7 +19,7 @@ export function dressPage() {
   };
   place.replaceChildren(
     make("span", { class: "name" }, session.account.name),
-    make("a", { href: "/wallet", class: "small" }, "Wallet"),
+    make("a", { href: "/wallet", class: "button quiet small" }, "Wallet"),
     make("button", { type: "button", class: "quiet small", onclick: leave }, "Log out"),
   );
   return session;
