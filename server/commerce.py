@@ -11,11 +11,10 @@ import trio
 
 from server.access.service import Access
 from server.config import Config
-from server.money import books, debts, offers
 from server.money.assets import Assets
 from server.money.cashier import Cashier
-from server.money.clerk import Clerk, Duty
-from server.money.idempotency import forget_keys
+from server.money.clerk import Clerk
+from server.money.duties import duties
 from server.money.payouts import HttpProvider, Payouts
 from server.money.quotes import FixedRates
 from server.money.shows import Shows
@@ -35,8 +34,6 @@ from server.web.tips import tip_routes
 from server.web.wallet import wallet_routes
 from signalling.ports import Clock
 from signalling.rooms import Rooms
-
-AT_ONCE = 200  # expired holds in one transaction: a few milliseconds of the writer
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +70,7 @@ async def open_commerce(
     await nursery.start(usher.run)
     shows = Shows(store, rooms, usher, assets, house.rates, house.fee_bps, wall_ms)
     tickets = TicketDesk(store, rooms, access, usher, shows, assets, wallets.keys, wall_ms)
-    clerk = Clerk({**_duties(store), **shows.duties()}, wall_ms)
+    clerk = Clerk({**duties(store), **shows.duties()}, wall_ms)
     nursery.start_soon(clerk.run)
 
     def count() -> dict[str, int]:
@@ -91,27 +88,6 @@ async def open_commerce(
         *ticket_routes(tickets),
     )
     return Commerce(wallets, routes, count)
-
-
-def _duties(store: Database) -> dict[str, Duty]:
-    async def expire_holds(now_ms: int) -> int:
-        return len(await store.write(books.expire_due, now_ms, AT_ONCE))
-
-    async def settle_debts(now_ms: int) -> int:
-        return await store.write(debts.settle_due, now_ms, AT_ONCE)
-
-    async def forget_old_keys(now_ms: int) -> int:
-        return await store.write(forget_keys, now_ms)
-
-    async def forget_old_offers(now_ms: int) -> int:
-        return await store.write(offers.forget, now_ms)
-
-    return {
-        "expired holds": expire_holds,
-        "debts": settle_debts,
-        "old keys": forget_old_keys,
-        "old offers": forget_old_offers,
-    }
 
 
 def _house(config: Config, assets: Assets) -> House:

@@ -108,6 +108,11 @@ def give_up(connection: sa.Connection, ticket: str, account: str, now_ms: int) -
     return _released(connection, ticket, t.GiveUp(account), now_ms)
 
 
+def any_run_out(connection: sa.Connection, now_ms: int) -> bool:
+    """Return whether there are reservations whose time is over."""
+    return _DUE(connection, now=now_ms, limit=1).fetchone() is not None
+
+
 def run_out(connection: sa.Connection, now_ms: int, limit: int) -> list[Ticket]:
     """End up to `limit` reservations whose time is over, and offer their seats on; returns what ended."""
     due = sorted(_DUE(connection, now=now_ms, limit=limit).fetchall(), key=lambda row: (row[1], row[0]))

@@ -33,6 +33,11 @@ def settle(connection: sa.Connection, owner: str, asset: str, now_ms: int) -> bo
     return True
 
 
+def are_due(connection: sa.Connection) -> bool:
+    """Return whether there are debts for which there is money by now."""
+    return _PAYABLE(connection, limit=1).fetchone() is not None
+
+
 def settle_due(connection: sa.Connection, now_ms: int, limit: int) -> int:
     """Pay up to `limit` debts for which there is money by now; returns how many."""
     due = _PAYABLE(connection, limit=limit).fetchall()

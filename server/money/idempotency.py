@@ -59,6 +59,7 @@ _ADD = Prepared(
 )
 _DROP = Prepared("DELETE FROM idempotency_keys WHERE account = :account AND route = :route AND key = :key")
 _TRY_LOCK = Prepared("SELECT pg_try_advisory_xact_lock(:lock)")
+_OLD = Prepared("SELECT 1 FROM idempotency_keys WHERE at < :before LIMIT 1")
 _FORGET = Prepared("DELETE FROM idempotency_keys WHERE at < :before")
 
 
@@ -103,6 +104,11 @@ def _answered(connection: sa.Connection, request: Request) -> Answered | None:
 
 def _name(request: Request) -> dict[str, str]:
     return {"account": request.account, "route": request.route, "key": request.key}
+
+
+def are_old_keys(connection: sa.Connection, now_ms: int) -> bool:
+    """Return whether there are keys that nobody asks for any more."""
+    return _OLD(connection, before=now_ms - KEY_FOR_MS).fetchone() is not None
 
 
 def forget_keys(connection: sa.Connection, now_ms: int) -> int:

@@ -16,6 +16,7 @@ _ADD = Prepared(
     " VALUES (:id, :asset, :target, :numerator, :denominator, :source, :taken_at, :expires_at)"
 )
 _FIND = Prepared(f"SELECT {_COLUMNS} FROM offers WHERE id = :id")
+_OLD = Prepared("SELECT 1 FROM offers WHERE expires_at < :before LIMIT 1")
 _FORGET = Prepared("DELETE FROM offers WHERE expires_at < :before")
 
 
@@ -28,6 +29,11 @@ def find(connection: sa.Connection, identifier: str) -> Quote | None:
     """Return an offer, maybe one that has expired."""
     row = _FIND(connection, id=identifier).fetchone()
     return None if row is None else books.read_quote(row)
+
+
+def are_old(connection: sa.Connection, now_ms: int) -> bool:
+    """Return whether there are offers to forget."""
+    return _OLD(connection, before=now_ms - KEPT_MS).fetchone() is not None
 
 
 def forget(connection: sa.Connection, now_ms: int) -> int:

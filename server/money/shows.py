@@ -96,6 +96,8 @@ class Shows:
         }
 
     async def _end_reservations(self, now_ms: int) -> int:
+        if not await self._store.read(box_office.any_run_out, now_ms):
+            return 0
         ended = await self._store.write(box_office.run_out, now_ms, AT_ONCE)
         if ended:
             self._usher.look()
