@@ -164,6 +164,7 @@ async def test_one_slow_endpoint_delays_no_other(store: AnyStore) -> None:
     ):
         await write(store, *(event(number) for number in range(20)))
         await wait_until(lambda: len(fast.taken) == 20)
+        await wait_until(lambda: bool(slow.taken))
         assert len(slow.taken) == 1
         assert (await stands(told, "slow")).lag == 20
 
