@@ -7,7 +7,7 @@ import { logInAddress } from "./identity.js";
 import { allAssets, inMoney, learnAssets, read } from "./money.js";
 import { connect, dressPage } from "./shell.js";
 
-const WHAT = { deposit: "Paid in", withdrawal: "Paid out", tip: "Tip", ticket: "Ticket", tickets: "Tickets sold", one_to_one: "One-to-one", debt: "What was owed" };
+const WHAT = { deposit: "Paid in", withdrawal: "Paid out", tip: "Tip", ticket: "Ticket", tickets: "Tickets sold", one2one: "One-to-one", debt: "What was owed" };
 const BECAME = { held: "promised", voided: "given back", expired: "given back", reversed: "taken back" };
 const session = dressPage();
 
