@@ -2,6 +2,7 @@
 
 import { newKey } from "./api.js";
 import { byId, hueOf, make, show } from "./dom.js";
+import { inMoney, learnAssets } from "./money.js";
 
 const KEPT = 200; // messages on the page; who reads further back than that is not in a live chat
 
@@ -21,6 +22,8 @@ export class Chat {
     this.me = me;
     socket.on("stream.state", (event) => event.stream === stream && event.chat.forEach((message) => this.#show(message)));
     socket.on("chat.message", (message) => message.stream === stream && this.#show(message));
+    socket.on("tip", (tip) => tip.stream === stream && this.#showTip(tip));
+    socket.on("tip.reversed", ({ tip }) => this.#strike(tip));
     socket.on("connection", (state) => state === "open" && this.#sendAll());
     this.#form.addEventListener("submit", (event) => this.#submit(event));
     this.#input.addEventListener("keydown", (event) => {
@@ -73,12 +76,38 @@ export class Chat {
     const key = `${message.circle} ${message.seq}`;
     if (this.#seen.has(key)) return;
     this.#seen.add(key);
-    const atEnd = this.#list.scrollHeight - this.#list.scrollTop - this.#list.clientHeight < 60;
-    const name = make("b", {}, message.from.id === this.me ? "You" : message.from.name);
-    name.style.setProperty("--hue", String(hueOf(message.from.name)));
+    const name = this.#name(message.from);
     const privately = message.circle === "one_to_one";
     const mark = privately ? make("span", { class: "chip" }, "only you two") : null;
-    this.#list.append(make("li", { class: privately ? "private" : "" }, name, " ", mark, mark ? " " : null, make("span", {}, message.text)));
+    this.#append(make("li", { class: privately ? "private" : "" }, name, " ", mark, mark ? " " : null, make("span", {}, message.text)));
+  }
+
+  /** @param {any} tip of the wire; of an anonymous one only the two know by whom it is */
+  async #showTip(tip) {
+    if (this.#seen.has(tip.tip)) return;
+    this.#seen.add(tip.tip);
+    await learnAssets().catch(() => {}); // it is shown in smallest units then
+    const from = tip.from ? this.#name(tip.from) : make("b", {}, "Somebody");
+    const secret = tip.anonymous && tip.from ? " (anonymously)" : "";
+    const what = tip.menu_item ? ` for “${tip.menu_item}”` : "";
+    this.#append(make("li", { class: "tip", data: { tip: tip.tip } }, from, `${secret} tipped `, make("span", { class: "chip" }, inMoney(tip.amount)), what, tip.message ? make("span", {}, `: ${tip.message}`) : null));
+  }
+
+  /** Show that a tip was taken back; only the two are told. @param {string} tip */
+  #strike(tip) {
+    const element = [...this.#list.querySelectorAll(".tip")].find((each) => each.dataset.tip === tip);
+    element?.append(" ", make("span", { class: "chip" }, "taken back"));
+  }
+
+  #name({ id, name }) {
+    const element = make("b", {}, id === this.me ? "You" : name);
+    element.style.setProperty("--hue", String(hueOf(name)));
+    return element;
+  }
+
+  #append(line) {
+    const atEnd = this.#list.scrollHeight - this.#list.scrollTop - this.#list.clientHeight < 60;
+    this.#list.append(line);
     while (this.#list.childElementCount > KEPT) this.#list.firstElementChild.remove();
     if (atEnd) this.#list.scrollTop = this.#list.scrollHeight;
   }

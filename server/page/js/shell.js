@@ -17,8 +17,10 @@ export function dressPage() {
     forget();
     location.assign("/");
   };
+  const wallet = location.pathname === "/wallet";
+  document.querySelector(".top nav")?.append(make("a", { href: "/wallet", "aria-current": wallet ? "page" : null }, "Wallet"));
   place.replaceChildren(
-    make("span", { class: "name" }, session.account.name),
+    make("a", { class: "name", href: `/u/${encodeURIComponent(session.account.name)}`, title: "Your page" }, session.account.name),
     make("button", { type: "button", class: "quiet small", onclick: leave }, "Log out"),
   );
   return session;

@@ -2,6 +2,7 @@
 
 import { CallBar } from "./call_bar.js";
 import { Chat } from "./chat.js";
+import { Goals } from "./goals.js";
 import { countDown, inWords, secondsLeft } from "./clock.js";
 import { busy, byId, say, show } from "./dom.js";
 import { ModeSwitch } from "./mode_switch.js";
@@ -57,6 +58,9 @@ export class Studio {
     for (const type of TYPES) socket.on(type, (event) => event.stream === card.id && this.#take(event));
     socket.on("stream.warning", (event) => event.stream === card.id && notice("Your stream ends in", { kind: "warn", key: "end", endsAt: event.ends_at, action: { label: "10 minutes more", run: () => byId("limit-more").click() } }));
     socket.on("one_to_one.warning", (event) => event.stream === card.id && notice("The one-to-one ends in", { kind: "warn", key: "end", endsAt: event.ends_at }));
+    this.goals = new Goals(byId("goals"), card.streamer.name, { stream: card.id, mine: true });
+    socket.on("goal", (event) => this.goals.take(event));
+    byId("own-link").href = `/u/${encodeURIComponent(card.streamer.name)}`;
     byId("end-stream").onclick = () => byId("end-dialog").showModal();
     byId("end-cancel").onclick = () => byId("end-dialog").close();
     byId("end-confirm").onclick = () => busy(byId("end-confirm"), () => this.#end());
@@ -81,7 +85,7 @@ export class Studio {
   async #join() {
     try {
       await this.socket.request("join", { stream: this.stream });
-      await Promise.all([this.people.refresh(), this.people.refreshFacts(), this.rules.refresh(), this.invitations.refresh()]);
+      await Promise.all([this.people.refresh(), this.people.refreshFacts(), this.rules.refresh(), this.invitations.refresh(), this.goals.refresh()]);
     } catch (error) {
       if (error.code === "stream_ended" || error.code === "stream_unknown") this.#take({ type: "stream.ended", reason: "unknown" });
       else if (error.code !== "disconnected") complain(error); // the next connection joins again

@@ -8,12 +8,14 @@ import { Door } from "./door.js";
 import { FollowButton } from "./follow.js";
 import { countDown, inWords, secondsLeft, timeOfDay } from "./clock.js";
 import { arch, byId, say, show } from "./dom.js";
+import { Goals } from "./goals.js";
 import { Guest } from "./guest.js";
 import { logInAddress } from "./identity.js";
 import { notice, withdraw } from "./notices.js";
 import { Player } from "./player.js";
 import { connect, dressPage } from "./shell.js";
 import { NOTHING, TYPES, applied } from "./stream_model.js";
+import { TipBar } from "./tips.js";
 import { Viewing } from "./whep.js";
 import { CALL_ENDED, ENDED, MODES, SHUT, counted } from "./words.js";
 
@@ -59,6 +61,18 @@ class WatchPage {
     for (const type of ["access.rules_changed", "kyf.required", "kyf.expired", "kyf.granted"]) this.socket.on(type, () => this.door.look());
     this.#viewing.addEventListener("state", ({ detail }) => this.#follow(detail));
     this.#viewing.addEventListener("track", () => this.#player.play(this.#viewing.media));
+  }
+
+  /** Let the streamer be tipped, also by who may not watch yet. @param {import("./wire.js").Person} streamer */
+  #letTip(streamer) {
+    if (this.tips || streamer.id === this.me) return;
+    this.tips = new TipBar(byId("tips"), streamer.name, { stream, done: () => this.door.look() });
+    this.goals = new Goals(byId("goals"), streamer.name, { stream });
+    this.door.ways.tip = (amount) => this.tips.suggest(amount);
+    this.socket.on("goal", (event) => this.goals.take(event));
+    this.tips.load();
+    this.goals.refresh();
+    this.door.look();
   }
 
   async #join() {
@@ -139,6 +153,7 @@ class WatchPage {
     this.chat.allow(maySpeak, maySpeak ? (call ? "Only the two of you read this" : "Say something") : ended === null ? "Closed for you" : "The chat is over");
     this.door.show(this.#model);
     this.follow.show(card.streamer, this.me);
+    this.#letTip(card.streamer);
     this.guest.follow(this.#model);
     this.bar.show(call, this.guest.media);
     document.body.classList.toggle("in-call", call !== null);

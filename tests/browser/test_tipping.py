@@ -1,0 +1,247 @@
+"""Tips on the page: by one tap or by a link, once each, shown to the others, and in the wallet to the unit."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.browser.browsers import Browser
+from tests.browser.servers import Server, running
+from tests.browser.test_looks import focus, look, tab_to
+from tests.browser.test_stories import on_air
+from tests.browser.visitors import Theatre, open_theatre
+from tests.money.provider_service import SECRET, provider_service
+from tests.server.nodes import Person
+
+CHOICE = "#tips .tip-choice"
+
+
+@pytest.fixture
+async def theatre(server: Server, chromium: Browser) -> AsyncIterator[Theatre]:
+    async with open_theatre(server, chromium) as theatre:
+        yield theatre
+
+
+def operator_of(theatre: Theatre) -> Person:
+    return Person("admin", "", (theatre.server.folder / "admin.token").read_text().strip(), theatre.http)
+
+
+async def rich(theatre: Theatre, name: str, dollars: str) -> Person:
+    person = await theatre.person(name)
+    deposit = {"name": name, "asset": "USD", "amount": dollars}
+    await operator_of(theatre).ask("POST", "/admin/ledger/deposits", deposit)
+    return person
+
+
+async def cents(person: Person) -> int:
+    balances = (await person.ask("GET", "/me/wallet"))["balances"]
+    return int(next(each["available"] for each in balances if each["asset"] == "USD"))
+
+
+async def test_tips_in_a_stream_are_given_once_shown_to_all_and_grow_its_goals(theatre: Theatre) -> None:
+    streamer, stream = await on_air(theatre, "chromium", "tipped-ann", source="test")
+    owner = await theatre.person("tipped-ann")
+    desk = await theatre.visitor("chromium", owner)
+    await desk.page.open(f"{desk.url}/u/tipped-ann")
+    await desk.fill("#menu-lines [name=label]", "A song")
+    await desk.fill("#menu-lines [name=amount]", "2.50")
+    await desk.press("#menu-save")
+    await desk.sees("#menu-saved", "Saved.")
+    await desk.fill("#goal-form [name=title]", "A new lamp")
+    await desk.fill("#goal-form [name=amount]", "10")
+    await desk.press("#goal-form [type=submit]")
+    await desk.sees("#goals", "0.00 USD of 10.00 USD")
+
+    bob, eve = await rich(theatre, "tipped-bob", "100"), await theatre.person("tipped-eve")
+    giver = await theatre.visitor("chromium", bob)
+    await giver.watch(stream)
+    other = await theatre.visitor("chromium", eve)
+    await other.watch(stream)
+    await other.sees(CHOICE, "A song")
+    await giver.sees(CHOICE, "A song")
+    await giver.page.run("const tap = document.querySelector(values[0]); tap.click(); tap.click();", CHOICE)
+    await giver.sees("#tips", "You gave 2.50 USD to tipped-ann")
+    assert await cents(bob) == 9750  # a double click is one tip
+    for person in (streamer, other):
+        await person.sees("#chat-list", "tipped-bob tipped 2.50 USD for “A song”")
+        await person.sees("#goals", "2.50 USD of 10.00 USD")
+
+    await giver.press("#tips summary")
+    await giver.fill("[name=tip_amount]", "7,50")
+    await giver.fill("[name=tip_message]", "Lovely!")
+    await giver.press("[name=tip_anonymous]")
+    await giver.sees_no("#tips [aria-disabled]")
+    await giver.press("#tips form button")
+    await giver.sees("#tips", "You gave 7.50 USD to tipped-ann, anonymously")
+    await streamer.sees("#chat-list", "tipped-bob (anonymously) tipped 7.50 USD: Lovely!")
+    await other.sees("#chat-list", "Somebody tipped 7.50 USD: Lovely!")
+    await other.sees("#goals", "10.00 USD of 10.00 USD: reached!")
+    assert await cents(bob) == 9000
+
+    await other.press(CHOICE)
+    await other.sees("#tips .fault", "You have 0.00 USD: 2.50 USD more are needed. Nothing was given.")
+    await other.sees("#tips .fault a", "Go to your wallet")
+    assert not [*await look(other, "tip-refused"), *await look(streamer, "tips-studio"), *await look(desk, "tip-desk")]
+    await streamer.press("#end-stream")
+    await streamer.press("#end-confirm")
+
+
+async def test_a_large_tip_is_asked_about_first_and_a_lost_answer_costs_nothing_twice(theatre: Theatre) -> None:
+    await theatre.person("large-ann")
+    bob = await rich(theatre, "large-bob", "200")
+    giver = await theatre.visitor("chromium", bob)
+    await giver.page.open(f"{giver.url}/u/large-ann")
+    await giver.press("#tips summary")
+    await giver.fill("[name=tip_amount]", "60")
+    await giver.press("#tips form button")
+    await giver.sees("dialog[open]", "Give 60.00 USD to large-ann?")
+    await giver.sees("dialog[open]", "this site keeps 6.00 USD")
+    assert await cents(bob) == 20000
+    await giver.press("dialog[open] .no")
+    # Its answers are lost: the server has done it, and the page does not know.
+    await giver.page.run(
+        "const real = window.fetch; window.lost = 0; window.fetch = async (address, how) => {"
+        "  const answer = await real(address, how);"
+        "  if (String(address).endsWith('/tips') && window.lost++ < 5) throw new TypeError('lost');"
+        "  return answer; };"
+    )
+    await giver.sees_no("#tips [aria-disabled]")
+    await giver.press("#tips form button")
+    await giver.press("dialog[open] .yes")
+    await giver.sees("dialog[open] .fault", "Press again: it is given only once")
+    await giver.press("dialog[open] .yes")
+    await giver.sees("#tips", "You gave 60.00 USD to large-ann")
+    assert await giver.page.run("return window.lost") == 6
+    assert await cents(bob) == 14000
+
+
+async def test_a_tip_link_charges_nobody_before_a_yes_and_counts_who_came(theatre: Theatre) -> None:
+    ann, bob = await theatre.person("link-ann"), await rich(theatre, "link-bob", "20")
+    maker = await theatre.visitor("chromium", ann)
+    await maker.page.open(f"{maker.url}/u/link-ann")
+    await maker.fill("#link-form [name=amount]", "5")
+    await maker.fill("#link-form [name=note]", "For the band")
+    await maker.press("#link-form [type=submit]")
+    await maker.sees("#links", "5.00 USD: For the band")
+    link = str(await maker.page.run("return document.querySelector('#links input').value"))
+    assert link.startswith(f"{maker.url}/t/")
+    await maker.press("#links [aria-label^='QR code']")
+    await maker.sees("dialog[open] img")
+    drawn = "const image = document.querySelector('dialog img'); await image.decode(); return image.naturalWidth;"
+    assert int(await maker.page.run(drawn)) > 100
+    await maker.shoot("tip-qr")
+    await maker.press("dialog[open] .yes")
+
+    stranger = await theatre.stranger("chromium")
+    await stranger.page.open(link)
+    await stranger.sees("#title", "link-ann is glad about tips")
+    await stranger.sees("#lead a", "Log in")
+    giver = await theatre.visitor("chromium", bob)
+    await giver.page.open(link)
+    await giver.sees("#note", "For the band")
+    await giver.sees("#tips form")
+    assert await giver.page.run("return document.querySelector('[name=tip_amount]').value") == "5.00"
+    wrong = await look(giver, "tip-link")
+    await giver.press("#tips form button")
+    await giver.sees("dialog[open]", "Give 5.00 USD to link-ann?")
+    assert await cents(bob) == 2000
+    await giver.press("dialog[open] .yes")
+    await giver.sees("#tips", "You gave 5.00 USD to link-ann")
+    assert await cents(bob) == 1500
+
+    await maker.page.reload()
+    await maker.sees("#links", "opened by 1 person · 1 tip: 5.00 USD")
+    await maker.press("#links [aria-label^='Take back']")
+    await maker.press("dialog[open] .yes")
+    await maker.sees_no("#links li")
+    await stranger.page.reload()
+    await stranger.sees("#title", "This link leads nowhere")
+    assert not wrong
+
+
+async def test_a_wallet_shows_its_history_page_by_page_and_tips_go_by_keyboard(theatre: Theatre) -> None:
+    ann, bob = await theatre.person("pages-ann"), await rich(theatre, "pages-bob", "100")
+    keyed = {"Authorization": f"Bearer {bob.token}"}
+    for number in range(22):
+        body = {"to": "pages-ann", "amount": {"asset": "USD", "units": "100"}}
+        answer = await theatre.http.post("/api/v1/tips", json=body, headers={**keyed, "Idempotency-Key": f"t {number}"})
+        assert answer.status_code == 201
+    giver = await theatre.visitor("chromium", bob)
+    await giver.page.open(f"{giver.url}/u/pages-ann")
+    await giver.sees(CHOICE, "3.00 USD")
+    await giver.page.front()
+    await tab_to(giver, "3.00 USD")
+    await giver.page.press("Enter")
+    await giver.sees("#tips", "You gave 3.00 USD to pages-ann")
+    assert await focus(giver) == "3.00 USD"  # the buttons were made anew
+
+    await giver.page.open(f"{giver.url}/wallet")
+    await giver.sees("#balances", "75.00 USD")
+    await giver.sees("#no-provider", "mesi ledger deposit pages-bob USD 20.00")
+    await giver.sees("#history", "Tip to pages-ann")
+    assert await giver.page.run("return document.querySelectorAll('#history li').length") == 20
+    await giver.press("#more")
+    await giver.sees("#history", "Money added")
+    await giver.sees_no("#more")
+    assert await giver.page.run("return document.querySelectorAll('#history li').length") == 24
+    wrong = await look(giver, "wallet")
+    receiver = await theatre.visitor("chromium", ann)
+    await receiver.page.open(f"{receiver.url}/wallet")
+    await receiver.sees("#balances", "0.00 MESI of it can be paid out now")
+    assert not [*wrong, *await look(receiver, "wallet-received")]
+
+
+async def test_money_comes_in_and_goes_out_through_a_provider(tmp_path: Path, chromium: Browser) -> None:
+    server = Server(tmp_path)
+
+    async def hear(headers: dict[str, str], body: bytes) -> httpx2.Response:
+        async with httpx2.AsyncClient(base_url=server.url) as http:
+            typed = {**headers, "Content-Type": "application/json"}
+            return await http.post("/api/v1/webhooks/payments/pay", content=body, headers=typed)
+
+    async with provider_service(hear) as (service, _):
+        settings = f'[[payment_providers]]\nname = "pay"\nurl = "{service.url}"\nsecret = "{SECRET}"\n'
+        (tmp_path / "config.toml").write_text(settings)
+        with running(server):
+            async with open_theatre(server, chromium) as theatre:
+                await pay_in_and_out(theatre, service)
+
+
+async def pay_in_and_out(theatre: Theatre, service: Any) -> None:
+    bob = await theatre.person("bob")
+    payer = await theatre.visitor("chromium", bob)
+    await payer.page.open(f"{payer.url}/wallet")
+    await payer.fill("#deposit-form [name=amount]", "1.234")
+    await payer.press("#deposit-form [type=submit]")
+    await payer.sees("#deposit-form .fault", "USD has 2 decimals at most")
+    service.broken = True
+    await payer.fill("#deposit-form [name=amount]", "20")
+    await payer.press("#deposit-form [type=submit]")
+    await payer.sees("#deposit-form .fault", "The payment provider does not answer now, so nothing was done")
+    service.broken = False
+    await payer.press("#deposit-form [type=submit]")
+    await payer.sees("body", "Pay here")
+    (asked,) = service.requests.values()
+    assert (asked["account"], asked["amount"]) == (bob.id, {"asset": "USD", "units": "2000"})
+    settled = {"type": "deposit.settled", "transaction": "t", "account": bob.id, "amount": asked["amount"]}
+    assert (await service.say(settled)).status_code == 200
+
+    await payer.page.open(f"{payer.url}/wallet")
+    await payer.sees("#balances", "20.00 USD")
+    await payer.fill("#withdraw-form [name=amount]", "25")
+    await payer.press("#withdraw-form [type=submit]")
+    await payer.press("dialog[open] .yes")
+    await payer.sees("dialog[open] .fault", "There is not so much in your wallet")
+    await payer.press("dialog[open] .no")
+    await payer.fill("#withdraw-form [name=amount]", "15")
+    wrong = await look(payer, "wallet-provider")
+    await payer.press("#withdraw-form [type=submit]")
+    await payer.press("dialog[open] .yes")
+    await payer.sees("#withdrawn", "15.00 USD are on their way")
+    await payer.sees("#balances", "15.00 USD held")
+    assert await cents(bob) == 500
+    assert not wrong
