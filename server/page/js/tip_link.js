@@ -21,7 +21,7 @@ async function open() {
   }
   document.title = `Tip ${link.to} · mesi`;
   say(byId("title"), `${link.to} is glad about tips`);
-  say(byId("note"), link.note);
+  say(byId("note"), `“${link.note}”`);
   show(byId("note"), link.note !== "");
   if (session === null) {
     say(byId("text"), "Log in to tip. Nothing is charged before you have said yes to an amount.");
@@ -35,7 +35,7 @@ async function open() {
   ask("POST", `${path}/visits`).catch(() => {}); // only its owner's count lacks one then
   const bar = new TipBar(byId("tips"), link.to, { link: code });
   await bar.load();
-  bar.suggest(link.suggested);
+  await bar.suggest(link.suggested);
   return undefined;
 }
 

@@ -17,6 +17,7 @@ export class TipBar {
   #orders = new Orders();
   #wallet = { balances: [], bonus: [] };
   #turn = 0;
+  #loading = Promise.resolve();
 
   /**
    * @param {HTMLElement} place an empty section
@@ -25,7 +26,7 @@ export class TipBar {
    */
   constructor(place, to, { stream, link, done } = {}) {
     Object.assign(this, { place, to, link, done, context: stream ? { kind: "stream", id: stream } : { kind: "profile" } });
-    this.has = make("p", { class: "soft small" });
+    this.has = make("p", { class: "row spread soft small" });
     this.choices = make("div", { class: "row choices-row", role: "group", "aria-label": `Amounts for ${to}` });
     this.amount = make("input", { name: "tip_amount", inputmode: "decimal", autocomplete: "off", required: true, placeholder: "5.00" });
     this.asset = make("select", { name: "tip_asset" });
@@ -49,7 +50,11 @@ export class TipBar {
   }
 
   /** Fetch the menu and one's own wallet. */
-  async load() {
+  load() {
+    return (this.#loading = this.#load());
+  }
+
+  async #load() {
     const turn = ++this.#turn;
     try {
       const [wallet, { items }] = await Promise.all([lookIntoPurse(), ask("GET", `/accounts/${encodeURIComponent(this.to)}/tip_menu`)]);
@@ -63,9 +68,10 @@ export class TipBar {
   }
 
   /** Put an amount into the form, and lead there. @param {Amount|null} amount */
-  suggest(amount) {
+  async suggest(amount) {
+    await this.#loading;
     this.more.open = true;
-    if (amount) {
+    if (amount && this.asset.length) {
       this.amount.value = inField(amount);
       this.asset.value = amount.asset;
     }
@@ -75,7 +81,7 @@ export class TipBar {
 
   #render(items) {
     const money = spendable(this.#wallet);
-    this.has.replaceChildren(money ? `You have ${money}. ` : "There is nothing in your wallet yet. ", make("a", { href: "/wallet" }, money ? "Wallet" : "Add money"));
+    this.has.replaceChildren(money ? `You have ${money}. ` : "There is nothing in your wallet yet. ", make("a", { href: "/wallet", class: "button small" }, money ? "Wallet" : "Add money"));
     const mine = [...this.#wallet.balances, ...this.#wallet.bonus].filter(({ available }) => available !== "0").map(({ asset }) => asset);
     offerAssets(this.asset, [...new Set([...mine, ...payable()])]);
     const suggestions = items.length ? items : usual(mine[0] ?? payable()[0]);
@@ -165,7 +171,7 @@ export class TipBar {
 
   /** Say why nothing was given, and what would help. @param {Error & {code?: string, extra?: any}} error @param {Amount} amount */
   async #explain(error, amount) {
-    const wallet = make("a", { href: "/wallet" }, "Go to your wallet");
+    const wallet = make("a", { href: "/wallet", class: "button small" }, "Go to your wallet");
     switch (error.code) {
       case "insufficient_funds":
         await this.load();
@@ -181,7 +187,7 @@ export class TipBar {
       case "recipient_not_eligible":
         return this.#tell(`${this.to} can't receive ${amount.asset}. Nothing was given; choose another asset.`);
       case "tip_link_unknown":
-        return this.#tell("The link leads nowhere any more. Nothing was given. ", make("a", { href: `/u/${encodeURIComponent(this.to)}` }, `Tip ${this.to} on the profile`));
+        return this.#tell("The link leads nowhere any more. Nothing was given. ", make("a", { href: `/u/${encodeURIComponent(this.to)}`, class: "button small" }, `Tip ${this.to} on the profile`));
       default:
         return this.#tell(isOpen(error) ? "No answer came. Press again: it is given only once." : `${error.message}. Nothing was given.`);
     }

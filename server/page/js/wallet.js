@@ -11,7 +11,7 @@ import { connect, dressPage } from "./shell.js";
 
 const LINES = 20; // of the history at a time
 const WHAT = {
-  deposit: "Money added", withdrawal: "Paid out", tip: "Tip", ticket: "Ticket", one_to_one: "One-to-one", debt: "Debt paid",
+  deposit: "Money added", withdrawal: "Paid out", tip: "Tip", ticket: "Ticket", tickets: "Tickets sold", one2one: "One-to-one", debt: "Debt paid",
 };
 const STATES = { held: "held until it is settled", posted: "settled", voided: "given back", expired: "given back", reversed: "taken back" };
 const UNKNOWN = "No answer came. Press again: it is done only once.";
