@@ -18,6 +18,13 @@ from tests.money.provider_service import SECRET, provider_service
 from tests.server.nodes import Person
 
 CHOICE = "#tips .tip-choice"
+# The last click comes when the answer is there, and meets a button that was made anew.
+TRIPLE_CLICK = """
+  const tap = () => document.querySelector(values[0]).click();
+  tap(); tap();
+  while (!document.querySelector('#tips').innerText.includes('You gave')) await new Promise(go => setTimeout(go, 5));
+  tap();
+"""
 
 
 @pytest.fixture
@@ -63,9 +70,8 @@ async def test_tips_in_a_stream_are_given_once_shown_to_all_and_grow_its_goals(t
     await other.watch(stream)
     await other.sees(CHOICE, "A song")
     await giver.sees(CHOICE, "A song")
-    await giver.page.run("const tap = document.querySelector(values[0]); tap.click(); tap.click();", CHOICE)
+    await giver.page.run(TRIPLE_CLICK, CHOICE)
     await giver.sees("#tips", "You gave 2.50 USD to tipped-ann")
-    assert await cents(bob) == 9750  # a double click is one tip
     for person in (streamer, other):
         await person.sees("#chat-list", "tipped-bob tipped 2.50 USD for “A song”")
         await person.sees("#goals", "2.50 USD of 10.00 USD")
@@ -75,6 +81,7 @@ async def test_tips_in_a_stream_are_given_once_shown_to_all_and_grow_its_goals(t
     await giver.fill("[name=tip_message]", "Lovely!")
     await giver.press("[name=tip_anonymous]")
     await giver.sees_no("#tips [aria-disabled]")
+    assert await cents(bob) == 9750  # however often it was clicked
     await giver.press("#tips form button")
     await giver.sees("#tips", "You gave 7.50 USD to tipped-ann, anonymously")
     await streamer.sees("#chat-list", "tipped-bob (anonymously) tipped 7.50 USD: Lovely!")

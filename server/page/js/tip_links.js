@@ -48,7 +48,7 @@ export class TipLinks {
     const facts = [`opened by ${counted(visits, "person", "people")}`, `${counted(tips, "tip")}${tips ? `: ${tipped.map(inMoney).join(" and ")}` : ""}`, expires_at === null ? "" : `until ${dayAndTime(expires_at)}`];
     const field = make("input", { readonly: true, value: address, "aria-label": `The link: ${what}` });
     const copy = make("button", { type: "button", class: "small strong", "aria-label": `Copy the link: ${what}`, onclick: () => copied(field) }, "Copy");
-    const picture = () => openDialog(what, [make("p", { class: "qr" }, make("img", { src: `/api/v1/tip_links/${encodeURIComponent(code)}/qr.svg`, alt: `QR code of ${address}`, width: 260, height: 260 }))], { yes: "Done", no: "Close", run: async () => {} });
+    const picture = () => openDialog(what, [make("p", { class: "qr" }, make("img", { src: `/api/v1/tip_links/${encodeURIComponent(code)}/qr.svg`, alt: `QR code of ${address}`, width: 260, height: 260 }))], { yes: "Done", no: "", run: async () => {} });
     const take = () => openDialog("Take this link back?", [make("p", {}, "It leads nowhere from then on, wherever it is shown. What came by it stays yours.")],
       { yes: "Take back", no: "Keep it", danger: true, run: () => this.#revoke(code) });
     return make("li", {}, make("strong", {}, what), make("span", { class: "soft small" }, facts.filter(Boolean).join(" · ")),
