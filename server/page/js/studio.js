@@ -60,6 +60,8 @@ export class Studio {
     socket.on("one_to_one.warning", (event) => event.stream === card.id && notice("The one-to-one ends in", { kind: "warn", key: "end", endsAt: event.ends_at }));
     this.goals = new Goals(byId("goals"), card.streamer.name, { stream: card.id, mine: true });
     socket.on("goal", (event) => this.goals.take(event));
+    socket.on("welcome", () => this.goals.refresh());
+    this.goals.refresh();
     byId("own-link").href = `/u/${encodeURIComponent(card.streamer.name)}`;
     byId("end-stream").onclick = () => byId("end-dialog").showModal();
     byId("end-cancel").onclick = () => byId("end-dialog").close();
@@ -85,7 +87,7 @@ export class Studio {
   async #join() {
     try {
       await this.socket.request("join", { stream: this.stream });
-      await Promise.all([this.people.refresh(), this.people.refreshFacts(), this.rules.refresh(), this.invitations.refresh(), this.goals.refresh()]);
+      await Promise.all([this.people.refresh(), this.people.refreshFacts(), this.rules.refresh(), this.invitations.refresh()]);
     } catch (error) {
       if (error.code === "stream_ended" || error.code === "stream_unknown") this.#take({ type: "stream.ended", reason: "unknown" });
       else if (error.code !== "disconnected") complain(error); // the next connection joins again
