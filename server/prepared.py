@@ -6,7 +6,8 @@ the interpreter with everything else. The text is the same for both databases, w
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import sqlalchemy as sa
@@ -32,21 +33,39 @@ class Prepared:
 
     def __call__(self, connection: sa.Connection, **values: Any) -> Any:
         """Run the statement in the connection's transaction; returns the driver's cursor."""
-        text = self._texts[connection.dialect.name]
-        driver: Any = connection.connection.driver_connection
-        try:
-            return driver.execute(text, values)
-        except connection.dialect.loaded_dbapi.Error as error:
-            raise _as_sqlalchemy(connection, text, error) from error
+        return _execute(connection, self._texts[connection.dialect.name], values)
 
-    def many(self, connection: sa.Connection, rows: Iterable[dict[str, Any]]) -> None:
-        """Run the statement once for each row."""
-        text = self._texts[connection.dialect.name]
-        driver: Any = connection.connection.driver_connection
-        try:
-            driver.cursor().executemany(text, list(rows))
-        except connection.dialect.loaded_dbapi.Error as error:
-            raise _as_sqlalchemy(connection, text, error) from error
+
+class PreparedRows:
+    """One statement that inserts a few rows, which stand for "{rows}" in its text.
+
+    The text is made once for each number of rows.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._texts: dict[tuple[str, int, int], str] = {}
+
+    def __call__(self, connection: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> Any:
+        """Run the statement for at least one row; returns the driver's cursor."""
+        key = (connection.dialect.name, len(rows), len(rows[0]))
+        text = self._texts.get(key)
+        if text is None:
+            text = self._texts[key] = self._write(*key)
+        return _execute(connection, text, tuple(chain.from_iterable(rows)))
+
+    def _write(self, dialect: str, rows: int, columns: int) -> str:
+        mark = "%s" if dialect == "postgresql" else "?"
+        row = f"({', '.join([mark] * columns)})"
+        return self._text.format(rows=", ".join([row] * rows))
+
+
+def _execute(connection: sa.Connection, text: str, values: Mapping[str, Any] | tuple[Any, ...]) -> Any:
+    driver: Any = connection.connection.dbapi_connection  # with these two drivers, the very connection
+    try:
+        return driver.execute(text, values)
+    except connection.dialect.loaded_dbapi.Error as error:
+        raise _as_sqlalchemy(connection, text, error) from error
 
 
 def _as_sqlalchemy(connection: sa.Connection, text: str, error: Exception) -> BaseException:

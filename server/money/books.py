@@ -27,7 +27,7 @@ from server.money.ledger import (
     touched,
 )
 from server.money.quotes import Quote, Rate
-from server.prepared import Prepared
+from server.prepared import Prepared, PreparedRows
 from signalling.refusals import Refused
 
 MAX_LINES = 200  # of a history in one go
@@ -42,19 +42,15 @@ _ADD_TRANSFER = Prepared(
     "INSERT INTO transfers (id, phase, reason, of, expires_at, quote, at)"
     " VALUES (:id, :phase, :reason, :of, :expires_at, :quote, :at) ON CONFLICT DO NOTHING"
 )
-_ADD_ENTRY = Prepared(
-    "INSERT INTO entries (transfer, leg, owner, kind, asset, units, at)"
-    " VALUES (:transfer, :leg, :owner, :kind, :asset, :units, :at)"
-)
+_ADD_ENTRIES = PreparedRows("INSERT INTO entries (transfer, leg, owner, kind, asset, units, at) VALUES {rows}")
 _FIND_ENTRIES = Prepared("SELECT leg, owner, kind, asset, units FROM entries WHERE transfer = :id ORDER BY leg, id")
 _LOCK_BALANCE = Prepared(
     "SELECT units FROM balances WHERE owner = :owner AND kind = :kind AND asset = :asset", locks=True
 )
 _FIND_BALANCES = Prepared("SELECT kind, asset, units FROM balances WHERE owner = :owner ORDER BY kind, asset")
-_OPEN_BALANCE = Prepared(
-    "INSERT INTO balances (owner, kind, asset, units) VALUES (:owner, :kind, :asset, '0') ON CONFLICT DO NOTHING"
-)
-_SET_BALANCE = Prepared("UPDATE balances SET units = :units WHERE owner = :owner AND kind = :kind AND asset = :asset")
+_ADD_BALANCES = "INSERT INTO balances (owner, kind, asset, units) VALUES {rows}"
+_OPEN_BALANCES = PreparedRows(_ADD_BALANCES + " ON CONFLICT DO NOTHING")
+_SET_BALANCES = PreparedRows(_ADD_BALANCES + " ON CONFLICT (owner, kind, asset) DO UPDATE SET units = excluded.units")
 _ADD_HOLD = Prepared(
     "INSERT INTO open_holds (id, owner, asset, units, expires_at) VALUES (:id, :owner, :asset, :units, :expires_at)"
 )
@@ -87,10 +83,9 @@ def apply(connection: sa.Connection, command: Command, now_ms: int) -> Transfer:
     balances = _lock(connection, touched(command, past))
     transfer = step(View(balances, past, settled), command, now_ms)
     _write(connection, transfer, now_ms)
-    rows = [
-        {**_row(account), "units": str(balances[account] + units)} for account, units in changes(transfer.legs).items()
-    ]
-    _SET_BALANCE.many(connection, rows)
+    changed = changes(transfer.legs)
+    if changed:
+        _SET_BALANCES(connection, [(*_row(each), str(balances[each] + units)) for each, units in changed.items()])
     return transfer
 
 
@@ -204,16 +199,17 @@ def _lock(connection: sa.Connection, accounts: Iterable[Account]) -> dict[Accoun
     """Return the balances, kept from other writers; in one order everywhere, so that two don't wait for each other."""
     balances: dict[Account, int] = {}
     for account in sorted(accounts):
-        row = _LOCK_BALANCE(connection, **_row(account)).fetchone()
+        owner, kind, asset = _row(account)
+        row = _LOCK_BALANCE(connection, owner=owner, kind=kind, asset=asset).fetchone()
         if row is None:
-            _OPEN_BALANCE(connection, **_row(account))
-            row = _LOCK_BALANCE(connection, **_row(account)).fetchone()
+            _OPEN_BALANCES(connection, [(owner, kind, asset, "0")])
+            row = _LOCK_BALANCE(connection, owner=owner, kind=kind, asset=asset).fetchone()
         balances[account] = int(row[0])
     return balances
 
 
-def _row(account: Account) -> dict[str, str]:
-    return {"owner": account.owner, "kind": account.kind.value, "asset": account.asset}
+def _row(account: Account) -> tuple[str, str, str]:
+    return account.owner, account.kind.value, account.asset
 
 
 def _write(connection: sa.Connection, transfer: Transfer, now_ms: int) -> None:
@@ -232,11 +228,11 @@ def _write(connection: sa.Connection, transfer: Transfer, now_ms: int) -> None:
     if added.rowcount != 1:
         raise Refused("transfer_exists")
     rows = [
-        {**_row(account), "transfer": transfer.id, "leg": number, "units": str(units), "at": now_ms}
+        (transfer.id, number, *_row(account), str(units), now_ms)
         for number, leg in enumerate(transfer.legs)
         for account, units in ((leg.source, -leg.units), (leg.target, leg.units))
     ]
-    _ADD_ENTRY.many(connection, rows)
+    _ADD_ENTRIES(connection, rows)
     if transfer.phase is Phase.HOLD:
         (promise,) = transfer.legs
         _ADD_HOLD(
