@@ -57,6 +57,7 @@ PURE = [
     "server/money/payments.py",
     "server/money/quotes.py",
     "server/money/tickets.py",
+    "server/money/one_to_one_terms.py",
     "server/money/one_to_ones.py",
 ]
 IMPURE_IMPORTS = {"trio", "socket", "time", "random", "os", "threading", "sqlalchemy", "structlog", "logging", "httpx2"}

@@ -19,7 +19,8 @@ from server.money import books
 from server.money import one_to_ones as o
 from server.money.amounts import Amount, WireAmount, wire_amount
 from server.money.ledger import Hold, Post, Void, held
-from server.money.one_to_ones import Offer, OneToOne, State, price_to_hold
+from server.money.one_to_one_terms import MAX_WAITING, Offer, price_to_hold
+from server.money.one_to_ones import OneToOne, State
 from server.money.payments import Terms, pay, wallet
 from server.names import fold
 from server.prepared import Prepared
@@ -161,7 +162,7 @@ def open_ones(connection: sa.Connection, asked_before: int, limit: int) -> list[
 
 def queue(connection: sa.Connection, stream: str) -> list[OneToOne]:
     """Return what is not over in a stream, in the order in which it was asked for."""
-    return [_one(row) for row in _QUEUE(connection, stream=stream, limit=2 * o.MAX_WAITING)]
+    return [_one(row) for row in _QUEUE(connection, stream=stream, limit=2 * MAX_WAITING)]
 
 
 def of_account(connection: sa.Connection, account: str, before: int, limit: int) -> list[tuple[int, OneToOne]]:

@@ -23,7 +23,8 @@ from server.money.amounts import Amount, WireAmount, read_amount_untrusted, wire
 from server.money.appointments import Asking
 from server.money.assets import Assets, Surface
 from server.money.idempotency import Answered, Idempotent, Request, forget
-from server.money.one_to_ones import Close, Command, Deliver, Deny, Offer, OneToOne, Reach, State, check_offer_untrusted
+from server.money.one_to_one_terms import Offer, check_offer_untrusted
+from server.money.one_to_ones import Close, Command, Deliver, Deny, OneToOne, Reach, State
 from server.store import Database
 from signalling import commands as c
 from signalling import events as e

@@ -12,7 +12,8 @@ from server.money.appointments import FIRST
 from server.money.idempotency import read_request_untrusted
 from server.money.one_to_one_desk import Asked as Waits
 from server.money.one_to_one_desk import OneToOneDesk, Place, Wish
-from server.money.one_to_ones import Length, Offer, OneToOne
+from server.money.one_to_one_terms import Length, Offer
+from server.money.one_to_ones import OneToOne
 from server.web import schemas as s
 from server.web.api import OWNING, ROOT, SEEING, STREAM
 from server.web.routes import Answer, Asked, Route

@@ -17,21 +17,18 @@ from server.money.amounts import Amount, WireAmount
 from server.money.assets import Assets
 from server.money.ledger import Hold, Kind, Post, Void, held
 from server.money.one_to_one_desk import meaning_of
+from server.money.one_to_one_terms import Choice, Offer, check_offer_untrusted, price_to_hold
 from server.money.one_to_ones import (
     CLOSED,
     ORDER,
-    Choice,
     Close,
     Command,
     Deliver,
     Deny,
-    Offer,
     OneToOne,
     Reach,
     State,
-    check_offer_untrusted,
     due,
-    price_to_hold,
     step,
 )
 from server.money.payments import Terms, pay, wallet
