@@ -127,6 +127,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
         clock,
         Assets(config.assets),
         config.money.fee_bps,
+        confirm_s=config.one_to_one.confirm_s,
         judge=access.finding,
         require_proven=access.require_proven,
     )

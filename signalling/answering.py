@@ -53,6 +53,8 @@ def _command(request: r.Request) -> c.Command | c.Chat:
             return c.RequestOneToOne(seconds)
         case r.WithdrawOneToOne():
             return c.CancelOneToOne()
+        case r.ComeToOneToOne():
+            return c.ConfirmOneToOne()
         case r.TakeOneToOne(account=account, seconds=seconds):
             return c.AcceptOneToOne(account, seconds)
         case r.TurnDownOneToOne(account=account):

@@ -162,6 +162,15 @@ class Audience:
                     w.OneToOneRequestedTold(server_now=at, stream=of, account=account, name=name, seconds=seconds),
                 )
                 yield from self._positions(scene, now)
+            case e.OneToOneOffered(account, seconds, until_ns):
+                name, until = scene.person(account).name, now.wall_of(until_ns)
+                yield (
+                    [owner, account],
+                    w.OneToOneOfferedTold(
+                        server_now=at, stream=of, account=account, name=name, seconds=seconds, confirm_by=until
+                    ),
+                )
+                yield from self._positions(scene, now)
             case e.OneToOneWithdrawn(account, reason):
                 yield [owner, account], self._withdrawn(account, reason, at)
                 yield from self._positions(scene, now)

@@ -118,11 +118,31 @@ class DeclineOneToOne:
 
 
 @dataclass(frozen=True, slots=True)
+class Manner:
+    """How accepted viewers are taken: so long they are waited for, 0 for not at all; and whether the next is called.
+
+    The next in line is called when one who was waited for did not come.
+    """
+
+    confirm_s: int = 0
+    calls_next: bool = False
+
+
+AT_ONCE = Manner()
+
+
+@dataclass(frozen=True, slots=True)
 class AcceptOneToOne:
-    """The streamer takes one viewer into a one-to-one of `seconds`."""
+    """The streamer takes one viewer into a one-to-one of `seconds`, once that one has confirmed to be there."""
 
     account: AccountId
     seconds: int
+    manner: Manner = AT_ONCE
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmOneToOne:
+    """A viewer comes to the one-to-one that is offered; doing it twice is doing it once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +267,7 @@ OwnersCommand = (
     | AcceptOneToOne
     | EndStream
 )
-Command = OwnersCommand | Join | Leave | RequestOneToOne | CancelOneToOne | EndOneToOne
+Command = OwnersCommand | Join | Leave | RequestOneToOne | CancelOneToOne | ConfirmOneToOne | EndOneToOne
 Fact = (
     Judged
     | Seated

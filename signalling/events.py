@@ -119,11 +119,21 @@ class OneToOneRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class OneToOneOffered:
+    """A one-to-one of `seconds` is offered to one who waited, who has until `until_ns` to confirm."""
+
+    account: AccountId
+    seconds: int
+    until_ns: int
+    request: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class OneToOneWithdrawn:
     """A request is gone.
 
-    `reason` is cancelled, declined, expired, left, access_revoked, mode_changed or stream_ended, or why what
-    was agreed on no longer holds.
+    `reason` is cancelled, declined, expired, missed (it was offered, and nobody came), left, access_revoked,
+    mode_changed or stream_ended, or why what was agreed on no longer holds.
     """
 
     account: AccountId
@@ -204,6 +214,7 @@ Event = (
     | TimeLimitSet
     | TimeWarning
     | OneToOneRequested
+    | OneToOneOffered
     | OneToOneWithdrawn
     | OneToOneAccepted
     | OneToOneStarted

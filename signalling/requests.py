@@ -105,6 +105,10 @@ class WithdrawOneToOne(_OfStream, frozen=True, tag="cancel_one_to_one"):
     """I would not, after all."""
 
 
+class ComeToOneToOne(_OfStream, frozen=True, tag="confirm_one_to_one"):
+    """I come to the one-to-one that I am offered."""
+
+
 class TakeOneToOne(_OfStream, frozen=True, kw_only=True, tag="accept_one_to_one"):
     """The streamer takes this viewer."""
 
@@ -155,6 +159,7 @@ Request = (
     | LimitTime
     | AskOneToOne
     | WithdrawOneToOne
+    | ComeToOneToOne
     | TakeOneToOne
     | TurnDownOneToOne
     | HangUp

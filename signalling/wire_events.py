@@ -302,6 +302,15 @@ class OneToOneQueued(_OfStream, frozen=True, kw_only=True, tag="one_to_one.queue
     estimated_start: int
 
 
+class OneToOneOfferedTold(_OfStream, frozen=True, kw_only=True, tag="one_to_one.offered"):
+    """To both: the streamer takes this viewer, who must confirm before `confirm_by`; until then the stream goes on."""
+
+    account: AccountId
+    name: str
+    seconds: int
+    confirm_by: int
+
+
 class OneToOneDeclined(_OfStream, frozen=True, kw_only=True, tag="one_to_one.declined"):
     """To both: the streamer turned the request down."""
 
@@ -309,7 +318,7 @@ class OneToOneDeclined(_OfStream, frozen=True, kw_only=True, tag="one_to_one.dec
 
 
 class OneToOneCancelled(_OfStream, frozen=True, kw_only=True, tag="one_to_one.cancelled"):
-    """To both: the request is gone; `reason` is cancelled, left, access_revoked, mode_changed, expired, ..."""
+    """To both: the request is gone; `reason` is cancelled, missed, left, access_revoked, mode_changed, expired, ..."""
 
     account: AccountId
     reason: str

@@ -43,7 +43,7 @@ _OF = Prepared(
 _LAST = Prepared(
     "SELECT asked_at FROM one_to_ones WHERE stream = :stream AND viewer = :viewer ORDER BY number DESC LIMIT 1"
 )
-_COUNT = Prepared("SELECT count(*) FROM one_to_ones WHERE stream = :stream AND state IN ('held', 'queued')")
+_COUNT = Prepared("SELECT count(*) FROM one_to_ones WHERE stream = :stream AND state IN ('held', 'queued', 'offered')")
 _ADD = Prepared(
     f"INSERT INTO one_to_ones ({_COLUMNS}) VALUES (:id, :stream, :streamer, :viewer, :seconds, :asset, :held, :fee_bps,"
     " :asked_at, :state, :delivered_ms, :captured, :reason, :started_at, :ended_at) ON CONFLICT DO NOTHING"
@@ -207,7 +207,7 @@ def _settle(connection: sa.Connection, one: OneToOne, now_ms: int) -> OneToOne:
 
 def _word(one: OneToOne) -> str:
     if one.state is State.WITHDRAWN:
-        return one.reason if one.reason in ("declined", "expired") else "cancelled"
+        return {"declined": "declined", "expired": "expired", "missed": "expired"}.get(one.reason, "cancelled")
     return {State.RUNNING: "started"}.get(one.state, one.state.value)
 
 

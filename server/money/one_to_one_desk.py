@@ -23,7 +23,7 @@ from server.money.amounts import Amount, WireAmount, read_amount_untrusted, wire
 from server.money.appointments import Asking
 from server.money.assets import Assets, Surface
 from server.money.idempotency import Answered, Idempotent, Request, forget
-from server.money.one_to_one_terms import Offer, check_offer_untrusted
+from server.money.one_to_one_terms import CALLS_NEXT, Offer, check_offer_untrusted
 from server.money.one_to_ones import Close, Command, Deliver, Deny, OneToOne, Reach, State
 from server.store import Database
 from signalling import commands as c
@@ -32,7 +32,7 @@ from signalling.identifiers import AccountId, Actor, StreamId
 from signalling.ports import Clock
 from signalling.refusals import Refused
 from signalling.rooms import Rooms
-from signalling.showing import Now, starts_of
+from signalling.showing import Now, confirm_by, starts_of
 from signalling.wire_events import OneToOneOffered, OneToOneSettled
 
 HEARD = 65_536  # what rooms may say while one write takes; more is found by the sweep
@@ -70,7 +70,10 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 class Place(msgspec.Struct, frozen=True):
-    """A place in the queue, from 1 of `waiting`; when it would begin, as things are (epoch ms); and what is held."""
+    """A place in the queue, from 1 of `waiting`; when it would begin, as things are (epoch ms); and what is held.
+
+    Who is offered a one-to-one now has until `confirm_by` to come.
+    """
 
     position: int
     waiting: int
@@ -79,6 +82,7 @@ class Place(msgspec.Struct, frozen=True):
     request: str | None
     held: WireAmount | None
     server_now: int
+    confirm_by: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +102,12 @@ class OneToOneDesk:
         assets: Assets,
         fee_bps: int,
         *,
+        confirm_s: int,
         judge: Judge,
         require_proven: RequireProven,
     ) -> None:
         self._store, self._rooms, self._clock, self._assets, self._fee_bps = store, rooms, clock, assets, fee_bps
-        self._judge, self._require_proven = judge, require_proven
+        self._confirm_s, self._judge, self._require_proven = confirm_s, judge, require_proven
         self._keys = Idempotent(store)
         self._tell, self._heard = trio.open_memory_channel[_Heard](HEARD)
         self._is_writing = False
@@ -235,7 +240,8 @@ class OneToOneDesk:
                 amount = None if one is None or one.held is None else wire_amount(one.held)
                 start = now.wall_of(start_ns)
                 request = waiting.id or None
-                return Place(position, len(starts), start, waiting.seconds, request, amount, now.wall_ms)
+                by = confirm_by(waiting, now)
+                return Place(position, len(starts), start, waiting.seconds, request, amount, now.wall_ms, by)
         raise Refused("request_unknown")
 
     async def queue(self, stream: StreamId, actor: Actor) -> list[OneToOne]:
@@ -263,6 +269,11 @@ class OneToOneDesk:
         _, offer = await self._store.read(appointments.find_offer, stream)
         if offer is not None:
             raise Refused("payment_required", "there are terms for it: ask over HTTP, with what you agree to")
+
+    async def manner_of(self, stream: StreamId) -> c.Manner:
+        """Return how long accepted viewers are waited for, and whether the next is called when one does not come."""
+        _, offer = await self._store.read(appointments.find_offer, stream)
+        return c.Manner(self._confirm_s, CALLS_NEXT if offer is None else offer.calls_next)
 
     def hear(self, stream: StreamId, events: Sequence[e.Event]) -> None:
         """Take up what happened in a room."""
@@ -352,6 +363,8 @@ def meaning_of(event: e.Event) -> tuple[str, Command] | None:
     match event:
         case e.OneToOneRequested(request=request):
             command: Command = Reach(State.QUEUED)
+        case e.OneToOneOffered(request=request):
+            command = Reach(State.OFFERED)
         case e.OneToOneAccepted(request=request):
             command = Reach(State.ACCEPTED)
         case e.OneToOneStarted(request=request):

@@ -17,6 +17,7 @@ from signalling.refusals import Refused
 MAX_CONDITIONS = 8  # rules, each with as many parts as a stream's
 MAX_CHOICES = 8  # lengths to choose from; a longer list is not read
 MAX_WAITING = 100  # as many as a room lets wait
+CALLS_NEXT = True  # where nothing was said: a streamer who waits for one viewer would rather have another than none
 Length = Annotated[int, Meta(ge=ONE_TO_ONE_S[0], le=ONE_TO_ONE_S[1])]
 
 
@@ -32,6 +33,7 @@ class Offer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     With `conditions`, all of them, `needs` says whether they are asked besides the price ("all"), or whether who meets
     them pays nothing ("any"). Who has asked waits `cooldown_s` before asking again, and so many wait at most.
+    When a viewer does not come whom the streamer has accepted, the next is offered it by itself, if `calls_next`.
     """
 
     choices: Annotated[tuple[Choice, ...], Meta(min_length=1, max_length=MAX_CHOICES)]
@@ -39,6 +41,7 @@ class Offer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     needs: Literal["all", "any"] = "all"
     cooldown_s: Annotated[int, Meta(ge=0, le=86_400)] = 60
     max_waiting: Annotated[int, Meta(ge=1, le=MAX_WAITING)] = MAX_WAITING
+    calls_next: bool = CALLS_NEXT
 
     def choose(self, seconds: int | None) -> Choice:
         """Return the choice of a length; without one it is the only one. Raises Refused("duration_out_of_range")."""

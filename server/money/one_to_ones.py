@@ -2,6 +2,7 @@
 
     held       the viewer's money is promised, and the room not asked yet
     queued     the request waits in the room
+    offered    the streamer takes it, and the viewer is asked to come
     accepted   it is being set up
     running    both sides' media has flowed
     ended      the delivered share was paid out, the rest went back
@@ -23,6 +24,7 @@ class State(StrEnum):
 
     HELD = "held"
     QUEUED = "queued"
+    OFFERED = "offered"
     ACCEPTED = "accepted"
     RUNNING = "running"
     ENDED = "ended"

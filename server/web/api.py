@@ -210,10 +210,21 @@ def _one_to_one_routes(rooms: Rooms) -> list[Route]:
         order.route(
             "POST",
             f"{path}/accept",
-            "Take a viewer into a one-to-one",
+            "Take a viewer into a one-to-one, as soon as that one confirms to be there",
             lambda asked: c.AcceptOneToOne(AccountId(asked.body.account), asked.body.seconds),
-            (*OWNING, "duration_out_of_range", "request_unknown", "already_in_one_to_one", "exceeds_time_limit"),
+            (
+                *(*OWNING, "duration_out_of_range", "request_unknown", "mode_conflict", "exceeds_time_limit"),
+                *("already_in_one_to_one", "one_to_one_offered"),
+            ),
             body=s.Invitation,
+            result=v.OneToOneAnswer,
+        ),
+        order.route(
+            "POST",
+            f"{path}/confirm",
+            "Come to the one-to-one that I am offered",
+            lambda asked: c.ConfirmOneToOne(),
+            (*SEEING, "request_unknown", "request_expired", "mode_conflict", "exceeds_time_limit"),
             result=v.OneToOneAnswer,
         ),
         order.route(

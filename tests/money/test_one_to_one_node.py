@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from server.client import publish, watch
-from server.config import Config
+from server.config import Config, OneToOnes
 from server.money.amounts import split
 from tests.server.nodes import Person, Site, Socket, open_site, open_socket, small_config
 from tests.server.test_node import send_frames
@@ -53,8 +53,9 @@ class Salon:
             refused = await anns.ask("accept_one_to_one", stream=self.stream, account=self.bob.id, seconds=600)
             assert refused["code"] == "duration_out_of_range"
             await anns.ask("accept_one_to_one", stream=self.stream, account=self.bob.id, seconds=300)
-            await bobs.wait_for("one_to_one.accepted")
+            await bobs.wait_for("one_to_one.offered")
             guest = await stack.enter_async_context(publish(http, whip, self.bob.token, kinds))
+            await bobs.wait_for("one_to_one.accepted")
             nursery.start_soon(send_frames, guest, 3000)
             watching = [self.bob, self.ann] if streamer_watches else [self.bob]
             got: dict[str, list[bytes]] = {who.name: [] for who in watching}
@@ -329,3 +330,46 @@ async def test_one_key_is_one_request_and_money_is_held_only_under_one(tmp_path:
         assert await salon.has(salon.bob) == (7000, 3000)
         other = await salon.ask(salon.bob, {**body, "expires_s": 600}, "k1" if answers[0][0] == 201 else "k9")
         assert other[1]["code"] in ("idempotency_mismatch", "request_exists")
+
+
+async def test_who_does_not_come_in_time_gets_the_money_back_and_the_next_is_called(
+    tmp_path: Path, place: Path | str
+) -> None:
+    folder = tmp_path / "node"
+    quick = msgspec.structs.replace(on(folder, place), one_to_one=OneToOnes(confirm_s=1))
+    async with open_site(folder, quick) as site:
+        ann, bob, cat = [await site.person(name) for name in ("ann", "bob", "cat")]
+        for viewer in (bob, cat):
+            await deposit(site, viewer, "100.00")
+        salon = Salon(site, ann, bob, await site.stream(ann))
+        offer = await ann.ask("PUT", f"{salon.path}/offer", OFFER)
+        assert offer["offer"]["calls_next"], "nobody said otherwise"
+        async with open_socket(site, ann) as anns, open_socket(site, bob) as bobs, open_socket(site, cat) as cats:
+            for socket, viewer in ((bobs, bob), (cats, cat)):
+                await socket.ask("join", stream=salon.stream)
+                assert (await salon.ask(viewer, {"seconds": 300, "max_price": PRICE}))[0] == 201
+            await anns.ask("join", stream=salon.stream)
+            body = {"account": bob.id, "seconds": 300}
+            accepted = await ann.ask("POST", f"{salon.path}/accept", body)
+            assert accepted["setup_ends_at"] is None
+            assert (await bobs.wait_for("one_to_one.offered"))["confirm_by"] == pytest.approx(
+                accepted["confirm_by"], abs=5
+            )
+            assert (await bob.ask("GET", f"{salon.path}/place"))["confirm_by"] is not None
+            assert (await cat.ask("POST", f"{salon.path}/confirm", status=404))["code"] == "request_unknown"
+            waits = (await ann.ask("GET", f"/streams/{salon.stream}/room"))["requests"]
+            assert [line["confirm_by"] is not None for line in waits] == [True, False]
+
+            offered = await cats.wait_for("one_to_one.offered")
+            assert (offered["account"], offered["seconds"]) == (cat.id, 300)
+            assert (await bobs.wait_for("one_to_one.settled"))["reason"] == "missed"
+            assert (await anns.wait_for("one_to_one.cancelled"))["account"] == bob.id
+            assert (await has(site, bob), await has(site, cat)) == ((10_000, 0), (7000, 3000))
+            answer = await cat.ask("POST", f"{salon.path}/confirm")
+            assert answer["confirm_by"] is None
+            assert (await anns.wait_for("one_to_one.accepted"))["setup_ends_at"] == pytest.approx(
+                answer["setup_ends_at"], abs=5
+            )
+    async with open_site(folder, on(folder, place)) as site:
+        assert await has(site, cat) == (10_000, 0), "what was being set up when the node ended delivered nothing"
+        await books_are_right(site)

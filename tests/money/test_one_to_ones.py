@@ -44,7 +44,7 @@ from tests.signalling.worlds import WALL_MS, World, open_world
 HELD = Amount("USD", 3001)
 ASKED = OneToOne("r1", "s1", "streamer", "viewer", 300, HELD, 1000, asked_at=0)
 
-REACHES = st.sampled_from([Reach(State.QUEUED), Reach(State.ACCEPTED), Reach(State.RUNNING)])
+REACHES = st.sampled_from([Reach(state) for state in (State.QUEUED, State.OFFERED, State.ACCEPTED, State.RUNNING)])
 DELIVERED = st.integers(0, 400_000)
 CLOSES = st.builds(Close, st.sampled_from(["cancelled", "declined", "expired", "left", "lost"]), DELIVERED | st.none())
 COMMANDS: st.SearchStrategy[Command] = st.one_of(
@@ -173,6 +173,10 @@ class PaperDesk:
 
     async def require_free(self, stream: StreamId, account: object) -> None:
         await trio.lowlevel.checkpoint()
+
+    async def manner_of(self, stream: StreamId) -> c.Manner:
+        await trio.lowlevel.checkpoint()
+        return c.AT_ONCE
 
     def hear(self, stream: StreamId, events: Sequence[e.Event]) -> None:
         for event in events:
