@@ -146,6 +146,31 @@ class ConfirmOneToOne:
 
 
 @dataclass(frozen=True, slots=True)
+class AskExtension:
+    """The guest asks for so many seconds more; `number` names what is held for them outside the room, 0 for nothing."""
+
+    seconds: int
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CancelExtension:
+    """The guest takes that back."""
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptExtension:
+    """The streamer agrees to so many seconds more: to those that are asked for."""
+
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeclineExtension:
+    """The streamer does not."""
+
+
+@dataclass(frozen=True, slots=True)
 class EndOneToOne:
     """Either side hangs up."""
 
@@ -243,6 +268,14 @@ class RequestFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class ExtensionFailed:
+    """Fact: who asked for more time, under this number in this request, has given up."""
+
+    request: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class EndStream:
     """The streamer ends the stream."""
 
@@ -265,9 +298,21 @@ OwnersCommand = (
     | Readmit
     | DeclineOneToOne
     | AcceptOneToOne
+    | AcceptExtension
+    | DeclineExtension
     | EndStream
 )
-Command = OwnersCommand | Join | Leave | RequestOneToOne | CancelOneToOne | ConfirmOneToOne | EndOneToOne
+Command = (
+    OwnersCommand
+    | Join
+    | Leave
+    | RequestOneToOne
+    | CancelOneToOne
+    | ConfirmOneToOne
+    | AskExtension
+    | CancelExtension
+    | EndOneToOne
+)
 Fact = (
     Judged
     | Seated
@@ -281,5 +326,6 @@ Fact = (
     | MediaStops
     | MediaMissed
     | RequestFailed
+    | ExtensionFailed
     | Tick
 )

@@ -168,6 +168,38 @@ class OneToOnePaused:
 
 
 @dataclass(frozen=True, slots=True)
+class ExtensionAsked:
+    """The guest asks for so many seconds more; `number` is what those outside the room know it by."""
+
+    account: AccountId
+    seconds: int
+    request: str = ""
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ExtensionEnded:
+    """Nothing comes of that; `reason` is cancelled or declined."""
+
+    account: AccountId
+    seconds: int
+    reason: str
+    request: str = ""
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class OneToOneExtended:
+    """It lasts so many seconds longer: until `until_ns`, None while the clock stands."""
+
+    account: AccountId
+    seconds: int
+    until_ns: int | None
+    request: str = ""
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class OneToOneEnded:
     """It is over; `delivered_ns` of it were delivered."""
 
@@ -219,6 +251,9 @@ Event = (
     | OneToOneAccepted
     | OneToOneStarted
     | OneToOnePaused
+    | ExtensionAsked
+    | ExtensionEnded
+    | OneToOneExtended
     | OneToOneEnded
     | StreamStarted
     | StreamInterrupted

@@ -11,7 +11,7 @@ from dataclasses import replace
 from media.forwarding.admission import FOREVER
 from signalling import commands as c
 from signalling import events as e
-from signalling import one_to_one
+from signalling import extensions, one_to_one
 from signalling.identifiers import AccountId, Mode
 from signalling.one_to_one import SECOND_NS, Result
 from signalling.refusals import Refused
@@ -86,6 +86,14 @@ def _step(state: RoomState, actor: AccountId | None, given: c.Command | c.Fact, 
             return _accept(state, given, now_ns)
         case c.ConfirmOneToOne():
             return _come(state, _who(actor), now_ns)
+        case c.AskExtension():
+            return extensions.ask(state, _who(actor), given)
+        case c.CancelExtension():
+            return extensions.cancel(state, _who(actor))
+        case c.AcceptExtension():
+            return extensions.agree(state, given, now_ns)
+        case c.DeclineExtension():
+            return extensions.decline(state)
         case c.EndOneToOne():
             return _hang_up(state, _who(actor), now_ns)
         case c.Judged(verdicts):
@@ -111,6 +119,8 @@ def _step(state: RoomState, actor: AccountId | None, given: c.Command | c.Fact, 
             return one_to_one.miss(state, missed_ns)
         case c.RequestFailed(request, reason):
             return one_to_one.fail(state, request, reason)
+        case c.ExtensionFailed(request, number):
+            return extensions.fail(state, request, number)
         case c.EndStream():
             return _end(state, "ended_by_streamer", now_ns)
         case c.Tick():

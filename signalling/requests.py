@@ -122,6 +122,26 @@ class TurnDownOneToOne(_OfStream, frozen=True, kw_only=True, tag="decline_one_to
     account: Account
 
 
+class AskMoreTime(_OfStream, frozen=True, kw_only=True, tag="request_extension"):
+    """I would like so many seconds more, where nothing is paid."""
+
+    seconds: Seconds
+
+
+class WithdrawMoreTime(_OfStream, frozen=True, tag="cancel_extension"):
+    """I would not, after all."""
+
+
+class GiveMoreTime(_OfStream, frozen=True, kw_only=True, tag="accept_extension"):
+    """The streamer agrees to the seconds that are asked for."""
+
+    seconds: Seconds
+
+
+class RefuseMoreTime(_OfStream, frozen=True, tag="decline_extension"):
+    """The streamer does not."""
+
+
 class HangUp(_OfStream, frozen=True, tag="end_one_to_one"):
     """End the running one-to-one."""
 
@@ -162,6 +182,10 @@ Request = (
     | ComeToOneToOne
     | TakeOneToOne
     | TurnDownOneToOne
+    | AskMoreTime
+    | WithdrawMoreTime
+    | GiveMoreTime
+    | RefuseMoreTime
     | HangUp
     | PutOut
     | LetBackIn

@@ -105,8 +105,8 @@ def one_to_one_answer(state: RoomState, now: Now) -> OneToOneAnswer:
     """Show what became of the request that was accepted, or confirmed, just now."""
     session, called = state.one_to_one, state.called
     if session is not None:
-        in_setup = session.running_since_ns is None and not session.delivered_ns
-        return OneToOneAnswer(session.guest, session.seconds, None, now.wall_of(session.until_ns) if in_setup else None)
+        setup_ends_at = None if session.is_timed else now.wall_of(session.until_ns)
+        return OneToOneAnswer(session.guest, session.seconds, None, setup_ends_at)
     if called is None or called.offered is None:
         raise Refused("request_unknown")  # it went as fast as it came
     return OneToOneAnswer(called.account, called.offered.seconds, now.wall_of(called.offered.until_ns), None)

@@ -77,11 +77,20 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Extension:
+    """So many seconds more that a guest asks for; `number` is what those outside know it by, 0 when they do not."""
+
+    seconds: int
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class OneToOne:
     """A one-to-one of `seconds`: set up until `until_ns` while nothing is delivered, then running until it, or paused.
 
     `left_ns` is what remains of the agreed time while the clock stands, `pause_left_ns` of the allowed pause. `request`
-    is the id of what it came from. While the clock ran, nothing passed for `missed_ns`.
+    is the id of what it came from. While the clock ran, nothing passed for `missed_ns`. `extension` is what its guest
+    asks for.
     """
 
     guest: AccountId
@@ -95,6 +104,12 @@ class OneToOne:
     warnings_s: tuple[int, ...] = ()
     request: str = ""
     missed_ns: int = 0
+    extension: Extension | None = None
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether its clock has ever run: it runs, or is paused."""
+        return self.running_since_ns is not None or self.delivered_ns > 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -343,6 +343,28 @@ class OneToOnePausedTold(_OfStream, frozen=True, kw_only=True, tag="one_to_one.p
     resume_by: int
 
 
+class ExtensionAskedTold(_OfStream, frozen=True, kw_only=True, tag="one_to_one.extension_asked"):
+    """To the two: the guest asks for so many seconds more."""
+
+    account: AccountId
+    seconds: int
+
+
+class ExtensionEndedTold(_OfStream, frozen=True, kw_only=True, tag="one_to_one.extension_ended"):
+    """To the two: nothing comes of it; `reason` is cancelled or declined. What was held for it goes back."""
+
+    account: AccountId
+    seconds: int
+    reason: str
+
+
+class OneToOneExtendedTold(_OfStream, frozen=True, kw_only=True, tag="one_to_one.extended"):
+    """To the two: it lasts so many seconds longer, until `ends_at`; null while the clock stands."""
+
+    seconds: int
+    ends_at: int | None
+
+
 class OneToOneWarning(_OfStream, frozen=True, kw_only=True, tag="one_to_one.warning"):
     """To the two: it ends soon."""
 

@@ -43,6 +43,7 @@ PURE = [
     "media/forwarding/feedback.py",
     "signalling/policy.py",
     "signalling/one_to_one.py",
+    "signalling/extensions.py",
     "signalling/state.py",
     "signalling/commands.py",
     "signalling/events.py",

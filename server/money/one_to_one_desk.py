@@ -22,9 +22,10 @@ from server.money import appointments
 from server.money.amounts import Amount, WireAmount, read_amount_untrusted, wire_amount
 from server.money.appointments import Asking
 from server.money.assets import Assets, Surface
+from server.money.extension_desk import ExtensionDesk
 from server.money.idempotency import Answered, Idempotent, Request, forget
 from server.money.one_to_one_terms import CALLS_NEXT, Offer, check_offer_untrusted
-from server.money.one_to_ones import Close, Command, Deliver, Deny, OneToOne, Reach, State
+from server.money.one_to_ones import Agree, Close, Command, Deliver, Deny, Drop, OneToOne, Reach, State
 from server.store import Database
 from signalling import commands as c
 from signalling import events as e
@@ -62,11 +63,16 @@ class Wish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """A request that waits: its id, null where nothing was agreed on, its length, and what is held for it."""
+    """A request: its id, null where nothing was agreed on, its length, what is held for it, and how it stands.
+
+    `state` is queued at first; who asks again under the same key is told what became of it since, and `reason` why.
+    """
 
     request: str | None
     seconds: int | None
     held: WireAmount | None
+    state: str = State.QUEUED.value
+    reason: str = ""
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -109,6 +115,7 @@ class OneToOneDesk:
         self._store, self._rooms, self._clock, self._assets, self._fee_bps = store, rooms, clock, assets, fee_bps
         self._confirm_s, self._judge, self._require_proven = confirm_s, judge, require_proven
         self._keys = Idempotent(store)
+        self.extensions = ExtensionDesk(store, rooms, assets, self._keys, self, clock.wall_ms)
         self._tell, self._heard = trio.open_memory_channel[_Heard](HEARD)
         self._is_writing = False
         self.failures = self.unheard = self.recovered = 0
@@ -162,11 +169,11 @@ class OneToOneDesk:
     ) -> Answered:
         """Hold what a request costs, then have it wait in the room; the answer holds an `Asked`.
 
-        Where money is held, `request` must have an Idempotency-Key: sent again, it is answered the same.
+        Where money is held, `request` must have an Idempotency-Key: sent again, it is answered with how it stands.
         """
         done = None if request is None else await self._keys.find(request)
         if done is not None:
-            return done
+            return await self._as_it_is(done)
         self._rooms.rehearse(stream, actor, c.RequestOneToOne(expires_s=wish.expires_s))
         await self._require_proven(stream, actor.account)
         _, offer = await self._store.read(appointments.find_offer, stream)
@@ -187,6 +194,16 @@ class OneToOneDesk:
         if not answered.replayed:
             await self._queue_up(stream, actor, asking, answered, wish.expires_s, request)
         return answered
+
+    async def _as_it_is(self, answered: Answered) -> Answered:
+        """Answer a request that came before with what became of it since: a crash may have closed it."""
+        asked = msgspec.json.decode(answered.body, type=Asked)
+        one = None if asked.request is None else await self._store.read(appointments.find, asked.request)
+        if one is None or one.state is State.HELD:
+            return answered
+        held = None if one.whole_held is None else wire_amount(one.whole_held)
+        now = Asked(one.id, one.whole_seconds, held, one.state.value, one.reason)
+        return Answered(answered.status, msgspec.json.encode(now), replayed=True)
 
     async def _asking(self, stream: StreamId, actor: Actor, wish: Wish, offer: Offer) -> Asking:
         choice, finding = offer.choose(wish.seconds), None
@@ -280,13 +297,14 @@ class OneToOneDesk:
         for event in events:
             meant = meaning_of(event)
             if meant is not None:
-                self._note(*meant)
+                self.note(*meant)
 
     def delivered(self, request: str, delivered_ns: int) -> None:
         """Take up how much was delivered so far."""
-        self._note(request, Deliver(delivered_ns // NS_PER_MS))
+        self.note(request, Deliver(delivered_ns // NS_PER_MS))
 
-    def _note(self, request: str, command: Command) -> None:
+    def note(self, request: str, command: Command) -> None:
+        """Have something written down after all that was said before."""
         try:
             self._tell.send_nowait(_Heard(request, command))
         except trio.WouldBlock:
@@ -371,6 +389,10 @@ def meaning_of(event: e.Event) -> tuple[str, Command] | None:
             command = Reach(State.RUNNING)
         case e.OneToOneWithdrawn(reason=reason, request=request):
             command = Close(reason, 0)
+        case e.OneToOneExtended(request=request, number=number):
+            command = Agree(number)
+        case e.ExtensionEnded(request=request, number=number):
+            command = Drop(number)
         case e.OneToOneEnded(reason=reason, delivered_ns=delivered_ns, request=request):
             command = Close(reason, delivered_ns // NS_PER_MS)
         case _:

@@ -235,6 +235,28 @@ def _one_to_one_routes(rooms: Rooms) -> list[Route]:
             (*OWNING, "request_unknown"),
             body=s.Whom,
         ),
+        order.route(
+            "POST",
+            f"{path}/extension/accept",
+            "Agree to the seconds more that are asked for",
+            lambda asked: c.AcceptExtension(asked.body.seconds),
+            (*OWNING, "request_unknown", "exceeds_time_limit"),
+            body=s.MoreSecondsAgreed,
+        ),
+        order.route(
+            "POST",
+            f"{path}/extension/decline",
+            "Refuse more time",
+            lambda asked: c.DeclineExtension(),
+            (*OWNING, "request_unknown"),
+        ),
+        order.route(
+            "DELETE",
+            f"{path}/extension",
+            "Take back that I asked for more time",
+            lambda asked: c.CancelExtension(),
+            (*SEEING, "request_unknown", "mode_conflict"),
+        ),
         order.route("POST", f"{path}/end", "Hang up", lambda asked: c.EndOneToOne(), (*SEEING, "mode_conflict")),
     ]
 

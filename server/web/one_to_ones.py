@@ -47,6 +47,7 @@ class OfferView(msgspec.Struct, frozen=True):
 class OneToOneLine(msgspec.Struct, frozen=True):
     """One request and what became of it; times in epoch ms, amounts null where nothing was held.
 
+    Seconds and amounts are those of all that was agreed on, with more time that was asked for later.
     `cursor` is what the next page begins after.
     """
 
@@ -169,7 +170,8 @@ def one_to_one_routes(desk: OneToOneDesk) -> list[Route]:
 
 
 def _line(cursor: str, one: OneToOne) -> OneToOneLine:
-    asset = None if one.held is None else one.held.asset
+    amount = one.whole_held
+    asset = None if amount is None else amount.asset
     settled = asset is not None and not one.is_open
     return OneToOneLine(
         cursor,
@@ -177,14 +179,14 @@ def _line(cursor: str, one: OneToOne) -> OneToOneLine:
         one.stream,
         one.streamer,
         one.viewer,
-        one.seconds,
+        one.whole_seconds,
         one.state.value,
         one.reason,
         one.asked_at,
         one.started_at,
         one.ended_at,
         one.delivered_ms // 1000,
-        None if one.held is None else wire_amount(one.held),
+        None if amount is None else wire_amount(amount),
         WireAmount(asset or "", str(one.captured)) if settled else None,
         WireAmount(asset or "", str(one.refunded)) if settled else None,
     )

@@ -80,6 +80,8 @@ def test_every_request_is_read_by_its_type(encoding: Encoding) -> None:
         "confirm_one_to_one": {},
         "accept_one_to_one": {"account": "a", "seconds": 300},
         "decline_one_to_one": {"account": "a"},
+        "request_extension": {"seconds": 300},
+        "accept_extension": {"seconds": 300},
         "eject": {"account": "a"},
         "readmit": {"account": "a"},
     }
