@@ -5,11 +5,14 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 import trio
+from sqlalchemy.exc import DBAPIError
 
 from media.door import Media, MediaSettings
 from media.forwarding.forwarder import Limits as MediaLimits
@@ -33,6 +36,7 @@ from server.money.tips import TipsGiven
 from server.moq import MoqReception
 from server.postgres import PostgresStore
 from server.signalling_socket import SignallingSocket
+from server.sole_use import DatabaseTaken, SoleUse
 from server.store import Store, StoreFailed
 from server.telling import open_telling
 from server.tls import keep_fresh, server_context
@@ -86,13 +90,46 @@ async def run_node(config: Config, *, task_status: trio.TaskStatus[Running] = tr
     folder = Path(config.data.dir)
     lock = _claim(folder)
     try:
-        async with trio.open_nursery() as nursery:
+        async with _sole_use(config.data.database) as sole, trio.open_nursery() as nursery:
+            if sole is not None:
+                nursery.start_soon(_watch, sole)
             running = await _open(config, folder, nursery)
             addresses = {"media": "{}:{}".format(*running.media), "quic": "{}:{}".format(*running.quic)}
             log.info("serving", url=running.url, **addresses, data=str(folder))
             task_status.started(running)
     finally:
         os.close(lock)
+
+
+@asynccontextmanager
+async def _sole_use(url: str) -> AsyncIterator[SoleUse | None]:
+    """Let no other node use the database, if there is one, until the last was written to it."""
+    if not url:
+        yield None
+        return
+    sole = SoleUse(url)
+    try:
+        try:
+            await sole.take()
+        except DatabaseTaken as taken:
+            raise NodeFailed(_taken(taken)) from taken
+        except DBAPIError as error:
+            raise NodeFailed(f"can't use the database {sole.name}: {error.orig}") from error
+        yield sole
+    finally:
+        with trio.CancelScope(shield=True):
+            await sole.release()
+
+
+async def _watch(sole: SoleUse) -> None:
+    try:
+        await sole.watch()
+    except DatabaseTaken as taken:
+        raise NodeFailed(f"the connection to the database was lost, and then {_taken(taken)}") from taken
+
+
+def _taken(taken: DatabaseTaken) -> str:
+    return f"{taken}: one database serves one node. Stop that server, or choose another database under [data]"
 
 
 async def _open(config: Config, folder: Path, nursery: trio.Nursery) -> Running:

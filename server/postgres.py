@@ -1,4 +1,4 @@
-"""The database of several nodes: PostgreSQL, a transaction of its own for each write, on a few threads.
+"""A node's database on PostgreSQL: a transaction of its own for each write, on a few threads.
 
 PostgreSQL groups the commits of its connections by itself. Transactions that got in each other's way (a deadlock, a
 failed serialization) changed nothing, and are run again.
@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from server.migrations import upgrade
 from server.store import StoreFailed
 
-CONNECTIONS = 12  # of each node for writing; more wait for each other's rows, and the server allows 100 in all
+CONNECTIONS = 12  # for writing; more wait for each other's rows, and the server allows 100 in all
 READERS = 4
 MAX_WAITING = 10_000  # writes; a database that is so far behind is broken
 ATTEMPTS = 8  # a hot row makes some collide; what collides so often is not served in time any more
