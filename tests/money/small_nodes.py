@@ -1,0 +1,160 @@
+"""The money of a node with real rooms and without a network, over a database that may die at any step."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import trio
+import trio.testing
+
+from media.door import Media
+from server.access.service import Access
+from server.archive import StoredArchive
+from server.money.amounts import Amount
+from server.money.assets import Assets
+from server.money.cashier import Cashier
+from server.money.duties import duties
+from server.money.one_to_one_desk import OneToOneDesk
+from server.money.payouts import Payouts
+from server.money.providers import Withdrawal
+from server.money.quotes import DEFAULT_RATES, FixedRates
+from server.money.shows import Shows
+from server.money.ticket_desk import TicketDesk
+from server.money.tip_jar import TipJar
+from server.money.tips import House, TipsGiven
+from server.money.usher import Usher
+from server.money.wallets import Wallets
+from server.tokens import Claims
+from signalling.identifiers import AccountId, Actor, StreamId
+from signalling.rooms import Rooms
+from tests.money.mortal import MortalStore
+from tests.money.provider_service import SECRET
+from tests.signalling.worlds import Client, SimulatedClock, SimulatedMedia
+
+FEE_BPS = 1000
+
+
+def actor(name: str) -> Actor:
+    """Return somebody by name, which is the id, too."""
+    return Actor(AccountId(name), name)
+
+
+def session(name: str) -> Claims:
+    """Return the session of somebody who has just logged in on the web."""
+    return Claims(actor(name), 2**52, 2**52)
+
+
+class MortalMedia(SimulatedMedia):
+    """Media whose fences are moments at which the process may die, too."""
+
+    def __init__(self, store: MortalStore) -> None:
+        super().__init__()
+        self._store = store
+
+    async def fence(self) -> None:
+        await super().fence()
+        self._store.step("after a fence")
+
+
+class Shop:
+    """A payment provider that takes everything; what it was asked is kept over crashes: it is not ours."""
+
+    def __init__(self, store: MortalStore, asked: list[str]) -> None:
+        self._store, self._asked = store, asked
+
+    async def start_deposit(self, reference: str, account: str, amount: Amount) -> str:
+        self._asked.append(reference)
+        self._store.step("after the provider was asked")
+        await trio.lowlevel.checkpoint()
+        return f"https://shop/{reference}"
+
+    async def pay_out(self, withdrawal: Withdrawal) -> None:
+        self._asked.append(withdrawal.id)
+        self._store.step("after the provider was told")
+        await trio.lowlevel.checkpoint()
+
+
+@dataclass
+class SmallNode:
+    """Parts that are running."""
+
+    store: MortalStore
+    media: MortalMedia
+    rooms: Rooms
+    tickets: TicketDesk
+    jar: TipJar
+    desk: OneToOneDesk
+    cashier: Cashier
+    wallets: Wallets
+    payouts: Payouts
+    due: Mapping[str, Callable[[int], Awaitable[int]]]
+    clock: SimulatedClock
+
+    def stream(self, owner: str = "ann") -> StreamId:
+        """Return the stream that somebody has on."""
+        stream = self.rooms.stream_of(AccountId(owner))
+        assert stream is not None
+        return stream
+
+    async def come_in(self, name: str, owner: str = "ann") -> Client:
+        """Have somebody follow a stream."""
+        client = Client(self.rooms, actor(name))
+        assert client.session is not None
+        await self.rooms.join(client.session, self.stream(owner))
+        return client
+
+    async def tidy(self) -> None:
+        """Do all that is due by now, as the clerk does in time."""
+        while sum([await duty(self.clock.wall_ms()) for duty in self.due.values()]):
+            pass
+        await self.payouts.tell()
+
+
+@asynccontextmanager
+async def open_node(path: Path, dies_at: int, asked: list[str]) -> AsyncIterator[SmallNode]:
+    """Open a node on a file like `server.node` does, recovery included; only then it begins to count its steps."""
+    store = MortalStore(path)
+    clock, assets = SimulatedClock(), Assets()
+    try:
+        async with trio.open_nursery() as nursery:
+            access = Access(store, clock, tips=TipsGiven())
+            await access.load()
+            media = MortalMedia(store)
+            rooms = Rooms(cast(Media, media), StoredArchive(store), clock, access)
+            await nursery.start(lambda task_status: rooms.run(task_status=task_status))
+            await nursery.start(lambda task_status: access.run(rooms, task_status=task_status))
+            desk = OneToOneDesk(
+                store, rooms, clock, assets, FEE_BPS, judge=access.finding, require_proven=access.require_proven
+            )
+            await desk.recover()
+            rooms.attend(desk)
+            nursery.start_soon(desk.run)
+            house = House(assets, FixedRates(DEFAULT_RATES, assets), FEE_BPS, 1000, 9000)
+            wallets = Wallets(store, assets, {"shop": SECRET}, clock.wall_ms)
+            shop = {"shop": Shop(store, asked)}
+            usher = Usher(store, rooms, access, clock)
+            await nursery.start(usher.run)
+            shows = Shows(store, rooms, usher, assets, house.rates, FEE_BPS, clock.wall_ms)
+            node = SmallNode(
+                store,
+                media,
+                rooms,
+                TicketDesk(store, rooms, access, usher, shows, assets, wallets.keys, clock.wall_ms),
+                TipJar(store, house, wallets.keys, access, rooms, clock.wall_ms),
+                desk,
+                Cashier(store, assets, wallets.keys, shop, clock.wall_ms),
+                wallets,
+                Payouts(store, shop),
+                {**duties(store), **shows.duties()},
+                clock,
+            )
+            await trio.testing.wait_all_tasks_blocked()
+            store.count(dies_at)
+            yield node
+            nursery.cancel_scope.cancel()
+    finally:
+        store.close()
