@@ -40,13 +40,13 @@ from signalling.rooms import Rooms
 class Commerce:
     """The parts that are running: their routes, and their counters by name."""
 
-    wallets: Wallets
     routes: tuple[Route, ...]
     counters: Callable[[], Mapping[str, int]]
 
 
 async def open_commerce(
     config: Config,
+    assets: Assets,
     store: Database,
     clock: Clock,
     find_account: FindAccount,
@@ -57,7 +57,6 @@ async def open_commerce(
     """Start what a node needs for money, on a store and rooms that run; returns when rooms know who has paid."""
     wall_ms = clock.wall_ms
     secrets = {provider.name: provider.secret for provider in config.payment_providers}
-    assets = Assets(config.assets)
     house = _house(config, assets)
     wallets = Wallets(store, assets, secrets, wall_ms)
     http = httpx2.AsyncClient()
@@ -87,7 +86,7 @@ async def open_commerce(
         *goal_routes(store, assets, wall_ms),
         *ticket_routes(tickets),
     )
-    return Commerce(wallets, routes, count)
+    return Commerce(routes, count)
 
 
 def _house(config: Config, assets: Assets) -> House:
