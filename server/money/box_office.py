@@ -117,11 +117,12 @@ def run_out(connection: sa.Connection, now_ms: int, limit: int) -> list[Ticket]:
     """End up to `limit` reservations whose time is over, and offer their seats on; returns what ended."""
     due = sorted(_DUE(connection, now=now_ms, limit=limit).fetchall(), key=lambda row: (row[1], row[0]))
     ended = []
-    for ticket, _ in due:
-        try:
-            ended.append(_released(connection, ticket, t.RunOut(), now_ms))
-        except Refused:
-            continue  # another node was faster, or it was paid for meanwhile
+    with eventlog.gathering(connection):
+        for ticket, _ in due:
+            try:
+                ended.append(_released(connection, ticket, t.RunOut(), now_ms))
+            except Refused:
+                continue  # another node was faster, or it was paid for meanwhile
     return ended
 
 
@@ -217,9 +218,10 @@ def refund_some(connection: sa.Connection, sale_id: str, now_ms: int, limit: int
     assert sale.state is SaleState.CANCELLED
     rows = _FIND_IN_STATE(connection, sale=sale_id, state=TicketState.SOLD.value, limit=limit).fetchall()
     refunded = []
-    for row in rows:
-        sale, ticket = _refunded(connection, sale, ticket_of_row(row), now_ms)
-        refunded.append(ticket)
+    with eventlog.gathering(connection):
+        for row in rows:
+            sale, ticket = _refunded(connection, sale, ticket_of_row(row), now_ms)
+            refunded.append(ticket)
     return refunded
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -310,3 +311,24 @@ EXPECTED |= {"reservation_expired"}
 
 def refund_for(connection: sa.Connection, ticket: str, account: str, now_ms: int) -> Ticket:
     return box_office.refund(connection, ticket, now_ms)
+
+
+def change_slowly(connection: sa.Connection, sale: str) -> None:
+    box_office._lock_sale(connection, sale)
+    time.sleep(0.3)
+    box_office.change(connection, sale, t.Change(quantity=50), 0)
+
+
+async def test_reservations_of_many_shows_run_out_without_standing_in_anybodys_way(store: AnyStore) -> None:
+    for show in ("s1", "s2"):
+        await store.write(box_office.open_sale, replace(SALE, id=show, stream=f"stream{show}"), 0)
+        await store.write(box_office.reserve, Purchase(show, f"t{show}", "b0", SALE.price), 0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(store.write, change_slowly, "s2")
+        await trio.sleep(0.1)
+        # It has ended the first one's when it comes to the second's, which is being changed.
+        assert len(await store.write(box_office.run_out, RESERVED_FOR_MS, 10)) == 2
+    # What stands in each other's way is found out after a second, in which nobody can write an event.
+    assert store.counters().get("store_collisions", 0) == 0
+    told = [logged.event.type for logged in await store.read(eventlog.read_from, 0, 100)]
+    assert told[4:] == ["sale.changed", "ticket.expired", "ticket.expired"]
