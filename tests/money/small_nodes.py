@@ -14,6 +14,7 @@ import trio.testing
 from media.door import Media
 from server.access.service import Access
 from server.archive import StoredArchive
+from server.feed import Feed
 from server.money.amounts import Amount
 from server.money.assets import Assets
 from server.money.cashier import Cashier
@@ -31,11 +32,14 @@ from server.money.wallets import Wallets
 from server.tokens import Claims
 from signalling.identifiers import AccountId, Actor, StreamId
 from signalling.rooms import Rooms
+from tests.money.commands import deposit, do
 from tests.money.mortal import MortalStore
 from tests.money.provider_service import SECRET
+from tests.money.test_tips import open_accounts
 from tests.signalling.worlds import Client, SimulatedClock, SimulatedMedia
 
 FEE_BPS = 1000
+FUNDS = 100_000
 
 
 def actor(name: str) -> Actor:
@@ -46,6 +50,16 @@ def actor(name: str) -> Actor:
 def session(name: str) -> Claims:
     """Return the session of somebody who has just logged in on the web."""
     return Claims(actor(name), 2**52, 2**52)
+
+
+async def fill(path: Path) -> None:
+    """Make a database with accounts, and money in Bob's wallets."""
+    store = MortalStore(path)
+    store.migrate()
+    await store.write(open_accounts, "ann", "bob")
+    for asset in ("USD", "MESI"):
+        await store.write(do, deposit("bob", FUNDS, asset))
+    store.close()
 
 
 class MortalMedia(SimulatedMedia):
@@ -85,6 +99,7 @@ class SmallNode:
     store: MortalStore
     media: MortalMedia
     rooms: Rooms
+    access: Access
     tickets: TicketDesk
     jar: TipJar
     desk: OneToOneDesk
@@ -136,13 +151,16 @@ async def open_node(path: Path, dies_at: int, asked: list[str]) -> AsyncIterator
             house = House(assets, FixedRates(DEFAULT_RATES, assets), FEE_BPS, 1000, 9000)
             wallets = Wallets(store, assets, {"shop": SECRET}, clock.wall_ms)
             shop = {"shop": Shop(store, asked)}
-            usher = Usher(store, rooms, access, clock)
+            feed = Feed(store, clock.wall_ms)
+            await nursery.start(feed.run)
+            usher = Usher(store, rooms, access, clock, feed.wait_beyond)
             await nursery.start(usher.run)
             shows = Shows(store, rooms, usher, assets, house.rates, FEE_BPS, clock.wall_ms)
             node = SmallNode(
                 store,
                 media,
                 rooms,
+                access,
                 TicketDesk(store, rooms, access, usher, shows, assets, wallets.keys, clock.wall_ms),
                 TipJar(store, house, wallets.keys, access, rooms, clock.wall_ms),
                 desk,

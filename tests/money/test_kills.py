@@ -26,13 +26,10 @@ from server.money.webhooks import DepositReversed, DepositSettled, ProviderEvent
 from signalling import commands as c
 from signalling.identifiers import AccountId, Mode
 from signalling.refusals import Refused
-from tests.money.commands import deposit, do
 from tests.money.mortal import MortalStore
-from tests.money.small_nodes import SmallNode, actor, open_node, session
+from tests.money.small_nodes import FUNDS, SmallNode, actor, fill, open_node, session
 from tests.money.test_crashes import resolved_twice
-from tests.money.test_tips import open_accounts
 
-FUNDS = 100_000
 PRICE = WireAmount("USD", "500")
 Doing = Callable[[SmallNode], Awaitable[object]]
 
@@ -366,15 +363,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database with accounts, and money in Bob's wallets."""
     path = tmp_path_factory.mktemp("empty") / "db"
 
-    async def fill() -> None:
-        store = MortalStore(path)
-        store.migrate()
-        await store.write(open_accounts, "ann", "bob")
-        for asset in ("USD", "MESI"):
-            await store.write(do, deposit("bob", FUNDS, asset))
-        store.close()
-
-    trio.run(fill)
+    trio.run(fill, path)
     return path
 
 
