@@ -21,7 +21,7 @@ from server.money.shows import Shows
 from server.money.ticket_desk import TicketDesk
 from server.money.tip_jar import TipJar
 from server.money.tips import House
-from server.money.usher import Usher
+from server.money.usher import Usher, WaitBeyond
 from server.money.wallets import Wallets
 from server.store import Database
 from server.web.goals import goal_routes
@@ -52,6 +52,7 @@ async def open_commerce(
     find_account: FindAccount,
     rooms: Rooms,
     access: Access,
+    wait_beyond: WaitBeyond,
     nursery: trio.Nursery,
 ) -> Commerce:
     """Start what a node needs for money, on a store and rooms that run; returns when rooms know who has paid."""
@@ -65,7 +66,7 @@ async def open_commerce(
     nursery.start_soon(_tell_payouts, payouts, http)
     cashier = Cashier(store, assets, wallets.keys, known, wall_ms)
     jar = TipJar(store, house, wallets.keys, access, rooms, wall_ms)
-    usher = Usher(store, rooms, access, clock)
+    usher = Usher(store, rooms, access, clock, wait_beyond)
     await nursery.start(usher.run)
     shows = Shows(store, rooms, usher, assets, house.rates, house.fee_bps, wall_ms)
     tickets = TicketDesk(store, rooms, access, usher, shows, assets, wallets.keys, wall_ms)

@@ -136,7 +136,10 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
     nursery.start_soon(desk.run)
     consent = Consent(store, clock, rooms, desk.void_hold)
     await nursery.start(consent.run)
-    commerce = await open_commerce(config, assets, store, clock, archive.find_account, rooms, access, nursery)
+    wait_beyond = telling.feed.wait_beyond
+    commerce = await open_commerce(
+        config, assets, store, clock, archive.find_account, rooms, access, wait_beyond, nursery
+    )
     sockets = SignallingSocket(rooms, auth, config.limits.write_timeout_s)
     await nursery.start(sockets.run)
     moq = MoqReception(media.relay, rooms, auth, SystemClock())
