@@ -147,7 +147,7 @@ async def open_node(path: Path, dies_at: int, asked: list[str]) -> AsyncIterator
             )
             await desk.recover()
             rooms.attend(desk)
-            nursery.start_soon(desk.run)
+            nursery.start_soon(desk.run)  # noqa: ASYNC113  (it serves from what was heard before, too)
             house = House(assets, FixedRates(DEFAULT_RATES, assets), FEE_BPS, 1000, 9000)
             wallets = Wallets(store, assets, {"shop": SECRET}, clock.wall_ms)
             shop = {"shop": Shop(store, asked)}

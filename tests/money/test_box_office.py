@@ -231,6 +231,26 @@ async def test_after_the_show_was_delivered_late_comers_pay_its_seller_too(store
     await is_right(store)
 
 
+@pytest.mark.parametrize(
+    ("terms", "left"),
+    [(Terms(1000, quote(1, 10_000)), Kind.LIQUIDITY), (Terms(10_000), Kind.FEE)],
+    ids=["too little to convert", "all of it the fee"],
+)
+async def test_a_show_whose_tickets_are_worth_less_than_a_unit_settles_all_the_same(
+    store: AnyStore, terms: Terms, left: Kind
+) -> None:
+    await open_sale(store, 2, "ann", "bob")
+    await store.write(box_office.buy, purchase("ann"), 1)
+    earned = await store.write(box_office.earn, "s1", t.Earn(300), terms, 2)
+    assert (earned.earned, await has(store, ESCROW)) == (True, 500)  # with what late comers pay it may be enough
+    assert not box_office.is_worth_paying(earned, 500, terms)
+    assert not await store.write(box_office.pay_out, "s1", terms, 3)
+    await store.write(box_office.buy, purchase("bob"), 4)
+    assert (await store.write(box_office.earn, "s1", t.Settle(300), terms, 5)).state is SaleState.DELIVERED
+    assert (await has(store, ESCROW), await has(store, Account(PLATFORM, left, "USD"))) == (0, 1000)
+    await is_right(store)
+
+
 async def test_a_show_that_nobody_bought_pays_nobody(store: AnyStore) -> None:
     await open_sale(store, 2)
     assert (await store.write(box_office.earn, "s1", t.Settle(9999), Terms(1000), 9)).state is SaleState.DELIVERED
