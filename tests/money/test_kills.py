@@ -321,7 +321,7 @@ async def live(path: Path, act: Doing, dies_at: int, asked: list[str]) -> Life:
             store = node.store
             answer = await act(node)
             await trio.testing.wait_all_tasks_blocked()
-    except BaseException:  # noqa: ASYNC103  (what a dead process raises, and does in its end, is lost with it)
+    except (Killed, BaseExceptionGroup):
         if store is None or not store.is_dead:
             raise
     return Life(store.steps, store.committed, answer, asked)
