@@ -7,7 +7,8 @@ from the front, and up to which id is written down, so that a reader who comes t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
@@ -21,6 +22,7 @@ MAX_READ = 1000  # events in one go: some 200 kB
 # Drawn from a sequence, ids would be in the order of drawing: a reader could pass over one whose transaction is still
 # open. PostgreSQL's writers therefore draw theirs one after the other, and hold this lock until they have committed.
 _ORDER_LOCK = 7_233_201
+_GATHERED = "gathered events"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,14 @@ _SET_FLOOR = Prepared("UPDATE event_floor SET dropped_to = :id")
 
 
 def append(connection: sa.Connection, event: Happened) -> int:
-    """Write an event; returns its id. Call it last in a transaction: from here on, PostgreSQL lets one in at a time."""
+    """Write an event; returns its id. Call it last in a transaction: from here on, PostgreSQL lets one in at a time.
+
+    A transaction that goes on to lock other rows calls it within `gathering`; there it has no id yet, and returns 0.
+    """
+    gathered: list[Happened] | None = connection.info.get(_GATHERED)
+    if gathered is not None:
+        gathered.append(event)
+        return 0
     if connection.dialect.name == "postgresql":
         _LOCK(connection, lock=_ORDER_LOCK)
     fields = msgspec.json.encode(event.fields).decode()
@@ -86,6 +95,23 @@ def append(connection: sa.Connection, event: Happened) -> int:
     for account in dict.fromkeys(event.accounts or (event.subject,)):
         _ADMIT(connection, account=account, event=number)
     return number
+
+
+@contextmanager
+def gathering(connection: sa.Connection) -> Iterator[None]:
+    """Write what is appended within when it ends, for a transaction that changes one thing after the other.
+
+    Whoever had written the first event, and waited for a row of the second thing, would wait for somebody who holds
+    that row and waits to write an event: PostgreSQL finds out after a second, in which nobody writes any.
+    """
+    gathered: list[Happened] = []
+    connection.info[_GATHERED] = gathered
+    try:
+        yield
+    finally:
+        del connection.info[_GATHERED]
+    for event in gathered:
+        append(connection, event)
 
 
 def read_from(

@@ -159,11 +159,12 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
     await nursery.start(lambda task_status: rooms.run(task_status=task_status))
     await nursery.start(lambda task_status: access.run(rooms, task_status=task_status))
     people = People(store, clock, access, rooms)
+    assets = Assets(config.assets)
     desk = OneToOneDesk(
         store,
         rooms,
         clock,
-        Assets(config.assets),
+        assets,
         config.money.fee_bps,
         confirm_s=config.one_to_one.confirm_s,
         judge=access.finding,
@@ -174,7 +175,10 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
     nursery.start_soon(desk.run)
     consent = Consent(store, clock, rooms, desk.void_hold)
     await nursery.start(consent.run)
-    commerce = await open_commerce(config, store, clock, archive.find_account, rooms, access, nursery)
+    wait_beyond = telling.feed.wait_beyond
+    commerce = await open_commerce(
+        config, assets, store, clock, archive.find_account, rooms, access, wait_beyond, nursery
+    )
     sockets = SignallingSocket(rooms, auth, config.limits.write_timeout_s)
     await nursery.start(sockets.run)
     moq = MoqReception(media.relay, rooms, auth, SystemClock())
