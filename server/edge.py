@@ -24,10 +24,11 @@ from hypercorn.typing import ConnectionState
 from hypercorn.utils import wrap_app
 from quart_trio import QuartTrio
 
+from media.io.networks import is_loopback, network_of
 from media.io.tcp import TcpStream
 from server.config import Limits
 from server.http11 import GuardedStream, Http11Server
-from server.web.rates import TokenBuckets, is_loopback, network_of
+from server.web.rates import TokenBuckets
 
 MAX_HEAD = 16_384  # bytes; browsers send less than 2,000
 KEEP_ALIVE_S = 60.0  # for an idle connection; a page asks again within a minute or not at all
