@@ -46,7 +46,6 @@ class Connection:
         self._connect_stream: int | None = None
         self._capsules = CapsuleReader()
         self._waiting: list[Event] = []
-        self.is_established = False
         self.is_over = False
 
     def handle(self, event: quic_events.QuicEvent) -> None:
@@ -58,7 +57,6 @@ class Connection:
                 else:
                     self._version = choose_version([alpn or ""])
             case quic_events.HandshakeCompleted():
-                self.is_established = True
                 if self._version is not None:
                     self._begin_raw(self._version)
             case quic_events.ConnectionTerminated():
