@@ -63,14 +63,16 @@ class Connection:
                 self._end()
             case quic_events.StreamReset(stream_id=stream, error_code=code):
                 self._handle_http(event)
-                if self._session is not None:
-                    self._take(self._session.reset_untrusted(stream, self._code(code)))
                 if stream == self._connect_stream:
-                    self._end()
+                    self._leave()
+                elif self._session is not None:
+                    self._take(self._session.reset_untrusted(stream, self._code(code)))
             case quic_events.StopSendingReceived(stream_id=stream, error_code=code):
                 self._handle_http(event)
                 if self._session is not None:
                     self._take(self._session.stopped_untrusted(stream, self._code(code)))
+                if stream == self._connect_stream:
+                    self._leave()
             case _ if self._http is not None:
                 self._handle_http(event)
             case quic_events.StreamDataReceived(stream_id=stream, data=data, end_stream=is_last):
