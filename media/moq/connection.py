@@ -46,7 +46,6 @@ class Connection:
         self._connect_stream: int | None = None
         self._capsules = CapsuleReader()
         self._waiting: list[Event] = []
-        self.is_established = False
         self.is_over = False
 
     def handle(self, event: quic_events.QuicEvent) -> None:
@@ -58,21 +57,22 @@ class Connection:
                 else:
                     self._version = choose_version([alpn or ""])
             case quic_events.HandshakeCompleted():
-                self.is_established = True
                 if self._version is not None:
                     self._begin_raw(self._version)
             case quic_events.ConnectionTerminated():
                 self._end()
             case quic_events.StreamReset(stream_id=stream, error_code=code):
                 self._handle_http(event)
-                if self._session is not None:
-                    self._take(self._session.reset_untrusted(stream, self._code(code)))
                 if stream == self._connect_stream:
-                    self._end()
+                    self._leave()
+                elif self._session is not None:
+                    self._take(self._session.reset_untrusted(stream, self._code(code)))
             case quic_events.StopSendingReceived(stream_id=stream, error_code=code):
                 self._handle_http(event)
                 if self._session is not None:
                     self._take(self._session.stopped_untrusted(stream, self._code(code)))
+                if stream == self._connect_stream:
+                    self._leave()
             case _ if self._http is not None:
                 self._handle_http(event)
             case quic_events.StreamDataReceived(stream_id=stream, data=data, end_stream=is_last):
