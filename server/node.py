@@ -168,7 +168,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
         settings,
         find_account=archive.find_account,
         metrics=lambda: metrics.render(count()),
-        certificate_sha256=lambda: quic.certificate_sha256,
+        quic=lambda: (quic.address[1], quic.certificate_sha256),
         more=[
             *access_routes(people, archive.find_account),
             *profile_routes(people),
