@@ -40,6 +40,7 @@ from server.tokens import InvalidSecret, Tokens, open_key, write_secret
 from server.web.access import access_routes
 from server.web.app import build_app
 from server.web.disclosures import disclosure_routes
+from server.web.extensions import extension_routes
 from server.web.invites import invite_routes
 from server.web.kyf import kyf_routes
 from server.web.one_to_ones import one_to_one_routes
@@ -127,6 +128,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
         clock,
         Assets(config.assets),
         config.money.fee_bps,
+        confirm_s=config.one_to_one.confirm_s,
         judge=access.finding,
         require_proven=access.require_proven,
     )
@@ -176,6 +178,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
             *kyf_routes(Proofs(store, clock, access, rooms, issuers), everywhere),
             *commerce.routes,
             *one_to_one_routes(desk),
+            *extension_routes(desk.extensions),
             *telling.routes,
         ],
     )

@@ -41,7 +41,7 @@ class PostgresStore:
         self._writers = trio.CapacityLimiter(CONNECTIONS)
         self._readers = trio.CapacityLimiter(READERS)
         self._open = False
-        self._under_way = 0
+        self._under_way = self._being_read = 0
         self._drained = trio.Event()
         self.writes = self.commits = self.failures = self.collisions = 0
 
@@ -55,7 +55,7 @@ class PostgresStore:
         finally:
             self._open = False
             with trio.CancelScope(shield=True):
-                if self._under_way:
+                if self._under_way or self._being_read:
                     await self._drained.wait()
                 await trio.to_thread.run_sync(self._engine.dispose)
 
@@ -84,7 +84,8 @@ class PostgresStore:
             self.failures += 1
             raise
         finally:
-            self._end_write()
+            self._under_way -= 1
+            self._note_end()
 
     async def read(self, work: Callable[[sa.Connection, *Ts], T], *arguments: *Ts) -> T:
         """Run `work`, which must not write, on one snapshot. Raises what it raises, and StoreFailed."""
@@ -100,7 +101,12 @@ class PostgresStore:
             except DBAPIError as error:
                 raise StoreFailed(_words(error)) from error
 
-        return await trio.to_thread.run_sync(run, limiter=self._readers)
+        self._being_read += 1
+        try:
+            return await trio.to_thread.run_sync(run, limiter=self._readers)
+        finally:
+            self._being_read -= 1
+            self._note_end()
 
     def counters(self) -> dict[str, int]:
         """How much was written, by name."""
@@ -111,10 +117,9 @@ class PostgresStore:
             "store_collisions": self.collisions,
         }
 
-    def _end_write(self) -> None:
-        self._under_way -= 1
-        if not self._open and self._under_way == 0:
-            self._drained.set()
+    def _note_end(self) -> None:
+        if not self._open and not self._under_way and not self._being_read:
+            self._drained.set()  # a connection that is still in use would outlive the pool, and be lost open
 
     # -- in threads ----------------------------------------------------------------------------------------------------
 

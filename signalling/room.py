@@ -47,6 +47,7 @@ MAX_UNANSWERED = 256  # media sessions of one account that never connected; each
 MAX_DEVICES = 2  # of one account that watch one stream: a telephone and a television; a shared account is more
 WRITTEN_FIRST = (
     c.AcceptOneToOne,
+    c.ConfirmOneToOne,
     c.Eject,
     c.Readmit,
     c.GrantTicket,
