@@ -10,12 +10,12 @@ import itertools
 import os
 import secrets
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import sqlalchemy as sa
 import trio
+from msgspec.structs import replace
 
 from server.money import box_office
 from server.money.amounts import Amount, wire_amount
