@@ -26,7 +26,7 @@ from server.money.webhooks import DepositReversed, DepositSettled, ProviderEvent
 from signalling import commands as c
 from signalling.identifiers import AccountId, Mode
 from signalling.refusals import Refused
-from tests.money.mortal import MortalStore
+from tests.money.mortal import Killed, MortalStore
 from tests.money.small_nodes import FUNDS, SmallNode, actor, fill, open_node, session
 from tests.money.test_crashes import resolved_twice
 
