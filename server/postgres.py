@@ -7,7 +7,7 @@ failed serialization) changed nothing, and are run again.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, TypeVarTuple
 
 import sqlalchemy as sa
@@ -26,6 +26,7 @@ FIRST_PAUSE_S = 0.005
 _MIGRATION_LOCK = 7_233_200  # nodes that start together bring the schema up to date one after the other
 
 T = TypeVar("T")
+R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
 
 
@@ -86,6 +87,13 @@ class PostgresStore:
         finally:
             self._under_way -= 1
             self._note_end()
+
+    async def write_each(self, work: Callable[[sa.Connection, Sequence[T]], Sequence[R | Exception]], item: T) -> R:
+        """Run `work` on one item, like `write`: here transactions are side by side, and none waits for another."""
+        (outcome,) = await self.write(work, [item])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     async def read(self, work: Callable[[sa.Connection, *Ts], T], *arguments: *Ts) -> T:
         """Run `work`, which must not write, on one snapshot. Raises what it raises, and StoreFailed."""
