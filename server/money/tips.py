@@ -59,8 +59,8 @@ _BETWEEN = Prepared(
 )
 _SENT_SINCE = Prepared("SELECT units FROM tips WHERE sender = :sender AND asset = :asset AND at > :since" + _STANDING)
 _UNRIPE = Prepared(
-    "SELECT arrived, withdrawable_at FROM tips WHERE recipient = :recipient AND withdrawable_at > :now AND target = :asset"
-    + _STANDING
+    "SELECT arrived, withdrawable_at FROM tips WHERE recipient = :recipient AND target = :asset"
+    " AND withdrawable_at > :now" + _STANDING
 )
 
 

@@ -106,6 +106,7 @@ class SmallNode:
     cashier: Cashier
     wallets: Wallets
     payouts: Payouts
+    usher: Usher
     due: Mapping[str, Callable[[int], Awaitable[int]]]
     clock: SimulatedClock
 
@@ -133,46 +134,50 @@ class SmallNode:
 async def open_node(path: Path, dies_at: int, asked: list[str]) -> AsyncIterator[SmallNode]:
     """Open a node on a file like `server.node` does, recovery included; only then it begins to count its steps."""
     store = MortalStore(path)
-    clock, assets = SimulatedClock(), Assets()
     try:
         async with trio.open_nursery() as nursery:
-            access = Access(store, clock, tips=TipsGiven())
-            await access.load()
-            media = MortalMedia(store)
-            rooms = Rooms(cast(Media, media), StoredArchive(store), clock, access)
-            await nursery.start(lambda task_status: rooms.run(task_status=task_status))
-            await nursery.start(lambda task_status: access.run(rooms, task_status=task_status))
-            desk = OneToOneDesk(
-                store, rooms, clock, assets, FEE_BPS, judge=access.finding, require_proven=access.require_proven
-            )
-            await desk.recover()
-            rooms.attend(desk)
-            nursery.start_soon(desk.run)  # noqa: ASYNC113  (it serves from what was heard before, too)
-            house = House(assets, FixedRates(DEFAULT_RATES, assets), FEE_BPS, 1000, 9000)
-            wallets = Wallets(store, assets, {"shop": SECRET}, clock.wall_ms)
-            shop = {"shop": Shop(store, asked)}
-            feed = Feed(store, clock.wall_ms)
-            await nursery.start(feed.run)
-            usher = Usher(store, rooms, access, clock, feed.wait_beyond)
-            await nursery.start(usher.run)
-            shows = Shows(store, rooms, usher, assets, house.rates, FEE_BPS, clock.wall_ms)
-            node = SmallNode(
-                store,
-                media,
-                rooms,
-                access,
-                TicketDesk(store, rooms, access, usher, shows, assets, wallets.keys, clock.wall_ms),
-                TipJar(store, house, wallets.keys, access, rooms, clock.wall_ms),
-                desk,
-                Cashier(store, assets, wallets.keys, shop, clock.wall_ms),
-                wallets,
-                Payouts(store, shop),
-                {**duties(store), **shows.duties()},
-                clock,
-            )
+            node = await _start(store, asked, nursery)
             await trio.testing.wait_all_tasks_blocked()
             store.count(dies_at)
             yield node
             nursery.cancel_scope.cancel()
     finally:
         store.close()
+
+
+async def _start(store: MortalStore, asked: list[str], nursery: trio.Nursery) -> SmallNode:
+    clock, assets, media = SimulatedClock(), Assets(), MortalMedia(store)
+    access = Access(store, clock, tips=TipsGiven())
+    await access.load()
+    rooms = Rooms(cast(Media, media), StoredArchive(store), clock, access)
+    await nursery.start(lambda task_status: rooms.run(task_status=task_status))
+    await nursery.start(lambda task_status: access.run(rooms, task_status=task_status))
+    desk = OneToOneDesk(
+        store, rooms, clock, assets, FEE_BPS, judge=access.finding, require_proven=access.require_proven
+    )
+    await desk.recover()
+    rooms.attend(desk)
+    nursery.start_soon(desk.run)
+    house = House(assets, FixedRates(DEFAULT_RATES, assets), FEE_BPS, 1000, 9000)
+    wallets = Wallets(store, assets, {"shop": SECRET}, clock.wall_ms)
+    shop = {"shop": Shop(store, asked)}
+    feed = Feed(store, clock.wall_ms)
+    await nursery.start(feed.run)
+    usher = Usher(store, rooms, access, clock, feed.wait_beyond)
+    await nursery.start(usher.run)
+    shows = Shows(store, rooms, usher, assets, house.rates, FEE_BPS, clock.wall_ms)
+    return SmallNode(
+        store,
+        media,
+        rooms,
+        access,
+        TicketDesk(store, rooms, access, usher, shows, assets, wallets.keys, clock.wall_ms),
+        TipJar(store, house, wallets.keys, access, rooms, clock.wall_ms),
+        desk,
+        Cashier(store, assets, wallets.keys, shop, clock.wall_ms),
+        wallets,
+        Payouts(store, shop),
+        usher,
+        {**duties(store), **shows.duties()},
+        clock,
+    )

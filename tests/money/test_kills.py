@@ -26,7 +26,7 @@ from server.money.webhooks import DepositReversed, DepositSettled, ProviderEvent
 from signalling import commands as c
 from signalling.identifiers import AccountId, Mode
 from signalling.refusals import Refused
-from tests.money.mortal import MortalStore
+from tests.money.mortal import Killed, MortalStore
 from tests.money.small_nodes import FUNDS, SmallNode, actor, fill, open_node, session
 from tests.money.test_crashes import resolved_twice
 
@@ -321,7 +321,7 @@ async def live(path: Path, act: Doing, dies_at: int, asked: list[str]) -> Life:
             store = node.store
             answer = await act(node)
             await trio.testing.wait_all_tasks_blocked()
-    except BaseException:  # noqa: ASYNC103  (what a dead process raises, and does in its end, is lost with it)
+    except (Killed, BaseExceptionGroup):
         if store is None or not store.is_dead:
             raise
     return Life(store.steps, store.committed, answer, asked)
