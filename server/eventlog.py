@@ -7,7 +7,7 @@ from the front, and up to which id is written down, so that a reader who comes t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
@@ -56,9 +56,10 @@ class Span:
 
 
 _LOCK = Prepared("SELECT pg_advisory_xact_lock(:lock)")
-_APPEND = Prepared(
-    "INSERT INTO event_log (subject, type, at, fields) VALUES (:subject, :type, :at, :fields) RETURNING id"
-)
+_ADD = "INSERT INTO event_log (subject, type, at, fields) VALUES (:subject, :type, :at, :fields)"
+_APPEND = Prepared(f"{_ADD} RETURNING id")
+_APPEND_EACH = Prepared(_ADD)
+_LAST = Prepared("SELECT last_insert_rowid()")
 _ADMIT = Prepared("INSERT INTO event_audience (account, event) VALUES (:account, :event)")
 _COLUMNS = "id, subject, type, at, fields"
 _READ = Prepared(f"SELECT {_COLUMNS} FROM event_log WHERE id > :after ORDER BY id LIMIT :limit")
@@ -89,10 +90,8 @@ def append(connection: sa.Connection, event: Happened) -> int:
         return 0
     if connection.dialect.name == "postgresql":
         _LOCK(connection, lock=_ORDER_LOCK)
-    fields = msgspec.json.encode(event.fields).decode()
-    row = _APPEND(connection, subject=event.subject, type=event.type, at=event.at, fields=fields).fetchone()
-    number = int(row[0])
-    for account in dict.fromkeys(event.accounts or (event.subject,)):
+    number = int(_APPEND(connection, **_row(event)).fetchone()[0])
+    for account in _audience(event):
         _ADMIT(connection, account=account, event=number)
     return number
 
@@ -110,8 +109,33 @@ def gathering(connection: sa.Connection) -> Iterator[None]:
         yield
     finally:
         del connection.info[_GATHERED]
-    for event in gathered:
-        append(connection, event)
+    append_each(connection, gathered)
+
+
+def append_each(connection: sa.Connection, events: Sequence[Happened]) -> None:
+    """Write events in their order, like `append`, in few statements where the database can."""
+    gathered: list[Happened] | None = connection.info.get(_GATHERED)
+    if gathered is not None:
+        gathered.extend(events)
+    elif connection.dialect.name == "postgresql":
+        for event in events:
+            append(connection, event)
+    elif events:
+        # SQLite has one writer and takes the next id each time, so that the last one tells them all.
+        _APPEND_EACH.many(connection, [_row(event) for event in events])
+        first = int(_LAST(connection).fetchone()[0]) - len(events) + 1
+        numbered = enumerate(events, first)
+        seeing = [{"account": account, "event": number} for number, event in numbered for account in _audience(event)]
+        _ADMIT.many(connection, seeing)
+
+
+def _row(event: Happened) -> dict[str, Any]:
+    fields = msgspec.json.encode(event.fields).decode()
+    return {"subject": event.subject, "type": event.type, "at": event.at, "fields": fields}
+
+
+def _audience(event: Happened) -> Iterable[str]:
+    return dict.fromkeys(event.accounts or (event.subject,))
 
 
 def read_from(

@@ -49,6 +49,8 @@ COUNTERS = {
     "incoming_frames": ("incoming_frames", "Frames of MoQ publishers passed on to WebRTC viewers."),
     "store_writes": ("store_writes", "Writes to the database that are on the disk."),
     "store_commits": ("store_commits", "Transactions on the database; one holds many writes."),
+    "store_shared": ("store_shared_writes", "Writes to the database that were done in one go with others."),
+    "store_parted": ("store_parted", "Writes in one go that failed, and were done one by one."),
     "store_failures": ("store_failures", "Transactions that the disk or a lock refused."),
     "access_judged": ("access_judged", "Times that an account was judged for a stream."),
     "access_failures": ("access_failures", "Times that it could not be judged, and who was in doubt was put out."),

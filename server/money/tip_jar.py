@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 import msgspec
 import sqlalchemy as sa
@@ -189,7 +188,7 @@ def _quoted(quote: Quote, amount: Amount, fee: int, arrives: int) -> QuoteView:
     return QuoteView(
         quote=quote.id,
         amount=wire_amount(amount),
-        fee=wire_amount(replace(amount, units=fee)),
+        fee=wire_amount(Amount(amount.asset, fee)),
         arrives=wire_amount(Amount(rate.target, arrives)),
         numerator=str(rate.numerator),
         denominator=str(rate.denominator),

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
 import trio
+from msgspec.structs import replace
 
 from server import eventlog
 from server.money import audit, books, box_office, ticket_reports

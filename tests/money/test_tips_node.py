@@ -311,6 +311,7 @@ async def test_people_pay_in_through_a_provider_once_for_each_key(tmp_path: Path
         asked = service.requests[started["reference"]]
         assert (asked["account"], asked["amount"]) == (street.eve.id, wish["amount"])
         assert (await street.balance(street.eve, "EUR"))["available"] == "0"
+        assert (await street.eve.ask("GET", "/me/wallet"))["providers"] == ["pay"]
         settled = {"type": "deposit.settled", "transaction": "t", "account": street.eve.id, **wish}
         await service.say(settled)
         await service.say(settled)
