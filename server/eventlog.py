@@ -7,7 +7,8 @@ from the front, and up to which id is written down, so that a reader who comes t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
@@ -21,6 +22,7 @@ MAX_READ = 1000  # events in one go: some 200 kB
 # Drawn from a sequence, ids would be in the order of drawing: a reader could pass over one whose transaction is still
 # open. PostgreSQL's writers therefore draw theirs one after the other, and hold this lock until they have committed.
 _ORDER_LOCK = 7_233_201
+_GATHERED = "gathered events"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,14 @@ _SET_FLOOR = Prepared("UPDATE event_floor SET dropped_to = :id")
 
 
 def append(connection: sa.Connection, event: Happened) -> int:
-    """Write an event; returns its id. Call it last in a transaction: from here on, PostgreSQL lets one in at a time."""
+    """Write an event; returns its id. Call it last in a transaction: from here on, PostgreSQL lets one in at a time.
+
+    A transaction that goes on to lock other rows calls it within `gathering`; there it has no id yet, and returns 0.
+    """
+    gathered: list[Happened] | None = connection.info.get(_GATHERED)
+    if gathered is not None:
+        gathered.append(event)
+        return 0
     if connection.dialect.name == "postgresql":
         _LOCK(connection, lock=_ORDER_LOCK)
     number = int(_APPEND(connection, **_row(event)).fetchone()[0])
@@ -87,9 +96,28 @@ def append(connection: sa.Connection, event: Happened) -> int:
     return number
 
 
+@contextmanager
+def gathering(connection: sa.Connection) -> Iterator[None]:
+    """Write what is appended within when it ends, for a transaction that changes one thing after the other.
+
+    Whoever had written the first event, and waited for a row of the second thing, would wait for somebody who holds
+    that row and waits to write an event: PostgreSQL finds out after a second, in which nobody writes any.
+    """
+    gathered: list[Happened] = []
+    connection.info[_GATHERED] = gathered
+    try:
+        yield
+    finally:
+        del connection.info[_GATHERED]
+    append_each(connection, gathered)
+
+
 def append_each(connection: sa.Connection, events: Sequence[Happened]) -> None:
     """Write events in their order, like `append`, in few statements where the database can."""
-    if connection.dialect.name == "postgresql":
+    gathered: list[Happened] | None = connection.info.get(_GATHERED)
+    if gathered is not None:
+        gathered.extend(events)
+    elif connection.dialect.name == "postgresql":
         for event in events:
             append(connection, event)
     elif events:

@@ -62,6 +62,7 @@ COUNTERS = {
     "withdrawals": ("withdrawals", "Withdrawals that people asked for."),
     "tips": ("tips", "Tips that were given."),
     "tips_reversed": ("tips_reversed", "Tips that were taken back."),
+    "tips_late": ("tips_late", "Tips, or reversals, that were answered before their giver was judged anew."),
     "duties_done": ("duties_done", "Things that were due, such as expired holds, and were done."),
     "duty_failures": ("duty_failures", "Times that what was due could not be done; tried again."),
     "tickets_bought": ("tickets_bought", "Tickets that were paid for."),

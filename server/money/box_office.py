@@ -18,7 +18,7 @@ from server.eventlog import Happened
 from server.money import books
 from server.money import tickets as t
 from server.money.amounts import Amount, wire_amount
-from server.money.ledger import Account, Kind, Leg, Move
+from server.money.ledger import PLATFORM, Account, Kind, Leg, Move
 from server.money.payments import Terms, pay, wallet
 from server.money.ticket_reports import find_ticket, ticket_of
 from server.money.ticket_rows import SALE, TICKET, changing, sale_of_row, sale_values, ticket_of_row, ticket_values
@@ -135,11 +135,12 @@ def run_out(connection: sa.Connection, now_ms: int, limit: int) -> list[Ticket]:
     """End up to `limit` reservations whose time is over, and offer their seats on; returns what ended."""
     due = sorted(_DUE(connection, now=now_ms, limit=limit).fetchall(), key=lambda row: (row[1], row[0]))
     ended = []
-    for ticket, _ in due:
-        try:
-            ended.append(_released(connection, ticket, t.RunOut(), now_ms))
-        except Refused:
-            continue  # another node was faster, or it was paid for meanwhile
+    with eventlog.gathering(connection):
+        for ticket, _ in due:
+            try:
+                ended.append(_released(connection, ticket, t.RunOut(), now_ms))
+            except Refused:
+                continue  # another node was faster, or it was paid for meanwhile
     return ended
 
 
@@ -229,15 +230,29 @@ def pay_out(connection: sa.Connection, sale_id: str, terms: Terms, now_ms: int) 
     return sale.earned and _pay_out(connection, sale, terms, now_ms)
 
 
+def is_worth_paying(sale: Sale, units: int, terms: Terms) -> bool:
+    """Return whether anything of what is in a sale's escrow would arrive at its seller."""
+    if not units:
+        return False
+    try:
+        pay(escrow(sale), sale.seller, units, terms)
+    except Refused as refused:
+        if refused.code != "amount_too_small":
+            raise
+        return False
+    return True
+
+
 def refund_some(connection: sa.Connection, sale_id: str, now_ms: int, limit: int) -> list[Ticket]:
     """Give back what was paid for up to `limit` tickets of a cancelled sale; returns them."""
     sale = lock_sale(connection, sale_id)
     assert sale.state is SaleState.CANCELLED
     rows = _FIND_IN_STATE(connection, sale=sale_id, state=TicketState.SOLD.value, limit=limit).fetchall()
     refunded = []
-    for row in rows:
-        sale, ticket = _refunded(connection, sale, ticket_of_row(row), now_ms)
-        refunded.append(ticket)
+    with eventlog.gathering(connection):
+        for row in rows:
+            sale, ticket = _refunded(connection, sale, ticket_of_row(row), now_ms)
+            refunded.append(ticket)
     return refunded
 
 
@@ -266,12 +281,19 @@ def _charge(connection: sa.Connection, sale: Sale, ticket: Ticket, now_ms: int) 
 
 def _pay_out(connection: sa.Connection, sale: Sale, terms: Terms, now_ms: int) -> bool:
     there = books.balance(connection, escrow(sale))
-    if not there:
+    quote = terms.quote
+    if is_worth_paying(sale, there, terms):
+        legs = pay(escrow(sale), sale.seller, there, terms)
+    elif there and sale.state is SaleState.DELIVERED:
+        # Less than a unit of what its seller gets, and no more will come: it stays where the rest of each conversion
+        # does, or, where nothing is converted, it is the fee.
+        legs = (Leg(escrow(sale), Account(PLATFORM, Kind.LIQUIDITY if quote else Kind.FEE, sale.price.asset), there),)
+        quote = None
+    else:
         return False
-    legs = pay(escrow(sale), sale.seller, there, terms)
     # One at a time, under the sale's lock; in the same millisecond the second finds nothing, or is refused and comes
     # again.
-    books.apply(connection, Move(f"sale.{sale.id}.earned.{now_ms}", "tickets", legs, terms.quote), now_ms)
+    books.apply(connection, Move(f"sale.{sale.id}.earned.{now_ms}", "tickets", legs, quote), now_ms)
     return True
 
 
