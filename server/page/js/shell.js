@@ -27,6 +27,12 @@ export function dressPage() {
   return session;
 }
 
+/** Say where to go from here. @param {...[string, string, string?]} ways label, address and class of each */
+export function leadTo(...ways) {
+  byId("lead").replaceChildren(...ways.map(([label, address, kind = ""]) => make("a", { href: address, class: `button ${kind}` }, label)));
+  show(byId("lead"), true);
+}
+
 /** Open the signalling socket of a page whose user is logged in. @param {import("./identity.js").Session} session */
 export function connect(session) {
   const socket = new Socket(session.token);
