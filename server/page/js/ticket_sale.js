@@ -51,7 +51,7 @@ export class TicketSale {
   }
 
   async #open() {
-    const { quantity, price, late_price, asset } = this.#form.elements;
+    const { quantity, price, late_price, asset, shown } = this.#form.elements;
     const fault = byId("sale-fault");
     show(fault, false);
     try {
@@ -59,6 +59,7 @@ export class TicketSale {
         quantity: Number(quantity.value),
         price: read(price.value, asset.value),
         late_price: late_price.value.trim() ? read(late_price.value, asset.value) : null,
+        delivered_after_s: Math.round(Number(shown.value) * 60),
       });
     } catch (error) {
       fault.textContent = error.message;

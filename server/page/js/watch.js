@@ -10,6 +10,7 @@ import { countDown, inWords, secondsLeft, timeOfDay } from "./clock.js";
 import { arch, byId, say, show } from "./dom.js";
 import { Goals } from "./goals.js";
 import { Guest } from "./guest.js";
+import { HowItPlays } from "./how_it_plays.js";
 import { logInAddress } from "./identity.js";
 import { notice, withdraw } from "./notices.js";
 import { QueuePlace } from "./queue_place.js";
@@ -19,7 +20,7 @@ import { connect, dressPage } from "./shell.js";
 import { NOTHING, TYPES, applied } from "./stream_model.js";
 import { Tickets } from "./tickets.js";
 import { TipBar } from "./tips.js";
-import { Viewing } from "./whep.js";
+import { ViewingWays } from "./viewing_ways.js";
 import { CALL_ENDED, ENDED, MODES, SHUT } from "./words.js";
 
 const LOOK_AGAIN_MS = 1000;
@@ -45,7 +46,7 @@ function leadOn() {
 class WatchPage {
   /** @type {import("./stream_model.js").Model} */ #model = NOTHING;
   #connecting = "connecting";
-  #viewing = new Viewing(stream);
+  #viewing = new ViewingWays(stream, () => byId("video").clientHeight * devicePixelRatio);
   #player = new Player("video");
 
   constructor() {
@@ -67,6 +68,7 @@ class WatchPage {
     for (const type of ["access.rules_changed", "kyf.required", "kyf.expired", "kyf.granted"]) this.socket.on(type, () => this.door.look());
     this.#viewing.addEventListener("state", ({ detail }) => this.#follow(detail));
     this.#viewing.addEventListener("track", () => this.#player.play(this.#viewing.media));
+    new HowItPlays(this.#viewing, document.querySelector(".about"));
   }
 
   async #join() {
@@ -112,7 +114,8 @@ class WatchPage {
   }
 
   #watchOrNot() {
-    const { card, you, ended } = this.#model;
+    const { card, you, call, ended } = this.#model;
+    this.#viewing.talks = call !== null;
     if (ended !== null) return this.#viewing.stop();
     if (!card || !you) return undefined;
     if (you.admitted && card.state !== "waiting") return this.#viewing.start();
