@@ -1,9 +1,8 @@
 /** Where an invitation's link lands: uses it, and leads to the stream. */
 
 import { byId, say } from "./dom.js";
-import { logInAddress } from "./identity.js";
 import { codeOf, redeem } from "./invite_code.js";
-import { dressPage, leadTo } from "./shell.js";
+import { dressPage, leadTo, waysIn } from "./shell.js";
 
 const session = dressPage();
 const KEY = "mesi.invitation"; // kept in this tab over the log-in, since no server is to see it in an address
@@ -32,5 +31,5 @@ if (!code) {
   say(byId("title"), "You are invited");
   say(byId("text"), "Log in, or make an account. Then the stream opens.");
   sessionStorage.setItem(KEY, code);
-  leadTo(["Log in", logInAddress(), "strong"], ["Create an account", logInAddress("new")]);
+  leadTo(...waysIn());
 } else use();

@@ -33,6 +33,18 @@ export function leadTo(...ways) {
   show(byId("lead"), true);
 }
 
+/** Show instead of the page why there is none, and where to go. @param {string} text @param {...[string, string, string?]} ways */
+export function shut(text, ...ways) {
+  byId("shut-text").textContent = text;
+  leadTo(...ways);
+  show(byId("shut"), true);
+}
+
+/** The ways of who is not logged in. @returns {[string, string, string?][]} */
+export function waysIn() {
+  return [["Log in", logInAddress(), "strong"], ["Create an account", logInAddress("new")]];
+}
+
 /** Open the signalling socket of a page whose user is logged in. @param {import("./identity.js").Session} session */
 export function connect(session) {
   const socket = new Socket(session.token);

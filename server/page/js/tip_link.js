@@ -2,8 +2,7 @@
 
 import { ask } from "./api.js";
 import { byId, say, show } from "./dom.js";
-import { logInAddress } from "./identity.js";
-import { dressPage, leadTo } from "./shell.js";
+import { dressPage, leadTo, waysIn } from "./shell.js";
 import { TipBar } from "./tips.js";
 
 const code = decodeURIComponent(location.pathname.split("/")[2] ?? "");
@@ -23,7 +22,7 @@ async function open() {
   show(byId("note"), link.note !== "");
   if (session === null) {
     say(byId("text"), "Log in to tip. Nothing is charged before you have said yes to an amount.");
-    return leadTo(["Log in", logInAddress(), "strong"], ["Create an account", logInAddress("new")]);
+    return leadTo(...waysIn());
   }
   if (link.to === session.account.name) {
     say(byId("text"), "This link is yours: others tip you here.");

@@ -29,7 +29,7 @@ export class TipBar {
   constructor(place, to, { stream, link, suggested = null, done, gone } = {}) {
     Object.assign(this, { place, to, link, suggested, done, gone, context: stream ? { kind: "stream", id: stream } : { kind: "profile" } });
     this.has = make("p", { class: "soft small" }, "Looking into your wallet …");
-    this.other = make("button", { type: "button", id: "tip", class: "tip-choice", onclick: () => this.open() }, make("strong", {}, "Another amount"), make("span", {}, "or with a message"));
+    this.other = make("button", { type: "button", class: "tip-choice", onclick: () => this.open() }, make("strong", {}, "Another amount"), make("span", {}, "or with a message"));
     this.choices = make("div", { class: "row choices-row", role: "group", "aria-label": `Amounts for ${to}` });
     this.fault = make("div", { class: "fault", role: "alert", hidden: true });
     this.said = make("p", { class: "tip-done", role: "status" });
