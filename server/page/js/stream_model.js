@@ -23,7 +23,7 @@ export const NOTHING = Object.freeze({
 
 /** The types of events that change a model. */
 export const TYPES = [
-  "stream.state", "room.presence", "stream.started", "stream.mode_changed", "stream.time_limit", "stream.interrupted",
+  "stream.state", "room.presence", "stream.started", "stream.mode_changed", "stream.mode_pending", "stream.mode_called_off", "stream.time_limit", "stream.interrupted",
   "stream.resumed", "stream.ended", "access.granted", "access.revoked", "one_to_one.requested", "one_to_one.queued",
   "one_to_one.declined", "one_to_one.cancelled", "one_to_one.accepted", "one_to_one.started", "one_to_one.paused",
   "one_to_one.ended", "one_to_one.notice",
@@ -50,6 +50,10 @@ export function applied(model, event, me) {
     case "stream.mode_changed":
       return modeChanged(model, event);
     case "stream.time_limit":
+    case "stream.mode_pending":
+      return withCard(model, { next_mode: event.mode, switches_at: event.at });
+    case "stream.mode_called_off":
+      return withCard(model, { next_mode: null, switches_at: null });
       return withCard(model, { ends_at: event.ends_at });
     case "stream.ended":
       return { ...model, ended: event.reason, call: null, asked: null, requests: [] };
@@ -93,7 +97,7 @@ function callOf(model, { card, you }) {
 function modeChanged(model, { mode, epoch }) {
   const before = model.card?.state === "one_to_one" ? "live" : model.card?.state;
   const state = mode === "one_to_one" ? "one_to_one" : before;
-  return { ...withCard(model, { mode, epoch, state }), othersCallEndsAt: mode === "one_to_one" ? model.othersCallEndsAt : null };
+  return { ...withCard(model, { mode, epoch, state, next_mode: null, switches_at: null }), othersCallEndsAt: mode === "one_to_one" ? model.othersCallEndsAt : null };
 }
 
 function withPicture(model, state) {

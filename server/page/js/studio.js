@@ -160,7 +160,7 @@ export class Studio {
     show(byId("take-over"), this.#sending === "taken_over");
     show(byId("closing"), closesAt !== null);
     countDown(byId("closing-time"), closesAt);
-    this.modes.show(card.mode);
+    this.modes.show(card);
     this.limit.show(card.ends_at);
     this.people.showWatching(names, card.viewers);
     this.requests.show(requests, call === null && ["public", "private"].includes(card.mode));

@@ -5,6 +5,7 @@ import { CallBar } from "./call_bar.js";
 import { Chat } from "./chat.js";
 import { answerDisclosures } from "./disclosures.js";
 import { Door } from "./door.js";
+import { ComingSwitch } from "./coming_switch.js";
 import { FollowButton } from "./follow.js";
 import { countDown, inWords, secondsLeft, timeOfDay } from "./clock.js";
 import { arch, byId, say, show } from "./dom.js";
@@ -52,7 +53,8 @@ class WatchPage {
     this.socket = connect(session);
     this.chat = new Chat(this.socket, stream, this.me);
     this.bar = new CallBar(this.socket, stream);
-    this.tickets = new Tickets(this.socket, stream);
+    this.tickets = new Tickets(this.socket, stream, () => this.#renderComing());
+    this.coming = new ComingSwitch(() => this.tickets.buy());
     this.tips = new Tips(stream, () => this.door.look());
     this.door = new Door(stream, { buy: () => this.tickets.buy(), tip: (amount) => this.tips.open(amount) });
     this.follow = new FollowButton(() => this.door.look());
@@ -154,11 +156,18 @@ class WatchPage {
     this.chat.allow(maySpeak, maySpeak ? (call ? "Only the two of you read this" : "Say something") : ended === null ? "Closed for you" : "The chat is over");
     this.door.show(this.#model);
     this.tickets.for(ended === null ? you.role : "");
+    this.#renderComing();
     this.follow.show(card.streamer, this.me);
     this.tips.show(card.streamer, this.me, ended === null);
     this.guest.follow(this.#model);
     this.bar.show(call, this.guest.media);
     document.body.classList.toggle("in-call", call !== null);
+  }
+
+  #renderComing() {
+    const { card, you, ended } = this.#model;
+    const concerned = card !== null && you?.role === "viewer" && you.admitted && ended === null;
+    this.coming.show(concerned ? card : null, this.tickets.hasOne || you?.grants.includes("ticket"), this.tickets.areSold);
   }
 
   #renderSlate() {

@@ -7,7 +7,8 @@
  * @typedef {{id: string, name: string}} Person
  * @typedef {{id: string, title: string, description: string, kind: "video"|"audio", mode: Mode,
  *   state: "waiting"|"live"|"interrupted"|"one_to_one", streamer: Person, viewers: number, epoch: number,
- *   started_at: number, ends_at: number|null, one_to_one_ends_at: number|null}} Card
+ *   started_at: number, ends_at: number|null, one_to_one_ends_at: number|null, next_mode: Mode|null,
+ *   switches_at: number|null}} Card
  * @typedef {{admitted: boolean, reason: string|null, grants: string[], role: "streamer"|"guest"|"viewer",
  *   readmit: string[]}} You
  * @typedef {{stream: string, seq: number, circle: "main"|"one_to_one", from: Person, text: string, at: number}} ChatMessage
