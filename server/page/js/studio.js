@@ -130,6 +130,7 @@ export class Studio {
     say(byId("over-text"), ENDED[reason] ?? "");
     this.over();
   }
+    this.sale.sumUp(byId("over"));
 
   #become(model) {
     this.#model = model;
