@@ -104,6 +104,7 @@ async def test_a_one_to_one_is_held_delivered_and_paid_to_the_unit(theatre: Thea
     await streamer.sees("#requests", "30.00 USD held")
     await streamer.shoot("requests-held", (PHONE,))
     await streamer.press(ACCEPT)
+    await guest.press("#turn-come")
     for side in (guest, streamer):
         await side.sees("#call-bar", "It ends at")
         assert 285 < await side.seconds_left("#call-time") <= 300

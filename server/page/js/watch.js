@@ -136,7 +136,7 @@ class WatchPage {
     this.#renderSlate();
     if (ended !== null) leadOn();
     if (!card || !you) return;
-    document.title = `${card.title} · mesi`;
+    document.title = `${asked?.comeBy ? "Your turn! " : ""}${card.title} · mesi`;
     say(byId("title"), card.title);
     say(byId("streamer"), card.streamer.name);
     if (!byId("streamer-arch").firstChild) byId("streamer-arch").append(arch(card.streamer.name));
@@ -201,6 +201,12 @@ function announce(event, me) {
       return withdraw("end");
     case "one_to_one.declined":
       return event.account === me && notice("The streamer said no to your one-to-one.", { key: "ask" });
+    case "one_to_one.cancelled":
+      return event.account === me && event.reason === "missed" && notice("You did not come in time, so somebody else is asked. You can ask again.", { kind: "warn", key: "ask", sticky: true });
+    case "one_to_one.extension_ended":
+      return event.reason === "declined" && notice("The streamer wants no more time. What was held for it is yours again.", { key: "more" });
+    case "one_to_one.extended":
+      return notice(`The one-to-one lasts ${inWords(event.seconds)} longer.`, { key: "more" });
     case "one_to_one.accepted":
       return notice("Accepted! Your camera is being connected.", { key: "ask" });
     case "one_to_one.started":
