@@ -1,4 +1,4 @@
-"""The database of several nodes: PostgreSQL, a transaction of its own for each write, on a few threads.
+"""A node's database on PostgreSQL: a transaction of its own for each write, on a few threads.
 
 PostgreSQL groups the commits of its connections by itself. Transactions that got in each other's way (a deadlock, a
 failed serialization) changed nothing, and are run again.
@@ -7,7 +7,7 @@ failed serialization) changed nothing, and are run again.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, TypeVarTuple
 
 import sqlalchemy as sa
@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from server.migrations import upgrade
 from server.store import StoreFailed
 
-CONNECTIONS = 12  # of each node for writing; more wait for each other's rows, and the server allows 100 in all
+CONNECTIONS = 12  # for writing; more wait for each other's rows, and the server allows 100 in all
 READERS = 4
 MAX_WAITING = 10_000  # writes; a database that is so far behind is broken
 ATTEMPTS = 8  # a hot row makes some collide; what collides so often is not served in time any more
@@ -26,6 +26,7 @@ FIRST_PAUSE_S = 0.005
 _MIGRATION_LOCK = 7_233_200  # nodes that start together bring the schema up to date one after the other
 
 T = TypeVar("T")
+R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
 
 
@@ -86,6 +87,13 @@ class PostgresStore:
         finally:
             self._under_way -= 1
             self._note_end()
+
+    async def write_each(self, work: Callable[[sa.Connection, Sequence[T]], Sequence[R | Exception]], item: T) -> R:
+        """Run `work` on one item, like `write`: here transactions are side by side, and none waits for another."""
+        (outcome,) = await self.write(work, [item])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     async def read(self, work: Callable[[sa.Connection, *Ts], T], *arguments: *Ts) -> T:
         """Run `work`, which must not write, on one snapshot. Raises what it raises, and StoreFailed."""

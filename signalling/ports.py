@@ -121,8 +121,8 @@ class Outbox(Protocol):
 class StreamRecord(msgspec.Struct, frozen=True, kw_only=True):
     """All of a room that outlives a restart. `former` is the mode to which a one-to-one returns.
 
-    `shown_ms` is how long it was on for ticket holders alone, up to when the clock of that last stood; at `switches_at`
-    its mode will be `next_mode`.
+    `shown_ms` is how long it was on for ticket holders alone, by the time of the writing; at `switches_at` its mode
+    will be `next_mode`.
     """
 
     id: StreamId

@@ -26,9 +26,9 @@ class Resume(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Hello(msgspec.Struct, frozen=True, tag_field="type", tag="hello", forbid_unknown_fields=True):
-    """The first message of a connection."""
+    """The first message of a connection. Over WebTransport the token may be in the URL instead."""
 
-    token: Annotated[str, Meta(max_length=4_096)]
+    token: Annotated[str, Meta(max_length=4_096)] | None = None
     resume: Resume | None = None
 
 

@@ -229,7 +229,7 @@ def record(stream: Stream, state: RoomState, now: Now) -> StreamRecord:
         started_at=stream.started_at,
         ends_at=None if state.until_ns is None else now.wall_of(state.until_ns),
         ended=state.ended,
-        shown_ms=state.shown_ns // 1_000_000,
+        shown_ms=state.shown_by_ns(now.ns) // 1_000_000,
         takeovers=state.takeovers,
         next_mode=None if state.announced is None else state.announced.mode,
         switches_at=None if state.announced is None else now.wall_of(state.announced.at_ns),

@@ -32,6 +32,8 @@ class Server:
         address = self.folder / "server.url"
         address.unlink(missing_ok=True)
         options = ["--data", str(self.folder), "--listen", self.listen, "--media", "127.0.0.1:0"]
+        config = self.folder / "config.toml"
+        options += ["--config", str(config)] if config.exists() else []
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*self.program, self.command, *options], stdin=subprocess.DEVNULL, stdout=log, stderr=log

@@ -390,7 +390,9 @@ async def test_more_time_is_held_at_the_same_price_and_paid_together_with_the_fi
         async with salon.call(anns, bobs):
             more = {"seconds": 120, "max_price": {"asset": "USD", "units": "1200"}}
             assert await salon.bob.ask("GET", f"{path}?seconds=120") == {
-                "seconds": 120, "price": more["max_price"], "longest_s": 1500
+                "seconds": 120,
+                "price": more["max_price"],
+                "longest_s": 1500,
             }
             cheap = {"seconds": 120, "max_price": {"asset": "USD", "units": "1199"}}
             assert (await salon.ask_more(salon.bob, cheap))[1]["price"] == more["max_price"]

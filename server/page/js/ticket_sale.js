@@ -4,8 +4,9 @@ import { ask } from "./api.js";
 import { inWords } from "./clock.js";
 import { openDialog } from "./dialogs.js";
 import { busy, byId, make, say, show } from "./dom.js";
-import { allAssets, inMoney, learnAssets, paidOutAs, read } from "./money.js";
+import { inMoney, learnAssets, offerAssets, paidOutAs, read } from "./money.js";
 import { complain } from "./notices.js";
+import { SALE_TYPES } from "./stream_model.js";
 import { counted } from "./words.js";
 
 const LOOK_MS = 1000; // between two looks at a report while tickets go quickly
@@ -22,9 +23,7 @@ export class TicketSale {
   /** @param {import("./socket.js").Socket} socket @param {string} stream */
   constructor(socket, stream) {
     this.path = `/streams/${encodeURIComponent(stream)}`;
-    for (const word of ["opened", "changed", "began", "earned", "closed", "sold_out", "delivered", "cancelled", "seats"]) {
-      socket.on(`sale.${word}`, (event) => event.stream === stream && this.#soon());
-    }
+    for (const type of [...SALE_TYPES, "sale.seats"]) socket.on(type, (event) => event.stream === stream && this.#soon());
     this.#form.onsubmit = (event) => {
       event.preventDefault();
       return busy(byId("sale-open"), () => this.#open());
@@ -37,7 +36,7 @@ export class TicketSale {
   async refresh() {
     try {
       await learnAssets();
-      this.#offerAssets();
+      offerAssets(this.#form.elements.asset);
       if (!this.#isOver) this.#sale = await ask("GET", `${this.path}/sale`);
       if (this.#sale === null) return "";
       const report = await ask("GET", `/sales/${this.#sale.sale}/report?limit=200`);
@@ -67,12 +66,6 @@ export class TicketSale {
       this.#waits = false;
       this.refresh();
     }, LOOK_MS);
-  }
-
-  #offerAssets() {
-    const choice = this.#form.elements.asset;
-    if (choice.options.length) return;
-    choice.append(...allAssets().filter(({ surfaces, recipient_tier }) => surfaces.includes("web") && !recipient_tier).map(({ asset }) => make("option", {}, asset)));
   }
 
   async #open() {

@@ -9,7 +9,9 @@ import { ComingSwitch } from "./coming_switch.js";
 import { FollowButton } from "./follow.js";
 import { countDown, inWords, secondsLeft, timeOfDay } from "./clock.js";
 import { arch, byId, say, show } from "./dom.js";
+import { Goals } from "./goals.js";
 import { Guest } from "./guest.js";
+import { HowItPlays } from "./how_it_plays.js";
 import { logInAddress } from "./identity.js";
 import { notice, withdraw } from "./notices.js";
 import { QueuePlace } from "./queue_place.js";
@@ -18,8 +20,8 @@ import { Player } from "./player.js";
 import { connect, dressPage } from "./shell.js";
 import { NOTHING, TYPES, applied } from "./stream_model.js";
 import { Tickets } from "./tickets.js";
-import { Tips } from "./tips.js";
-import { Viewing } from "./whep.js";
+import { TipBar } from "./tips.js";
+import { ViewingWays } from "./viewing_ways.js";
 import { CALL_ENDED, ENDED, MODES, SHUT } from "./words.js";
 
 const LOOK_AGAIN_MS = 1000;
@@ -45,7 +47,7 @@ function leadOn() {
 class WatchPage {
   /** @type {import("./stream_model.js").Model} */ #model = NOTHING;
   #connecting = "connecting";
-  #viewing = new Viewing(stream);
+  #viewing = new ViewingWays(stream, () => byId("video").clientHeight * devicePixelRatio);
   #player = new Player("video");
 
   constructor() {
@@ -55,7 +57,6 @@ class WatchPage {
     this.bar = new CallBar(this.socket, stream);
     this.tickets = new Tickets(this.socket, stream, () => this.#renderComing());
     this.coming = new ComingSwitch(() => this.tickets.buy());
-    this.tips = new Tips(stream, () => this.door.look());
     this.door = new Door(stream, { buy: () => this.tickets.buy(), tip: (amount) => this.tips.open(amount) });
     this.follow = new FollowButton(() => this.door.look());
     answerDisclosures(this.socket, session.account.name);
@@ -69,6 +70,7 @@ class WatchPage {
     for (const type of ["access.rules_changed", "kyf.required", "kyf.expired", "kyf.granted"]) this.socket.on(type, () => this.door.look());
     this.#viewing.addEventListener("state", ({ detail }) => this.#follow(detail));
     this.#viewing.addEventListener("track", () => this.#player.play(this.#viewing.media));
+    new HowItPlays(this.#viewing, document.querySelector(".about"));
   }
 
   async #join() {
@@ -94,6 +96,19 @@ class WatchPage {
     this.#render();
   }
 
+  /** Let the streamer be tipped, also by who may not watch. @param {import("./wire.js").Person} streamer @param {boolean} runs */
+  #letTip(streamer, runs) {
+    if (streamer.id === this.me) return;
+    if (!this.tips) {
+      this.tips = new TipBar(byId("tips"), streamer.name, { stream, done: () => this.door.look() });
+      this.goals = new Goals(byId("goals"), streamer.name, { stream });
+      this.socket.on("goal", (event) => this.goals.take(event));
+      this.socket.on("welcome", () => this.goals.refresh()); // news may have been missed
+      this.goals.refresh();
+    }
+    this.tips.show(runs);
+  }
+
   #settle(text) {
     say(byId("settled-text"), text);
     show(byId("settled"), true);
@@ -101,7 +116,8 @@ class WatchPage {
   }
 
   #watchOrNot() {
-    const { card, you, ended } = this.#model;
+    const { card, you, call, ended } = this.#model;
+    this.#viewing.talks = call !== null;
     if (ended !== null) return this.#viewing.stop();
     if (!card || !you) return undefined;
     if (you.admitted && card.state !== "waiting") return this.#viewing.start();
@@ -139,6 +155,7 @@ class WatchPage {
     document.title = `${asked?.comeBy ? "Your turn! " : ""}${card.title} · mesi`;
     say(byId("title"), card.title);
     say(byId("streamer"), card.streamer.name);
+    byId("streamer").href = `/u/${encodeURIComponent(card.streamer.name)}`;
     if (!byId("streamer-arch").firstChild) byId("streamer-arch").append(arch(card.streamer.name));
     say(byId("description"), card.description);
     say(byId("mode"), MODES[card.mode].long);
@@ -158,7 +175,7 @@ class WatchPage {
     this.tickets.for(ended === null ? you.role : "");
     this.#renderComing();
     this.follow.show(card.streamer, this.me);
-    this.tips.show(card.streamer, this.me, ended === null);
+    this.#letTip(card.streamer, ended === null);
     this.guest.follow(this.#model);
     this.bar.show(call, this.guest.media);
     document.body.classList.toggle("in-call", call !== null);
