@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.browser.test_looks import look
 from tests.browser.test_stories import on_air, watching
-from tests.browser.visitors import Theatre
+from tests.browser.visitors import Theatre, comes_true
 
 
 async def test_tickets_are_sold_and_let_in_and_a_late_buyer_comes_back_for_more(theatre: Theatre) -> None:
@@ -124,8 +124,13 @@ async def test_a_switch_that_is_announced_is_counted_down_can_be_called_off_and_
     await streamer.press("#end-stream")
     await streamer.press("#end-confirm")
     await streamer.sees("#over", "The sale was cancelled. Everybody is paid back.")
-    balances = (await (await theatre.person("count-bob")).ask("GET", "/me/wallet"))["balances"]
-    assert [each["available"] for each in balances if each["asset"] == "USD"] == ["2000"]
+    buyer = await theatre.person("count-bob")
+
+    async def is_paid_back() -> bool:
+        balances = (await buyer.ask("GET", "/me/wallet"))["balances"]
+        return [each["available"] for each in balances if each["asset"] == "USD"] == ["2000"]
+
+    assert await comes_true(is_paid_back)
 
 
 async def test_a_tip_is_given_once_shown_in_the_chat_and_opens_the_door_that_asks_for_it(theatre: Theatre) -> None:

@@ -24,10 +24,12 @@ export const NOTHING = Object.freeze({
 
 /** The types of events that change a model. */
 export const TYPES = [
-  "stream.state", "room.presence", "stream.started", "stream.mode_changed", "stream.mode_pending", "stream.mode_called_off", "stream.time_limit", "stream.interrupted",
-  "stream.resumed", "stream.ended", "access.granted", "access.revoked", "one_to_one.requested", "one_to_one.queued",
-  "one_to_one.offered", "one_to_one.declined", "one_to_one.cancelled", "one_to_one.accepted", "one_to_one.started", "one_to_one.paused",
-  "one_to_one.extension_asked", "one_to_one.extension_ended", "one_to_one.extended", "one_to_one.ended", "one_to_one.notice",
+  "stream.state", "room.presence", "stream.started", "stream.mode_changed", "stream.mode_pending",
+  "stream.mode_called_off", "stream.time_limit", "stream.interrupted", "stream.resumed", "stream.ended",
+  "access.granted", "access.revoked", "one_to_one.requested", "one_to_one.queued", "one_to_one.offered",
+  "one_to_one.declined", "one_to_one.cancelled", "one_to_one.accepted", "one_to_one.started", "one_to_one.paused",
+  "one_to_one.extension_asked", "one_to_one.extension_ended", "one_to_one.extended", "one_to_one.ended",
+  "one_to_one.notice",
 ];
 
 /** The types of events after which a sale of tickets is another one. */
