@@ -51,6 +51,12 @@ export function inMoney({ asset, units }) {
   return `${decimal(BigInt(units), scale, true)} ${asset}`;
 }
 
+/** What recipients are told who get another asset than was paid: how it reaches them. @param {string} asset */
+export function paidOutAs(asset) {
+  const target = known.get(asset)?.settles_in ?? asset;
+  return target === asset ? "" : `, paid out in ${target}`;
+}
+
 /** 5.00, as it stands in a field. @param {Amount} amount @returns {string} */
 export function inField({ asset, units }) {
   return decimal(BigInt(units), known.get(asset).scale, false);
