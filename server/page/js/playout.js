@@ -62,7 +62,7 @@ export class GroupOrder {
 
   /** @param {number} sequence @param {AsyncGenerator<Uint8Array>} source @param {(frame: Uint8Array) => void} arrived */
   async add(sequence, source, arrived) {
-    if (sequence < this.#next) return void source.return(undefined);
+    if (sequence < this.#next) return void source.return(undefined).catch(() => {});
     const group = { sequence, frames: [], isOver: false, isFirst: true, source };
     this.#groups = [...this.#groups, group].sort((one, other) => one.sequence - other.sequence);
     if (this.#groups.length > MAX_GROUPS) this.#giveUp();
@@ -79,8 +79,10 @@ export class GroupOrder {
     this.#passOn();
   }
 
+  /** Pass nothing on any more. */
   end() {
-    while (this.#groups.length) this.#giveUp();
+    this.#next = Infinity;
+    for (const group of this.#groups.splice(0)) group.source.return(undefined).catch(() => {});
   }
 
   #passOn() {

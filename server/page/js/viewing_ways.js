@@ -4,7 +4,7 @@ import { MoqViewing, canWatchOverWebTransport } from "./moq_viewing.js";
 import { Viewing } from "./whep.js";
 
 const KEY = "mesi.way";
-const PATIENCE_MS = 8000; // for WebRTC to connect; beyond it a path for UDP is hardly found any more
+const PATIENCE_MS = 10_000; // for WebRTC to connect; beyond it a path for UDP is hardly found any more
 const AGAIN_MS = 3000; // when no way works
 const UNPLAYABLE = new Set(["no_common_codec", "unsupported_offer"]);
 
