@@ -5,11 +5,14 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
 import trio
+from sqlalchemy.exc import DBAPIError
 
 from media.door import Media, MediaSettings
 from media.forwarding.forwarder import Limits as MediaLimits
@@ -34,6 +37,7 @@ from server.money.tips import TipsGiven
 from server.moq import MoqReception
 from server.postgres import PostgresStore
 from server.signalling_socket import WEBTRANSPORT_PROTOCOLS, SignallingSocket
+from server.sole_use import DatabaseTaken, SoleUse
 from server.store import Store, StoreFailed
 from server.telling import open_telling
 from server.tls import keep_fresh, server_context
@@ -41,6 +45,7 @@ from server.tokens import InvalidSecret, Tokens, open_key, write_secret
 from server.web.access import access_routes
 from server.web.app import build_app
 from server.web.disclosures import disclosure_routes
+from server.web.extensions import extension_routes
 from server.web.invites import invite_routes
 from server.web.kyf import kyf_routes
 from server.web.one_to_ones import one_to_one_routes
@@ -86,13 +91,46 @@ async def run_node(config: Config, *, task_status: trio.TaskStatus[Running] = tr
     folder = Path(config.data.dir)
     lock = _claim(folder)
     try:
-        async with trio.open_nursery() as nursery:
+        async with _sole_use(config.data.database) as sole, trio.open_nursery() as nursery:
+            if sole is not None:
+                nursery.start_soon(_watch, sole)
             running = await _open(config, folder, nursery)
             addresses = {"media": "{}:{}".format(*running.media), "quic": "{}:{}".format(*running.quic)}
             log.info("serving", url=running.url, **addresses, data=str(folder))
             task_status.started(running)
     finally:
         os.close(lock)
+
+
+@asynccontextmanager
+async def _sole_use(url: str) -> AsyncIterator[SoleUse | None]:
+    """Let no other node use the database, if there is one, until the last was written to it."""
+    if not url:
+        yield None
+        return
+    sole = SoleUse(url)
+    try:
+        try:
+            await sole.take()
+        except DatabaseTaken as taken:
+            raise NodeFailed(_taken(taken)) from taken
+        except DBAPIError as error:
+            raise NodeFailed(f"can't use the database {sole.name}: {error.orig}") from error
+        yield sole
+    finally:
+        with trio.CancelScope(shield=True):
+            await sole.release()
+
+
+async def _watch(sole: SoleUse) -> None:
+    try:
+        await sole.watch()
+    except DatabaseTaken as taken:
+        raise NodeFailed(f"the connection to the database was lost, and then {_taken(taken)}") from taken
+
+
+def _taken(taken: DatabaseTaken) -> str:
+    return f"{taken}: one database serves one node. Stop that server, or choose another database under [data]"
 
 
 async def _open(config: Config, folder: Path, nursery: trio.Nursery) -> Running:
@@ -122,12 +160,14 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
     await nursery.start(lambda task_status: rooms.run(task_status=task_status))
     await nursery.start(lambda task_status: access.run(rooms, task_status=task_status))
     people = People(store, clock, access, rooms)
+    assets = Assets(config.assets)
     desk = OneToOneDesk(
         store,
         rooms,
         clock,
-        Assets(config.assets),
+        assets,
         config.money.fee_bps,
+        confirm_s=config.one_to_one.confirm_s,
         judge=access.finding,
         require_proven=access.require_proven,
     )
@@ -136,7 +176,10 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
     nursery.start_soon(desk.run)
     consent = Consent(store, clock, rooms, desk.void_hold)
     await nursery.start(consent.run)
-    commerce = await open_commerce(config, store, clock, archive.find_account, rooms, access, nursery)
+    wait_beyond = telling.feed.wait_beyond
+    commerce = await open_commerce(
+        config, assets, store, clock, archive.find_account, rooms, access, wait_beyond, nursery
+    )
     sockets = SignallingSocket(rooms, auth, config.limits.write_timeout_s)
     await nursery.start(sockets.run)
     moq = MoqReception(media.relay, rooms, auth, SystemClock())
@@ -177,6 +220,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
             *kyf_routes(Proofs(store, clock, access, rooms, issuers), everywhere),
             *commerce.routes,
             *one_to_one_routes(desk),
+            *extension_routes(desk.extensions),
             *telling.routes,
         ],
     )

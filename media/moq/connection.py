@@ -56,7 +56,6 @@ class Connection:
         self._connect_stream: int | None = None
         self._capsules = CapsuleReader()
         self._waiting: list[Event] = []
-        self.is_established = False
         self.is_over = False
 
     def handle(self, event: quic_events.QuicEvent) -> None:
@@ -68,25 +67,26 @@ class Connection:
                 else:
                     self._version = choose_version([alpn or ""])
             case quic_events.HandshakeCompleted():
-                self.is_established = True
                 if self._version is not None:
                     self._begin_raw(self._version)
             case quic_events.ConnectionTerminated():
                 self._end()
             case quic_events.StreamReset(stream_id=stream, error_code=code):
                 self._handle_http(event)
-                if self._session is not None:
+                if stream == self._connect_stream:
+                    self._leave()
+                elif self._session is not None:
                     self._take(self._session.reset_untrusted(stream, self._code(code)))
                 elif self._other is not None:
                     self._other.reset_untrusted(stream)
-                if stream == self._connect_stream:
-                    self._end()
             case quic_events.StopSendingReceived(stream_id=stream, error_code=code):
                 self._handle_http(event)
                 if self._session is not None:
                     self._take(self._session.stopped_untrusted(stream, self._code(code)))
                 elif self._other is not None:
                     self._other.stopped_untrusted(stream)
+                if stream == self._connect_stream:
+                    self._leave()
             case quic_events.PingAcknowledged():
                 if self._other is not None:
                     self._other.heard()

@@ -101,6 +101,9 @@ class QuicCarrier:
         self._unsent.pop(stream, None)
         self.wake()
 
+    def recall(self) -> None:
+        """Do nothing: QUIC drops what is reset."""
+
     def stop(self, stream: int, code: int) -> None:
         """Ask the peer to stop."""
         try:
