@@ -94,11 +94,15 @@ ORDER = """
     return taken.join('');
   };
   const clock = new PlayoutClock(), delays = [];
+  clock.joins(4000);
+  for (let at = -2000; at < -1000; at += 20) clock.arrived(at, 4500);
   for (let at = 0; at < 1000; at += 20) clock.arrived(at, 5000 + at);
   delays.push(clock.delay, clock.due(1000) - 6000);
   clock.arrived(1020, 6200);
+  delays.push(clock.delay);
+  for (const at of [1100, 1200, 1300, 1400]) clock.arrived(at, 5180 + at + 100);
   delays.push(clock.delay, clock.due(1020) - 6020);
-  for (let at = 1040; at < 15000; at += 20) clock.arrived(at, 5000 + at);
+  for (let at = 1420; at < 15000; at += 20) clock.arrived(at, 5000 + at);
   delays.push(clock.delay);
   clock.arrived(90000, 20000);
   delays.push(clock.due(90000) - 20000);
@@ -231,7 +235,7 @@ async def test_groups_play_in_their_order_and_what_is_late_is_given_up_when_the_
     visitor = await hall.stranger("chromium")
     await visitor.page.open(f"{visitor.url}/icon.svg")
     seen = await visitor.page.run(ORDER)
-    assert seen.pop("delays") == [30, 30, 195, 195, 30, 30]
+    assert seen.pop("delays") == [30, 30, 30, 295, 295, 30, 30]
     assert seen == {"inTurn": "AbCde", "lost": "AbEf", "stuck": "AbCd", "cutOff": "AbC", "ended": "A"}
 
 

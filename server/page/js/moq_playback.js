@@ -79,6 +79,7 @@ export class Playback extends EventTarget {
     if (same) return;
     this.#stop(kind);
     if (rendition === null) return;
+    this.#clock.joins();
     const isVideo = kind === "video";
     const output = isVideo
       ? new Picture(this.#clock, () => this.#tell("shown"))
