@@ -11,11 +11,11 @@ const UNPLAYABLE = new Set(["no_common_codec", "unsupported_offer"]);
 /** @typedef {"automatic"|"webtransport"|"webrtc"} Choice */
 
 /**
- * What is tried, in this order. By itself WebRTC comes first: it hides a bad network better, and every browser has it.
- * In Chromium on 2026-11-24, on a busy machine with two cores, the picture was shown this long after it was taken (median
- * and p95; `python -m tests.browser.measure_ways`): with 2 % of the datagrams lost and 20 to 30 ms each way 57 and 73 ms
- * over WebRTC, 138 and 695 ms over WebTransport; with 8 % and 40 to 60 ms 91 and 112 ms against more than a second, since
- * a stream waits for what was lost where WebRTC's decoder goes on. On a clean path the order changed from run to run.
+ * What is tried, in this order. By itself WebRTC comes first: it is quicker, a bad network costs it less, and every
+ * browser has it. In Chromium on 2026-11-24, on a cloud VM with two cores, all over loopback, the picture was shown so
+ * long after it was taken (median; `python -m tests.browser.measure_ways`): 28 ms over WebRTC and 57 ms over
+ * WebTransport; with 2 % of the datagrams lost and 20 to 30 ms each way 58 and 141 ms; with 8 % and 40 to 60 ms 82 ms
+ * and a second, since a stream waits for what was lost. WebTransport showed more of the frames then: 174 against 107.
  * @type {Record<Choice, ("webrtc"|"webtransport")[]>}
  */
 const ORDERS = {
