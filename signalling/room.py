@@ -479,7 +479,10 @@ class Room:
             for transport, member in self._members.items()
             if not member.publishes and not member.is_closed and self._media.delivered_ns(transport) >= since_ns
         }
-        return ways <= passing
+        return all(way in passing or self._passes_over_moq(*way, since_ns) for way in ways)
+
+    def _passes_over_moq(self, account: AccountId, source: str, since_ns: int) -> bool:
+        return self._media.delivered_to(self._row, source, of_accounts(frozenset({account}))) >= since_ns
 
     # -- changes -------------------------------------------------------------------------------------------------------
 
