@@ -47,6 +47,7 @@ PURE = [
     "media/forwarding/feedback.py",
     "signalling/policy.py",
     "signalling/one_to_one.py",
+    "signalling/extensions.py",
     "signalling/state.py",
     "signalling/commands.py",
     "signalling/events.py",
@@ -61,6 +62,7 @@ PURE = [
     "server/money/payments.py",
     "server/money/quotes.py",
     "server/money/tickets.py",
+    "server/money/one_to_one_terms.py",
     "server/money/one_to_ones.py",
 ]
 IMPURE_IMPORTS = {"trio", "socket", "time", "random", "os", "threading", "sqlalchemy", "structlog", "logging", "httpx2"}

@@ -31,6 +31,7 @@ from aioquic.quic.retry import QuicRetryTokenHandler
 
 from media.io.networks import network_of
 from media.io.udp import Destination, UdpSocket
+from media.moq.byte_session import ByteServices
 from media.moq.certificate import QuicCertificate
 from media.moq.connection import H3_ALPN, Connection
 from media.moq.newcomers import Newcomers
@@ -82,7 +83,7 @@ class _Entry:
 class Endpoint:
     """Serves sessions over WebTransport and raw QUIC; `run` it in a nursery. Raises OSError when it can't be bound.
 
-    `hop` is this node's number in announcements. Nothing a client does ends more than its connection.
+    `services` are those besides MoQ. Nothing a client does ends more than its connection.
     """
 
     def __init__(
@@ -91,8 +92,10 @@ class Endpoint:
         relay: Relay,
         admit: Admit,
         *,
+        services: ByteServices | None = None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
+        self._services = services or ByteServices({})
         self._settings, self._relay, self._admit, self._now_ns = settings, relay, admit, clock_ns
         self._socket = UdpSocket(settings.host, settings.port)
         self._hop = secrets.randbelow((1 << 53) - 1) + 1
@@ -128,7 +131,7 @@ class Endpoint:
 
     def counters(self) -> dict[str, int]:
         """How many connections there are, and what became of datagrams and connections, by name."""
-        counted = self.counts + self._socket.counts
+        counted = self.counts + self._socket.counts + self._services.counts
         return {"quic_connections": len(self._entries), **{f"quic_{name}": n for name, n in counted.items()}}
 
     def close(self) -> None:
@@ -139,12 +142,15 @@ class Endpoint:
         """Serve until cancelled, then say goodbye to everyone."""
         try:
             async with trio.open_nursery() as nursery:
+                self._services.nursery = nursery
                 nursery.start_soon(self._receive)
                 nursery.start_soon(self._keep_time)
                 nursery.start_soon(self._keep_certificate)
                 task_status.started()
         finally:
+            self._services.nursery = None
             for entry in tuple(self._entries.values()):
+                self._guarded(entry, self._flush)  # the last words of its session
                 entry.connection.quic.close(reason_phrase="the server ends")
                 self._guarded(entry, self._flush)
             self._socket.close()
@@ -227,7 +233,8 @@ class Endpoint:
             retry_source_connection_id=retried,
         )
         number = next(self._numbers)
-        connection = Connection(quic, self._relay, self._admit, self._hop, source[0], lambda: self._stir(number))
+        wake = partial(self._stir, number)
+        connection = Connection(quic, self._relay, self._admit, self._hop, source[0], wake, self._services)
         entry = _Entry(connection, number, self._now_ns() + int(ESTABLISH_S * 1e9))
         self._entries[number] = entry
         overtaken = self._newcomers.enter(number, network)

@@ -127,6 +127,11 @@ class QuicCarrier:
         self.counts["datagrams_unsent"] += len(pending)
         pending.clear()
 
+    def ping(self) -> None:
+        """Have the peer acknowledge that it is there."""
+        self._quic.send_ping(0)
+        self.wake()
+
     def close(self, code: int, reason: str) -> None:
         """Close the connection with an application's code."""
         self._quic.close(error_code=code, reason_phrase=reason)
