@@ -77,6 +77,9 @@ async def test_no_byte_of_an_object_leaves_after_a_cut_however_slowly_fifty_view
             for viewer in viewers:
                 nursery.start_soon(viewer.drain)
         assert [viewer.read for viewer in viewers] == at_the_cut
+        with trio.fail_after(10):
+            while node.qmux.counters()["qmux_connections"]:  # noqa: ASYNC110 - a counter has no event
+                await trio.sleep(0.01)
         assert node.qmux.counters()["qmux_cut_off"] == VIEWERS
         assert not node.relay.peers
 
