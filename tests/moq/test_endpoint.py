@@ -178,6 +178,9 @@ async def test_everyone_is_told_when_the_endpoint_ends() -> None:
 
         await nursery.start(run)
         async with connected(endpoint.address[1]) as client:
+            with trio.fail_after(5):
+                while not relay.peers:  # noqa: ASYNC110 - what is waited for comes over the socket
+                    await trio.sleep(0.01)
             scope.cancel()
             await client.until(ConnectionTerminated)
 
