@@ -49,13 +49,17 @@ class Admission:
     """Writes the admission columns of one node's tables; every method is a few stores and never waits."""
 
     def __init__(self, tables: Tables) -> None:
-        self._rooms, self._transports = tables.rooms, tables.transports
+        self._rooms, self._transports, self._tracks = tables.rooms, tables.transports, tables.tracks
 
     def require(self, room: int, requires: Grant) -> None:
         """Let only those through who hold all of `requires`."""
         if int(self._rooms["requires"][room]) & ~int(requires):
             self._rooms["opened_ns"][room] = time.monotonic_ns()  # first: see fanout.start_subscription
         self._rooms["requires"][room] = int(requires)
+
+    def require_for_layer(self, layer: int, requires: Grant) -> None:
+        """Let a layer of simulcast only through to those who hold all of `requires` beside what the room requires."""
+        self._tracks["layer_requires"][layer] = int(requires)
 
     def open_until(self, room: int, until_ns: int) -> None:
         """Let nothing through from `until_ns` on."""
