@@ -87,6 +87,11 @@ class Admission:
             row["keeps"][transport] = keeps
         row["holds"][transport] = holds
 
+    def held_by(self, transport: int, now_ns: int) -> Grant:
+        """Return what a viewer's transport holds at a moment."""
+        row = self._transports[transport]
+        return Grant(int(row["holds"] if now_ns < row["until"] else row["keeps"]))
+
     def publish_until(self, transport: int, until_ns: int) -> None:
         """Accept a publisher's packets only before `until_ns`."""
         self._transports["publish_until"][transport] = until_ns

@@ -188,7 +188,7 @@ def receive_rtp(t, i, size, transport, context, now):
     if payload_size > PAYLOAD:
         t.counters[Count.TOO_LARGE] += np.uint64(1)
         return nothing
-    ext_seq = learn(t, track, ssrc, seq, ts, now, is_repair)
+    ext_seq = learn(t, track, ssrc, seq, ts, payload_size, now, is_repair)
     if ext_seq < 0:
         return nothing
     keep(t, track, ext_seq, data, start, payload_size, ts, now)
@@ -353,7 +353,7 @@ def unwrap(highest, seq):
 
 
 @njit(nogil=True)
-def learn(t, track, ssrc, seq, ts, now, is_repair):
+def learn(t, track, ssrc, seq, ts, size, now, is_repair):
     """Latch the source, extend the sequence number, keep RFC 3550's statistics; -1 for what must not be forwarded."""
     if t.tracks[track].ssrc != ssrc:
         if t.tracks[track].ssrc != 0 and now - t.tracks[track].last_ns < SILENT_NS:
@@ -377,6 +377,7 @@ def learn(t, track, ssrc, seq, ts, now, is_repair):
         t.counters[Count.DUPLICATE] += np.uint64(1)
         return np.int64(-1)
     t.tracks[track].received += 1
+    t.tracks[track].octets += size
     if not is_repair:
         _note_jitter(t, track, ts, now)
     if ext_seq > highest:

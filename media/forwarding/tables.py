@@ -174,6 +174,7 @@ TRACK = np.dtype(
         ("first_ext_seq", "i8"),  # K: this and the next five describe the source since its restart
         ("highest_ext_seq", "i8"),
         ("received", "i8"),
+        ("octets", "i8"),  # K: of all payloads, ever
         ("jitter_q4", "i8"),  # RFC 3550 A.8, scaled by 16
         ("transit", "i8"),
         ("last_ts", "i8"),
