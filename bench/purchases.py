@@ -27,11 +27,14 @@ from server.money.box_office import Purchase
 from server.money.idempotency import Answered, Idempotent, read_request_untrusted
 from server.money.ledger import Account, Kind, Leg, Move
 from server.money.payments import wallet
+from server.money.ticket_desk import SELL
 from server.money.tickets import MAX_QUANTITY, Sale
+from server.money.till import Wish
 from server.store import Store
 
 PRICE = Amount("USD", 500)
 FUNDS = 10**12
+FASTEST = 20_000  # purchases per second for which there are sales
 SCHEMA = (
     "CREATE TABLE bare_accounts (id TEXT PRIMARY KEY, balance INTEGER NOT NULL CHECK (balance >= 0))",
     "CREATE TABLE bare_entries (id INTEGER PRIMARY KEY, transfer TEXT, account TEXT, units INTEGER NOT NULL)",
@@ -69,7 +72,7 @@ def prepare(connection: sa.Connection, sales: int, buyers: int) -> None:
 async def measure(folder: Path, buyers: int, seconds: float) -> Measured:
     """Let `buyers` buy one ticket after the other, each of another sale, as an account has one ticket of each."""
     async with open_store(folder / "mesi.sqlite") as store:
-        await store.write(prepare, int(4000 * seconds / buyers) + 100, buyers)
+        await store.write(prepare, int(FASTEST * seconds / buyers) + 100, buyers)
         keys = Idempotent(store)
 
         async def buy(number: int, turn: int) -> None:
@@ -77,7 +80,7 @@ async def measure(folder: Path, buyers: int, seconds: float) -> Measured:
             purchase = Purchase(f"sale{turn}", f"{name}-{turn}", name, PRICE)
             body = msgspec.json.encode(purchase)
             request = read_request_untrusted(name, "POST /sales/{sale}/tickets", purchase.ticket, body)
-            await keys.write(request, turn, sell, purchase, turn)
+            await keys.write_each(request, turn, SELL, Wish(purchase, turn))
 
         measured = await _crowd(buy, buyers, seconds)
         flaws = await store.read(audit.check, 0)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from media.forwarding.admission import FOREVER
 from signalling import commands as c
 from signalling import events as e
-from signalling import one_to_one
+from signalling import extensions, one_to_one
 from signalling.identifiers import AccountId, Mode
 from signalling.one_to_one import SECOND_NS, Result
 from signalling.refusals import Refused
@@ -32,7 +32,8 @@ Accounts = tuple[AccountId, ...]
 def step(state: RoomState, actor: AccountId | None, given: c.Command | c.Fact, now_ns: int) -> Result:
     """Apply one command of `actor`, or one fact (actor None); raises Refused, and then nothing changed."""
     after, events = _step(state, actor, given, now_ns)
-    return _keep_shown(after, now_ns), events
+    after, called = one_to_one.call_next(state, after, events, now_ns)
+    return _keep_shown(after, now_ns), events + called
 
 
 def _step(state: RoomState, actor: AccountId | None, given: c.Command | c.Fact, now_ns: int) -> Result:
@@ -83,6 +84,16 @@ def _step(state: RoomState, actor: AccountId | None, given: c.Command | c.Fact, 
             return one_to_one.withdraw(state, account, "declined")
         case c.AcceptOneToOne():
             return _accept(state, given, now_ns)
+        case c.ConfirmOneToOne():
+            return _come(state, _who(actor), now_ns)
+        case c.AskExtension():
+            return extensions.ask(state, _who(actor), given)
+        case c.CancelExtension():
+            return extensions.cancel(state, _who(actor))
+        case c.AcceptExtension():
+            return extensions.agree(state, given, now_ns)
+        case c.DeclineExtension():
+            return extensions.decline(state)
         case c.EndOneToOne():
             return _hang_up(state, _who(actor), now_ns)
         case c.Judged(verdicts):
@@ -108,6 +119,8 @@ def _step(state: RoomState, actor: AccountId | None, given: c.Command | c.Fact, 
             return one_to_one.miss(state, missed_ns)
         case c.RequestFailed(request, reason):
             return one_to_one.fail(state, request, reason)
+        case c.ExtensionFailed(request, number):
+            return extensions.fail(state, request, number)
         case c.EndStream():
             return _end(state, "ended_by_streamer", now_ns)
         case c.Tick():
@@ -116,7 +129,7 @@ def _step(state: RoomState, actor: AccountId | None, given: c.Command | c.Fact, 
 
 def deadline_ns(state: RoomState) -> int:
     """When the next Tick is due; FOREVER for never."""
-    due = [state.picture_until_ns, *(request.until_ns for request in state.requests)]
+    due = [state.picture_until_ns, *(request.lapses_ns for request in state.requests)]
     if state.until_ns is not None:
         due += [state.until_ns, *(state.until_ns - seconds * SECOND_NS for seconds in state.warnings_s)]
     if state.announced is not None:
@@ -452,11 +465,19 @@ def _end(state: RoomState, reason: str, now_ns: int) -> Result:
 def _accept(state: RoomState, given: c.AcceptOneToOne, now_ns: int) -> Result:
     if state.announced is not None:
         raise Refused("mode_conflict", "a switch of the mode is on its way: call it off first")
+    if given.manner.confirm_s:
+        return one_to_one.offer(state, given, now_ns)
     session = one_to_one.begin(state, given, now_ns)
     rest = tuple(other for other in state.requests if other.account != given.account)
     after, told = _access(state, lambda s: replace(s, mode=Mode.ONE_TO_ONE, one_to_one=session, requests=rest), now_ns)
     switched = e.ModeSwitched(Mode.ONE_TO_ONE, after.epoch, ())
     return after, [switched, e.OneToOneAccepted(given.account, session.until_ns, session.request), *told]
+
+
+def _come(state: RoomState, account: AccountId, now_ns: int) -> Result:
+    if state.one_to_one is not None and account == state.one_to_one.guest:
+        return state, []
+    return _accept(state, one_to_one.confirmed(state, account, now_ns), now_ns)
 
 
 def _hang_up(state: RoomState, account: AccountId, now_ns: int) -> Result:

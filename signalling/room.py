@@ -47,6 +47,7 @@ MAX_UNANSWERED = 256  # media sessions of one account that never connected; each
 MAX_DEVICES = 2  # of one account that watch one stream: a telephone and a television; a shared account is more
 WRITTEN_FIRST = (
     c.AcceptOneToOne,
+    c.ConfirmOneToOne,
     c.Eject,
     c.Readmit,
     c.GrantTicket,
@@ -187,6 +188,7 @@ class Room:
                 try:
                     async with trio.open_nursery() as clocks:
                         clocks.start_soon(self._measure)
+                        clocks.start_soon(self._keep_shown)
                         await self._keep_time()
                         clocks.cancel_scope.cancel()
                 finally:
@@ -471,6 +473,13 @@ class Room:
             looked_ns, said = now_ns, said + 1
             if session.request and said % WRITTEN_EVERY == 0 and (session := self.state.one_to_one) is not None:
                 self._desk.delivered(session.request, one_to_one.delivered_ns(session, now_ns))
+
+    async def _keep_shown(self) -> None:
+        """Have written down now and then how long the stream was on for ticket holders alone: they paid for that."""
+        while True:
+            await trio.sleep(WRITTEN_EVERY * MEASURED_EVERY_S)
+            if self.state.showing_since_ns is not None:
+                self._minutes.ask()
 
     def _passes_both_ways(self, session: OneToOne, since_ns: int) -> bool:
         ways = {(self.state.owner, GUEST), (session.guest, STREAMER)}

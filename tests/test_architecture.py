@@ -40,9 +40,14 @@ PURE = [
     "media/moq/quic_carrier.py",
     "media/moq/connection.py",
     "media/moq/qmux.py",
+    "media/moq/newcomers.py",
+    "media/bridge/avc.py",
+    "media/bridge/renditions.py",
+    "media/bridge/packetising.py",
     "media/forwarding/feedback.py",
     "signalling/policy.py",
     "signalling/one_to_one.py",
+    "signalling/extensions.py",
     "signalling/state.py",
     "signalling/commands.py",
     "signalling/events.py",
@@ -57,6 +62,7 @@ PURE = [
     "server/money/payments.py",
     "server/money/quotes.py",
     "server/money/tickets.py",
+    "server/money/one_to_one_terms.py",
     "server/money/one_to_ones.py",
 ]
 IMPURE_IMPORTS = {"trio", "socket", "time", "random", "os", "threading", "sqlalchemy", "structlog", "logging", "httpx2"}

@@ -15,6 +15,7 @@ from media.webrtc.formats import CodecDescription, Kind
 from media.wire.malformed import MalformedPacket
 from media.wire.rtcp import SenderReport
 
+MAX_RETURNS = 64  # of tracks that ended while their broadcast went on; devices are not changed that often
 PATIENCE_NS = 250_000_000  # for the rest of a group while the next is here already, as for a lost packet
 
 
@@ -39,6 +40,7 @@ class Intake:
         self._taken: dict[Kind, _Taken] = {}
         self._wanted: dict[Kind, Rendition] = {}
         self._is_closed = False
+        self._returns = 0
 
     def begin(self) -> None:
         """Ask for the catalog."""
@@ -73,9 +75,31 @@ class Intake:
         if not reader.track.readers:
             self.broadcast.track_unused(reader.track)
 
+    def _may_return(self, reader: _Reader) -> bool:
+        """Whether a track that ended is to be asked for again: @moq/publish begins it anew when a device changes."""
+        reader.close()
+        if self._is_closed or self.broadcast.is_ended:
+            return False
+        self._returns += 1
+        self.counts["tracks_ended"] += 1
+        return self._returns <= MAX_RETURNS
+
+    def _catalog_ended(self, reader: _Reader) -> None:
+        if self._may_return(reader):
+            self._catalog = None
+            self._want(CATALOG_TRACK, self._read_catalog)
+
+    def _track_ended(self, reader: _Reader) -> None:
+        returns = self._may_return(reader)
+        for kind, taken in tuple(self._taken.items()):
+            if taken is reader:
+                del self._taken[kind]
+                if returns:
+                    self._take_track(kind, self._wanted[kind])
+
     def _read_catalog(self, track: Track) -> None:
         if self._catalog is None:
-            self._catalog = _Reader(track, self._take_catalog, self.now_ns)
+            self._catalog = _Reader(track, self._take_catalog, self._catalog_ended, self.now_ns)
             self._catalog.advance()
 
     def _take_catalog(self, frame: Frame, is_first: bool) -> None:
@@ -113,8 +137,14 @@ class Intake:
 class _Reader:
     """Reads a track's newest group and those after it, in order, frame by frame."""
 
-    def __init__(self, track: Track, take: Callable[[Frame, bool], None], now_ns: Callable[[], int]) -> None:
-        self.track, self._take, self._now_ns = track, take, now_ns
+    def __init__(
+        self,
+        track: Track,
+        take: Callable[[Frame, bool], None],
+        ended: Callable[[_Reader], None],
+        now_ns: Callable[[], int],
+    ) -> None:
+        self.track, self._take, self._ended, self._now_ns = track, take, ended, now_ns
         self._group: Group | None = track.latest
         self._at = 0
         track.readers.append(self)
@@ -133,7 +163,7 @@ class _Reader:
         self._take(frame, True)
 
     def track_ended(self) -> None:
-        pass
+        self._ended(self)
 
     def advance(self) -> None:
         """Take what is there; a group that does not go on is given up when the next one has waited for it."""
@@ -161,13 +191,15 @@ class _Taken(_Reader):
 
     def __init__(self, intake: Intake, track: Track, stamper: Stamper) -> None:
         self._intake, self._stamper = intake, stamper
-        super().__init__(track, self._pass_on, intake.now_ns)
+        super().__init__(track, self._pass_on, intake._track_ended, intake.now_ns)
 
     def _pass_on(self, frame: Frame, is_first: bool) -> None:
         try:
             packets = self._stamper.packets_untrusted(frame, is_keyframe=is_first)
         except MalformedPacket:
             self._intake.counts["frames_malformed"] += 1
+            return
+        if not packets:
             return
         self._intake.counts["frames"] += 1
         self._intake.sink.send(packets, self._stamper.report(self._intake.now_ns()))

@@ -51,8 +51,13 @@ class Stamper:
         self._due_ns = 0
 
     def packets_untrusted(self, frame: Frame, *, is_keyframe: bool) -> list[bytes]:
-        """Return the packets of the next frame; raises MalformedPacket."""
+        """Return the packets of the next frame; raises MalformedPacket.
+
+        None for an empty one, with which moq-rs says when its group ends.
+        """
         at_us, unit = self._unwrap(frame)
+        if not unit:
+            return []
         if self._avc is not None:
             unit = to_annex_b_untrusted(self._avc, unit)
         payloads = packetise_untrusted(self._codec.codec, unit, is_keyframe=is_keyframe, picture_id=self._frames)

@@ -115,6 +115,8 @@ class Peer:
         self._prefixes: dict[int, str] = {}
         self._waiting: list[_Waiting] = []
         self._pending: list[_Wanted] = []
+        # Broadcasts of which something may be on its way still; a room that closes takes its own out.
+        self._served: set[str] = set()
         self.upstream = Upstream(session, relay.origin, relay.now_ns, rights.may_publish)
         relay.origin.listen(self)
 
@@ -160,6 +162,10 @@ class Peer:
                 del announced[gone]
                 self.session.retract(request, gone)
         self._carrier.drop_datagrams()
+        served = self._served if path is None else self._served & {path}
+        if served:
+            self._served = self._served - served
+            self._carrier.recall()
         self._carrier.wake()
 
     def eject(self, code: int, reason: str) -> None:
@@ -327,6 +333,7 @@ class Peer:
             self.session, self._carrier, waiting.request, waiting.wish, track, lambda: self.rights.admits(path)
         )
         self.deliveries[waiting.request] = delivery
+        self._served.add(path)
         self.session.accept(waiting.request, track.info)
         self._relay.subscribed(path)
         self._carrier.wake()
@@ -345,6 +352,7 @@ class Peer:
         self.deliveries[wanted.request] = Fetched(
             self.session, self._carrier, wanted, track, group, lambda: self.rights.admits(path)
         )
+        self._served.add(path)
         self._carrier.wake()
 
     def _forget(self, request: int) -> None:

@@ -9,11 +9,11 @@ from functools import partial
 import click
 import trio
 
+from media.io.networks import is_loopback
 from server import log
 from server.cli.patience import patience
 from server.config import Config, bracketed, own_addresses
 from server.tls import WILDCARDS
-from server.web.rates import is_loopback
 
 KERNEL = "Compiling the forwarding kernel (once; up to a minute) "
 

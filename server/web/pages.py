@@ -47,7 +47,10 @@ class StaticFile:
 
 
 def page_routes(folder: Path) -> list[Route]:
-    """Return one route for each file below `folder`; "index.html" is also its folder, "x.html" also "x"."""
+    """Return one route for each file below `folder`; "index.html" is also its folder, "x.html" also "x".
+
+    A name in braces, as in "u/{name}.html", stands for anything: what it is the page reads from its own address.
+    """
     routes = []
     for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
         if path.is_file() and not any(part.startswith((".", "__")) for part in path.relative_to(folder).parts):

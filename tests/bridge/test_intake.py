@@ -8,7 +8,7 @@ import pytest
 
 from media.bridge.assembling import AssembledFrame, Assembler, Packet
 from media.bridge.avc import read_avc_record_untrusted, to_annex_b_untrusted
-from media.bridge.intake import PATIENCE_NS, Intake
+from media.bridge.intake import MAX_RETURNS, PATIENCE_NS, Intake
 from media.moq.containers import wrap_legacy, wrap_loc
 from media.moq.frames import Frame
 from media.moq.hang import (
@@ -174,6 +174,59 @@ def test_what_cannot_be_read_or_forwarded_is_counted_and_ends_nothing() -> None:
         "frames_malformed": 1,
         "frames": 1,
     }
+
+
+def test_an_empty_frame_ends_a_group_and_is_no_picture() -> None:
+    stage = Stage()
+    stage.intake.begin()
+    stage.describe("vp8")
+    put(stage.tracks["video"], 0, [wrap_legacy(1, KEY["vp8"]), wrap_legacy(40_000, b"")])
+    put(stage.tracks["video"], 1, [wrap_legacy(40_000, KEY["vp8"])])
+    assert stage.intake.counts == {"frames": 2}
+
+
+@dataclass
+class Asked:
+    """A source that is asked for tracks, and has them added by hand."""
+
+    names: list[str] = field(default_factory=list)
+
+    def want_track(self, broadcast: Broadcast, name: str) -> bool:
+        self.names.append(name)
+        return True
+
+    def stop(self, path: str) -> None: ...
+
+    def track_unused(self, broadcast: Broadcast, track: Track) -> None: ...
+
+
+def test_a_track_that_ends_while_its_broadcast_goes_on_is_asked_for_again() -> None:
+    stage, asked = Stage(), Asked()
+    stage.broadcast.source = asked
+    stage.intake.begin()
+    stage.describe("vp8")
+    put(stage.tracks["video"], 0, [wrap_legacy(1, KEY["vp8"])])
+    for name in ("video", CATALOG_TRACK):
+        stage.broadcast.remove_track(name)
+    assert asked.names == ["video", CATALOG_TRACK]
+    stage.named = stage.broadcast.add_track(CATALOG_TRACK, track_info(100))
+    again = stage.broadcast.add_track("video", track_info(60))
+    put(again, 0, [wrap_legacy(40_000, KEY["vp8"])])
+    assert len(stage.sink.frames[Codec.VP8]) == 2
+    stage.describe("vp09.00.51.08")
+    put(again, 1, [wrap_legacy(80_000, KEY["vp09.00.51.08"])])
+    assert stage.sink.frames[Codec.VP9][-1].unit == KEY["vp09.00.51.08"]
+
+
+def test_tracks_that_end_all_the_time_are_given_up() -> None:
+    stage, asked = Stage(), Asked()
+    stage.broadcast.source = asked
+    stage.intake.begin()
+    stage.describe("vp8")
+    for _ in range(MAX_RETURNS + 3):
+        stage.broadcast.remove_track("video")
+        stage.broadcast.add_track("video", track_info(60))
+    assert asked.names == ["video"] * MAX_RETURNS
 
 
 def test_a_closed_intake_reads_nothing() -> None:

@@ -35,11 +35,11 @@ class Books:
         body = {"name": name, "asset": "USD", "amount": amount}
         await self.operator.ask("POST", "/admin/ledger/deposits", body)
 
-    async def has(self, name: str) -> tuple[int, int]:
-        """Return what somebody may spend, and what is held, in cents."""
+    async def has(self, name: str, asset: str = "USD") -> tuple[int, int]:
+        """Return what somebody may spend, and what is held, in an asset's least units."""
         balances = (await self.operator.ask("GET", f"/admin/ledger/balances/{name}"))["balances"]
-        usd = next(each for each in balances if each["asset"] == "USD")
-        return int(usd["available"]), int(usd["held"])
+        found = next(each for each in balances if each["asset"] == asset)
+        return int(found["available"]), int(found["held"])
 
     async def are_right(self) -> None:
         assert await self.operator.ask("GET", "/admin/ledger/check") == {"flaws": []}

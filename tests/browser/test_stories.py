@@ -173,7 +173,7 @@ async def test_who_logs_out_sees_no_more(theatre: Theatre) -> None:
     await viewer.sees("#welcome", "Create an account")
     await viewer.watch(stream)
     await viewer.sees("#slate", "Log in, then the stream is here")
-    assert await viewer.received() == {"framesDecoded": 0, "audioPackets": 0, "audioEnergy": 0}
+    assert set((await viewer.received()).values()) == {0}
 
 
 async def test_what_is_said_is_read_on_both_sides_and_never_run(theatre: Theatre) -> None:

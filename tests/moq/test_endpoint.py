@@ -34,14 +34,20 @@ class Client:
         self.address = ("127.0.0.1", port)
         self.events: list[QuicEvent] = []
 
-    async def connect(self) -> None:
-        await self.socket.bind(("127.0.0.1", 0))
+    async def connect(self, host: str = "127.0.0.1") -> None:
+        await self.socket.bind((host, 0))
         self.quic.connect(self.address, now=trio.current_time())
         await self.send()
 
     async def send(self) -> None:
         for datagram, address in self.quic.datagrams_to_send(now=trio.current_time()):
             await self.socket.sendto(datagram, address)
+
+    async def answer_retry(self) -> None:
+        """Prove the address, and do no more."""
+        datagram, address = await self.socket.recvfrom(65_536)
+        self.quic.receive_datagram(datagram, address, now=trio.current_time())
+        await self.send()
 
     async def until(self, kind: type[QuicEvent]) -> None:
         """Talk until such an event happens."""

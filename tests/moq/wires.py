@@ -50,6 +50,7 @@ class Wire:
     ended: set[int] = field(default_factory=set)
     acknowledged: set[int] = field(default_factory=set)
     woken: int = 0
+    recalled: int = 0
     opened: dict[bool, int] = field(default_factory=lambda: {True: 0, False: 0})
 
     @property
@@ -80,6 +81,9 @@ class Wire:
         self.out = deque(one for one in self.out if not (isinstance(one, Written) and one.stream == stream))
         self.ended.add(stream)
         self.out.append(Reset(stream, code))
+
+    def recall(self) -> None:
+        self.recalled += 1
 
     def stop(self, stream: int, code: int) -> None:
         self.out.append(Stopped(stream, code))

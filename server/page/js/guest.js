@@ -19,6 +19,8 @@ export class Guest {
     this.asked = asked;
     this.terms = new Terms(stream);
     socket.on("one_to_one.offer", (event) => event.stream === stream && this.#dialog.open && this.#load());
+    socket.on("one_to_one.offered", (event) => // whose camera is on has come
+      event.stream === stream && this.media && socket.request("confirm_one_to_one", { stream }).catch((error) => complain(error)));
     byId("ask").addEventListener("click", () => this.#open());
     byId("ask-cancel").addEventListener("click", () => this.#dialog.close("cancel"));
     byId("take-back").addEventListener("click", () =>

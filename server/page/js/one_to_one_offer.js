@@ -3,7 +3,7 @@
 import { ask } from "./api.js";
 import { inWords } from "./clock.js";
 import { busy, byId, make, say, show } from "./dom.js";
-import { allAssets, inField, inMoney, learnAssets, read } from "./money.js";
+import { inField, inMoney, learnAssets, offerAssets, read } from "./money.js";
 import { complain, notice } from "./notices.js";
 import { ruleInWords } from "./rules.js";
 
@@ -42,7 +42,7 @@ export class OneToOneOffer {
     say(byId("offer-now"), offer ? offerInWords(offer) : "Whoever watches may ask, for nothing and any length.");
     const { choices, conditions, needs, cooldown_s, max_waiting } = offer ?? USUAL;
     const priced = choices.find(({ price }) => price)?.price.asset ?? "USD";
-    this.#form.elements.asset.replaceChildren(...allAssets().map(({ asset }) => make("option", { value: asset, selected: asset === priced }, asset)));
+    offerAssets(this.#form.elements.asset, priced);
     this.#rows.replaceChildren(...choices.map((choice) => this.#row(choice)));
     this.#count();
     for (const kind of SIMPLE) this.#form.elements[`offer_${kind}`].checked = conditions.some(({ type }) => type === kind);

@@ -1,10 +1,10 @@
 /** The streamer's list of those who ask for a one-to-one. */
 
 import { ask } from "./api.js";
+import { inWords } from "./clock.js";
 import { busy, byId, make, say, show } from "./dom.js";
 import { inMoney, learnAssets } from "./money.js";
 import { complain } from "./notices.js";
-import { counted } from "./words.js";
 
 const USUAL_MINUTES = 10;
 const [LEAST, MOST] = [5, 30];
@@ -28,6 +28,7 @@ export class Requests {
       if (element.contains(document.activeElement)) byId("requests-heading").focus();
       element.remove();
       this.#shown.delete(id);
+      this.#agreed.delete(id);
     }
     if (waiting.some(({ id }) => !this.#shown.has(id))) this.#learn();
     for (const guest of waiting) {
@@ -54,9 +55,8 @@ export class Requests {
   #tell(id, element) {
     const one = this.#agreed.get(id);
     if (!one) return;
-    element.querySelector("input").step = "any"; // a program may have offered a fraction of a minute
-    element.querySelector("input").value = String(one.seconds / 60);
     show(element.querySelector("label"), false);
+    element.querySelector("input").disabled = true; // nobody can correct what is not shown, so nothing of it is checked
     say(element.querySelector(".held"), one.held ? `${inMoney(one.held)} held` : "free");
     show(element.querySelector(".held"), true);
   }
@@ -69,10 +69,11 @@ export class Requests {
     const form = make("form", { class: "row" }, make("label", { class: "row" }, minutes, " min"), accept, decline);
     form.onsubmit = (event) => {
       event.preventDefault();
-      return this.#ask(accept, "accept_one_to_one", { ...fields, seconds: Math.round(Number(minutes.value) * 60) });
+      const agreed = this.#agreed.get(guest.id)?.seconds;
+      return this.#ask(accept, "accept_one_to_one", { ...fields, seconds: agreed ?? Math.round(Number(minutes.value) * 60) });
     };
     decline.onclick = () => this.#ask(decline, "decline_one_to_one", fields);
-    const wish = guest.seconds ? `asks for ${counted(Math.round(guest.seconds / 60), "minute")}` : "asks, for any length";
+    const wish = guest.seconds ? `asks for ${inWords(guest.seconds)}` : "asks, for any length";
     return make("li", {}, make("span", {}, make("b", {}, guest.name), ` ${wish} `, make("span", { class: "chip held", hidden: true })), form);
   }
 

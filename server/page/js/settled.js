@@ -32,7 +32,7 @@ export function followSettlements(socket, stream, tell) {
 }
 
 /** @param {{reason: string, delivered_s: number, asset: string, captured: string, refunded: string}} event */
-export function resultInWords({ reason, delivered_s, asset, captured, refunded }) {
+function resultInWords({ reason, delivered_s, asset, captured, refunded }) {
   const back = inMoney({ asset, units: refunded });
   if (captured === "0") return `Nothing was charged for the one-to-one, ${back} went back. ${WITHDRAWN[reason] ?? ""}`.trim();
   const rest = refunded === "0" ? "nothing went back" : `${back} went back`;

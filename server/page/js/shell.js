@@ -17,9 +17,11 @@ export function dressPage() {
     forget();
     location.assign("/");
   };
+  const here = (address) => (location.pathname === address ? "page" : null);
+  const own = `/u/${encodeURIComponent(session.account.name)}`;
+  document.querySelector(".top nav").append(make("a", { href: "/wallet", "aria-current": here("/wallet") }, "Wallet"));
   place.replaceChildren(
-    make("span", { class: "name" }, session.account.name),
-    make("a", { href: "/wallet", class: "button quiet small" }, "Wallet"),
+    make("a", { class: "name", href: own, title: "Your page", "aria-current": here(own) }, session.account.name),
     make("button", { type: "button", class: "quiet small", onclick: leave }, "Log out"),
   );
   return session;

@@ -29,6 +29,11 @@ export const TYPES = [
   "one_to_one.ended", "one_to_one.notice",
 ];
 
+/** The types of events after which a sale of tickets is another one. */
+export const SALE_TYPES = [
+  "sale.opened", "sale.changed", "sale.began", "sale.earned", "sale.closed", "sale.sold_out", "sale.delivered", "sale.cancelled",
+];
+
 /**
  * @param {Model} model
  * @param {any} event of the stream that the model is of

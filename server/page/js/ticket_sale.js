@@ -3,8 +3,9 @@
 import { ask } from "./api.js";
 import { openDialog } from "./dialogs.js";
 import { busy, byId, make, say, show } from "./dom.js";
-import { allAssets, inMoney, learnAssets, read } from "./money.js";
+import { inMoney, learnAssets, offerAssets, read } from "./money.js";
 import { complain } from "./notices.js";
+import { SALE_TYPES } from "./stream_model.js";
 import { counted } from "./words.js";
 
 const LOOK_MS = 1000; // between two looks at a report while tickets go quickly
@@ -18,9 +19,7 @@ export class TicketSale {
   /** @param {import("./socket.js").Socket} socket @param {string} stream */
   constructor(socket, stream) {
     this.path = `/streams/${encodeURIComponent(stream)}`;
-    for (const word of ["opened", "changed", "began", "earned", "closed", "sold_out", "delivered", "cancelled", "seats"]) {
-      socket.on(`sale.${word}`, (event) => event.stream === stream && this.#soon());
-    }
+    for (const type of [...SALE_TYPES, "sale.seats"]) socket.on(type, (event) => event.stream === stream && this.#soon());
     this.#form.onsubmit = (event) => {
       event.preventDefault();
       return busy(byId("sale-open"), () => this.#open());
@@ -33,7 +32,7 @@ export class TicketSale {
   async refresh() {
     try {
       await learnAssets();
-      this.#offerAssets();
+      offerAssets(this.#form.elements.asset);
       this.#sale = await ask("GET", `${this.path}/sale`);
       this.#render(await ask("GET", `/sales/${this.#sale.sale}/report?limit=200`));
     } catch (error) {
@@ -51,14 +50,8 @@ export class TicketSale {
     }, LOOK_MS);
   }
 
-  #offerAssets() {
-    const choice = this.#form.elements.asset;
-    if (choice.options.length) return;
-    choice.append(...allAssets().filter(({ surfaces, recipient_tier }) => surfaces.includes("web") && !recipient_tier).map(({ asset }) => make("option", {}, asset)));
-  }
-
   async #open() {
-    const { quantity, price, late_price, asset } = this.#form.elements;
+    const { quantity, price, late_price, asset, shown } = this.#form.elements;
     const fault = byId("sale-fault");
     show(fault, false);
     try {
@@ -66,6 +59,7 @@ export class TicketSale {
         quantity: Number(quantity.value),
         price: read(price.value, asset.value),
         late_price: late_price.value.trim() ? read(late_price.value, asset.value) : null,
+        delivered_after_s: Math.round(Number(shown.value) * 60),
       });
     } catch (error) {
       fault.textContent = error.message;
