@@ -145,6 +145,7 @@ class _Track:
     row: int
     codec: CodecDescription
     layers: tuple[str, ...] = ()  # of simulcast, by name
+    path: str = ""  # of the broadcast as which it is offered
     feeder: TransportId | None = None
 
 
@@ -222,6 +223,7 @@ class Media:
         self._candidates = (self._forwarder.address, *settings.advertise)
         self._feedback = Feedback(self._forwarder.tables)
         self._layers = Layers(self._forwarder)
+        self._tracks: dict[int, _Track] = {}
         self.relay = Relay(Origin(), clock_ns, self._subscribed)
         self._bridge = Bridge(self._forwarder.tables, self.relay.origin)
         self._rooms: dict[RoomRow, _Room] = {}
@@ -365,6 +367,7 @@ class Media:
         for tracks in within.sources.values():
             for track in tracks.values():
                 self._layers.reserve(track.row, grant, self.now_ns())
+                self._list_layers(track)
 
     def prefer(self, transport: TransportId, quality: Quality) -> None:
         """Give a viewer the layer that fits its wish; one that just closed wishes for nothing any more."""
@@ -458,6 +461,7 @@ class Media:
             row = self._forwarder.open_track(room.row, kind, codec.codec, codec.clock_rate, layers)
             track = tracks[kind] = _Track(row, codec, layers)
             self._layers.open(row, self.now_ns())
+            self._tracks[row] = track
             self._layers.reserve(row, room.best_requires, self.now_ns())
         track.codec = codec
         return track
@@ -683,6 +687,7 @@ class Media:
 
     def _close_track(self, track: _Track) -> None:
         self._layers.close(track.row)
+        del self._tracks[track.row]
         self._forwarder.close_track(track.row)
 
     def _index_ufrags(self, endpoint: _Endpoint) -> None:
@@ -768,12 +773,30 @@ class Media:
     def _begin_broadcast(self, endpoint: _Endpoint) -> None:
         path = endpoint.room.paths.get(endpoint.source)
         if path is not None:
-            tracks = {
-                kind: OfferedTrack(track.row, track.codec)
-                for kind, track in endpoint.room.sources[endpoint.source].items()
-                if track.feeder is not None
-            }
+            fed = [track for track in endpoint.room.sources[endpoint.source].values() if track.feeder is not None]
+            tracks = {name: offered for track in fed for name, offered in self._renditions(track).items()}
             self._bridge.begin(path, tracks, self.now_ns())
+            for track in fed:
+                track.path = path
+                self._list_layers(track)
+
+    def _renditions(self, track: _Track) -> dict[str, OfferedTrack]:
+        """Return what is offered of a track over MoQ, by name: the layers of simulcast are renditions."""
+        kind, rows = track.codec.kind, self._forwarder.layers(track.row)
+        names = [f"{kind}-{rid}" for rid in track.layers] or [kind]
+        return {name: OfferedTrack(row, track.codec) for name, row in zip(names, rows, strict=True)}
+
+    def _list_layers(self, track: _Track) -> None:
+        # The kernel does not see these viewers: to them only what everybody may have is shown.
+        if track.layers:
+            rates = self._layers.open_to_all(track.row)
+            named = {name: offered.row for name, offered in self._renditions(track).items()}
+            bitrates = {name: 8 * rates[row] for name, row in named.items() if row in rates}
+            self._bridge.list_layers(track.path, bitrates, self.now_ns())
+
+    def _review_layers(self, now_ns: int) -> None:
+        for row in self._layers.review(now_ns):
+            self._list_layers(self._tracks[row])
 
     def _end_broadcast(self, endpoint: _Endpoint) -> None:
         tracks = endpoint.room.sources.get(endpoint.source, {})
@@ -813,7 +836,7 @@ class Media:
             self._run_timers(now_ns)
             self._notice_first_packets()
             self._pump_broadcasts()
-            self._layers.review(now_ns)
+            self._review_layers(now_ns)
             self._send_feedback()
             wake_ns = min(self._next_timer_ns(), self._feedback.next_deadline_ns(), self._layers.next_review_ns())
             if self._silent:

@@ -118,17 +118,27 @@ class Layers:
             found.viewers[subscription].wish = wish
             self._place(found, subscription, now_ns)
 
+    def open_to_all(self, track: int) -> dict[int, int]:
+        """Return what may be shown to whom the kernel does not ask about: rows of live layers, with octets a second."""
+        found = self._tracks.get(track)
+        layers = [] if found is None else found.layers
+        return {layer.row: layer.rate for layer in layers if layer.is_live and not layer.requires}
+
     def next_review_ns(self) -> int:
         """When `review` wants to be called (monotonic ns)."""
         return self._due_ns if self._tracks else FOREVER
 
-    def review(self, now_ns: int) -> None:
-        """Look at what arrives, and move whoever should get another layer; a call before its time does nothing."""
+    def review(self, now_ns: int) -> list[int]:
+        """Look at what arrives, and move whoever should get another layer; returns the tracks that were looked at.
+
+        A call before its time does nothing.
+        """
         if now_ns < self._due_ns:
-            return
+            return []
         self._due_ns = now_ns + REVIEW_NS
         for track in self._tracks.values():
             self._review(track, now_ns)
+        return list(self._tracks)
 
     def _review(self, track: _Track, now_ns: int) -> None:
         self._measure(track, now_ns)

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from media.door import Negotiated
 from media.forwarding.admission import NOTHING, Grant, Holding
 from media.forwarding.layers import Layer, Quality, choose
+from media.moq.hang import CATALOG_TRACK, read_catalog_untrusted
 from tests.media.test_door import DELTA, KEY, Remote, World, open_world
 
-SIZES = {"q": 50, "h": 200, "f": 800}  # octets of a packet of each layer
+SIZES = {"q": 50, "h": 200, "f": 800}  # octets of a packet of each layer, and its SSRC
 EVERY_S = 0.02
 KEYFRAME_EVERY = 5  # packets
 
@@ -54,9 +55,9 @@ class Simulcast:
     async def run(self) -> None:
         seq = 1000
         while True:
-            for ssrc, (name, size) in enumerate(self.sending.items()):
+            for name, size in self.sending.items():
                 payload = (DELTA if seq % KEYFRAME_EVERY else KEY) + name.encode() * size
-                await self.remote.send(seq, payload, ssrc=100 + ssrc, rid=name)
+                await self.remote.send(seq, payload, ssrc=size, rid=name)
             seq += 1
             await trio.sleep(EVERY_S)
 
@@ -122,3 +123,27 @@ async def test_a_reserved_best_layer_reaches_only_those_who_hold_its_grant() -> 
         assert not any(packet.endswith(b"f") for packet in entitled[0].rtp[before:])
         world.media.reserve_best(world.room, NOTHING)
         await shows(world, without, "f")
+
+
+async def test_layers_are_offered_as_renditions_and_a_reserved_one_to_nobody() -> None:
+    async with open_world() as world:
+        world.media.offer(world.room, "streamer", "stream")
+        publisher = await go_live(world)
+
+        def renditions() -> dict[str, int]:
+            broadcast = world.media.relay.origin.find("stream")
+            track = None if broadcast is None else broadcast.tracks.get(CATALOG_TRACK)
+            if track is None or not track.groups:
+                return {}
+            catalog = read_catalog_untrusted(track.groups[max(track.groups)].frames[-1].payload)
+            videos = {} if catalog.video is None else catalog.video.renditions
+            return {name: video.bitrate or 0 for name, video in videos.items()}
+
+        await world.until(lambda: len(renditions()) == 3 and all(renditions().values()))
+        found = renditions()
+        assert found["video-q"] < found["video-h"] < found["video-f"]
+        world.media.reserve_best(world.room, Grant.HD)
+        assert renditions().keys() == {"video-q", "video-h"}
+        world.media.reserve_best(world.room, NOTHING)
+        del publisher.sending["q"]
+        await world.until(lambda: renditions().keys() == {"video-h", "video-f"})
