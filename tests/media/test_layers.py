@@ -55,7 +55,7 @@ class Simulcast:
     async def run(self) -> None:
         seq = 1000
         while True:
-            for name, size in self.sending.items():
+            for name, size in tuple(self.sending.items()):
                 payload = (DELTA if seq % KEYFRAME_EVERY else KEY) + name.encode() * size
                 await self.remote.send(seq, payload, ssrc=size, rid=name)
             seq += 1
