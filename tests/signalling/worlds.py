@@ -33,7 +33,7 @@ from media.door import (
 from media.forwarding.admission import FOREVER, NOTHING, Admission, Grant, Holding
 from media.forwarding.fanout import ADMITTED, verdict
 from media.forwarding.forwarder import NoCapacity
-from media.forwarding.tables import ROOM, TRANSPORT, Tables
+from media.forwarding.tables import ROOM, TRACK, TRANSPORT, Tables
 from media.moq.relay import Rights
 from signalling import commands as c
 from signalling import views as v
@@ -75,7 +75,9 @@ class SimulatedMedia:
     """Media's door without a network: a packet passes by the kernel's verdict over the real admission columns."""
 
     def __init__(self, rooms: int = 8, transports: int = 512) -> None:
-        tables = SimpleNamespace(rooms=np.zeros(rooms, ROOM), transports=np.zeros(transports, TRANSPORT))
+        tables = SimpleNamespace(
+            rooms=np.zeros(rooms, ROOM), transports=np.zeros(transports, TRANSPORT), tracks=np.zeros(rooms, TRACK)
+        )
         self._tables = cast(Tables, tables)
         self._admission = Admission(self._tables)
         self._free = list(range(rooms))
