@@ -71,6 +71,7 @@ async def test_a_one_to_one_from_the_request_to_the_return(theatre: Theatre) -> 
     await streamer.sees("#requests", "private-bob asks for 5 minutes")
     await streamer.shoot("one-to-one-request")
     await streamer.press("#requests .accept")
+    await guest.press("#turn-come")
 
     await guest.sees("#call-bar", "only the two of you see and hear this")
     await streamer.sees("#call-bar", "only the two of you see and hear this")

@@ -51,6 +51,12 @@ export function inMoney({ asset, units }) {
   return `${decimal(BigInt(units), scale, true)} ${asset}`;
 }
 
+/** What recipients are told who get another asset than was paid: how it reaches them. @param {string} asset */
+export function paidOutAs(asset) {
+  const target = known.get(asset)?.settles_in ?? asset;
+  return target === asset ? "" : `, paid out in ${target}`;
+}
+
 /** 5.00, as it stands in a field. @param {Amount} amount @returns {string} */
 export function inField({ asset, units }) {
   return decimal(BigInt(units), known.get(asset).scale, false);
@@ -72,6 +78,11 @@ export function read(text, asset) {
   const units = BigInt(whole + part.padEnd(scale, "0"));
   if (units === 0n) throw new Error("The amount must be more than nothing");
   return { asset, units: String(units) };
+}
+
+/** @param {Amount} one @param {Amount} other */
+export function isSame(one, other) {
+  return one.asset === other.asset && one.units === other.units;
 }
 
 /** The sum of amounts of one asset. @param {Amount[]} amounts */

@@ -9,7 +9,7 @@ import { ruleInWords } from "./rules.js";
 
 const MOST_CHOICES = 8;
 const [LEAST, MOST] = [5, 30]; // minutes
-const USUAL = { choices: [{ seconds: 600, price: null }], conditions: [], needs: "all", cooldown_s: 60, max_waiting: 100 };
+const USUAL = { choices: [{ seconds: 600, price: null }], conditions: [], needs: "all", cooldown_s: 60, max_waiting: 100, calls_next: true };
 const SIMPLE = ["follows", "sub_tier", "ticket"];
 
 export class OneToOneOffer {
@@ -40,7 +40,7 @@ export class OneToOneOffer {
   #take(offer) {
     this.#offer = offer;
     say(byId("offer-now"), offer ? offerInWords(offer) : "Whoever watches may ask, for nothing and any length.");
-    const { choices, conditions, needs, cooldown_s, max_waiting } = offer ?? USUAL;
+    const { choices, conditions, needs, cooldown_s, max_waiting, calls_next } = offer ?? USUAL;
     const priced = choices.find(({ price }) => price)?.price.asset ?? "USD";
     offerAssets(this.#form.elements.asset, priced);
     this.#rows.replaceChildren(...choices.map((choice) => this.#row(choice)));
@@ -49,6 +49,7 @@ export class OneToOneOffer {
     Object.assign(this.#form.elements.needs, { value: needs });
     this.#form.elements.cooldown.value = String(Math.round(cooldown_s / 60));
     this.#form.elements.max_waiting.value = String(max_waiting);
+    this.#form.elements.calls_next.checked = calls_next;
     show(byId("offer-finer"), conditions.some(({ type }) => !SIMPLE.includes(type)));
   }
 
@@ -95,6 +96,7 @@ export class OneToOneOffer {
       needs: fields.needs.value,
       cooldown_s: Math.round(Number(fields.cooldown.value) * 60),
       max_waiting: Number(fields.max_waiting.value),
+      calls_next: fields.calls_next.checked,
     };
   }
 

@@ -1,7 +1,7 @@
 /** The streamer's list of those who ask for a one-to-one. */
 
 import { ask } from "./api.js";
-import { inWords } from "./clock.js";
+import { countDown, inWords } from "./clock.js";
 import { busy, byId, make, say, show } from "./dom.js";
 import { inMoney, learnAssets } from "./money.js";
 import { complain } from "./notices.js";
@@ -31,12 +31,22 @@ export class Requests {
       this.#agreed.delete(id);
     }
     if (waiting.some(({ id }) => !this.#shown.has(id))) this.#learn();
+    const isTaken = waiting.some(({ confirm_by }) => confirm_by);
     for (const guest of waiting) {
       if (!this.#shown.has(guest.id)) this.#shown.set(guest.id, this.#list.appendChild(this.#row(guest)));
-      this.#shown.get(guest.id).querySelector(".accept").disabled = !canAccept;
+      this.#turn(this.#shown.get(guest.id), guest.confirm_by ?? null, canAccept && !isTaken);
     }
     say(byId("requests-count"), waiting.length ? String(waiting.length) : "");
     show(byId("no-requests"), waiting.length === 0);
+  }
+
+  /** Who is asked to come has until `comeBy`; nobody else can be meanwhile. */
+  #turn(element, comeBy, canAccept) {
+    show(element.querySelector(".turn"), comeBy !== null);
+    countDown(element.querySelector(".turn time"), comeBy);
+    show(element.querySelector(".accept"), comeBy === null);
+    element.querySelector(".accept").disabled = !canAccept;
+    say(element.querySelector(".no"), comeBy === null ? "Decline" : "Take it back");
   }
 
   /** Find out under what terms each one waits. */
@@ -64,7 +74,7 @@ export class Requests {
   #row(guest) {
     const minutes = make("input", { type: "number", min: LEAST, max: MOST, step: 1, inputmode: "numeric", value: guest.seconds ? Math.round(guest.seconds / 60) : USUAL_MINUTES, "aria-label": `Minutes with ${guest.name}` });
     const accept = make("button", { type: "submit", class: "small strong accept" }, "Accept");
-    const decline = make("button", { type: "button", class: "small quiet" }, "Decline");
+    const decline = make("button", { type: "button", class: "small quiet no" }, "Decline");
     const fields = { stream: this.stream, account: guest.id };
     const form = make("form", { class: "row" }, make("label", { class: "row" }, minutes, " min"), accept, decline);
     form.onsubmit = (event) => {
@@ -74,7 +84,8 @@ export class Requests {
     };
     decline.onclick = () => this.#ask(decline, "decline_one_to_one", fields);
     const wish = guest.seconds ? `asks for ${inWords(guest.seconds)}` : "asks, for any length";
-    return make("li", {}, make("span", {}, make("b", {}, guest.name), ` ${wish} `, make("span", { class: "chip held", hidden: true })), form);
+    const turn = make("span", { class: "turn", role: "status", hidden: true }, "is asked to come, within ", make("time", { class: "count" }));
+    return make("li", {}, make("span", {}, make("b", {}, guest.name), ` ${wish} `, make("span", { class: "chip held", hidden: true })), turn, form);
   }
 
   #ask(button, type, fields) {

@@ -8,6 +8,7 @@ const WITHDRAWN = {
   declined: "The streamer said no.",
   cancelled: "The request was taken back.",
   expired: "Nobody accepted it in time.",
+  missed: "The viewer did not come in time.",
   left: "The viewer left.",
   access_revoked: "The viewer may not watch any more.",
   mode_changed: "The stream is no longer one where this can be asked.",

@@ -21,8 +21,9 @@ export class Tickets {
   #turn = 0;
   #role = "";
 
-  /** @param {import("./socket.js").Socket} socket @param {string} stream */
-  constructor(socket, stream) {
+  /** @param {import("./socket.js").Socket} socket @param {string} stream @param {() => void} changed is told what can be had, or is had */
+  constructor(socket, stream, changed) {
+    this.changed = changed;
     this.path = `/streams/${encodeURIComponent(stream)}/sale`;
     for (const type of SALE_TYPES) socket.on(type, (event) => event.stream === stream && setTimeout(() => this.look(), Math.random() * SPREAD_MS));
     for (const word of TICKET_EVENTS) socket.on(`ticket.${word}`, (event) => event.stream === stream && this.#tell(word));
@@ -31,6 +32,14 @@ export class Tickets {
     byId("tickets-wait").onclick = () => busy(byId("tickets-wait"), () => this.#queue("PUT"));
     byId("tickets-leave").onclick = () => busy(byId("tickets-leave"), () => this.#queue("DELETE"));
     byId("tickets-give-up").onclick = () => busy(byId("tickets-give-up"), () => this.#giveUp());
+  }
+
+  get hasOne() {
+    return this.#sale?.mine?.state === "sold";
+  }
+
+  get areSold() {
+    return this.#sale !== null && !byId("tickets-buy").hidden;
   }
 
   /** Nobody buys tickets for their own stream. @param {string} role */
@@ -57,7 +66,7 @@ export class Tickets {
   /** Offer to buy: the price is said before anything is charged. */
   async buy() {
     const sale = this.#sale;
-    if (!sale || byId("tickets-buy").hidden) return notice("No tickets are sold just now.", { key: "tickets" });
+    if (!sale || !this.areSold) return notice("No tickets are sold just now.", { key: "tickets" });
     const price = sale.mine?.price ?? sale.price_now;
     const purse = make("p", { class: "soft" }, "Looking into your wallet …");
     openDialog("Buy a ticket?", [make("p", {}, make("strong", {}, inMoney(price)), " from your wallet. ", promiseOf(sale)), purse], {
@@ -109,7 +118,11 @@ export class Tickets {
   #take(sale) {
     this.#sale = sale;
     show(byId("tickets"), sale !== null && (sale.state === "open" || sale.mine !== null || sale.position > 0));
-    if (sale === null) return;
+    if (sale !== null) this.#describe(sale);
+    this.changed();
+  }
+
+  #describe(sale) {
     const { mine, position, left, state, opens_at, closes_at, server_now } = sale;
     const early = server_now < opens_at;
     const may = state === "open" && !early;
@@ -122,6 +135,7 @@ export class Tickets {
     show(byId("tickets-give-up"), reserved);
     show(byId("tickets-wait"), may && mine === null && left === 0 && position === 0);
     show(byId("tickets-leave"), position > 0);
+    if (may && mine === null && position === 0 && left === 0) say(byId("tickets-promise"), "You can wait for one that is given back: nothing is charged until you say so.");
   }
 }
 

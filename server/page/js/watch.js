@@ -5,6 +5,7 @@ import { CallBar } from "./call_bar.js";
 import { Chat } from "./chat.js";
 import { answerDisclosures } from "./disclosures.js";
 import { Door } from "./door.js";
+import { ComingSwitch } from "./coming_switch.js";
 import { FollowButton } from "./follow.js";
 import { countDown, inWords, secondsLeft, timeOfDay } from "./clock.js";
 import { arch, byId, say, show } from "./dom.js";
@@ -54,7 +55,8 @@ class WatchPage {
     this.socket = connect(session);
     this.chat = new Chat(this.socket, stream, this.me);
     this.bar = new CallBar(this.socket, stream);
-    this.tickets = new Tickets(this.socket, stream);
+    this.tickets = new Tickets(this.socket, stream, () => this.#renderComing());
+    this.coming = new ComingSwitch(() => this.tickets.buy());
     this.door = new Door(stream, { buy: () => this.tickets.buy(), tip: (amount) => this.tips.open(amount) });
     this.follow = new FollowButton(() => this.door.look());
     answerDisclosures(this.socket, session.account.name);
@@ -99,12 +101,14 @@ class WatchPage {
     if (streamer.id === this.me) return;
     if (!this.tips) {
       this.tips = new TipBar(byId("tips"), streamer.name, { stream, done: () => this.door.look() });
+      byId("tip").onclick = () => this.tips.open();
       this.goals = new Goals(byId("goals"), streamer.name, { stream });
       this.socket.on("goal", (event) => this.goals.take(event));
       this.socket.on("welcome", () => this.goals.refresh()); // news may have been missed
       this.goals.refresh();
     }
     this.tips.show(runs);
+    show(byId("tip"), runs);
   }
 
   #settle(text) {
@@ -150,7 +154,7 @@ class WatchPage {
     this.#renderSlate();
     if (ended !== null) leadOn();
     if (!card || !you) return;
-    document.title = `${card.title} · mesi`;
+    document.title = `${asked?.comeBy ? "Your turn! " : ""}${card.title} · mesi`;
     say(byId("title"), card.title);
     say(byId("streamer"), card.streamer.name);
     byId("streamer").href = `/u/${encodeURIComponent(card.streamer.name)}`;
@@ -171,11 +175,18 @@ class WatchPage {
     this.chat.allow(maySpeak, maySpeak ? (call ? "Only the two of you read this" : "Say something") : ended === null ? "Closed for you" : "The chat is over");
     this.door.show(this.#model);
     this.tickets.for(ended === null ? you.role : "");
+    this.#renderComing();
     this.follow.show(card.streamer, this.me);
     this.#letTip(card.streamer, ended === null);
     this.guest.follow(this.#model);
     this.bar.show(call, this.guest.media);
     document.body.classList.toggle("in-call", call !== null);
+  }
+
+  #renderComing() {
+    const { card, you, ended } = this.#model;
+    const concerned = card !== null && you?.role === "viewer" && you.admitted && ended === null;
+    this.coming.show(concerned ? card : null, this.tickets.hasOne || you?.grants.includes("ticket"), this.tickets.areSold);
   }
 
   #renderSlate() {
@@ -209,6 +220,12 @@ function announce(event, me) {
       return withdraw("end");
     case "one_to_one.declined":
       return event.account === me && notice("The streamer said no to your one-to-one.", { key: "ask" });
+    case "one_to_one.cancelled":
+      return event.account === me && event.reason === "missed" && notice("You did not come in time, so somebody else is asked. You can ask again.", { kind: "warn", key: "ask", sticky: true });
+    case "one_to_one.extension_ended":
+      return event.reason === "declined" && notice("The streamer wants no more time. What was held for it is yours again.", { key: "more" });
+    case "one_to_one.extended":
+      return notice(`The one-to-one lasts ${inWords(event.seconds)} longer.`, { key: "more" });
     case "one_to_one.accepted":
       return notice("Accepted! Your camera is being connected.", { key: "ask" });
     case "one_to_one.started":
@@ -226,4 +243,5 @@ else {
   byId("slate-action").href = logInAddress();
   show(byId("slate-action"), true);
   show(byId("chat"), false);
+  show(byId("about"), false);
 }
