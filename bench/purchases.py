@@ -1,9 +1,9 @@
-"""Measures ticket purchases: `python -m bench.purchases [--seconds 5] [--buyers 64] [--dir DIR]`.
+"""Measures ticket purchases: `python -m bench.purchases [--http] [--seconds 5] [--buyers 64] [--dir DIR]`.
 
 A purchase is what the API does for one: an idempotency key, a seat, the payment into the sale's escrow, the event, in
 one durable transaction. Beside it runs a bare group-commit loop on the same disk: as many tasks write the rows of a
 purchase through the same writer thread (synchronous=FULL, a guarded debit, unique keys) with no rules, no checks of
-requests and no event.
+requests and no event. With --http, people buy from a real server instead (bench/purchases_http.py).
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ import msgspec
 import sqlalchemy as sa
 import trio
 
+from bench.purchases_http import Bought, measure_http
+from server import garbage
 from server.money import audit, books, box_office
 from server.money.amounts import Amount, wire_amount
 from server.money.box_office import Purchase
@@ -156,13 +158,24 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--buyers", type=int, default=64)
     parser.add_argument("--dir", type=Path, help="a directory on the disk to measure [default: a temporary one]")
+    parser.add_argument("--http", action="store_true", help="buy over HTTP from a server on one core")
     options = parser.parse_args()
+    if options.http:
+        over_http = trio.run(measure_http, options.buyers, options.seconds)
+        _say("over HTTP", over_http)
+        print(f"{options.buyers} connections; the server's processor works {over_http.cpu_us:.0f} us for a purchase")
+        return
+    garbage.keep_what_is_there()  # as a server does once it has started
     with tempfile.TemporaryDirectory(dir=options.dir) as folder:
         bare = trio.run(measure_bare, Path(folder), options.buyers, options.seconds)
         ours = trio.run(measure, Path(folder), options.buyers, options.seconds)
     for name, run in (("bare loop", bare), ("purchases", ours)):
-        print(f"{name}  {run.per_s:7.0f}/s   p50 {run.p50_ms:6.1f} ms   p99 {run.p99_ms:6.1f} ms")
+        _say(name, run)
     print(f"{options.buyers} buyers; the bare loop is {bare.per_s / ours.per_s:.1f} times as fast")
+
+
+def _say(name: str, run: Measured | Bought) -> None:
+    print(f"{name}  {run.per_s:7.0f}/s   p50 {run.p50_ms:6.1f} ms   p99 {run.p99_ms:6.1f} ms")
 
 
 if __name__ == "__main__":

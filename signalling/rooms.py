@@ -607,6 +607,7 @@ class Rooms:
             changed=self._mark,
             desk=self,
             arrived=self._arrive,
+            displaced=self._tell_device_limit,
         )
         return _Live(opened, audience, chat)
 
@@ -697,12 +698,11 @@ class Rooms:
                 del self._by_transport[fact.transport]
                 self._places.pop(place.session.session_id, None)
                 if fact.reason == DEVICE_LIMIT:
-                    self._tell_device_limit(place)
+                    self._tell_device_limit(place.live.room.stream.id, place.account, place.session.session_id)
 
-    def _tell_device_limit(self, place: _MediaPlace) -> None:
-        now, stream = self._clock.wall_ms(), place.live.room.stream.id
-        told = MediaTakenOver(server_now=now, stream=stream, session=place.session.session_id, reason=DEVICE_LIMIT)
-        self.tell(place.account, told)
+    def _tell_device_limit(self, stream: StreamId, account: AccountId, session: str | None) -> None:
+        now = self._clock.wall_ms()
+        self.tell(account, MediaTakenOver(server_now=now, stream=stream, session=session, reason=DEVICE_LIMIT))
 
     async def _show_changes(self) -> None:
         while True:

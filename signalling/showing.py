@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from media.forwarding.admission import Grant
 from signalling.identifiers import AccountId, Actor, Mode, StreamId
 from signalling.one_to_one import SECOND_NS
-from signalling.policy import warnings_ahead
 from signalling.ports import Clock, StreamRecord
 from signalling.refusals import Refused
 from signalling.state import Announced, Request, RoomState
+from signalling.timing import warnings_ahead
 from signalling.verdicts import Sight
 from signalling.views import (
     MAX_NAMES,

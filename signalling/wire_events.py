@@ -386,9 +386,12 @@ class OneToOneNotice(_OfStream, frozen=True, kw_only=True, tag="one_to_one.notic
 
 
 class MediaTakenOver(_OfStream, frozen=True, kw_only=True, tag="media.taken_over"):
-    """To all your devices: the media session `session` ended, since newer ones of yours took its place."""
+    """To all your devices: the media session `session` ended, since newer ones of yours took its place.
 
-    session: str
+    One over MoQ has no id here and goes on without the stream: then `session` is null.
+    """
+
+    session: str | None
     reason: str
 
 

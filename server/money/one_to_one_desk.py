@@ -239,9 +239,12 @@ class OneToOneDesk:
         seconds = msgspec.json.decode(answered.body, type=Asked).seconds
         try:
             await self._rooms.command(stream, actor, c.RequestOneToOne(seconds, asking.id, expires_s))
-        except BaseException:
-            # Refused or given up: the room knows nothing of it, or says itself what becomes of it.
+        except BaseException as fault:
+            # Refused, or given up while the room may be at it: then it takes this one after the other. What it knows
+            # even so, it says itself what becomes of.
             with trio.CancelScope(shield=True):
+                if not isinstance(fault, Refused):
+                    await self._rooms.take(stream, c.RequestFailed(asking.id, "cancelled"))
                 if not self._is_known(stream, asking.id):
                     await self._store.write(_take_back, asking.id, request, self._clock.wall_ms())
             raise

@@ -162,6 +162,7 @@ async def test_a_tip_link_charges_nobody_before_a_yes_and_counts_who_came(theatr
     await stranger.page.open(link)
     await stranger.sees("#title", "link-ann is glad about tips")
     await stranger.press("#lead a:nth-child(2)")
+    await stranger.sees("#submit", "Create account")
     await stranger.fill("[name=name]", "link-guest")
     await stranger.fill("[name=password]", "a long enough password")
     await stranger.press("#submit")
@@ -296,3 +297,8 @@ async def test_a_profile_shows_who_is_live_and_nothing_to_whom_its_owner_blocked
         await visitor.sees("#shut", f"Nobody is called {name} here")
         told.append((await visitor.reads("body")).replace(name, "NAME"))
     assert told[0] == told[1]
+    link = await ann.ask("POST", "/tip_links", {"note": "For friends"})
+    await visitor.page.open(f"{visitor.url}/t/{link['code']}")
+    await visitor.sees("#title", "This link leads nowhere")
+    for rest in ("#tips", "#note"):
+        await visitor.sees_no(rest)

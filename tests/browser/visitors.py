@@ -116,8 +116,9 @@ class Visitor:
         await self.page.open(f"{self.url}/watch?stream={stream}")
 
     async def press(self, selector: str) -> None:
-        """Click what can be seen; waits until it is there."""
+        """Click what can be seen; waits until it is there, and can be pressed."""
         await self.sees(selector)
+        await self.sees_no(f"{selector}:disabled")
         await self.page.run("document.querySelector(values[0]).click()", selector)
 
     async def fill(self, selector: str, value: str) -> None:

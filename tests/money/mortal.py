@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, TypeVarTuple
@@ -21,6 +21,7 @@ from sqlalchemy.pool import StaticPool
 from server.migrations import upgrade
 
 T = TypeVar("T")
+R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
 
 
@@ -134,6 +135,13 @@ class MortalStore:
         self.step("after the commit")
         await trio.lowlevel.checkpoint()
         return result
+
+    async def write_each(self, work: Callable[[sa.Connection, Sequence[T]], Sequence[R | Exception]], item: T) -> R:
+        """Run `work` on one item."""
+        (outcome,) = await self.write(work, [item])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     async def read(self, work: Callable[[sa.Connection, *Ts], T], *arguments: *Ts) -> T:
         """Run `work`, which must not write."""

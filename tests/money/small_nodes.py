@@ -153,7 +153,7 @@ async def _start(store: MortalStore, asked: list[str], nursery: trio.Nursery) ->
     await nursery.start(lambda task_status: rooms.run(task_status=task_status))
     await nursery.start(lambda task_status: access.run(rooms, task_status=task_status))
     desk = OneToOneDesk(
-        store, rooms, clock, assets, FEE_BPS, judge=access.finding, require_proven=access.require_proven
+        store, rooms, clock, assets, FEE_BPS, confirm_s=60, judge=access.finding, require_proven=access.require_proven
     )
     await desk.recover()
     rooms.attend(desk)

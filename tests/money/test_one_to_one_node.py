@@ -14,7 +14,10 @@ import trio
 
 from server.client import publish, watch
 from server.config import Config, OneToOnes
-from server.money.amounts import split
+from server.money.amounts import WireAmount, split
+from server.money.idempotency import read_request_untrusted
+from server.money.one_to_one_desk import OneToOneDesk, Wish
+from signalling.identifiers import AccountId, Actor, StreamId
 from tests.server.nodes import Person, Site, Socket, open_site, open_socket, small_config
 from tests.server.test_node import send_frames
 
@@ -461,3 +464,32 @@ async def test_a_node_that_dies_while_more_time_is_asked_for_gives_it_back_and_s
         status, again = await salon.ask_more(salon.bob, more, "m1")
         assert (status, again["state"]) == (201, "dropped")
         await books_are_right(site)
+
+
+@pytest.mark.parametrize("more", [False, True], ids=["a request", "more time"])
+async def test_who_gives_up_while_the_room_is_slow_is_not_in_it_for_nothing(tmp_path: Path, more: bool) -> None:
+    async with open_salon(tmp_path / "node", tmp_path) as (salon, anns, bobs), AsyncExitStack() as stack:
+        rooms, stream = salon.site.running.rooms, StreamId(salon.stream)
+        desk, room, bob = rooms._desk, rooms._live[stream].room, Actor(AccountId(salon.bob.id), "bob")
+        assert isinstance(desk, OneToOneDesk)
+        price = WireAmount("USD", "3000")
+        if more:
+            await salon.ask(salon.bob, {"seconds": 300, "max_price": PRICE})
+            await stack.enter_async_context(salon.call(anns, bobs))
+        before = (await salon.has(salon.bob))[0]
+
+        async def ask() -> None:
+            request = read_request_untrusted(bob.account, "a route", "k1", b"")
+            if more:
+                await desk.extensions.ask(stream, bob, 300, price, request)
+            else:
+                await desk.ask(stream, bob, Wish(300, price), request)
+
+        async with trio.open_nursery() as nursery, room._turn:
+            nursery.start_soon(ask)
+            await until(salon.bob, before - 3000, salon)
+            nursery.cancel_scope.cancel()
+        await until(salon.bob, before, salon)
+        state = room.state
+        assert not state.requests
+        assert state.one_to_one is None or state.one_to_one.extension is None

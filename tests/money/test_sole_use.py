@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +14,7 @@ import trio
 
 from server import sole_use
 from server.node import NodeFailed, run_node
+from server.postgres import PostgresStore
 from server.sole_use import DatabaseTaken, SoleUse
 from tests.money.databases import fresh_database
 from tests.money.test_one_to_one_node import PRICE, has, on, open_salon
@@ -93,3 +96,18 @@ async def test_a_claim_lost_with_its_connection_is_taken_anew_unless_another_was
         async with claimed(url):
             with pytest.raises(DatabaseTaken), trio.fail_after(5):
                 await sole.watch()
+
+
+async def test_a_read_that_is_under_way_ends_before_its_connection_is_closed(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lost.append)  # told of a connection that is forgotten while it is open
+    store = PostgresStore(url)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(store.run)
+        nursery.start_soon(store.read, lambda connection: connection.exec_driver_sql("SELECT pg_sleep(0.4)").all())
+        await trio.sleep(0.1)
+        nursery.cancel_scope.cancel()
+    gc.collect()
+    assert lost == []

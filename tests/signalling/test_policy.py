@@ -13,7 +13,8 @@ from signalling import commands as c
 from signalling import events as e
 from signalling.identifiers import AccountId, Mode
 from signalling.one_to_one import PAUSE_NS, SECOND_NS, SETUP_NS
-from signalling.policy import PREPARED_FOR_NS, deadline_ns, step
+from signalling.policy import deadline_ns, step
+from signalling.preparing import PREPARED_FOR_NS
 from signalling.refusals import Refused
 from signalling.state import Request, RoomState
 from signalling.views import Money, TicketOffer

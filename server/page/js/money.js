@@ -80,6 +80,11 @@ export function read(text, asset) {
   return { asset, units: String(units) };
 }
 
+/** @param {Amount} one @param {Amount} other */
+export function isSame(one, other) {
+  return one.asset === other.asset && one.units === other.units;
+}
+
 /** The sum of amounts of one asset. @param {Amount[]} amounts */
 export function sum(amounts) {
   return { asset: amounts[0].asset, units: String(amounts.reduce((total, { units }) => total + BigInt(units), 0n)) };

@@ -2,17 +2,16 @@
 
 import { ask } from "./api.js";
 import { dayAndTime, serverNow } from "./clock.js";
-import { arch, busy, byId, make, say, show } from "./dom.js";
+import { arch, busy, byId, say, show } from "./dom.js";
 import { FollowButton } from "./follow.js";
 import { Goals } from "./goals.js";
-import { logInAddress } from "./identity.js";
 import { learnAssets, offerAssets, read } from "./money.js";
 import { complain } from "./notices.js";
-import { connect, dressPage } from "./shell.js";
+import { connect, dressPage, shut, waysIn } from "./shell.js";
 import { TipLinks } from "./tip_links.js";
 import { TipMenu } from "./tip_menu.js";
 import { TipBar } from "./tips.js";
-import { MODES, counted } from "./words.js";
+import { MODES } from "./words.js";
 
 const name = decodeURIComponent(location.pathname.split("/")[2] ?? "");
 const session = dressPage();
@@ -118,18 +117,13 @@ async function open() {
   try {
     new ProfilePage(socket, await ask("GET", `/profiles/${encodeURIComponent(name)}`));
   } catch (error) {
-    shut(error.code === "account_unknown" ? `Nobody is called ${name} here.` : error.message, make("a", { href: "/", class: "button" }, "See who is live"));
+    shut(error.code === "account_unknown" ? `Nobody is called ${name} here` : error.message, ["See who is live", "/"]);
   }
   show(byId("loading"), false);
-}
-
-function shut(text, lead) {
-  byId("shut").replaceChildren(make("p", {}, text), make("p", {}, lead));
-  show(byId("shut"), true);
 }
 
 if (session) open();
 else {
   show(byId("loading"), false);
-  shut("Log in, then this page is here.", make("a", { href: logInAddress(), class: "button strong" }, "Log in"));
+  shut(`Log in to see ${name}'s page`, ...waysIn());
 }

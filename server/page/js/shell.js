@@ -27,6 +27,24 @@ export function dressPage() {
   return session;
 }
 
+/** Say where to go from here. @param {...[string, string, string?]} ways label, address and class of each */
+export function leadTo(...ways) {
+  byId("lead").replaceChildren(...ways.map(([label, address, kind = ""]) => make("a", { href: address, class: `button ${kind}` }, label)));
+  show(byId("lead"), true);
+}
+
+/** Show instead of the page why there is none, and where to go. @param {string} text @param {...[string, string, string?]} ways */
+export function shut(text, ...ways) {
+  byId("shut-text").textContent = text;
+  leadTo(...ways);
+  show(byId("shut"), true);
+}
+
+/** The ways of who is not logged in. @returns {[string, string, string?][]} */
+export function waysIn() {
+  return [["Log in", logInAddress(), "strong"], ["Create an account", logInAddress("new")]];
+}
+
 /** Open the signalling socket of a page whose user is logged in. @param {import("./identity.js").Session} session */
 export function connect(session) {
   const socket = new Socket(session.token);

@@ -3,7 +3,7 @@
 import { ask } from "./api.js";
 import { openDialog } from "./dialogs.js";
 import { make, say } from "./dom.js";
-import { inField, inMoney, offerAssets, read } from "./money.js";
+import { inField, inMoney, isSame, offerAssets, read } from "./money.js";
 import { walletLink } from "./purse.js";
 
 const PAUSE_MS = 400; // in the writing of an amount, before it is asked what arrives of it
@@ -39,7 +39,7 @@ export function openTip(to, { purse, amount, item, give }) {
     yes: "Give it",
     run: async () => {
       const wish = { amount: written(), message: message.value.trim(), anonymous: anonymous.checked, menu_item: item?.id ?? null };
-      const promised = quote && sameAmount(quote.amount, wish.amount) ? { quote: quote.quote } : {};
+      const promised = quote && isSame(quote.amount, wish.amount) ? { quote: quote.quote } : {};
       try {
         await give(wish, promised);
       } catch (error) {
@@ -85,8 +85,4 @@ async function quoteFor(amount) {
   } catch {
     return null; // a tip needs none: whatever refuses it refuses the tip, in words
   }
-}
-
-function sameAmount(one, other) {
-  return one.asset === other.asset && one.units === other.units;
 }

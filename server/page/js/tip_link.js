@@ -1,9 +1,8 @@
 /** Where a tip link leads: to whom, with which suggestion. Opening it gives nothing; a tip is asked about first. */
 
 import { ask } from "./api.js";
-import { byId, make, say, show } from "./dom.js";
-import { logInAddress } from "./identity.js";
-import { dressPage } from "./shell.js";
+import { byId, say, show } from "./dom.js";
+import { dressPage, leadTo, waysIn } from "./shell.js";
 import { TipBar } from "./tips.js";
 
 const code = decodeURIComponent(location.pathname.split("/")[2] ?? "");
@@ -23,29 +22,26 @@ async function open() {
   show(byId("note"), link.note !== "");
   if (session === null) {
     say(byId("text"), "Log in to tip. Nothing is charged before you have said yes to an amount.");
-    return lead(["Log in", logInAddress(), "strong"], ["Create an account", logInAddress("new"), ""]);
+    return leadTo(...waysIn());
   }
   if (link.to === session.account.name) {
     say(byId("text"), "This link is yours: others tip you here.");
-    return lead(["Your page", pageOf(link.to), "strong"]);
+    return leadTo(["Your page", pageOf(link.to), "strong"]);
   }
   say(byId("text"), "Nothing is charged before you have said yes to an amount.");
   ask("POST", `${path}/visits`).catch(() => {}); // only its owner's count lacks one then
-  new TipBar(byId("tips"), link.to, { link: code, suggested: link.suggested }).show(true);
-  return lead([`See ${link.to}'s page`, pageOf(link.to), "quiet"]);
+  new TipBar(byId("tips"), link.to, { link: code, suggested: link.suggested, gone: () => deadEnd({ code: "tip_link_unknown" }) }).show(true);
+  return leadTo([`See ${link.to}'s page`, pageOf(link.to), "quiet"]);
 }
 
+/** Whom its owner blocked sees what a link shows that is none. */
 function deadEnd(error) {
+  document.title = "Tip · mesi";
+  show(byId("note"), false);
   const gone = error.code === "tip_link_unknown";
   say(byId("title"), gone ? "This link leads nowhere" : "The link could not be looked at");
   say(byId("text"), gone ? "It was taken back, has run out, or is not whole. Nothing was charged." : `${error.message}. Nothing was charged.`);
-  return gone ? lead(["See who is live", "/", ""]) : lead(["Try again", location.pathname, "strong"]);
-}
-
-/** @param {...[string, string, string]} ways label, address and class of each */
-function lead(...ways) {
-  byId("lead").replaceChildren(...ways.map(([label, address, kind]) => make("a", { href: address, class: `button ${kind}` }, label)));
-  show(byId("lead"), true);
+  return gone ? leadTo(["See who is live", "/"]) : leadTo(["Try again", location.pathname, "strong"]);
 }
 
 function pageOf(name) {

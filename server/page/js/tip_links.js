@@ -5,7 +5,7 @@ import { dayAndTime } from "./clock.js";
 import { openDialog } from "./dialogs.js";
 import { busy, byId, make, say, show } from "./dom.js";
 import { inMoney, read } from "./money.js";
-import { complain, notice } from "./notices.js";
+import { complain, copyFrom } from "./notices.js";
 import { counted } from "./words.js";
 
 export class TipLinks {
@@ -47,7 +47,7 @@ export class TipLinks {
     const what = [suggested ? inMoney(suggested) : "Any amount", note].filter(Boolean).join(": ");
     const facts = [`opened by ${counted(visits, "person", "people")}`, `${counted(tips, "tip")}${tips ? `: ${tipped.map(inMoney).join(" and ")}` : ""}`, expires_at === null ? "" : `until ${dayAndTime(expires_at)}`];
     const field = make("input", { readonly: true, value: address, "aria-label": `The link: ${what}` });
-    const copy = make("button", { type: "button", class: "small strong", "aria-label": `Copy the link: ${what}`, onclick: () => copied(field) }, "Copy");
+    const copy = make("button", { type: "button", class: "small strong", "aria-label": `Copy the link: ${what}`, onclick: () => copyFrom(field, "The link is copied.") }, "Copy");
     const picture = () => openDialog(what, [make("p", { class: "qr" }, make("img", { src: `/api/v1/tip_links/${encodeURIComponent(code)}/qr.svg`, alt: `QR code of ${address}`, width: 260, height: 260 }))], { yes: "Done", no: "", run: async () => {} });
     const take = () => openDialog("Take this link back?", [make("p", {}, "It leads nowhere from then on, wherever it is shown. What came by it stays yours.")],
       { yes: "Take back", no: "Keep it", danger: true, run: () => this.#revoke(code) });
@@ -64,15 +64,5 @@ export class TipLinks {
       if (error.code !== "tip_link_unknown") throw error;
     }
     await this.refresh();
-  }
-}
-
-async function copied(field) {
-  try {
-    await navigator.clipboard.writeText(field.value);
-    notice("The link is copied.", { key: "link" });
-  } catch {
-    field.focus();
-    field.select(); // the browser does not let pages copy; the user still can
   }
 }

@@ -3,7 +3,7 @@
 import { ask } from "./api.js";
 import { busy, make, say, show } from "./dom.js";
 import { leaveForLogIn } from "./identity.js";
-import { assetOf, inMoney } from "./money.js";
+import { assetOf, inMoney, isSame } from "./money.js";
 import { Orders, isOpen, rest } from "./orders.js";
 import { Purse, walletLink } from "./purse.js";
 import { openTip } from "./tip_dialog.js";
@@ -23,13 +23,13 @@ export class TipBar {
   /**
    * @param {HTMLElement} place an empty section
    * @param {string} to whose name
-   * @param {{stream?: string, link?: string, suggested?: Amount|null, done?: () => void}} [how] a tip that a `link`
-   *   led to is always asked about first; `done` is called after each
+   * @param {{stream?: string, link?: string, suggested?: Amount|null, done?: () => void, gone?: () => void}} [how] a tip
+   *   that a `link` led to is always asked about first; `done` is called after each, `gone` where nobody has that name
    */
-  constructor(place, to, { stream, link, suggested = null, done } = {}) {
-    Object.assign(this, { place, to, link, suggested, done, context: stream ? { kind: "stream", id: stream } : { kind: "profile" } });
-    this.has = make("p", { class: "soft small" });
-    this.other = make("button", { type: "button", id: "tip", class: "tip-choice", onclick: () => this.open() }, make("strong", {}, "Another amount"), make("span", {}, "or with a message"));
+  constructor(place, to, { stream, link, suggested = null, done, gone } = {}) {
+    Object.assign(this, { place, to, link, suggested, done, gone, context: stream ? { kind: "stream", id: stream } : { kind: "profile" } });
+    this.has = make("p", { class: "soft small" }, "Looking into your wallet …");
+    this.other = make("button", { type: "button", class: "tip-choice", onclick: () => this.open() }, make("strong", {}, "Another amount"), make("span", {}, "or with a message"));
     this.choices = make("div", { class: "row choices-row", role: "group", "aria-label": `Amounts for ${to}` });
     this.fault = make("div", { class: "fault", role: "alert", hidden: true });
     this.said = make("p", { class: "tip-done", role: "status" });
@@ -50,9 +50,12 @@ export class TipBar {
       this.#items = items;
       this.#render();
     } catch (error) {
-      if (error.code === "account_unknown") show(this.place, false);
-      else this.#tell(error);
+      this.#loaded = null; // it is tried again when it is shown again
+      if (error.code !== "account_unknown") return this.#tell(error);
+      show(this.place, false);
+      this.gone?.();
     }
+    return undefined;
   }
 
   /** Ask how much, or about that much. @param {Amount|null} [amount] @param {any} [item] of the menu */
@@ -63,12 +66,14 @@ export class TipBar {
   }
 
   #render() {
+    show(this.fault, false);
     const money = this.#purse.inWords();
-    this.has.replaceChildren(money ? `You have ${money}. ` : "Your wallet is empty. ", walletLink());
+    this.has.replaceChildren(money ? `You have ${money}. ` : "Your wallet is empty. ", walletLink(money ? "Wallet" : "Add money"));
     const [code] = this.#purse.codes();
     if (code === undefined) return show(this.place, false); // nothing can be given here
-    const suggested = this.suggested ? [{ amount: this.suggested, suggested: true }] : [];
-    const offered = [...suggested, ...(this.#items.length ? this.#items : usual(code))];
+    const { suggested } = this;
+    const others = this.#items.length ? this.#items : usual(code).filter(({ amount }) => !suggested || !isSame(amount, suggested));
+    const offered = suggested ? [{ amount: suggested, suggested: true }, ...others] : others;
     if (JSON.stringify(offered) === this.#offered) return undefined; // the buttons, and the focus on one, stay
     this.#offered = JSON.stringify(offered);
     this.choices.replaceChildren(...offered.map((item) => this.#choice(item)), this.other);

@@ -4,11 +4,10 @@ import { ask } from "./api.js";
 import { dayAndTime } from "./clock.js";
 import { openDialog } from "./dialogs.js";
 import { busy, byId, make, say, show } from "./dom.js";
-import { logInAddress } from "./identity.js";
 import { inField, inMoney, offerAssets, read } from "./money.js";
 import { Orders, isOpen } from "./orders.js";
 import { Purse, available } from "./purse.js";
-import { connect, dressPage } from "./shell.js";
+import { connect, dressPage, shut, waysIn } from "./shell.js";
 
 const LINES = 20; // at a time, of what came and went
 const WHAT = { deposit: "Paid in", withdrawal: "Paid out", tip: "Tip", ticket: "Ticket", tickets: "Tickets sold", one2one: "One-to-one", debt: "What was owed" };
@@ -187,7 +186,4 @@ function lineOf({ what, of, direction, amount, fee, with: party, at, state }) {
 }
 
 if (session) new WalletPage();
-else {
-  byId("shut").append(make("p", {}, "Log in, then your wallet is here."), make("p", {}, make("a", { href: logInAddress(), class: "button strong" }, "Log in")));
-  show(byId("shut"), true);
-}
+else shut("Log in, then your wallet is here.", ...waysIn());

@@ -101,12 +101,14 @@ class WatchPage {
     if (streamer.id === this.me) return;
     if (!this.tips) {
       this.tips = new TipBar(byId("tips"), streamer.name, { stream, done: () => this.door.look() });
+      byId("tip").onclick = () => this.tips.open();
       this.goals = new Goals(byId("goals"), streamer.name, { stream });
       this.socket.on("goal", (event) => this.goals.take(event));
       this.socket.on("welcome", () => this.goals.refresh()); // news may have been missed
       this.goals.refresh();
     }
     this.tips.show(runs);
+    show(byId("tip"), runs);
   }
 
   #settle(text) {
@@ -241,4 +243,5 @@ else {
   byId("slate-action").href = logInAddress();
   show(byId("slate-action"), true);
   show(byId("chat"), false);
+  show(byId("about"), false);
 }
