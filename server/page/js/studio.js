@@ -130,6 +130,7 @@ export class Studio {
     this.#guest = null;
     for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
     say(byId("over-text"), ENDED[reason] ?? "");
+    withdraw("call"); // nobody sees anybody again
     this.sale.sumUp(byId("over"));
     this.over();
   }
