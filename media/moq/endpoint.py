@@ -371,7 +371,9 @@ class Endpoint:
 
     def _time_out(self, entry: _Entry, now_ns: int) -> None:
         connection = entry.connection
-        if not connection.has_session and now_ns >= entry.give_up_ns:
+        # What was ended just now, and not flushed yet, has its last words still to say.
+        is_ending = connection.was_ended_by_us and not entry.is_leaving
+        if not connection.has_session and not is_ending and now_ns >= entry.give_up_ns:
             self.counts["connections_too_slow"] += 1
             self._remove(entry)
             return

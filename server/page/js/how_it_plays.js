@@ -1,13 +1,14 @@
 /** Says over what the picture comes, and lets the viewer choose. */
 
 import { make, say } from "./dom.js";
+import { canWatchOverWebTransport } from "./moq_viewing.js";
 
 const NAMES = { webtransport: "WebTransport", webrtc: "WebRTC" };
 const CHOICES = { automatic: "Automatic", ...NAMES };
 
 export class HowItPlays {
   #now = make("span", { id: "way", role: "status" });
-  #choice = make("select", { id: "way-choice", "aria-label": "How it plays" }, ...Object.entries(CHOICES).map(([value, name]) => make("option", { value }, name)));
+  #choice = make("select", { id: "way-choice", "aria-label": "How it plays" }, ...Object.entries(CHOICES).map(option));
 
   /** @param {import("./viewing_ways.js").ViewingWays} viewing @param {HTMLElement} place */
   constructor(viewing, place) {
@@ -21,4 +22,8 @@ export class HowItPlays {
     say(this.#now, way === null ? "" : `Plays over ${NAMES[way]}`);
     this.#choice.value = choice;
   }
+}
+
+function option([value, name]) {
+  return make("option", { value, disabled: value === "webtransport" && !canWatchOverWebTransport() }, name);
 }

@@ -15,12 +15,12 @@ const TOO_MANY_SKIPPED = 2; // groups of the picture in that time, before a smal
 /** Tells "track" (a track of the MediaStream is new), "shown" (a frame is) and "fault" (detail: why it can't go on). */
 export class Playback extends EventTarget {
   #clock = new PlayoutClock();
-  #subscriptions = 0;
   #playing = { audio: null, video: null };
   #catalog = null;
   #ceiling = Infinity;
   #timer = setInterval(() => this.#look(), LOOK_MS);
   #ended = false;
+  #forget;
 
   /**
    * @param {import("./moq_session.js").MoqSession} session
@@ -34,11 +34,12 @@ export class Playback extends EventTarget {
     this.path = path;
     this.media = media;
     this.height = height;
-    this.#follow("catalog.json", CATALOG_PRIORITY, (frame) => this.#read(frame));
+    this.#forget = this.#follow("catalog.json", CATALOG_PRIORITY, new GroupOrder((frame) => this.#read(frame), () => true));
   }
 
   end() {
     this.#ended = true;
+    this.#forget();
     clearInterval(this.#timer);
     for (const kind of ["audio", "video"]) this.#stop(kind);
   }
@@ -48,16 +49,14 @@ export class Playback extends EventTarget {
     return { delay: this.#clock.delay, skipped: this.#playing.video?.order.skipped ?? 0 };
   }
 
-  /** Subscribe to a track; each frame that arrives goes through `order`. */
-  #follow(track, priority, take, isDue = () => true, arrived = (_frame) => {}) {
-    const order = new GroupOrder(take, isDue);
+  /** Subscribe to a track, whose frames go through `order`. @returns {() => void} what ends it */
+  #follow(track, priority, order, arrived = (_frame) => {}) {
     const wish = { path: this.path, track, priority, maxLatencyMs: MAX_LATENCY_MS };
-    // It is refused or ends with the broadcast or with the right to it, of which the session tells.
-    this.session.subscribe(this.#subscriptions++, wish, (sequence, frames) => {
-      if (this.#ended || order.isOver) frames.return(undefined);
-      else order.add(sequence, frames, arrived);
-    }).catch(() => {});
-    return order;
+    const end = this.session.subscribe(wish, (sequence, frames) => order.add(sequence, frames, arrived));
+    return () => {
+      end();
+      order.end();
+    };
   }
 
   async #read(frame) {
@@ -80,6 +79,7 @@ export class Playback extends EventTarget {
     if (same) return;
     this.#stop(kind);
     if (rendition === null) return;
+    this.#clock.joins();
     const isVideo = kind === "video";
     const output = isVideo
       ? new Picture(this.#clock, () => this.#tell("shown"))
@@ -91,8 +91,9 @@ export class Playback extends EventTarget {
     };
     const isDue = (frame) => this.#clock.due(unwrapped(frame).timestamp / 1000) <= performance.now();
     const arrived = (frame) => this.#clock.arrived(unwrapped(frame).timestamp / 1000);
-    const order = this.#follow(rendition.track, isVideo ? VIDEO_PRIORITY : AUDIO_PRIORITY, take, isDue, arrived);
-    this.#playing[kind] = { rendition, output, order };
+    const order = new GroupOrder(take, isDue);
+    const end = this.#follow(rendition.track, isVideo ? VIDEO_PRIORITY : AUDIO_PRIORITY, order, arrived);
+    this.#playing[kind] = { rendition, output, order, end };
     this.media.addTrack(output.track);
     this.#tell("track");
   }
@@ -101,7 +102,7 @@ export class Playback extends EventTarget {
     const playing = this.#playing[kind];
     this.#playing[kind] = null;
     if (playing === null) return;
-    playing.order.end();
+    playing.end();
     this.media.removeTrack(playing.output.track);
     playing.output.end();
   }

@@ -19,6 +19,7 @@ export function hasWebTransport() {
 /** `closed` says how the server ended it: {closeCode, reason}; null when the connection was lost. */
 export class MoqSession {
   /** @type {Map<number, OnGroup>} */ #subscriptions = new Map();
+  #asked = 0;
   #transport;
 
   /** @param {string} address https, with its token @param {Uint8Array} hash SHA-256 of the certificate to expect */
@@ -38,12 +39,12 @@ export class MoqSession {
   }
 
   /**
-   * Hear whether a broadcast is there, at once and whenever that changes.
+   * Hear whether a broadcast is there, at once and whenever that changes; until the session ends.
    * @param {string} path
    * @param {(isThere: boolean) => void} listener
    */
   async announcements(path, listener) {
-    const reader = await this.#ask(ANNOUNCE, written(path), varint(0));
+    const { reader } = await this.#ask(ANNOUNCE, written(path), varint(0));
     while (!(await reader.isOver())) {
       const message = await reader.prefixed(MAX_MESSAGE_BYTES);
       const [suffix] = readText(message.subarray(1));
@@ -52,23 +53,22 @@ export class MoqSession {
   }
 
   /**
-   * Ask for a track from its latest group on. Resolves when the server ends it; throws when it refuses or resets it.
-   * @param {number} id new for each
+   * Ask for a track from its latest group on; it also ends with the broadcast, and with the right to it.
    * @param {{path: string, track: string, priority: number, maxLatencyMs: number}} wish
    * @param {OnGroup} onGroup
+   * @returns {() => void} what ends it
    */
-  async subscribe(id, { path, track, priority, maxLatencyMs }, onGroup) {
+  subscribe({ path, track, priority, maxLatencyMs }, onGroup) {
+    const id = this.#asked++;
     this.#subscriptions.set(id, onGroup);
-    try {
-      const wish = [Uint8Array.of(priority, 0), varint(maxLatencyMs), varint(0), varint(0)];
-      const reader = await this.#ask(SUBSCRIBE, varint(id), written(path), written(track), ...wish);
-      while (!(await reader.isOver())) {
-        await reader.varint();
-        await reader.prefixed(MAX_MESSAGE_BYTES);
-      }
-    } finally {
+    const wish = [Uint8Array.of(priority, 0), varint(maxLatencyMs), varint(0), varint(0)];
+    const asked = this.#ask(SUBSCRIBE, varint(id), written(path), written(track), ...wish);
+    const end = () => {
       this.#subscriptions.delete(id);
-    }
+      asked.then(({ cancel }) => cancel(), () => {});
+    };
+    asked.then(({ reader }) => reader.drain()).then(end, end);
+    return end;
   }
 
   async #begin() {
@@ -83,7 +83,12 @@ export class MoqSession {
     writer.closed.catch(() => {});
     // Not closed: that would end what is asked for.
     await writer.write(joined(varint(type), prefixed(...fields)));
-    return new StreamReader(stream.readable);
+    const reader = new StreamReader(stream.readable);
+    const cancel = () => {
+      reader.cancel();
+      writer.close().catch(() => {});
+    };
+    return { reader, cancel };
   }
 
   async #receive() {

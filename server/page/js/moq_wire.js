@@ -64,6 +64,12 @@ export class StreamReader {
     return this.#take(size);
   }
 
+  /** Read all there is, for nothing but its end. */
+  async drain() {
+    this.#held = NOTHING;
+    while (!(await this.#reader.read()).done);
+  }
+
   /** Read no more. */
   cancel() {
     this.#reader.cancel().catch(() => {});

@@ -4,7 +4,10 @@ const FIRST_DELAY_MS = 60;
 const SHORTEST_DELAY_MS = 30;
 const LONGEST_DELAY_MS = 1000; // who is later than that is skipped rather than waited for
 const MARGIN_MS = 15; // decoding, and a turn of the page's event loop
-const WINDOW_MS = 5000; // for so long, and up to twice as long, an arrival counts
+const JOINING_MS = 1000; // what was kept for who joins comes first, and is old: it says nothing of the way here
+const WINDOW_MS = 5000; // for so long an arrival counts
+const SETTLE_MS = 100; // between two looks at all that count
+const IN_TIME = 0.98; // of all that arrives: waiting for the slowest of all would have everyone wait for one stall
 const ASTRAY_MS = 10_000; // a publisher's clock that jumped further was set anew
 const MAX_GROUPS = 24; // that wait; the server has as many under way
 
@@ -13,31 +16,43 @@ const MAX_GROUPS = 24; // that wait; the server has as many under way
  * seconds say how the two clocks stand; how far the others were behind them says how long to wait for the slow ones.
  */
 export class PlayoutClock {
-  #windows = [];
+  /** @type {{at: number, lag: number}[]} */ #arrivals = [];
+  #fastest = Infinity;
+  #settledAt = -Infinity;
+  #joinedAt = -Infinity;
   delay = FIRST_DELAY_MS;
+
+  /** A track begins. */
+  joins(now = performance.now()) {
+    this.#joinedAt = now;
+  }
 
   /** Learn from what has arrived whole. */
   arrived(timestamp, now = performance.now()) {
     const lag = now - timestamp;
-    if (this.#windows.length && Math.abs(lag - this.#fastest()) > ASTRAY_MS) this.#windows = [];
-    let window = this.#windows.at(-1);
-    if (window === undefined || now - window.began > WINDOW_MS) {
-      window = { began: now, fastest: lag, slowest: lag };
-      this.#windows = [...this.#windows.slice(-1), window];
+    if (Math.abs(lag - this.#fastest) > ASTRAY_MS) {
+      this.#arrivals = [];
+      this.#fastest = lag;
+      this.#settledAt = -Infinity;
     }
-    window.fastest = Math.min(window.fastest, lag);
-    window.slowest = Math.max(window.slowest, lag);
-    const spread = Math.max(...this.#windows.map((one) => one.slowest)) - this.#fastest();
-    this.delay = Math.min(LONGEST_DELAY_MS, Math.max(SHORTEST_DELAY_MS, spread + MARGIN_MS));
+    this.#fastest = Math.min(this.#fastest, lag);
+    if (now - this.#joinedAt < JOINING_MS) return;
+    this.#arrivals.push({ at: now, lag });
+    if (now - this.#settledAt >= SETTLE_MS) this.#settle(now);
   }
 
   /** When to show it. */
   due(timestamp) {
-    return this.#windows.length ? timestamp + this.#fastest() + this.delay : performance.now();
+    return this.#fastest === Infinity ? performance.now() : timestamp + this.#fastest + this.delay;
   }
 
-  #fastest() {
-    return Math.min(...this.#windows.map((one) => one.fastest));
+  #settle(now) {
+    this.#settledAt = now;
+    this.#arrivals = this.#arrivals.filter(({ at }) => now - at <= WINDOW_MS);
+    const lags = this.#arrivals.map(({ lag }) => lag).sort((one, other) => one - other);
+    this.#fastest = lags[0];
+    const spread = lags[Math.floor(lags.length * IN_TIME)] - lags[0];
+    this.delay = Math.min(LONGEST_DELAY_MS, Math.max(SHORTEST_DELAY_MS, spread + MARGIN_MS));
   }
 }
 
@@ -62,7 +77,7 @@ export class GroupOrder {
 
   /** @param {number} sequence @param {AsyncGenerator<Uint8Array>} source @param {(frame: Uint8Array) => void} arrived */
   async add(sequence, source, arrived) {
-    if (sequence < this.#next) return void source.return(undefined);
+    if (sequence < this.#next) return void source.return(undefined).catch(() => {});
     const group = { sequence, frames: [], isOver: false, isFirst: true, source };
     this.#groups = [...this.#groups, group].sort((one, other) => one.sequence - other.sequence);
     if (this.#groups.length > MAX_GROUPS) this.#giveUp();
@@ -79,8 +94,10 @@ export class GroupOrder {
     this.#passOn();
   }
 
+  /** Pass nothing on any more. */
   end() {
-    while (this.#groups.length) this.#giveUp();
+    this.#next = Infinity;
+    for (const group of this.#groups.splice(0)) group.source.return(undefined).catch(() => {});
   }
 
   #passOn() {
