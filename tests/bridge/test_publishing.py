@@ -112,6 +112,7 @@ async def test_the_guest_of_a_one_to_one_may_publish_over_moq_until_it_ends(tmp_
                 at = f"/streams/{stream}/one_to_one"
                 await guest.ask("POST", f"{at}/requests", {"seconds": 300})
                 await owner.ask("POST", f"{at}/accept", {"account": guest.id, "seconds": 300})
+                await guest.ask("POST", f"{at}/confirm")
                 async with open_streamer(site.running.quic, target(stream, guest), f"{stream}/guest"):
                     with trio.fail_after(10):
                         while "mesi_incoming_broadcasts 2" not in (await site.http.get("/metrics")).text:  # noqa: ASYNC110

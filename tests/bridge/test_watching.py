@@ -144,6 +144,7 @@ async def test_the_two_of_a_one_to_one_receive_each_other_and_nobody_else_anythi
                 at = f"/streams/{show.stream}/one_to_one"
                 await guest.ask("POST", f"{at}/requests", {"seconds": 300})
                 await show.owner.ask("POST", f"{at}/accept", {"account": guest.id, "seconds": 300})
+                await guest.ask("POST", f"{at}/confirm")
                 confirmed_ns = time.time_ns()
                 await eves.until(lambda: show.stream in eves.retracted)
                 seen = len(guests.frames[video])
@@ -181,6 +182,7 @@ async def test_what_two_people_watch_over_moq_is_delivered_and_paid_for(tmp_path
                 at = f"/streams/{show.stream}/one_to_one"
                 await guest.ask("POST", f"{at}/requests", {"seconds": 300})
                 await show.owner.ask("POST", f"{at}/accept", {"account": guest.id, "seconds": 300})
+                await guest.ask("POST", f"{at}/confirm")
                 async with (
                     publish(
                         show.site.http, show.site.url("whip", show.stream), guest.token, ("audio", "video")
