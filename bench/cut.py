@@ -43,11 +43,12 @@ def ticket_only(trial: Trial) -> Switch:
 
 
 def one_to_one(trial: Trial, guest: Person) -> Switch:
-    """Accept `guest` into a one-to-one, and end it."""
+    """Have `guest` confirm a one-to-one that is offered, and end it."""
 
     async def prepare() -> Confirm:
         await trial.mesi.ask(guest, "POST", trial.path("/one_to_one/requests"), {"seconds": 300})
-        return lambda: trial.ask("POST", "/one_to_one/accept", {"account": guest.id, "seconds": 300})
+        await trial.ask("POST", "/one_to_one/accept", {"account": guest.id, "seconds": 300})
+        return lambda: trial.mesi.ask(guest, "POST", trial.path("/one_to_one/confirm"))
 
     return Switch("one-to-one", prepare, lambda: trial.ask("POST", "/one_to_one/end"))
 

@@ -18,6 +18,7 @@ import trio
 SECOND_NS = 1_000_000_000
 MAX_DATAGRAM = 65_535
 MAX_CLIENTS = 1024  # ports that a relay opens; a test with more has forgotten one
+MAX_WAITING = 65_536  # datagrams on their way: half a second of 1 Gbit/s, and 100 MB at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class Counts:
     lost: int = 0
     overflowed: int = 0
     duplicated: int = 0
+    unsent: int = 0  # came out where nobody took them: the socket was full or closed
 
 
 class Link:
@@ -186,31 +188,30 @@ class _Carrier:
     """Keeps datagrams until they are due, and sends them."""
 
     def __init__(self) -> None:
-        self._due: list[tuple[int, int, bytes, trio.socket.SocketType, tuple[str, int]]] = []
+        self._due: list[tuple[int, int, Counts, bytes, trio.socket.SocketType, tuple[str, int]]] = []
         self._count = 0
         self._sooner = trio.Event()
 
     def carry(self, link: Link, datagram: bytes, sender: trio.socket.SocketType, target: tuple[str, int]) -> None:
         now_ns = round(trio.current_time() * SECOND_NS)
         for at_ns in link.enter(len(datagram), now_ns):
+            if len(self._due) >= MAX_WAITING:
+                link.counts.overflowed += 1
+                continue
             self._count += 1
-            heapq.heappush(self._due, (at_ns, self._count, datagram, sender, target))
+            heapq.heappush(self._due, (at_ns, self._count, link.counts, datagram, sender, target))
         self._sooner.set()
 
     async def deliver(self) -> None:
         while True:
             now_ns = round(trio.current_time() * SECOND_NS)
             while self._due and self._due[0][0] <= now_ns:
-                _, _, datagram, sender, target = heapq.heappop(self._due)
-                await _send(sender, datagram, target)
+                _, _, counts, datagram, sender, target = heapq.heappop(self._due)
+                try:
+                    await sender.sendto(datagram, target)
+                except (OSError, trio.ClosedResourceError):
+                    counts.unsent += 1
             self._sooner = trio.Event()
             left_s = (self._due[0][0] - now_ns) / SECOND_NS if self._due else float("inf")
             with trio.move_on_after(left_s):
                 await self._sooner.wait()
-
-
-async def _send(sender: trio.socket.SocketType, datagram: bytes, target: tuple[str, int]) -> None:
-    try:
-        await sender.sendto(datagram, target)
-    except (OSError, trio.ClosedResourceError):
-        return  # full or gone: lost

@@ -1,9 +1,9 @@
-"""Measures ticket purchases: `python -m bench.purchases [--seconds 5] [--buyers 64] [--dir DIR]`.
+"""Measures ticket purchases: `python -m bench.purchases [--http] [--seconds 5] [--buyers 64] [--dir DIR]`.
 
 A purchase is what the API does for one: an idempotency key, a seat, the payment into the sale's escrow, the event, in
 one durable transaction. Beside it runs a bare group-commit loop on the same disk: as many tasks write the rows of a
 purchase through the same writer thread (synchronous=FULL, a guarded debit, unique keys) with no rules, no checks of
-requests and no event.
+requests and no event. With --http, people buy from a real server instead (bench/purchases_http.py).
 """
 
 from __future__ import annotations
@@ -21,17 +21,22 @@ import msgspec
 import sqlalchemy as sa
 import trio
 
+from bench.purchases_http import Bought, measure_http
+from server import garbage
 from server.money import audit, books, box_office
 from server.money.amounts import Amount, wire_amount
 from server.money.box_office import Purchase
 from server.money.idempotency import Answered, Idempotent, read_request_untrusted
 from server.money.ledger import Account, Kind, Leg, Move
 from server.money.payments import wallet
+from server.money.ticket_desk import SELL
 from server.money.tickets import MAX_QUANTITY, Sale
+from server.money.till import Wish
 from server.store import Store
 
 PRICE = Amount("USD", 500)
 FUNDS = 10**12
+FASTEST = 20_000  # purchases per second for which there are sales
 SCHEMA = (
     "CREATE TABLE bare_accounts (id TEXT PRIMARY KEY, balance INTEGER NOT NULL CHECK (balance >= 0))",
     "CREATE TABLE bare_entries (id INTEGER PRIMARY KEY, transfer TEXT, account TEXT, units INTEGER NOT NULL)",
@@ -69,7 +74,7 @@ def prepare(connection: sa.Connection, sales: int, buyers: int) -> None:
 async def measure(folder: Path, buyers: int, seconds: float) -> Measured:
     """Let `buyers` buy one ticket after the other, each of another sale, as an account has one ticket of each."""
     async with open_store(folder / "mesi.sqlite") as store:
-        await store.write(prepare, int(4000 * seconds / buyers) + 100, buyers)
+        await store.write(prepare, int(FASTEST * seconds / buyers) + 100, buyers)
         keys = Idempotent(store)
 
         async def buy(number: int, turn: int) -> None:
@@ -77,7 +82,7 @@ async def measure(folder: Path, buyers: int, seconds: float) -> Measured:
             purchase = Purchase(f"sale{turn}", f"{name}-{turn}", name, PRICE)
             body = msgspec.json.encode(purchase)
             request = read_request_untrusted(name, "POST /sales/{sale}/tickets", purchase.ticket, body)
-            await keys.write(request, turn, sell, purchase, turn)
+            await keys.write_each(request, turn, SELL, Wish(purchase, turn))
 
         measured = await _crowd(buy, buyers, seconds)
         flaws = await store.read(audit.check, 0)
@@ -153,13 +158,24 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--buyers", type=int, default=64)
     parser.add_argument("--dir", type=Path, help="a directory on the disk to measure [default: a temporary one]")
+    parser.add_argument("--http", action="store_true", help="buy over HTTP from a server on one core")
     options = parser.parse_args()
+    if options.http:
+        over_http = trio.run(measure_http, options.buyers, options.seconds)
+        _say("over HTTP", over_http)
+        print(f"{options.buyers} connections; the server's processor works {over_http.cpu_us:.0f} us for a purchase")
+        return
+    garbage.keep_what_is_there()  # as a server does once it has started
     with tempfile.TemporaryDirectory(dir=options.dir) as folder:
         bare = trio.run(measure_bare, Path(folder), options.buyers, options.seconds)
         ours = trio.run(measure, Path(folder), options.buyers, options.seconds)
     for name, run in (("bare loop", bare), ("purchases", ours)):
-        print(f"{name}  {run.per_s:7.0f}/s   p50 {run.p50_ms:6.1f} ms   p99 {run.p99_ms:6.1f} ms")
+        _say(name, run)
     print(f"{options.buyers} buyers; the bare loop is {bare.per_s / ours.per_s:.1f} times as fast")
+
+
+def _say(name: str, run: Measured | Bought) -> None:
+    print(f"{name}  {run.per_s:7.0f}/s   p50 {run.p50_ms:6.1f} ms   p99 {run.p99_ms:6.1f} ms")
 
 
 if __name__ == "__main__":

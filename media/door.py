@@ -586,6 +586,11 @@ class Media:
         publisher = self._incoming.get(transport) or self._endpoints.get(transport)
         return 0 if publisher is None else self._forwarder.delivered_ns(publisher.row)
 
+    def delivered_to(self, room: RoomRow, source: str, whose: Callable[[Rights], bool]) -> int:
+        """When media of a source was last sent to a MoQ session of those rights (monotonic ns), 0 for never."""
+        path = self._rooms[room].paths.get(source, "")
+        return max((peer.delivered_ns(path) for peer in self.relay.peers if whose(peer.rights)), default=0)
+
     def counters(self) -> dict[str, int]:
         """Every counter of the forwarding path, of feedback and of all peers together, by name."""
         peers = Counter(self._ended_peers)

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from media.io.networks import is_loopback
 from server.config import Config, own_addresses
-from server.web.rates import is_loopback
 
 SOL_UDP = 17
 UDP_SEGMENT = 103  # linux/udp.h: generic segmentation offload, since Linux 4.18

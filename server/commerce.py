@@ -21,7 +21,7 @@ from server.money.shows import Shows
 from server.money.ticket_desk import TicketDesk
 from server.money.tip_jar import TipJar
 from server.money.tips import House
-from server.money.usher import Usher
+from server.money.usher import Usher, WaitBeyond
 from server.money.wallets import Wallets
 from server.store import Database
 from server.web.goals import goal_routes
@@ -40,24 +40,24 @@ from signalling.rooms import Rooms
 class Commerce:
     """The parts that are running: their routes, and their counters by name."""
 
-    wallets: Wallets
     routes: tuple[Route, ...]
     counters: Callable[[], Mapping[str, int]]
 
 
 async def open_commerce(
     config: Config,
+    assets: Assets,
     store: Database,
     clock: Clock,
     find_account: FindAccount,
     rooms: Rooms,
     access: Access,
+    wait_beyond: WaitBeyond,
     nursery: trio.Nursery,
 ) -> Commerce:
     """Start what a node needs for money, on a store and rooms that run; returns when rooms know who has paid."""
     wall_ms = clock.wall_ms
     secrets = {provider.name: provider.secret for provider in config.payment_providers}
-    assets = Assets(config.assets)
     house = _house(config, assets)
     wallets = Wallets(store, assets, secrets, wall_ms)
     http = httpx2.AsyncClient()
@@ -66,7 +66,7 @@ async def open_commerce(
     nursery.start_soon(_tell_payouts, payouts, http)
     cashier = Cashier(store, assets, wallets.keys, known, wall_ms)
     jar = TipJar(store, house, wallets.keys, access, rooms, wall_ms)
-    usher = Usher(store, rooms, access, clock)
+    usher = Usher(store, rooms, access, clock, wait_beyond)
     await nursery.start(usher.run)
     shows = Shows(store, rooms, usher, assets, house.rates, house.fee_bps, wall_ms)
     tickets = TicketDesk(store, rooms, access, usher, shows, assets, wallets.keys, wall_ms)
@@ -87,7 +87,7 @@ async def open_commerce(
         *goal_routes(store, assets, wall_ms),
         *ticket_routes(tickets),
     )
-    return Commerce(wallets, routes, count)
+    return Commerce(routes, count)
 
 
 def _house(config: Config, assets: Assets) -> House:

@@ -111,6 +111,12 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     database: Annotated[str, Meta(pattern=r"^(postgresql://\S+)?$", max_length=1024)] = ""
 
 
+class OneToOnes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long a viewer is waited for whom a streamer has accepted for a one-to-one; 0 begins at once."""
+
+    confirm_s: Annotated[int, Meta(ge=0, le=600)] = 60
+
+
 class Money(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the platform keeps of each payment, in basis points (hundredths of a percent), and when tips may go out.
 
@@ -200,6 +206,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ice_servers: Annotated[tuple[IceServer, ...], Meta(max_length=8)] = ()
     data: Data = Data()
     money: Money = Money()
+    one_to_one: OneToOnes = OneToOnes()
     assets: Annotated[tuple[AssetSettings, ...], Meta(min_length=1, max_length=64)] = DEFAULTS
     exchange: Annotated[tuple[RateSettings, ...], Meta(max_length=256)] = DEFAULT_RATES
     payment_providers: Annotated[tuple[ProviderSettings, ...], Meta(max_length=16)] = ()

@@ -24,9 +24,11 @@ from hypercorn.typing import ConnectionState
 from hypercorn.utils import wrap_app
 from quart_trio import QuartTrio
 
+from media.io.networks import is_loopback, network_of
+from media.io.tcp import TcpStream
 from server.config import Limits
 from server.http11 import GuardedStream, Http11Server
-from server.web.rates import TokenBuckets, is_loopback, network_of
+from server.web.rates import TokenBuckets
 
 MAX_HEAD = 16_384  # bytes; browsers send less than 2,000
 KEEP_ALIVE_S = 60.0  # for an idle connection; a page asks again within a minute or not at all
@@ -193,7 +195,7 @@ class Edge:
         first = await tcp.socket.recv(1, trio.socket.MSG_PEEK)
         if first != bytes([TLS_HANDSHAKE]):
             return tcp
-        stream = trio.SSLStream(tcp, self._tls, server_side=True, https_compatible=True)
+        stream = trio.SSLStream(TcpStream(tcp), self._tls, server_side=True, https_compatible=True)
         try:
             await stream.do_handshake()
         except trio.BrokenResourceError:

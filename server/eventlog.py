@@ -7,7 +7,8 @@ from the front, and up to which id is written down, so that a reader who comes t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
@@ -21,6 +22,7 @@ MAX_READ = 1000  # events in one go: some 200 kB
 # Drawn from a sequence, ids would be in the order of drawing: a reader could pass over one whose transaction is still
 # open. PostgreSQL's writers therefore draw theirs one after the other, and hold this lock until they have committed.
 _ORDER_LOCK = 7_233_201
+_GATHERED = "gathered events"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +56,10 @@ class Span:
 
 
 _LOCK = Prepared("SELECT pg_advisory_xact_lock(:lock)")
-_APPEND = Prepared(
-    "INSERT INTO event_log (subject, type, at, fields) VALUES (:subject, :type, :at, :fields) RETURNING id"
-)
+_ADD = "INSERT INTO event_log (subject, type, at, fields) VALUES (:subject, :type, :at, :fields)"
+_APPEND = Prepared(f"{_ADD} RETURNING id")
+_APPEND_EACH = Prepared(_ADD)
+_LAST = Prepared("SELECT last_insert_rowid()")
 _ADMIT = Prepared("INSERT INTO event_audience (account, event) VALUES (:account, :event)")
 _COLUMNS = "id, subject, type, at, fields"
 _READ = Prepared(f"SELECT {_COLUMNS} FROM event_log WHERE id > :after ORDER BY id LIMIT :limit")
@@ -77,15 +80,62 @@ _SET_FLOOR = Prepared("UPDATE event_floor SET dropped_to = :id")
 
 
 def append(connection: sa.Connection, event: Happened) -> int:
-    """Write an event; returns its id. Call it last in a transaction: from here on, PostgreSQL lets one in at a time."""
+    """Write an event; returns its id. Call it last in a transaction: from here on, PostgreSQL lets one in at a time.
+
+    A transaction that goes on to lock other rows calls it within `gathering`; there it has no id yet, and returns 0.
+    """
+    gathered: list[Happened] | None = connection.info.get(_GATHERED)
+    if gathered is not None:
+        gathered.append(event)
+        return 0
     if connection.dialect.name == "postgresql":
         _LOCK(connection, lock=_ORDER_LOCK)
-    fields = msgspec.json.encode(event.fields).decode()
-    row = _APPEND(connection, subject=event.subject, type=event.type, at=event.at, fields=fields).fetchone()
-    number = int(row[0])
-    for account in dict.fromkeys(event.accounts or (event.subject,)):
+    number = int(_APPEND(connection, **_row(event)).fetchone()[0])
+    for account in _audience(event):
         _ADMIT(connection, account=account, event=number)
     return number
+
+
+@contextmanager
+def gathering(connection: sa.Connection) -> Iterator[None]:
+    """Write what is appended within when it ends, for a transaction that changes one thing after the other.
+
+    Whoever had written the first event, and waited for a row of the second thing, would wait for somebody who holds
+    that row and waits to write an event: PostgreSQL finds out after a second, in which nobody writes any.
+    """
+    gathered: list[Happened] = []
+    connection.info[_GATHERED] = gathered
+    try:
+        yield
+    finally:
+        del connection.info[_GATHERED]
+    append_each(connection, gathered)
+
+
+def append_each(connection: sa.Connection, events: Sequence[Happened]) -> None:
+    """Write events in their order, like `append`, in few statements where the database can."""
+    gathered: list[Happened] | None = connection.info.get(_GATHERED)
+    if gathered is not None:
+        gathered.extend(events)
+    elif connection.dialect.name == "postgresql":
+        for event in events:
+            append(connection, event)
+    elif events:
+        # SQLite has one writer and takes the next id each time, so that the last one tells them all.
+        _APPEND_EACH.many(connection, [_row(event) for event in events])
+        first = int(_LAST(connection).fetchone()[0]) - len(events) + 1
+        numbered = enumerate(events, first)
+        seeing = [{"account": account, "event": number} for number, event in numbered for account in _audience(event)]
+        _ADMIT.many(connection, seeing)
+
+
+def _row(event: Happened) -> dict[str, Any]:
+    fields = msgspec.json.encode(event.fields).decode()
+    return {"subject": event.subject, "type": event.type, "at": event.at, "fields": fields}
+
+
+def _audience(event: Happened) -> Iterable[str]:
+    return dict.fromkeys(event.accounts or (event.subject,))
 
 
 def read_from(

@@ -1,21 +1,60 @@
-"""Messages off one WebSocket: whole, in order, checked as RFC 6455 asks, and no faster than a client may send."""
+"""Messages off one connection: whole, in order, and no faster than a client may send.
+
+Off a WebSocket they are checked as RFC 6455 asks; off a stream of QUIC each has its length in front.
+"""
 
 from __future__ import annotations
+
+from typing import Protocol
 
 import trio
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
+from media.moq.byte_session import ByteSession, TooMuchUnread
+from media.moq.varint import peek_varint_untrusted
 from server.outbox import SocketOutbox
+from signalling.messages import MAX_MESSAGE_BYTES
 
 FRAMES_PER_S = 50.0  # of one connection, pings among them; a person makes a few requests
 BURST = 200.0
 RECEIVE_BYTES = 65_536
 
 
+class Inbox(Protocol):
+    """Where a connection's messages come from."""
+
+    @property
+    def heard_at(self) -> float:
+        """When the client last showed that it is there (s of Trio's clock)."""
+
+    @property
+    def ended(self) -> str:
+        """Why there are no more messages: one of server.outbox.CLIENTS_ENDS."""
+
+    async def next(self) -> bytes | None:
+        """Return the next message, None when there will be none. Raises BrokenResourceError."""
+
+
+class Pace:
+    """How many frames a client may still send: BURST at once, FRAMES_PER_S in the long run."""
+
+    def __init__(self) -> None:
+        self._allowance, self._earned_at = BURST, trio.current_time()
+
+    def spend(self, now: float) -> bool:
+        """Take one, at `now` of Trio's clock; False when there is none left."""
+        self._allowance = min(BURST, self._allowance + (now - self._earned_at) * FRAMES_PER_S)
+        self._earned_at = now
+        if self._allowance < 1:
+            return False
+        self._allowance -= 1
+        return True
+
+
 class SocketInbox:
-    """Reads a connection whose handshake is done; `early` is what came right behind it.
+    """Reads a WebSocket whose handshake is done; `early` is what came right behind it.
 
     `heard_at` is when the client last sent something (s of Trio's clock). What the protocol has to answer, such as
     pongs, goes through `outbox`.
@@ -26,8 +65,8 @@ class SocketInbox:
         self._is_text = False
         self._parts: list[bytes] = []
         self._ready: list[bytes] = []
-        self._allowance = BURST
-        self.heard_at = self._earned_at = trio.current_time()
+        self._pace = Pace()
+        self.heard_at = trio.current_time()
 
     @property
     def ended(self) -> str:
@@ -54,7 +93,7 @@ class SocketInbox:
         else:
             self._protocol.receive_eof()
         for event in self._protocol.events_received():
-            if not self._may_send():
+            if not self._pace.spend(self.heard_at):
                 # Before the pongs are written: this is all that a flood of pings is answered with.
                 self._outbox.close("rate_limited")
                 return
@@ -79,13 +118,58 @@ class SocketInbox:
             else:
                 self._ready.append(message)
 
-    def _may_send(self) -> bool:
-        earned = (self.heard_at - self._earned_at) * FRAMES_PER_S
-        self._allowance, self._earned_at = min(BURST, self._allowance + earned), self.heard_at
-        if self._allowance < 1:
-            return False
-        self._allowance -= 1
-        return True
+
+class StreamInbox:
+    """Reads a session of QUIC's: each message follows its length, a varint (RFC 9000 section 16)."""
+
+    def __init__(self, stream: ByteSession, outbox: SocketOutbox) -> None:
+        self._stream, self._outbox = stream, outbox
+        self._received = bytearray()
+        self._pace = Pace()
+
+    @property
+    def heard_at(self) -> float:
+        """When the client last sent or acknowledged something (s of Trio's clock)."""
+        return self._stream.heard_at
+
+    @property
+    def ended(self) -> str:
+        """Why there are no more messages: the client ended its half, within a message or after one."""
+        return "protocol_error" if self._received else "closed_by_client"
+
+    async def next(self) -> bytes | None:
+        """Return the next message, None when there will be none. Raises BrokenResourceError."""
+        while self._outbox.closed is None:
+            message = self._take()
+            if message is not None:
+                return message
+            try:
+                part = await self._stream.receive_some(RECEIVE_BYTES)
+            except TooMuchUnread:
+                self._outbox.close("rate_limited")
+                return None
+            if not part:
+                return None
+            self._received += part
+        return None
+
+    def _take(self) -> bytes | None:
+        found = peek_varint_untrusted(self._received, 0)
+        if found is None:
+            return None
+        size, begin = found
+        if size > MAX_MESSAGE_BYTES:
+            # Not worth waiting for: where the next message begins is as far away.
+            self._outbox.close("malformed")
+            return None
+        if len(self._received) < begin + size:
+            return None
+        if not self._pace.spend(trio.current_time()):
+            self._outbox.close("rate_limited")
+            return None
+        message = bytes(self._received[begin : begin + size])
+        del self._received[: begin + size]
+        return message
 
 
 def _is_utf8(message: bytes) -> bool:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
 import trio
+from sqlalchemy.exc import DBAPIError
 
 from media.door import Media, MediaSettings
 from media.forwarding.forwarder import Limits as MediaLimits
+from media.moq.byte_session import ByteService, ByteServices
 from media.moq.endpoint import Endpoint, EndpointSettings
 from media.moq.websocket import QmuxSocket
 from server import metrics
@@ -32,7 +36,8 @@ from server.money.one_to_one_desk import OneToOneDesk
 from server.money.tips import TipsGiven
 from server.moq import MoqReception
 from server.postgres import PostgresStore
-from server.signalling_socket import SignallingSocket
+from server.signalling_socket import WEBTRANSPORT_PROTOCOLS, SignallingSocket
+from server.sole_use import DatabaseTaken, SoleUse
 from server.store import Store, StoreFailed
 from server.telling import open_telling
 from server.tls import keep_fresh, server_context
@@ -40,6 +45,7 @@ from server.tokens import InvalidSecret, Tokens, open_key, write_secret
 from server.web.access import access_routes
 from server.web.app import build_app
 from server.web.disclosures import disclosure_routes
+from server.web.extensions import extension_routes
 from server.web.invites import invite_routes
 from server.web.kyf import kyf_routes
 from server.web.one_to_ones import one_to_one_routes
@@ -85,13 +91,46 @@ async def run_node(config: Config, *, task_status: trio.TaskStatus[Running] = tr
     folder = Path(config.data.dir)
     lock = _claim(folder)
     try:
-        async with trio.open_nursery() as nursery:
+        async with _sole_use(config.data.database) as sole, trio.open_nursery() as nursery:
+            if sole is not None:
+                nursery.start_soon(_watch, sole)
             running = await _open(config, folder, nursery)
             addresses = {"media": "{}:{}".format(*running.media), "quic": "{}:{}".format(*running.quic)}
             log.info("serving", url=running.url, **addresses, data=str(folder))
             task_status.started(running)
     finally:
         os.close(lock)
+
+
+@asynccontextmanager
+async def _sole_use(url: str) -> AsyncIterator[SoleUse | None]:
+    """Let no other node use the database, if there is one, until the last was written to it."""
+    if not url:
+        yield None
+        return
+    sole = SoleUse(url)
+    try:
+        try:
+            await sole.take()
+        except DatabaseTaken as taken:
+            raise NodeFailed(_taken(taken)) from taken
+        except DBAPIError as error:
+            raise NodeFailed(f"can't use the database {sole.name}: {error.orig}") from error
+        yield sole
+    finally:
+        with trio.CancelScope(shield=True):
+            await sole.release()
+
+
+async def _watch(sole: SoleUse) -> None:
+    try:
+        await sole.watch()
+    except DatabaseTaken as taken:
+        raise NodeFailed(f"the connection to the database was lost, and then {_taken(taken)}") from taken
+
+
+def _taken(taken: DatabaseTaken) -> str:
+    return f"{taken}: one database serves one node. Stop that server, or choose another database under [data]"
 
 
 async def _open(config: Config, folder: Path, nursery: trio.Nursery) -> Running:
@@ -121,12 +160,14 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
     await nursery.start(lambda task_status: rooms.run(task_status=task_status))
     await nursery.start(lambda task_status: access.run(rooms, task_status=task_status))
     people = People(store, clock, access, rooms)
+    assets = Assets(config.assets)
     desk = OneToOneDesk(
         store,
         rooms,
         clock,
-        Assets(config.assets),
+        assets,
         config.money.fee_bps,
+        confirm_s=config.one_to_one.confirm_s,
         judge=access.finding,
         require_proven=access.require_proven,
     )
@@ -135,7 +176,10 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
     nursery.start_soon(desk.run)
     consent = Consent(store, clock, rooms, desk.void_hold)
     await nursery.start(consent.run)
-    commerce = await open_commerce(config, store, clock, archive.find_account, rooms, access, nursery)
+    wait_beyond = telling.feed.wait_beyond
+    commerce = await open_commerce(
+        config, assets, store, clock, archive.find_account, rooms, access, wait_beyond, nursery
+    )
     sockets = SignallingSocket(rooms, auth, config.limits.write_timeout_s)
     await nursery.start(sockets.run)
     moq = MoqReception(media.relay, rooms, auth, SystemClock())
@@ -167,7 +211,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
         settings,
         find_account=archive.find_account,
         metrics=lambda: metrics.render(count()),
-        certificate_sha256=lambda: quic.certificate_sha256,
+        quic=lambda: (quic.address[1], quic.certificate_sha256),
         more=[
             *access_routes(people, archive.find_account),
             *profile_routes(people),
@@ -176,6 +220,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
             *kyf_routes(Proofs(store, clock, access, rooms, issuers), everywhere),
             *commerce.routes,
             *one_to_one_routes(desk),
+            *extension_routes(desk.extensions),
             *telling.routes,
         ],
     )
@@ -188,7 +233,8 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
     except OSError as error:
         where = f"{config.listen.host}:{config.listen.port}"
         raise NodeFailed(f"can't listen on {where} ({error}): choose another with --listen HOST:PORT") from error
-    quic = _open_quic(config, bound, media, moq)
+    services = ByteServices({"ws": ByteService(WEBTRANSPORT_PROTOCOLS, sockets.serve_session)})
+    quic = _open_quic(config, bound, media, moq, services)
     await nursery.start(lambda task_status: quic.run(task_status=task_status))
     url = _url(bound.host, bound.port)
     write_secret(folder / "admin.token", await auth.admin_token())
@@ -222,16 +268,17 @@ def _open_media(config: Config) -> Media:
         raise NodeFailed(f"can't use UDP {where} for media ({error}): choose another with --media HOST:PORT") from error
 
 
-def _open_quic(config: Config, tcp: Address, media: Media, moq: MoqReception) -> Endpoint:
+def _open_quic(config: Config, tcp: Address, media: Media, moq: MoqReception, services: ByteServices) -> Endpoint:
     """Bind QUIC where players look for it: under the number of the TCP port, unless the configuration says where."""
     host, port = config.quic.host or config.listen.host, config.quic.port or tcp.port
     names = tuple(dict.fromkeys(("localhost", "127.0.0.1", "::1", config.listen.host, *config.quic.names)))
     settings = EndpointSettings(host, port, names, config.quic.connections)
     try:
-        return Endpoint(settings, media.relay, moq.admit)
+        return Endpoint(settings, media.relay, moq.admit, services=services)
     except OSError as error:
         if config.listen.port == config.quic.port == 0:  # any port will do, and this one is another's over UDP
-            return Endpoint(EndpointSettings(host, 0, names, config.quic.connections), media.relay, moq.admit)
+            anywhere = replace(settings, port=0)
+            return Endpoint(anywhere, media.relay, moq.admit, services=services)
         where = f"{host}:{port}"
         raise NodeFailed(f"can't use UDP {where} for QUIC ({error}): choose another under [quic]") from error
 

@@ -1,4 +1,4 @@
-"""Frames on their way to one WebSocket: written at once while the socket takes them, queued in bounds when it doesn't.
+"""Frames on their way to one connection: written at once while the socket takes them, queued in bounds when it doesn't.
 
 A write that needs no task switch costs a tenth of one that does, and a broadcast is thousands of them. Over TLS, where
 nothing can be written at once, everything goes through the queue.
@@ -11,24 +11,13 @@ from collections import deque
 from dataclasses import dataclass
 
 import trio
-from websockets.frames import Close, Frame, Opcode
+
+from server.framing import Framing
 
 MAX_FRAMES = 256  # queued; a reader that is so far behind is gone or hostile
 MAX_BYTES = 262_144
 CLOSING_S = 2.0  # for the last frames, once the connection is to end
 
-# Why the server ends a connection: RFC 6455 section 7.4.2 leaves 4000-4999 to applications.
-CLOSE_CODES = {
-    "going_away": 1001,
-    "malformed": 4400,
-    "no_session": 4401,
-    "suspended": 4403,
-    "hello_timeout": 4408,
-    "replaced": 4409,
-    "slow_consumer": 4413,
-    "rate_limited": 4429,
-    "internal_error": 1011,
-}
 # Why it ends without a close frame of this kind: the client has said one, the protocol has written one, or there is
 # nobody left to read it.
 CLIENTS_ENDS = ("closed_by_client", "protocol_error", "lost")
@@ -49,8 +38,10 @@ class SocketOutbox:
     `done` is set when the connection should end: all is sent, or nothing more can be.
     """
 
-    def __init__(self, stream: trio.abc.Stream, opcode: Opcode, nursery: trio.Nursery, write_timeout_s: float) -> None:
-        self._stream, self._opcode, self._nursery = stream, opcode, nursery
+    def __init__(
+        self, stream: trio.abc.Stream, framing: Framing, nursery: trio.Nursery, write_timeout_s: float
+    ) -> None:
+        self._stream, self._framing, self._nursery = stream, framing, nursery
         self._write_timeout_s = write_timeout_s
         self._fd = stream.socket.fileno() if isinstance(stream, trio.SocketStream) else None
         self._queue: deque[_Queued] = deque()
@@ -68,7 +59,7 @@ class SocketOutbox:
         if self.closed is not None or (droppable and self._queue):
             return
         waiting = self._by_key.get(key) if key is not None else None
-        data = Frame(self._opcode, frame).serialize(mask=False)
+        data = self._framing.message(frame)
         if waiting is not None:
             self._bytes += len(data) - len(waiting.data)
             waiting.data = data
@@ -90,7 +81,7 @@ class SocketOutbox:
             return
         if reason == "slow_consumer":
             self._clear()
-        self._put(_close_frame(reason), None)
+        self._put(self._framing.close(reason), None)
         self._finish(reason)
 
     def end(self, reason: str) -> None:
@@ -104,7 +95,7 @@ class SocketOutbox:
             return
         self.closed = reason
         if not self._queue:  # else half a frame may be out, and no other can follow
-            await self._stream.send_all(_close_frame(reason))
+            await self._stream.send_all(self._framing.close(reason))
 
     def _finish(self, reason: str) -> None:
         self.closed = reason
@@ -182,7 +173,3 @@ class SocketOutbox:
         self._by_key.clear()
         self.closed = self.closed or "lost"
         self.done.set()
-
-
-def _close_frame(reason: str) -> bytes:
-    return Frame(Opcode.CLOSE, Close(CLOSE_CODES[reason], reason).serialize()).serialize(mask=False)

@@ -1,4 +1,4 @@
-"""The database of several nodes: PostgreSQL, a transaction of its own for each write, on a few threads.
+"""A node's database on PostgreSQL: a transaction of its own for each write, on a few threads.
 
 PostgreSQL groups the commits of its connections by itself. Transactions that got in each other's way (a deadlock, a
 failed serialization) changed nothing, and are run again.
@@ -7,7 +7,7 @@ failed serialization) changed nothing, and are run again.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, TypeVarTuple
 
 import sqlalchemy as sa
@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from server.migrations import upgrade
 from server.store import StoreFailed
 
-CONNECTIONS = 12  # of each node for writing; more wait for each other's rows, and the server allows 100 in all
+CONNECTIONS = 12  # for writing; more wait for each other's rows, and the server allows 100 in all
 READERS = 4
 MAX_WAITING = 10_000  # writes; a database that is so far behind is broken
 ATTEMPTS = 8  # a hot row makes some collide; what collides so often is not served in time any more
@@ -26,6 +26,7 @@ FIRST_PAUSE_S = 0.005
 _MIGRATION_LOCK = 7_233_200  # nodes that start together bring the schema up to date one after the other
 
 T = TypeVar("T")
+R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
 
 
@@ -41,7 +42,7 @@ class PostgresStore:
         self._writers = trio.CapacityLimiter(CONNECTIONS)
         self._readers = trio.CapacityLimiter(READERS)
         self._open = False
-        self._under_way = 0
+        self._under_way = self._being_read = 0
         self._drained = trio.Event()
         self.writes = self.commits = self.failures = self.collisions = 0
 
@@ -55,7 +56,7 @@ class PostgresStore:
         finally:
             self._open = False
             with trio.CancelScope(shield=True):
-                if self._under_way:
+                if self._under_way or self._being_read:
                     await self._drained.wait()
                 await trio.to_thread.run_sync(self._engine.dispose)
 
@@ -84,7 +85,15 @@ class PostgresStore:
             self.failures += 1
             raise
         finally:
-            self._end_write()
+            self._under_way -= 1
+            self._note_end()
+
+    async def write_each(self, work: Callable[[sa.Connection, Sequence[T]], Sequence[R | Exception]], item: T) -> R:
+        """Run `work` on one item, like `write`: here transactions are side by side, and none waits for another."""
+        (outcome,) = await self.write(work, [item])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     async def read(self, work: Callable[[sa.Connection, *Ts], T], *arguments: *Ts) -> T:
         """Run `work`, which must not write, on one snapshot. Raises what it raises, and StoreFailed."""
@@ -100,7 +109,12 @@ class PostgresStore:
             except DBAPIError as error:
                 raise StoreFailed(_words(error)) from error
 
-        return await trio.to_thread.run_sync(run, limiter=self._readers)
+        self._being_read += 1
+        try:
+            return await trio.to_thread.run_sync(run, limiter=self._readers)
+        finally:
+            self._being_read -= 1
+            self._note_end()
 
     def counters(self) -> dict[str, int]:
         """How much was written, by name."""
@@ -111,10 +125,9 @@ class PostgresStore:
             "store_collisions": self.collisions,
         }
 
-    def _end_write(self) -> None:
-        self._under_way -= 1
-        if not self._open and self._under_way == 0:
-            self._drained.set()
+    def _note_end(self) -> None:
+        if not self._open and not self._under_way and not self._being_read:
+            self._drained.set()  # a connection that is still in use would outlive the pool, and be lost open
 
     # -- in threads ----------------------------------------------------------------------------------------------------
 

@@ -1,9 +1,15 @@
-"""The signalling socket: WebSocket connections to `/ws`, led to their sessions (RFC 6455, without compression)."""
+"""The signalling socket: connections to `/ws`, led to their sessions.
+
+They are WebSockets (RFC 6455, without compression), or WebTransport sessions for clients that speak only QUIC: one
+bidirectional stream, which the client opens.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -14,8 +20,10 @@ from websockets.http11 import Request
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
-from server.inbox import SocketInbox
-from server.outbox import CLIENTS_ENDS, CLOSE_CODES, SocketOutbox
+from media.moq.byte_session import ByteSession
+from server.framing import CLOSE_CODES, LengthFraming, WebSocketFraming
+from server.inbox import Inbox, SocketInbox, StreamInbox
+from server.outbox import CLIENTS_ENDS, SocketOutbox
 from server.tokens import Claims
 from signalling.identifiers import Actor
 from signalling.messages import (
@@ -32,8 +40,11 @@ from signalling.requests import Hello, Resume
 HELLO_S = 5.0  # to say who one is; a page has its token at hand
 PING_AFTER_S = 25.0  # of silence: below the 30 s after which the strictest middleboxes forget a connection
 GONE_AFTER_S = 45.0  # of silence, the ping included
+QUIC_PING_AFTER_S = 15.0  # of silence: a round later is still before both ends' idle timeouts, mostly 30 s
 ROUND_S = 5.0  # how often silence and expired tokens are looked for
 FAREWELL_S = 1.0  # for clients to hear that the node ends
+CLOSED_BY_CLIENT = 1000  # RFC 6455's normal closure, as the code of a WebTransport session
+WEBTRANSPORT_PROTOCOLS = (Encoding.JSON.value, Encoding.MSGPACK.value)  # the first for clients that offer none
 END_OF_HEAD = b"\r\n\r\n"
 
 log = structlog.get_logger("socket")
@@ -65,10 +76,13 @@ class AuthPort(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Connection:
-    """One open connection as the rounds see it; `pinged_at` in s of Trio's clock."""
+    """One open connection as the rounds see it; `ping_after` and `pinged_at` in s of Trio's clock."""
 
-    inbox: SocketInbox
+    inbox: Inbox
     outbox: SocketOutbox
+    ping: Callable[[], None]
+    ping_after: float = PING_AFTER_S
+    url_token: str | None = None
     pinged_at: float = 0.0
     expires_at: int | None = None
 
@@ -109,21 +123,46 @@ class SignallingSocket:
         if encoding is None or patience.cancelled_caught:
             self._refused += 1
             return
-        self._opened += 1
         async with trio.open_nursery() as nursery:
-            opcode = Opcode.TEXT if encoding is Encoding.JSON else Opcode.BINARY
-            outbox = SocketOutbox(stream, opcode, nursery, self._write_timeout_s)
-            connection = _Connection(SocketInbox(stream, protocol, outbox, early), outbox)
-            self._connections.add(connection)
-            try:
-                nursery.start_soon(self._converse, connection, encoding)
-                await outbox.done.wait()
-            finally:
-                self._connections.discard(connection)
-                with trio.move_on_after(FAREWELL_S, shield=True):
-                    await _say_goodbye(outbox)
-                self._closed[outbox.closed or "lost"] += 1
-            nursery.cancel_scope.cancel()
+            framing = WebSocketFraming(Opcode.TEXT if encoding is Encoding.JSON else Opcode.BINARY)
+            outbox = SocketOutbox(stream, framing, nursery, self._write_timeout_s)
+            ping = partial(outbox.write, Frame(Opcode.PING, b"").serialize(mask=False))
+            connection = _Connection(SocketInbox(stream, protocol, outbox, early), outbox, ping)
+            await self._keep(connection, encoding, nursery)
+
+    async def serve_session(self, session: ByteSession, protocol: str, token: str | None) -> None:
+        """Serve one WebTransport session until it has ended; `protocol` is an encoding's, `token` that of its URL.
+
+        It ends with the code and the word that would have closed a WebSocket.
+        """
+        outbox: SocketOutbox | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                outbox = SocketOutbox(session, LengthFraming(), nursery, self._write_timeout_s)
+                inbox = StreamInbox(session, outbox)
+                connection = _Connection(inbox, outbox, session.ping, QUIC_PING_AFTER_S, token)
+                await self._keep(connection, Encoding(protocol), nursery)
+        finally:
+            reason = (None if outbox is None else outbox.closed) or "going_away"
+            with trio.CancelScope(shield=True):
+                # When the node ends nothing is acknowledged any more.
+                patience_s = 0.0 if reason == "going_away" else FAREWELL_S
+                await session.end(CLOSE_CODES.get(reason, CLOSED_BY_CLIENT), reason, patience_s)
+
+    async def _keep(self, connection: _Connection, encoding: Encoding, nursery: trio.Nursery) -> None:
+        """Converse until the connection has ended, then end `nursery`, in which it all happens."""
+        outbox = connection.outbox
+        self._opened += 1
+        self._connections.add(connection)
+        try:
+            nursery.start_soon(self._converse, connection, encoding)
+            await outbox.done.wait()
+        finally:
+            self._connections.discard(connection)
+            with trio.move_on_after(FAREWELL_S, shield=True):
+                await _say_goodbye(outbox)
+            self._closed[outbox.closed or "lost"] += 1
+        nursery.cancel_scope.cancel()
 
     # -- one connection ------------------------------------------------------------------------------------------------
 
@@ -153,7 +192,10 @@ class SignallingSocket:
         outbox = connection.outbox
         try:
             hello: Hello = decode_hello_untrusted(first, encoding)
-            claims = self._auth.read(hello.token)
+            token = connection.url_token if hello.token is None else hello.token
+            if token is None:
+                raise MalformedMessage("hello needs a token")
+            claims = self._auth.read(token)
             connection.expires_at = claims.expires_at
             return self._rooms.attach(claims.actor, encoding, outbox, hello.resume)
         except MalformedMessage as fault:
@@ -170,9 +212,9 @@ class SignallingSocket:
             connection.outbox.close("no_session")
         elif now - heard_at > GONE_AFTER_S:
             connection.outbox.close("going_away")
-        elif now - heard_at > PING_AFTER_S and connection.pinged_at <= heard_at:
+        elif now - heard_at > connection.ping_after and connection.pinged_at <= heard_at:
             connection.pinged_at = now
-            connection.outbox.write(Frame(Opcode.PING, b"").serialize(mask=False))
+            connection.ping()
 
 
 def _shake_hands(protocol: ServerProtocol, head: bytes) -> tuple[Encoding | None, bytes]:

@@ -2,7 +2,7 @@
 
 SQLite in WAL mode with synchronous=FULL: a write that returned survives a power cut. What is waiting when the writer is
 free goes into one transaction, each in a savepoint of its own, so that many writers share one flush to the disk and a
-failing one takes nobody along.
+failing one takes nobody along. Writes of one kind that wait at the same time may be done by one call, in one savepoint.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, TypeVarTuple, cast
@@ -28,6 +28,7 @@ READERS = 4
 BUSY_MS = 5_000  # another process, such as a backup, may hold the lock for so long
 
 T = TypeVar("T")
+R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
 
 
@@ -41,6 +42,14 @@ class Database(Protocol):
     async def write(self, work: Callable[[sa.Connection, *Ts], T], *arguments: *Ts) -> T:
         """Run `work` in a transaction; returns when it is on the disk. Raises what `work` raises, and StoreFailed."""
 
+    async def write_each(self, work: Callable[[sa.Connection, Sequence[T]], Sequence[R | Exception]], item: T) -> R:
+        """Run `work` on an item, and in the same call on those that others give it meanwhile, if there are any.
+
+        It returns an outcome for each; an exception among them is raised to whoever gave the item, and must have left
+        nothing written. What `work` itself raises takes all back: then each item is tried in a call of its own.
+        Returns when it is on the disk. Raises what `work` raises or returns for the item, and StoreFailed.
+        """
+
     async def read(self, work: Callable[[sa.Connection, *Ts], T], *arguments: *Ts) -> T:
         """Run `work`, which must not write, on one snapshot. Raises what it raises, and StoreFailed."""
 
@@ -50,9 +59,10 @@ class Database(Protocol):
 
 @dataclass(slots=True)
 class _Write:
-    """One write on its way to the writer thread."""
+    """One write on its way to the writer thread; those of the same `work` may be done together."""
 
-    work: Callable[[sa.Connection], Any]
+    work: Callable[[sa.Connection, Sequence[Any]], Sequence[Any]]
+    item: Any
     done: trio.Event = field(default_factory=trio.Event)
     result: Any = None
     failure: Exception | None = None
@@ -68,7 +78,7 @@ class Store:
         self._reader = _engine(path, "BEGIN")
         self._readers = trio.CapacityLimiter(READERS)
         self._open = False
-        self.writes = self.commits = self.failures = 0
+        self.writes = self.commits = self.failures = self.shared = self.parted = 0
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Bring the schema up to date and serve until cancelled; what is asked by then, is done. Raises StoreFailed."""
@@ -93,14 +103,22 @@ class Store:
 
         Raises what `work` raises, and StoreFailed. A caller that is cancelled meanwhile can't know whether it was done.
         """
+        return await self.write_each(lambda connection, _: [work(connection, *arguments)], None)
+
+    async def write_each(self, work: Callable[[sa.Connection, Sequence[T]], Sequence[R | Exception]], item: T) -> R:
+        """Run `work` on an item and on those that wait for the same `work`; returns when it is on the disk.
+
+        Each gets its own outcome, and those that `work` returns as exceptions must have left nothing written. When it
+        raises, all that it did is undone and each item is tried alone. Raises the item's failure, and StoreFailed.
+        """
         if not self._open or self._writes.qsize() >= MAX_WAITING:
             raise StoreFailed("the database is closed" if not self._open else "too many writes are waiting")
-        write = _Write(lambda connection: work(connection, *arguments))
+        write = _Write(work, item)
         self._writes.put(write)
         await write.done.wait()
         if write.failure is not None:
             raise write.failure
-        return cast(T, write.result)
+        return cast(R, write.result)
 
     async def read(self, work: Callable[[sa.Connection, *Ts], T], *arguments: *Ts) -> T:
         """Run `work`, which must not write, on one snapshot. Raises what it raises, and StoreFailed."""
@@ -116,7 +134,13 @@ class Store:
 
     def counters(self) -> dict[str, int]:
         """How much was written, by name."""
-        return {"store_writes": self.writes, "store_commits": self.commits, "store_failures": self.failures}
+        return {
+            "store_writes": self.writes,
+            "store_commits": self.commits,
+            "store_failures": self.failures,
+            "store_shared": self.shared,
+            "store_parted": self.parted,
+        }
 
     # -- in the writer's thread ----------------------------------------------------------------------------------------
 
@@ -149,8 +173,8 @@ class Store:
             with self._writer.begin() as connection:
                 driver = connection.connection.driver_connection
                 assert isinstance(driver, sqlite3.Connection)
-                for write in group:
-                    _attempt(driver, connection, write)
+                for together in _by_work(group):
+                    self._attempt(driver, connection, together)
             self.commits += 1
             self.writes += len(group)
         except (DBAPIError, sqlite3.Error) as error:
@@ -159,21 +183,42 @@ class Store:
             for write in group:
                 write.result, write.failure = None, StoreFailed(words)
 
+    def _attempt(self, driver: sqlite3.Connection, connection: sa.Connection, together: list[_Write]) -> None:
+        """Do writes of one work in a savepoint of their own; an operational error, of disk or lock, fails the group.
 
-def _attempt(driver: sqlite3.Connection, connection: sa.Connection, write: _Write) -> None:
-    """Run one write of a group in a savepoint of its own; an operational error, of disk or lock, fails the group.
+        The driver itself is told of savepoints: through SQLAlchemy, they cost more than the statements of a payment.
+        """
+        driver.execute("SAVEPOINT one")
+        try:
+            outcomes = together[0].work(connection, [write.item for write in together])
+            assert len(outcomes) == len(together)
+        except OperationalError:
+            raise
+        except Exception as error:
+            driver.execute("ROLLBACK TO one")
+            driver.execute("RELEASE one")
+            if len(together) == 1:
+                together[0].failure = error
+                return
+            self.parted += 1
+            for write in together:
+                self._attempt(driver, connection, [write])
+            return
+        driver.execute("RELEASE one")
+        self.shared += len(together) > 1 and len(together)
+        for write, outcome in zip(together, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                write.failure = outcome
+            else:
+                write.result = outcome
 
-    The driver itself is told of savepoints: through SQLAlchemy, they cost more than the statements of a payment.
-    """
-    driver.execute("SAVEPOINT one")
-    try:
-        write.result = write.work(connection)
-    except OperationalError:
-        raise
-    except Exception as error:
-        driver.execute("ROLLBACK TO one")
-        write.failure = error
-    driver.execute("RELEASE one")
+
+def _by_work(group: Iterable[_Write]) -> Iterable[list[_Write]]:
+    """Return those together that one call can do, in the order in which their first came."""
+    works: dict[object, list[_Write]] = {}
+    for write in group:
+        works.setdefault(write.work, []).append(write)
+    return works.values()
 
 
 def _report(group: list[_Write]) -> None:

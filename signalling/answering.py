@@ -53,10 +53,20 @@ def _command(request: r.Request) -> c.Command | c.Chat:
             return c.RequestOneToOne(seconds)
         case r.WithdrawOneToOne():
             return c.CancelOneToOne()
+        case r.ComeToOneToOne():
+            return c.ConfirmOneToOne()
         case r.TakeOneToOne(account=account, seconds=seconds):
             return c.AcceptOneToOne(account, seconds)
         case r.TurnDownOneToOne(account=account):
             return c.DeclineOneToOne(account)
+        case r.AskMoreTime(seconds=seconds):
+            return c.AskExtension(seconds)
+        case r.WithdrawMoreTime():
+            return c.CancelExtension()
+        case r.GiveMoreTime(seconds=seconds):
+            return c.AcceptExtension(seconds)
+        case r.RefuseMoreTime():
+            return c.DeclineExtension()
         case r.HangUp():
             return c.EndOneToOne()
         case r.PutOut(account=account):

@@ -162,6 +162,15 @@ class Audience:
                     w.OneToOneRequestedTold(server_now=at, stream=of, account=account, name=name, seconds=seconds),
                 )
                 yield from self._positions(scene, now)
+            case e.OneToOneOffered(account, seconds, until_ns):
+                name, until = scene.person(account).name, now.wall_of(until_ns)
+                yield (
+                    [owner, account],
+                    w.OneToOneOfferedTold(
+                        server_now=at, stream=of, account=account, name=name, seconds=seconds, confirm_by=until
+                    ),
+                )
+                yield from self._positions(scene, now)
             case e.OneToOneWithdrawn(account, reason):
                 yield [owner, account], self._withdrawn(account, reason, at)
                 yield from self._positions(scene, now)
@@ -184,6 +193,24 @@ class Audience:
                 until = now.wall_of(resume_by_ns)
                 yield [owner, account], w.OneToOnePausedTold(server_now=at, stream=of, resume_by=until)
                 yield self._others(owner, account), w.OneToOneNotice(server_now=at, stream=of, ends_at=None)
+            case e.ExtensionAsked(account, seconds):
+                told = w.ExtensionAskedTold(server_now=at, stream=of, account=account, seconds=seconds)
+                yield [owner, account], told
+            case e.ExtensionEnded(account, seconds, reason):
+                yield (
+                    [owner, account],
+                    w.ExtensionEndedTold(server_now=at, stream=of, account=account, seconds=seconds, reason=reason),
+                )
+            case e.OneToOneExtended(account, seconds, until_ns):
+                ends_at = None if until_ns is None else now.wall_of(until_ns)
+                yield (
+                    [owner, account],
+                    w.OneToOneExtendedTold(server_now=at, stream=of, seconds=seconds, ends_at=ends_at),
+                )
+                if ends_at is not None:
+                    yield [account], w.MediaGrant(server_now=at, stream=of, until=ends_at)
+                yield self._others(owner, account), w.OneToOneNotice(server_now=at, stream=of, ends_at=ends_at)
+                yield from self._positions(scene, now)
             case e.TimeWarning(remaining_s, until_ns, True) if (session := scene.state.one_to_one) is not None:
                 ends_at = now.wall_of(until_ns)
                 yield (

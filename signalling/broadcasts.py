@@ -6,7 +6,7 @@ A stream's broadcast has the stream's id as its path; the guest of a one-to-one 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from signalling.identifiers import AccountId, Actor, StreamId
@@ -40,7 +40,7 @@ class SessionRights:
     """The rights of whoever shows a token that holds until `expires_at` (epoch ms), here to one `stream` or to all.
 
     `sight` is which streams one who came for all of them finds, None while that is not known; `denied` why the
-    session is to end.
+    session is to end; `displaced` are streams in which newer devices of its account took its place.
     """
 
     rules: RoomsRules
@@ -50,6 +50,7 @@ class SessionRights:
     stream: StreamId | None = None
     sight: Sight | None = None
     denied: str | None = None
+    displaced: set[StreamId] = field(default_factory=set)
 
     @property
     def home(self) -> str | None:
@@ -59,7 +60,8 @@ class SessionRights:
     def is_pending(self, path: str) -> bool:
         """Whether it is still being found out what it may watch of a stream."""
         stream, _, source = path.partition("/")
-        return self._reaches(stream) and source in SOURCES and not self.rules.knows(self.actor, StreamId(stream))
+        known = stream in self.displaced or self.rules.knows(self.actor, StreamId(stream))
+        return self._reaches(stream) and source in SOURCES and not known
 
     def may_publish(self, path: str) -> bool:
         """Whether it may publish this broadcast now: the streamer's, or the guest's of a one-to-one."""
@@ -74,6 +76,7 @@ class SessionRights:
         return (
             source == ""
             and self.sight is not None
+            and stream not in self.displaced
             and self._reaches(stream)
             and not self.rules.knows(self.actor, StreamId(stream))
             and self.rules.shows(self.actor, StreamId(stream), self.sight)
@@ -82,7 +85,8 @@ class SessionRights:
     def admits(self, path: str) -> bool:
         """Whether an object of this broadcast may be written to it now."""
         stream, _, source = path.partition("/")
-        return self._reaches(stream) and self.rules.receives(self.actor, StreamId(stream), source)
+        may_receive = self._reaches(stream) and stream not in self.displaced
+        return may_receive and self.rules.receives(self.actor, StreamId(stream), source)
 
     def _reaches(self, stream: str) -> bool:
         return self.clock.wall_ms() < self.expires_at and self.stream in (None, stream)

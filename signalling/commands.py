@@ -118,11 +118,56 @@ class DeclineOneToOne:
 
 
 @dataclass(frozen=True, slots=True)
+class Manner:
+    """How accepted viewers are taken: so long they are waited for, 0 for not at all; and whether the next is called.
+
+    The next in line is called when one who was waited for did not come.
+    """
+
+    confirm_s: int = 0
+    calls_next: bool = False
+
+
+AT_ONCE = Manner()
+
+
+@dataclass(frozen=True, slots=True)
 class AcceptOneToOne:
-    """The streamer takes one viewer into a one-to-one of `seconds`."""
+    """The streamer takes one viewer into a one-to-one of `seconds`, once that one has confirmed to be there."""
 
     account: AccountId
     seconds: int
+    manner: Manner = AT_ONCE
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmOneToOne:
+    """A viewer comes to the one-to-one that is offered; doing it twice is doing it once."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskExtension:
+    """The guest asks for so many seconds more; `number` names what is held for them outside the room, 0 for nothing."""
+
+    seconds: int
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CancelExtension:
+    """The guest takes that back."""
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptExtension:
+    """The streamer agrees to so many seconds more: to those that are asked for."""
+
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeclineExtension:
+    """The streamer does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +268,14 @@ class RequestFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class ExtensionFailed:
+    """Fact: who asked for more time, under this number in this request, has given up."""
+
+    request: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class EndStream:
     """The streamer ends the stream."""
 
@@ -245,9 +298,21 @@ OwnersCommand = (
     | Readmit
     | DeclineOneToOne
     | AcceptOneToOne
+    | AcceptExtension
+    | DeclineExtension
     | EndStream
 )
-Command = OwnersCommand | Join | Leave | RequestOneToOne | CancelOneToOne | EndOneToOne
+Command = (
+    OwnersCommand
+    | Join
+    | Leave
+    | RequestOneToOne
+    | CancelOneToOne
+    | ConfirmOneToOne
+    | AskExtension
+    | CancelExtension
+    | EndOneToOne
+)
 Fact = (
     Judged
     | Seated
@@ -261,5 +326,6 @@ Fact = (
     | MediaStops
     | MediaMissed
     | RequestFailed
+    | ExtensionFailed
     | Tick
 )

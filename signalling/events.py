@@ -119,11 +119,21 @@ class OneToOneRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class OneToOneOffered:
+    """A one-to-one of `seconds` is offered to one who waited, who has until `until_ns` to confirm."""
+
+    account: AccountId
+    seconds: int
+    until_ns: int
+    request: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class OneToOneWithdrawn:
     """A request is gone.
 
-    `reason` is cancelled, declined, expired, left, access_revoked, mode_changed or stream_ended, or why what
-    was agreed on no longer holds.
+    `reason` is cancelled, declined, expired, missed (it was offered, and nobody came), left, access_revoked,
+    mode_changed or stream_ended, or why what was agreed on no longer holds.
     """
 
     account: AccountId
@@ -155,6 +165,38 @@ class OneToOnePaused:
 
     account: AccountId
     resume_by_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExtensionAsked:
+    """The guest asks for so many seconds more; `number` is what those outside the room know it by."""
+
+    account: AccountId
+    seconds: int
+    request: str = ""
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ExtensionEnded:
+    """Nothing comes of that; `reason` is cancelled or declined."""
+
+    account: AccountId
+    seconds: int
+    reason: str
+    request: str = ""
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class OneToOneExtended:
+    """It lasts so many seconds longer: until `until_ns`, None while the clock stands."""
+
+    account: AccountId
+    seconds: int
+    until_ns: int | None
+    request: str = ""
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,10 +246,14 @@ Event = (
     | TimeLimitSet
     | TimeWarning
     | OneToOneRequested
+    | OneToOneOffered
     | OneToOneWithdrawn
     | OneToOneAccepted
     | OneToOneStarted
     | OneToOnePaused
+    | ExtensionAsked
+    | ExtensionEnded
+    | OneToOneExtended
     | OneToOneEnded
     | StreamStarted
     | StreamInterrupted

@@ -3,6 +3,12 @@
 Two subprotocols say the same: `mesi.v1.msgpack` in binary frames and `mesi.v1.json` in text frames. Each message is one
 map with a `type`. The first of a connection is `hello`; requests carry an `id`, which their `ok` or `error` repeats.
 
+Clients that speak only QUIC say the same over WebTransport: a session at `https://HOST:PORT/ws`, in it one
+bidirectional stream that the client opens, on it each message behind its length in bytes, a varint (RFC 9000 section
+16). The subprotocol is offered as WebTransport's protocols are; without an offer it is JSON. The token may be in the
+URL (`/ws?jwt=TOKEN`); then `hello` needs none. What closes a WebSocket with a code and a word ends the session with
+them (draft-ietf-webtrans-http3 section 6), behind the last message. Other streams are turned away, datagrams not read.
+
 Resuming: what must arrive carries `event`, a number that rises by one within a session and is the same in every copy. A
 client remembers the highest, and after a lost connection says `hello{resume:{session, after}}`. It gets `welcome`, then
 what it missed, then a fresh `stream.state` of every stream it has joined; where the server's memory does not reach back

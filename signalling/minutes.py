@@ -17,6 +17,7 @@ from signalling.wire_events import ChatMessage
 
 MAX_UNWRITTEN = 10_000  # lines kept while the archive fails; older ones are lost, the state is not
 ROUNDING_MS = 1000  # the same deadline, read twice off two clocks
+SHOWN_MS = 4000  # of a show are no reason to write again; it is asked for each five seconds while there is one
 PATIENCE_S = 2.0  # a slow disk delays an answer by so much and no more; it is written all the same
 RETRY_S = 1.0  # a failing disk is asked again so often ...
 LAST_TRIES = 3  # ... and for the end of a stream so many times
@@ -147,7 +148,8 @@ def _same(one: StreamRecord, other: StreamRecord) -> bool:
     if (one.ends_at is None) != (other.ends_at is None):
         return False
     near = all(abs(here - there) < ROUNDING_MS for here, there in zip(_times(one), _times(other), strict=True))
-    timeless = [msgspec.structs.replace(each, ends_at=None, switches_at=None) for each in (one, other)]
+    near = near and abs(one.shown_ms - other.shown_ms) < SHOWN_MS
+    timeless = [msgspec.structs.replace(each, ends_at=None, switches_at=None, shown_ms=0) for each in (one, other)]
     return near and timeless[0] == timeless[1]
 
 

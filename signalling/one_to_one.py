@@ -12,7 +12,7 @@ from signalling import commands as c
 from signalling import events as e
 from signalling.identifiers import AccountId, Mode
 from signalling.refusals import Refused
-from signalling.state import OneToOne, Request, RoomState
+from signalling.state import Offered, OneToOne, Request, RoomState
 
 SECOND_NS = 1_000_000_000
 ONE_TO_ONE_S = (300, 1800)
@@ -20,6 +20,8 @@ ONE_TO_ONE_WARNINGS_S = (60, 10)
 SETUP_NS = 45 * SECOND_NS  # to allow a camera and connect
 PAUSE_NS = 60 * SECOND_NS  # of lost connections, over a whole one-to-one
 MAX_REQUESTS = 100  # a streamer does not read a longer list
+# What takes a request away that was offered, and is no reason to call the next: the streamer, or the stream.
+CALLED_OFF = {"declined", "mode_changed", "stream_ended", "access_revoked"}
 
 Result = tuple[RoomState, list[e.Event]]
 
@@ -62,10 +64,52 @@ def fail(state: RoomState, request: str, reason: str) -> Result:
 def lapse(state: RoomState, now_ns: int) -> Result:
     """Take out of the line whose time is over."""
     events: list[e.Event] = []
-    for waiting in [waiting for waiting in state.requests if now_ns >= waiting.until_ns]:
-        state, withdrawn = withdraw(state, waiting.account, "expired")
+    for waiting in [waiting for waiting in state.requests if now_ns >= waiting.lapses_ns]:
+        state, withdrawn = withdraw(state, waiting.account, "expired" if waiting.offered is None else "missed")
         events += withdrawn
     return state, events
+
+
+def offer(state: RoomState, given: c.AcceptOneToOne, now_ns: int) -> Result:
+    """Offer a viewer a one-to-one that can begin as soon as it is confirmed; raises Refused."""
+    manner = given.manner
+    until_ns = now_ns + manner.confirm_s * SECOND_NS
+    begin(state, given, until_ns)
+    if state.called is not None:
+        return state, []
+    accepted = next(waiting for waiting in state.requests if waiting.account == given.account)
+    others = tuple(other for other in state.requests if other is not accepted)
+    offered = Offered(given.seconds, until_ns, manner.confirm_s, manner.calls_next)
+    requests = (replace(accepted, offered=offered), *others)
+    return replace(state, requests=requests), [e.OneToOneOffered(given.account, given.seconds, until_ns, accepted.id)]
+
+
+def confirmed(state: RoomState, account: AccountId, now_ns: int) -> c.AcceptOneToOne:
+    """Return what is to be done now that a viewer confirms what was offered; raises Refused."""
+    called = state.called
+    if called is None or called.account != account or called.offered is None:
+        raise Refused("request_unknown", "no one-to-one is offered to you now")
+    if now_ns >= called.offered.until_ns:
+        raise Refused("request_expired")
+    return c.AcceptOneToOne(account, called.offered.seconds)
+
+
+def call_next(before: RoomState, after: RoomState, events: list[e.Event], now_ns: int) -> Result:
+    """Offer the one-to-one that was offered to someone who did not come to the next in line for whom it can be."""
+    gone = before.called
+    if gone is None or gone.offered is None or not gone.offered.calls_next or after.announced is not None:
+        return after, []
+    withdrawn = [event for event in events if isinstance(event, e.OneToOneWithdrawn) and event.account == gone.account]
+    if not withdrawn or withdrawn[0].reason in CALLED_OFF:
+        return after, []
+    manner = c.Manner(gone.offered.confirm_s, calls_next=True)
+    for waiting in after.requests:
+        given = c.AcceptOneToOne(waiting.account, waiting.seconds or gone.offered.seconds, manner)
+        try:
+            return offer(after, given, now_ns)
+        except Refused:
+            continue  # the stream ends before that length would be over; a shorter one may fit
+    return after, []
 
 
 def begin(state: RoomState, given: c.AcceptOneToOne, now_ns: int) -> OneToOne:
@@ -79,11 +123,15 @@ def begin(state: RoomState, given: c.AcceptOneToOne, now_ns: int) -> OneToOne:
     accepted = next((waiting for waiting in state.requests if waiting.account == given.account), None)
     if accepted is None:
         raise Refused("request_unknown")
+    if state.called is not None and state.called is not accepted:
+        raise Refused("one_to_one_offered")
     if accepted.id and accepted.seconds not in (None, given.seconds):
         raise Refused("duration_out_of_range", f"what was agreed on is {accepted.seconds} s")
     # While it is set up no warning of the end makes sense: the end is not known yet.
     length_ns = given.seconds * SECOND_NS
-    session = OneToOne(given.account, state.mode, length_ns, PAUSE_NS, now_ns + SETUP_NS, request=accepted.id)
+    session = OneToOne(
+        given.account, state.mode, given.seconds, length_ns, PAUSE_NS, now_ns + SETUP_NS, request=accepted.id
+    )
     if state.until_ns is not None and latest_end_ns(session) > state.until_ns:
         raise Refused("exceeds_time_limit")
     return session

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 import trio
 
+from signalling.commands import AT_ONCE, Manner
 from signalling.events import Event
 from signalling.identifiers import AccountId, Mode, StreamId
 from signalling.verdicts import Demands, Sight, Verdict
@@ -62,6 +63,9 @@ class Desk(Protocol):
     async def require_free(self, stream: StreamId, account: AccountId) -> None:
         """Let only those ask of whom nothing is asked in return. Raises Refused and ArchiveFailed."""
 
+    async def manner_of(self, stream: StreamId) -> Manner:
+        """Return how a stream's viewers are taken into a one-to-one. Raises ArchiveFailed."""
+
     def hear(self, stream: StreamId, events: Sequence[Event]) -> None:
         """Take up what happened in a room; never waits, and whoever is concerned was told already."""
 
@@ -75,6 +79,11 @@ class NoDesk:
     async def require_free(self, stream: StreamId, account: AccountId) -> None:
         """Let everybody ask."""
         await trio.lowlevel.checkpoint()
+
+    async def manner_of(self, stream: StreamId) -> Manner:
+        """Take everybody at once."""
+        await trio.lowlevel.checkpoint()
+        return AT_ONCE
 
     def hear(self, stream: StreamId, events: Sequence[Event]) -> None:
         """Do nothing."""
@@ -112,8 +121,8 @@ class Outbox(Protocol):
 class StreamRecord(msgspec.Struct, frozen=True, kw_only=True):
     """All of a room that outlives a restart. `former` is the mode to which a one-to-one returns.
 
-    `shown_ms` is how long it was on for ticket holders alone, up to when the clock of that last stood; at `switches_at`
-    its mode will be `next_mode`.
+    `shown_ms` is how long it was on for ticket holders alone, by the time of the writing; at `switches_at` its mode
+    will be `next_mode`.
     """
 
     id: StreamId

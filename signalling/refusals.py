@@ -22,6 +22,8 @@ TITLES: dict[str, tuple[int, str]] = {
     "duration_out_of_range": (422, "A one-to-one lasts from 5 to 30 minutes"),
     "exceeds_time_limit": (409, "The stream ends before this one-to-one would"),
     "already_in_one_to_one": (409, "A one-to-one is already running"),
+    "extension_exists": (409, "More time is being asked for already"),
+    "one_to_one_offered": (409, "Another viewer is being asked to come: wait, or turn that one down first"),
     "request_exists": (409, "You have already asked"),
     "request_too_soon": (429, "Wait a while before you ask again"),
     "payment_required": (402, "There is a price to this"),

@@ -26,9 +26,9 @@ class Resume(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Hello(msgspec.Struct, frozen=True, tag_field="type", tag="hello", forbid_unknown_fields=True):
-    """The first message of a connection."""
+    """The first message of a connection. Over WebTransport the token may be in the URL instead."""
 
-    token: Annotated[str, Meta(max_length=4_096)]
+    token: Annotated[str, Meta(max_length=4_096)] | None = None
     resume: Resume | None = None
 
 
@@ -105,6 +105,10 @@ class WithdrawOneToOne(_OfStream, frozen=True, tag="cancel_one_to_one"):
     """I would not, after all."""
 
 
+class ComeToOneToOne(_OfStream, frozen=True, tag="confirm_one_to_one"):
+    """I come to the one-to-one that I am offered."""
+
+
 class TakeOneToOne(_OfStream, frozen=True, kw_only=True, tag="accept_one_to_one"):
     """The streamer takes this viewer."""
 
@@ -116,6 +120,26 @@ class TurnDownOneToOne(_OfStream, frozen=True, kw_only=True, tag="decline_one_to
     """The streamer does not."""
 
     account: Account
+
+
+class AskMoreTime(_OfStream, frozen=True, kw_only=True, tag="request_extension"):
+    """I would like so many seconds more, where nothing is paid."""
+
+    seconds: Seconds
+
+
+class WithdrawMoreTime(_OfStream, frozen=True, tag="cancel_extension"):
+    """I would not, after all."""
+
+
+class GiveMoreTime(_OfStream, frozen=True, kw_only=True, tag="accept_extension"):
+    """The streamer agrees to the seconds that are asked for."""
+
+    seconds: Seconds
+
+
+class RefuseMoreTime(_OfStream, frozen=True, tag="decline_extension"):
+    """The streamer does not."""
 
 
 class HangUp(_OfStream, frozen=True, tag="end_one_to_one"):
@@ -155,8 +179,13 @@ Request = (
     | LimitTime
     | AskOneToOne
     | WithdrawOneToOne
+    | ComeToOneToOne
     | TakeOneToOne
     | TurnDownOneToOne
+    | AskMoreTime
+    | WithdrawMoreTime
+    | GiveMoreTime
+    | RefuseMoreTime
     | HangUp
     | PutOut
     | LetBackIn

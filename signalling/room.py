@@ -10,6 +10,7 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol
 
 import trio
@@ -47,6 +48,7 @@ MAX_UNANSWERED = 256  # media sessions of one account that never connected; each
 MAX_DEVICES = 2  # of one account that watch one stream: a telephone and a television; a shared account is more
 WRITTEN_FIRST = (
     c.AcceptOneToOne,
+    c.ConfirmOneToOne,
     c.Eject,
     c.Readmit,
     c.GrantTicket,
@@ -115,7 +117,8 @@ class Room:
     """One room; `run` it in a nursery of its own. Raises Refused from every request that is not granted.
 
     `changed` is called, with the room's stream, whenever what others see of it may have changed; `arrived` when someone
-    came over MoQ who is not present yet: whoever judges lets them `enter`, or has them `turned_away`.
+    came over MoQ who is not present yet: whoever judges lets them `enter`, or has them `turned_away`; `displaced` when
+    a MoQ session (which has no id, hence None) made room for newer devices of its account.
     """
 
     def __init__(
@@ -130,6 +133,7 @@ class Room:
         changed: Callable[[StreamId], None],
         desk: Desk | None = None,
         arrived: Callable[[StreamId, Actor], None],
+        displaced: Callable[[StreamId, AccountId, None], None],
     ) -> None:
         self.stream, self.state = stream, state
         self.names: dict[AccountId, str] = {stream.owner.id: stream.owner.name}
@@ -137,10 +141,11 @@ class Room:
         self._minutes = Minutes(stream, archive, clock, lambda: self.state)
         self._tell_changed = changed
         self._desk = NoDesk() if desk is None else desk
-        self._tell_changed, self._tell_arrived = changed, arrived
+        self._tell_changed, self._tell_arrived, self._tell_displaced = changed, arrived, displaced
         self._members: dict[TransportId, _Member] = {}
         self._audience: frozenset[AccountId] = frozenset()  # who receives its broadcasts over MoQ
         self._attending: frozenset[AccountId] = frozenset()  # who does, or waits to
+        self._sessions: dict[SessionRights, int] = {}  # by which they do, numbered with the connected transports
         self._transports: dict[AccountId, set[TransportId]] = {}
         self._numbers = itertools.count(1)
         self._unanswered: Counter[AccountId] = Counter()
@@ -187,6 +192,7 @@ class Room:
                 try:
                     async with trio.open_nursery() as clocks:
                         clocks.start_soon(self._measure)
+                        clocks.start_soon(self._keep_shown)
                         await self._keep_time()
                         clocks.cancel_scope.cancel()
                 finally:
@@ -390,18 +396,23 @@ class Room:
         if not self._is_running:
             return
         here = [
-            (one.rights.actor, one.subscribes)
+            (one.rights, one.subscribes)
             for one in self._media.audience(self._row)
             if isinstance(one.rights, SessionRights)
         ]
-        before, self._attending = self._attending, frozenset(actor.account for actor, _ in here)
-        self._audience = frozenset(actor.account for actor, subscribes in here if subscribes)
-        for actor, _ in here:
-            if not self.knows(actor.account):
-                self._tell_arrived(self.stream.id, actor)
+        before, self._attending = self._attending, frozenset(rights.actor.account for rights, _ in here)
+        receiving = [rights for rights, subscribes in here if subscribes]
+        came = {rights.actor.account for rights in receiving if rights not in self._sessions}
+        self._sessions = {rights: self._sessions.get(rights) or next(self._numbers) for rights in receiving}
+        self._audience = frozenset(rights.actor.account for rights in receiving)
+        for rights, _ in here:
+            if not self.knows(rights.actor.account):
+                self._tell_arrived(self.stream.id, rights.actor)
         self._tell_changed(self.stream.id)
         for account in sorted(before - self._attending):
             await self._sweep(account)
+        for account in sorted(came):
+            await self._limit_devices(account)
 
     async def _take_flow(self, member: _Member) -> None:
         if member.account == self.state.owner:
@@ -472,6 +483,13 @@ class Room:
             if session.request and said % WRITTEN_EVERY == 0 and (session := self.state.one_to_one) is not None:
                 self._desk.delivered(session.request, one_to_one.delivered_ns(session, now_ns))
 
+    async def _keep_shown(self) -> None:
+        """Have written down now and then how long the stream was on for ticket holders alone: they paid for that."""
+        while True:
+            await trio.sleep(WRITTEN_EVERY * MEASURED_EVERY_S)
+            if self.state.showing_since_ns is not None:
+                self._minutes.ask()
+
     def _passes_both_ways(self, session: OneToOne, since_ns: int) -> bool:
         ways = {(self.state.owner, GUEST), (session.guest, STREAMER)}
         passing = {
@@ -479,7 +497,10 @@ class Room:
             for transport, member in self._members.items()
             if not member.publishes and not member.is_closed and self._media.delivered_ns(transport) >= since_ns
         }
-        return ways <= passing
+        return all(way in passing or self._passes_over_moq(*way, since_ns) for way in ways)
+
+    def _passes_over_moq(self, account: AccountId, source: str, since_ns: int) -> bool:
+        return self._media.delivered_to(self._row, source, of_accounts(frozenset({account}))) >= since_ns
 
     # -- changes -------------------------------------------------------------------------------------------------------
 
@@ -597,12 +618,28 @@ class Room:
     async def _limit_devices(self, account: AccountId) -> None:
         """Let the newest of an account's connected viewers stay, so many as one person has devices."""
         mine = [(transport, self._members[transport]) for transport in self._transports_of([account])]
-        watching = [each for each in mine if each[1].connected and not each[1].publishes and not each[1].is_closed]
+        watching: list[tuple[int, Callable[[], None]]] = [
+            (member.number, partial(self._close, transport, member, DEVICE_LIMIT))
+            for transport, member in mine
+            if member.connected and not member.publishes and not member.is_closed
+        ]
+        watching += [
+            (number, partial(self._displace, rights))
+            for rights, number in self._sessions.items()
+            if rights.actor.account == account
+        ]
         if account == self.state.owner or len(watching) <= MAX_DEVICES:
             return
-        for transport, member in sorted(watching, key=lambda each: each[1].number)[:-MAX_DEVICES]:
-            self._close(transport, member, DEVICE_LIMIT)
+        for _, make_room in sorted(watching, key=lambda each: each[0])[:-MAX_DEVICES]:
+            make_room()
             await self._change(None, c.TakenOver())
+
+    def _displace(self, rights: SessionRights) -> None:
+        # The session stays, or its player would come again at once, and take the place of the next.
+        self._sessions.pop(rights, None)
+        rights.displaced.add(self.stream.id)
+        self._media.review(self._row, lambda one: one is rights)
+        self._tell_displaced(self.stream.id, rights.actor.account, None)
 
     def _close(self, transport: TransportId, member: _Member, reason: str = "access_revoked") -> None:
         member.is_closed, member.flows = True, False

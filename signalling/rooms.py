@@ -40,7 +40,19 @@ from signalling.requests import Request, Resume
 from signalling.room import DEVICE_LIMIT, Gone, Room
 from signalling.session import Session
 from signalling.sessions import Sessions
-from signalling.showing import Now, Scene, Stream, card, is_listed, mentioned, record, restored, room, you
+from signalling.showing import (
+    Now,
+    Scene,
+    Stream,
+    card,
+    is_listed,
+    mentioned,
+    one_to_one_answer,
+    record,
+    restored,
+    room,
+    you,
+)
 from signalling.state import RoomState
 from signalling.verdicts import Sight, Verdict, sees_all
 from signalling.wire_events import GoalTold, MediaTakenOver, TipTold, WireEvent
@@ -141,6 +153,10 @@ class Rooms:
     async def require_free(self, stream: StreamId, account: AccountId) -> None:
         """Ask the desk, for a room."""
         await self._desk.require_free(stream, account)
+
+    async def manner_of(self, stream: StreamId) -> c.Manner:
+        """Ask the desk, for a room."""
+        return await self._desk.manner_of(stream)
 
     def hear(self, stream: StreamId, events: Sequence[e.Event]) -> None:
         """Pass on to the desk what a room says."""
@@ -255,6 +271,8 @@ class Rooms:
                 raise Refused("not_present", "presence is told over the signalling socket")
             case c.RequestOneToOne(id=""):
                 await self._desk.require_free(stream_id, actor.account)
+            case c.AcceptOneToOne(account, seconds):
+                command = c.AcceptOneToOne(account, seconds, await self._desk.manner_of(stream_id))
         outcome = await live.room.command(actor, command)
         if isinstance(command, c.GrantTicket | c.RevokeTicket):
             await self._gate.reconsider(stream_id, command.account)
@@ -268,6 +286,9 @@ class Rooms:
         live = self._find(stream_id, actor)
         if actor.account == live.room.state.owner:
             await self._require_streamer(actor.account)
+        called = live.room.state.called
+        if called is not None and called.account == actor.account:
+            await self.command(stream_id, actor, c.ConfirmOneToOne())  # whose camera is on has come
         negotiated = live.room.publish(actor, offer_sdp)
         return self._keep(live, actor, negotiated.transport, negotiated.answer_sdp, negotiated.etag)
 
@@ -586,6 +607,7 @@ class Rooms:
             changed=self._mark,
             desk=self,
             arrived=self._arrive,
+            displaced=self._tell_device_limit,
         )
         return _Live(opened, audience, chat)
 
@@ -676,12 +698,11 @@ class Rooms:
                 del self._by_transport[fact.transport]
                 self._places.pop(place.session.session_id, None)
                 if fact.reason == DEVICE_LIMIT:
-                    self._tell_device_limit(place)
+                    self._tell_device_limit(place.live.room.stream.id, place.account, place.session.session_id)
 
-    def _tell_device_limit(self, place: _MediaPlace) -> None:
-        now, stream = self._clock.wall_ms(), place.live.room.stream.id
-        told = MediaTakenOver(server_now=now, stream=stream, session=place.session.session_id, reason=DEVICE_LIMIT)
-        self.tell(place.account, told)
+    def _tell_device_limit(self, stream: StreamId, account: AccountId, session: str | None) -> None:
+        now = self._clock.wall_ms()
+        self.tell(account, MediaTakenOver(server_now=now, stream=stream, session=session, reason=DEVICE_LIMIT))
 
     async def _show_changes(self) -> None:
         while True:
@@ -771,8 +792,8 @@ class Rooms:
                     return v.ModeChanged(mode, epoch, _names(scene, removed), len(removed), fenced_ns)
                 case e.TimeLimitSet(until_ns):
                     return v.TimeLimitChanged(None if until_ns is None else now.wall_of(until_ns))
-                case e.OneToOneAccepted(account, setup_until_ns) if isinstance(command, c.AcceptOneToOne):
-                    return v.OneToOneAnswer(account, command.seconds, now.wall_of(setup_until_ns))
+        if isinstance(command, c.AcceptOneToOne | c.ConfirmOneToOne):
+            return one_to_one_answer(scene.state, now)
         return v.Done(scene.state.epoch)
 
     # -- look-ups ------------------------------------------------------------------------------------------------------

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from media.forwarding.admission import Grant
 from signalling.identifiers import AccountId, Actor, Mode, StreamId
 from signalling.one_to_one import SECOND_NS
-from signalling.policy import warnings_ahead
 from signalling.ports import Clock, StreamRecord
+from signalling.refusals import Refused
 from signalling.state import Announced, Request, RoomState
+from signalling.timing import warnings_ahead
 from signalling.verdicts import Sight
 from signalling.views import (
     MAX_NAMES,
     Card,
     Kind,
+    OneToOneAnswer,
     OneToOneView,
     Participant,
     Person,
@@ -89,8 +91,25 @@ def starts_of(state: RoomState, now_ns: int) -> list[tuple[Request, int]]:
     starts = []
     for waiting in state.requests:
         starts.append((waiting, start_ns))
-        start_ns += (USUAL_S if waiting.seconds is None else waiting.seconds) * SECOND_NS
+        seconds = waiting.seconds if waiting.offered is None else waiting.offered.seconds
+        start_ns += (USUAL_S if seconds is None else seconds) * SECOND_NS
     return starts
+
+
+def confirm_by(request: Request, now: Now) -> int | None:
+    """Return until when one who is offered a one-to-one must have come, in epoch ms; None for who waits still."""
+    return None if request.offered is None else now.wall_of(request.offered.until_ns)
+
+
+def one_to_one_answer(state: RoomState, now: Now) -> OneToOneAnswer:
+    """Show what became of the request that was accepted, or confirmed, just now."""
+    session, called = state.one_to_one, state.called
+    if session is not None:
+        setup_ends_at = None if session.is_timed else now.wall_of(session.until_ns)
+        return OneToOneAnswer(session.guest, session.seconds, None, setup_ends_at)
+    if called is None or called.offered is None:
+        raise Refused("request_unknown")  # it went as fast as it came
+    return OneToOneAnswer(called.account, called.offered.seconds, now.wall_of(called.offered.until_ns), None)
 
 
 def card(scene: Scene, now: Now) -> Card:
@@ -174,7 +193,7 @@ def room(scene: Scene, now: Now) -> RoomView:
         entitled=people(state.entitled),
         ejected=people(state.ejected),
         requests=tuple(
-            WaitingGuest(request.account, scene.person(request.account).name, request.seconds)
+            WaitingGuest(request.account, scene.person(request.account).name, request.seconds, confirm_by(request, now))
             for request in state.requests
         ),
         one_to_one=pair,
@@ -210,7 +229,7 @@ def record(stream: Stream, state: RoomState, now: Now) -> StreamRecord:
         started_at=stream.started_at,
         ends_at=None if state.until_ns is None else now.wall_of(state.until_ns),
         ended=state.ended,
-        shown_ms=state.shown_ns // 1_000_000,
+        shown_ms=state.shown_by_ns(now.ns) // 1_000_000,
         takeovers=state.takeovers,
         next_mode=None if state.announced is None else state.announced.mode,
         switches_at=None if state.announced is None else now.wall_of(state.announced.at_ns),

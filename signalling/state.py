@@ -47,29 +47,55 @@ class Announced:
 
 
 @dataclass(frozen=True, slots=True)
+class Offered:
+    """A one-to-one of `seconds` is offered to someone who waited, who has `confirm_s`, up to `until_ns`, to confirm."""
+
+    seconds: int
+    until_ns: int
+    confirm_s: int
+    calls_next: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """Someone waits for a one-to-one; `seconds` is the wish, None for any length.
 
     `id` is what the world outside the room knows it by, "" when it does not; one with an id has its length agreed. It
-    waits until `until_ns` at most.
+    waits until `until_ns` at most. One whom the streamer accepted is `offered` it, and is the first in line.
     """
 
     account: AccountId
     seconds: int | None = None
     id: str = ""
     until_ns: int = FOREVER
+    offered: Offered | None = None
+
+    @property
+    def lapses_ns(self) -> int:
+        """When it lapses by itself."""
+        return self.until_ns if self.offered is None else self.offered.until_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """So many seconds more that a guest asks for; `number` is what those outside know it by, 0 when they do not."""
+
+    seconds: int
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class OneToOne:
-    """A one-to-one: set up until `until_ns` while `started_ns` is None, then running until it, or paused.
+    """A one-to-one of `seconds`: set up until `until_ns` while nothing is delivered, then running until it, or paused.
 
     `left_ns` is what remains of the agreed time while the clock stands, `pause_left_ns` of the allowed pause. `request`
-    is the id of what it came from. While the clock ran, nothing passed for `missed_ns`.
+    is the id of what it came from. While the clock ran, nothing passed for `missed_ns`. `extension` is what its guest
+    asks for.
     """
 
     guest: AccountId
     former: Mode
+    seconds: int
     left_ns: int
     pause_left_ns: int
     until_ns: int
@@ -78,6 +104,12 @@ class OneToOne:
     warnings_s: tuple[int, ...] = ()
     request: str = ""
     missed_ns: int = 0
+    extension: Extension | None = None
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether its clock has ever run: it runs, or is paused."""
+        return self.running_since_ns is not None or self.delivered_ns > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +225,11 @@ class RoomState:
     def asks(self, account: AccountId) -> bool:
         """Whether an account waits for a one-to-one."""
         return any(request.account == account for request in self.requests)
+
+    @property
+    def called(self) -> Request | None:
+        """Who is offered a one-to-one now, and has not confirmed yet."""
+        return next((request for request in self.requests if request.offered is not None), None)
 
     def in_one_to_one(self, account: AccountId) -> bool:
         """Whether an account is one of the two."""

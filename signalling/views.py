@@ -136,11 +136,15 @@ class TimeLimitChanged(msgspec.Struct, frozen=True):
 
 
 class OneToOneAnswer(msgspec.Struct, frozen=True):
-    """An accepted one-to-one: both sides must send media before `setup_ends_at`."""
+    """An accepted one-to-one of `seconds`: the viewer must confirm to be there before `confirm_by`.
+
+    From then on both sides must send media before `setup_ends_at`. Of the two times one is null, both once it runs.
+    """
 
     account: AccountId
     seconds: int
-    setup_ends_at: int
+    confirm_by: int | None
+    setup_ends_at: int | None
 
 
 class ChatAccepted(msgspec.Struct, frozen=True):
@@ -165,11 +169,12 @@ class Participant(msgspec.Struct, frozen=True):
 
 
 class WaitingGuest(msgspec.Struct, frozen=True):
-    """Someone who asked for a one-to-one of `seconds`."""
+    """Someone who asked for a one-to-one of `seconds`; who is offered it has until `confirm_by` to come."""
 
     id: AccountId
     name: str
     seconds: int | None
+    confirm_by: int | None = None
 
 
 class OneToOneView(msgspec.Struct, frozen=True):

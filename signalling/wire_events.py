@@ -302,6 +302,15 @@ class OneToOneQueued(_OfStream, frozen=True, kw_only=True, tag="one_to_one.queue
     estimated_start: int
 
 
+class OneToOneOfferedTold(_OfStream, frozen=True, kw_only=True, tag="one_to_one.offered"):
+    """To both: the streamer takes this viewer, who must confirm before `confirm_by`; until then the stream goes on."""
+
+    account: AccountId
+    name: str
+    seconds: int
+    confirm_by: int
+
+
 class OneToOneDeclined(_OfStream, frozen=True, kw_only=True, tag="one_to_one.declined"):
     """To both: the streamer turned the request down."""
 
@@ -309,7 +318,7 @@ class OneToOneDeclined(_OfStream, frozen=True, kw_only=True, tag="one_to_one.dec
 
 
 class OneToOneCancelled(_OfStream, frozen=True, kw_only=True, tag="one_to_one.cancelled"):
-    """To both: the request is gone; `reason` is cancelled, left, access_revoked, mode_changed, expired, ..."""
+    """To both: the request is gone; `reason` is cancelled, missed, left, access_revoked, mode_changed, expired, ..."""
 
     account: AccountId
     reason: str
@@ -334,6 +343,28 @@ class OneToOnePausedTold(_OfStream, frozen=True, kw_only=True, tag="one_to_one.p
     resume_by: int
 
 
+class ExtensionAskedTold(_OfStream, frozen=True, kw_only=True, tag="one_to_one.extension_asked"):
+    """To the two: the guest asks for so many seconds more."""
+
+    account: AccountId
+    seconds: int
+
+
+class ExtensionEndedTold(_OfStream, frozen=True, kw_only=True, tag="one_to_one.extension_ended"):
+    """To the two: nothing comes of it; `reason` is cancelled or declined. What was held for it goes back."""
+
+    account: AccountId
+    seconds: int
+    reason: str
+
+
+class OneToOneExtendedTold(_OfStream, frozen=True, kw_only=True, tag="one_to_one.extended"):
+    """To the two: it lasts so many seconds longer, until `ends_at`; null while the clock stands."""
+
+    seconds: int
+    ends_at: int | None
+
+
 class OneToOneWarning(_OfStream, frozen=True, kw_only=True, tag="one_to_one.warning"):
     """To the two: it ends soon."""
 
@@ -355,9 +386,12 @@ class OneToOneNotice(_OfStream, frozen=True, kw_only=True, tag="one_to_one.notic
 
 
 class MediaTakenOver(_OfStream, frozen=True, kw_only=True, tag="media.taken_over"):
-    """To all your devices: the media session `session` ended, since newer ones of yours took its place."""
+    """To all your devices: the media session `session` ended, since newer ones of yours took its place.
 
-    session: str
+    One over MoQ has no id here and goes on without the stream: then `session` is null.
+    """
+
+    session: str | None
     reason: str
 
 

@@ -28,6 +28,9 @@ FLAKE8_ASYNC = (
     "--disable=ASYNC9,ASYNC124",
 )
 CHECKED = ("server", "signalling", "media", "bench", "tests")
+# Tests that do not mind what else the machine does run in a process for each core, file by file. The others hold
+# moving pictures to their time, or start browsers that fill the machine by themselves.
+SIDE_BY_SIDE = ("access", "events", "fuzz", "media", "money", "server", "signalling")
 
 
 def main() -> int:
@@ -37,11 +40,23 @@ def main() -> int:
         ensure_programs()
         ensure_node_packages()
         check_style_and_types()
+        # Once, before there are several processes that would each do it.
+        step("compiling the forwarding kernel", [str(ENVIRONMENT / "bin" / "python"), "-c", "import tests.media.turns"])
     except SetupFailed as failure:
         sys.stderr.write(f"tests: {failure}\n")
         return 1
-    say("Running the tests (the first run compiles the forwarding kernel: about a minute) ...")
-    return subprocess.run([str(ENVIRONMENT / "bin" / "pytest"), *sys.argv[1:]], cwd=ROOT, check=False).returncode
+    say("Running the tests ...")
+    if sys.argv[1:]:
+        return run_pytest(*sys.argv[1:])
+    folders = [f"tests/{name}" for name in SIDE_BY_SIDE]
+    side_by_side = run_pytest("--numprocesses=auto", "--dist=loadfile", *folders)
+    alone = run_pytest("tests", *[f"--ignore={folder}" for folder in folders])
+    return side_by_side or alone
+
+
+def run_pytest(*arguments: str) -> int:
+    """Run pytest to its end; returns its code."""
+    return subprocess.run([str(ENVIRONMENT / "bin" / "pytest"), *arguments], cwd=ROOT, check=False).returncode
 
 
 def ensure_programs() -> None:

@@ -8,7 +8,6 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -19,6 +18,7 @@ from pylibsrtp import Session
 from media.forwarding import kernel
 from media.forwarding.addresses import Address, AddressTable, pack_sockaddr, unpack_sockaddr
 from media.forwarding.admission import Admission, Grant, Holding
+from media.forwarding.scheduling import run_at_once
 from media.forwarding.tables import AUDIO, FOREVER, ICE_NAME, RING, RTX_BIT, VIDEO, Count, Limits, Shared, make_tables
 from media.webrtc.srtp import SrtpKeys, context_address, open_receiver, open_sender
 
@@ -26,7 +26,6 @@ __all__ = ["ControlDatagram", "Forwarder", "Limits", "NoCapacity"]
 
 SOCKET_BUFFER = 4 << 20  # bytes: 30 ms of 1 Gbit/s, while the thread is not scheduled
 NO_ROW = -1
-NICE = -10  # on a core shared with Python, ten times its weight: a packet waits no time slice of a chat message's
 
 
 class NoCapacity(Exception):
@@ -135,10 +134,8 @@ class Forwarder:
             os.close(self._notify)
 
     def _forward(self) -> None:
-        # The machine may not allow it to whoever runs us; then chat and pictures get the same share of a core.
-        with suppress(PermissionError):
-            os.setpriority(os.PRIO_PROCESS, 0, NICE)  # 0: this thread alone, as Linux counts
         try:
+            run_at_once()
             kernel.run(self.tables.whole)
         except Exception as error:
             self._died = error

@@ -45,6 +45,9 @@ class Carrier(Protocol):
     def reset(self, stream: int, code: int) -> None:
         """End our half of a stream at once: what has not left yet never will."""
 
+    def recall(self) -> None:
+        """Keep what was reset from leaving where the reset alone can't, though the connection ends with it."""
+
     def stop(self, stream: int, code: int) -> None:
         """Ask the peer to end its half of a stream."""
 

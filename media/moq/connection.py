@@ -1,14 +1,15 @@
 """One QUIC connection of the endpoint, from its first event to its session's end. Sans-IO.
 
 WebTransport sessions begin with a CONNECT that carries path, token and versions; on raw QUIC the version is the ALPN,
-and path and token come in the peer's SETUP, until which everything else waits.
+and path and token come in the peer's SETUP, until which everything else waits. Over WebTransport a path may lead to
+another service than MoQ.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from aioquic.h3.events import DatagramReceived, DataReceived, H3Event, HeadersReceived, WebTransportStreamDataReceived
 from aioquic.quic import events as quic_events
@@ -20,7 +21,7 @@ from media.moq.carrier import Code
 from media.moq.events import Event, SetupReceived
 from media.moq.quic_carrier import Http3, QuicCarrier, WebTransportCarrier, from_http_code
 from media.moq.relay import Peer, Relay, Rights
-from media.moq.requests import Admit, Refusal, SessionRequest, split_target_untrusted
+from media.moq.requests import Admit, OtherServices, OtherSession, Refusal, SessionRequest, split_target_untrusted
 from media.moq.session import NEVER_NS, Session
 from media.moq.versions import Version, choose_version
 
@@ -34,10 +35,19 @@ class Connection:
     """A QUIC connection and at most one session on it."""
 
     def __init__(
-        self, quic: QuicConnection, relay: Relay, admit: Admit, hop: int, address: str, wake: Callable[[], None]
+        self,
+        quic: QuicConnection,
+        relay: Relay,
+        admit: Admit,
+        hop: int,
+        address: str,
+        wake: Callable[[], None],
+        services: OtherServices | None = None,
     ) -> None:
         self.quic, self.counts = quic, Counter[str]()
         self.peer: Peer | None = None
+        self._services = services
+        self._other: OtherSession | None = None
         self._relay, self._admit, self._hop, self._address, self._wake = relay, admit, hop, address, wake
         self._http: Http3 | None = None
         self._version: Version | None = None
@@ -46,7 +56,6 @@ class Connection:
         self._connect_stream: int | None = None
         self._capsules = CapsuleReader()
         self._waiting: list[Event] = []
-        self.is_established = False
         self.is_over = False
 
     def handle(self, event: quic_events.QuicEvent) -> None:
@@ -58,21 +67,29 @@ class Connection:
                 else:
                     self._version = choose_version([alpn or ""])
             case quic_events.HandshakeCompleted():
-                self.is_established = True
                 if self._version is not None:
                     self._begin_raw(self._version)
             case quic_events.ConnectionTerminated():
                 self._end()
             case quic_events.StreamReset(stream_id=stream, error_code=code):
                 self._handle_http(event)
-                if self._session is not None:
-                    self._take(self._session.reset_untrusted(stream, self._code(code)))
                 if stream == self._connect_stream:
-                    self._end()
+                    self._leave()
+                elif self._session is not None:
+                    self._take(self._session.reset_untrusted(stream, self._code(code)))
+                elif self._other is not None:
+                    self._other.reset_untrusted(stream)
             case quic_events.StopSendingReceived(stream_id=stream, error_code=code):
                 self._handle_http(event)
                 if self._session is not None:
                     self._take(self._session.stopped_untrusted(stream, self._code(code)))
+                elif self._other is not None:
+                    self._other.stopped_untrusted(stream)
+                if stream == self._connect_stream:
+                    self._leave()
+            case quic_events.PingAcknowledged():
+                if self._other is not None:
+                    self._other.heard()
             case _ if self._http is not None:
                 self._handle_http(event)
             case quic_events.StreamDataReceived(stream_id=stream, data=data, end_stream=is_last):
@@ -86,6 +103,8 @@ class Connection:
         """Let the session write what it has, as far as there is room."""
         if self.peer is not None:
             self.peer.write()
+        elif self._other is not None:
+            self._other.write()
 
     def datagrams(self, now: float) -> list[Datagram]:
         """Return what leaves now (s, monotonic)."""
@@ -118,11 +137,13 @@ class Connection:
     def _handle_http_event(self, event: H3Event) -> None:
         match event:
             case WebTransportStreamDataReceived(session_id=session, stream_id=stream, data=data, stream_ended=is_last):
-                if session != self._connect_stream or stream == session or self._session is None:
+                if session != self._connect_stream or stream == session:
                     # The session's own stream among them: nobody honest opens a stream of a session on it.
                     self.counts["streams_astray"] += 1
-                    return
-                self._take(self._session.receive_untrusted(stream, data, is_last=is_last))
+                elif self._session is not None:
+                    self._take(self._session.receive_untrusted(stream, data, is_last=is_last))
+                elif self._other is not None:
+                    self._other.receive_untrusted(stream, data, is_last=is_last)
             case DatagramReceived(stream_id=session, data=data):
                 if session == self._connect_stream and self._session is not None:
                     self._take(self._session.datagram_untrusted(data))
@@ -143,28 +164,44 @@ class Connection:
             self._refuse(asked.stream_id, 429)
             return
         offered = QUOTED.findall(headers.get(b"wt-available-protocols", b"").decode("latin-1"))
+        target = headers.get(b":path", b"").decode("latin-1")
+        if self._begin_other(asked.stream_id, target, offered):
+            return
         version = choose_version(offered)
         if version is None:
             self._refuse(asked.stream_id, 400)
             return
         origin = headers.get(b"origin")
-        admitted = self._ask(
-            headers.get(b":path", b"").decode("latin-1"),
-            version,
-            "webtransport",
-            None if origin is None else origin.decode("latin-1"),
-        )
+        admitted = self._ask(target, version, "webtransport", None if origin is None else origin.decode("latin-1"))
         if isinstance(admitted, Refusal):
             self._refuse(asked.stream_id, admitted.status)
             return
-        self._connect_stream = asked.stream_id
-        self._http.send_headers(
-            asked.stream_id, [(b":status", b"200"), (b"wt-protocol", f'"{version.value}"'.encode())]
-        )
         carrier = WebTransportCarrier(self.quic, self._http, asked.stream_id, self._wake)
-        self._carrier = carrier
+        self._accept(asked.stream_id, carrier, version.value)
         self._session = Session(carrier, version, origin=self._hop)
         self.peer = self._relay.join(self._session, carrier, admitted)
+
+    def _begin_other(self, stream: int, target: str, offered: Sequence[str]) -> bool:
+        """Begin a session of another service than MoQ; False when the path is not one's."""
+        assert self._http is not None
+        if self._services is None:
+            return False
+        path, token = split_target_untrusted(target)
+        carrier = WebTransportCarrier(self.quic, self._http, stream, self._wake)
+        begun = self._services.begin(path, token, offered, carrier)
+        if begun is None:
+            return False
+        if isinstance(begun, Refusal):
+            self._refuse(stream, begun.status)
+            return True
+        self._other, protocol = begun
+        self._accept(stream, carrier, protocol)
+        return True
+
+    def _accept(self, stream: int, carrier: WebTransportCarrier, protocol: str) -> None:
+        assert self._http is not None
+        self._connect_stream, self._carrier = stream, carrier
+        self._http.send_headers(stream, [(b":status", b"200"), (b"wt-protocol", f'"{protocol}"'.encode())])
 
     def _refuse(self, stream: int, status: int) -> None:
         assert self._http is not None
@@ -223,12 +260,13 @@ class Connection:
     @property
     def has_session(self) -> bool:
         """Whether a session is let in."""
-        return self.peer is not None and not self.was_ended_by_us
+        return (self.peer is not None or self._other is not None) and not self.was_ended_by_us
 
     @property
     def was_ended_by_us(self) -> bool:
         """Whether we closed the session, and the client has not followed yet."""
-        return self._session is not None and self._session.is_closed and not self.is_over
+        session = self._session or self._other
+        return session is not None and session.is_closed and not self.is_over
 
     def abandon(self) -> None:
         """End the session without a word on the wire."""
@@ -237,4 +275,6 @@ class Connection:
     def _end(self) -> None:
         if self.peer is not None:
             self.peer.end()
+        if self._other is not None:
+            self._other.lose()
         self.is_over = True

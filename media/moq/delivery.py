@@ -28,7 +28,8 @@ class Delivery:
     """A subscription as it is served; a `Reader` of its track.
 
     `admits` is asked before each piece. While it says no, everything of the time is lost to the subscription, which
-    goes on with the first group that begins after: what was recorded behind closed doors is not shown later.
+    goes on with the first group that begins after: what was recorded behind closed doors is not shown later. `has_sent`
+    is called with each piece that left.
     """
 
     def __init__(
@@ -39,9 +40,10 @@ class Delivery:
         wish: Subscribe,
         track: Track,
         admits: Callable[[], bool],
+        has_sent: Callable[[], None],
     ) -> None:
         self.request, self.track, self.wish = request, track, wish
-        self._session, self._carrier, self._admits = session, carrier, admits
+        self._session, self._carrier, self._admits, self._has_sent = session, carrier, admits, has_sent
         self._cursors: list[GroupCursor] = []
         self._leaving: list[int] = []  # streams of groups written whole, of which something may be sent again
         self.counts = Counter[str]()
@@ -131,6 +133,7 @@ class Delivery:
         """Send a frame once, or not at all."""
         if self._admits() and self._session.send_datagram(self.request, sequence, frame):
             self.counts["datagrams"] += 1
+            self._has_sent()
         else:
             self.counts["datagrams_dropped"] += 1
 
@@ -170,6 +173,8 @@ class Delivery:
         if cursor.stream is None and not self._open(cursor):
             return 0
         written = cursor.write_piece(self._carrier)
+        if written and not cursor.is_refused:
+            self._has_sent()
         if cursor.is_refused:
             self._cursors.remove(cursor)
             self.counts["groups_refused"] += 1

@@ -29,9 +29,12 @@ from aioquic.quic.packet import (
 )
 from aioquic.quic.retry import QuicRetryTokenHandler
 
+from media.io.networks import network_of
 from media.io.udp import Destination, UdpSocket
+from media.moq.byte_session import ByteServices
 from media.moq.certificate import QuicCertificate
 from media.moq.connection import H3_ALPN, Connection
+from media.moq.newcomers import Newcomers
 from media.moq.relay import Relay
 from media.moq.requests import Admit
 from media.moq.session import NEVER_NS
@@ -43,10 +46,11 @@ GOODBYE_S = 2.0  # for a client to close what we ended, before we forget it
 FLUSH_S = 0.002  # between two flushes: what comes within leaves together
 PACKET_BYTES = 1_200  # passes every path that QUIC does; aioquic does not probe for more
 MIN_INITIAL_BYTES = 1_200  # RFC 9000 section 14.1
+MIN_ID_BYTES = 8  # of what a client calls us at first (RFC 9000 section 7.2)
 MAX_DATAGRAM_FRAME_BYTES = 65_536
 MAX_DATA = 16 << 20  # a connection's window: four of the longest frames
 MAX_STREAM_DATA = 4 << 20
-UNVALIDATED_FREE = 64  # handshakes under way before new addresses have to prove themselves by a Retry
+UNVALIDATED_FREE = 64  # newcomers under way before the next have to prove their addresses by a Retry
 
 log = structlog.get_logger("quic")
 # aioquic tells of each duplicate handshake packet; what matters comes to us as events.
@@ -79,7 +83,7 @@ class _Entry:
 class Endpoint:
     """Serves sessions over WebTransport and raw QUIC; `run` it in a nursery. Raises OSError when it can't be bound.
 
-    `hop` is this node's number in announcements. Nothing a client does ends more than its connection.
+    `services` are those besides MoQ. Nothing a client does ends more than its connection.
     """
 
     def __init__(
@@ -88,15 +92,17 @@ class Endpoint:
         relay: Relay,
         admit: Admit,
         *,
+        services: ByteServices | None = None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
+        self._services = services or ByteServices({})
         self._settings, self._relay, self._admit, self._now_ns = settings, relay, admit, clock_ns
         self._socket = UdpSocket(settings.host, settings.port)
         self._hop = secrets.randbelow((1 << 53) - 1) + 1
         self._retry = QuicRetryTokenHandler()
         self._by_id: dict[bytes, _Entry] = {}
         self._entries: dict[int, _Entry] = {}
-        self._unestablished = 0
+        self._newcomers = Newcomers()
         self._numbers = itertools.count()
         self._timers: list[tuple[int, int]] = []
         self._dirty: dict[int, _Entry] = {}
@@ -125,7 +131,7 @@ class Endpoint:
 
     def counters(self) -> dict[str, int]:
         """How many connections there are, and what became of datagrams and connections, by name."""
-        counted = self.counts + self._socket.counts
+        counted = self.counts + self._socket.counts + self._services.counts
         return {"quic_connections": len(self._entries), **{f"quic_{name}": n for name, n in counted.items()}}
 
     def close(self) -> None:
@@ -136,12 +142,15 @@ class Endpoint:
         """Serve until cancelled, then say goodbye to everyone."""
         try:
             async with trio.open_nursery() as nursery:
+                self._services.nursery = nursery
                 nursery.start_soon(self._receive)
                 nursery.start_soon(self._keep_time)
                 nursery.start_soon(self._keep_certificate)
                 task_status.started()
         finally:
+            self._services.nursery = None
             for entry in tuple(self._entries.values()):
+                self._guarded(entry, self._flush)  # the last words of its session
                 entry.connection.quic.close(reason_phrase="the server ends")
                 self._guarded(entry, self._flush)
             self._socket.close()
@@ -151,7 +160,13 @@ class Endpoint:
     async def _receive(self) -> None:
         while True:
             for data, source in await self._socket.receive():
-                entry = self._route(data, source)
+                try:
+                    entry = self._route(data, source)
+                except Exception:
+                    # A fault of ours, or of aioquic's, in who is not even a connection.
+                    self.counts["datagram_faults"] += 1
+                    log.exception("datagram_fault")
+                    continue
                 if entry is not None:
                     self._guarded(entry, partial(self._feed, data, source))
             self._flush_dirty()
@@ -174,7 +189,8 @@ class Endpoint:
             if header.packet_type is not QuicPacketType.VERSION_NEGOTIATION and len(data) >= MIN_INITIAL_BYTES:
                 self._say_versions(header, source)
             return None
-        if header.packet_type is not QuicPacketType.INITIAL or len(data) < MIN_INITIAL_BYTES:
+        is_initial = header.packet_type is QuicPacketType.INITIAL and len(header.destination_cid) >= MIN_ID_BYTES
+        if not is_initial or len(data) < MIN_INITIAL_BYTES:
             self.counts["unknown_connection"] += 1
             return None
         return self._open(header, source)
@@ -204,8 +220,12 @@ class Endpoint:
                 self.counts["tokens_refused"] += 1
                 return None
             retried = header.destination_cid
-        elif self._unestablished >= UNVALIDATED_FREE:
+        elif len(self._newcomers) >= UNVALIDATED_FREE:
             self._ask_again(header, source)
+            return None
+        network = network_of(source[0])
+        if not self._newcomers.has_room_for(network):
+            self.counts["newcomers_refused"] += 1
             return None
         quic = QuicConnection(
             configuration=self._configuration,
@@ -213,10 +233,14 @@ class Endpoint:
             retry_source_connection_id=retried,
         )
         number = next(self._numbers)
-        connection = Connection(quic, self._relay, self._admit, self._hop, source[0], lambda: self._stir(number))
+        wake = partial(self._stir, number)
+        connection = Connection(quic, self._relay, self._admit, self._hop, source[0], wake, self._services)
         entry = _Entry(connection, number, self._now_ns() + int(ESTABLISH_S * 1e9))
         self._entries[number] = entry
-        self._unestablished += 1
+        overtaken = self._newcomers.enter(number, network)
+        if overtaken is not None:
+            self.counts["newcomers_overtaken"] += 1
+            self._remove(self._entries[overtaken])
         for id in (header.destination_cid, quic.host_cid):
             self._by_id[id] = entry
             entry.ids.add(id)
@@ -255,9 +279,9 @@ class Endpoint:
                     self._by_id.pop(id, None)
                     entry.ids.discard(id)
                 case _:
-                    was_established = connection.is_established
                     connection.handle(event)
-                    self._unestablished -= connection.is_established and not was_established
+                    if connection.has_session:
+                        self._newcomers.leave(entry.number)
 
     def _guarded(self, entry: _Entry, step: Callable[[_Entry], None]) -> None:
         # A fault of ours, or of aioquic's, in one connection ends that connection and nothing else.
@@ -271,8 +295,7 @@ class Endpoint:
     def _remove(self, entry: _Entry) -> None:
         if self._entries.pop(entry.number, None) is None:
             return
-        if not entry.connection.is_established:
-            self._unestablished -= 1
+        self._newcomers.leave(entry.number)
         for id in entry.ids:
             self._by_id.pop(id, None)
         self._dirty.pop(entry.number, None)
@@ -348,7 +371,9 @@ class Endpoint:
 
     def _time_out(self, entry: _Entry, now_ns: int) -> None:
         connection = entry.connection
-        if not connection.has_session and now_ns >= entry.give_up_ns:
+        # What was ended just now, and not flushed yet, has its last words still to say.
+        is_ending = connection.was_ended_by_us and not entry.is_leaving
+        if not connection.has_session and not is_ending and now_ns >= entry.give_up_ns:
             self.counts["connections_too_slow"] += 1
             self._remove(entry)
             return

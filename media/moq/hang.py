@@ -86,5 +86,5 @@ def read_catalog_untrusted(payload: bytes) -> Catalog:
         raise MalformedPacket("a catalog too long")
     try:
         return msgspec.json.decode(payload, type=Catalog)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedPacket("no catalog") from error

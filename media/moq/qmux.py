@@ -105,10 +105,13 @@ class _Receiving:
 
 
 class QmuxCarrier:
-    """The server's end of a connection; a `Carrier` of one session. `wake` is called when there may be a record."""
+    """The server's end of a connection; a `Carrier` of one session. `wake` is called when there may be a record.
 
-    def __init__(self, draft: str, wake: Callable[[], None]) -> None:
-        self.wake, self.counts = wake, Counter[str]()
+    `recall` is called when records that were taken before must not leave any more.
+    """
+
+    def __init__(self, draft: str, wake: Callable[[], None], recall: Callable[[], None]) -> None:
+        self.wake, self.recall, self.counts = wake, recall, Counter[str]()
         self._has_extras = draft != "qmux-00"
         self._control: deque[bytes] = deque()
         self._datagrams: deque[bytes] = deque()

@@ -101,6 +101,9 @@ class QuicCarrier:
         self._unsent.pop(stream, None)
         self.wake()
 
+    def recall(self) -> None:
+        """Do nothing: QUIC drops what is reset."""
+
     def stop(self, stream: int, code: int) -> None:
         """Ask the peer to stop."""
         try:
@@ -123,6 +126,11 @@ class QuicCarrier:
         pending = self._quic._datagrams_pending
         self.counts["datagrams_unsent"] += len(pending)
         pending.clear()
+
+    def ping(self) -> None:
+        """Have the peer acknowledge that it is there."""
+        self._quic.send_ping(0)
+        self.wake()
 
     def close(self, code: int, reason: str) -> None:
         """Close the connection with an application's code."""

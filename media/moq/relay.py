@@ -15,7 +15,7 @@ from media.moq import events
 from media.moq.carrier import Carrier, Code
 from media.moq.delivery import Delivery, Fetched
 from media.moq.messages import Subscribe, suffix_of
-from media.moq.origin import Broadcast, Origin, Track
+from media.moq.origin import DESCRIBING_TRACK, Broadcast, Origin, Track
 from media.moq.session import Session
 from media.moq.upstream import Upstream
 
@@ -115,6 +115,9 @@ class Peer:
         self._prefixes: dict[int, str] = {}
         self._waiting: list[_Waiting] = []
         self._pending: list[_Wanted] = []
+        # Broadcasts of which something may be on its way still, and when picture or sound of them was last sent (ns);
+        # a room that closes takes its own out.
+        self._served: dict[str, int] = {}
         self.upstream = Upstream(session, relay.origin, relay.now_ns, rights.may_publish)
         relay.origin.listen(self)
 
@@ -160,6 +163,11 @@ class Peer:
                 del announced[gone]
                 self.session.retract(request, gone)
         self._carrier.drop_datagrams()
+        served = [one for one in self._served if path in (None, one)]
+        if served:
+            for one in served:
+                del self._served[one]
+            self._carrier.recall()
         self._carrier.wake()
 
     def eject(self, code: int, reason: str) -> None:
@@ -186,6 +194,10 @@ class Peer:
             or any(delivery.path == path for delivery in self.deliveries.values())
             or any(_path_of(wanted) == path for wanted in self._pending)
         )
+
+    def delivered_ns(self, path: str) -> int:
+        """When picture or sound of a broadcast was last sent to it (monotonic), 0 for never since the last cut."""
+        return self._served.get(path, 0)
 
     def dismiss(self, path: str | None, code: int = Code.NOT_FOUND) -> None:
         """Refuse what waits for a judgement that did not turn out well, of one broadcast or of all."""
@@ -322,11 +334,23 @@ class Peer:
             self.counts["subscriptions_refused"] += 1
             self.session.refuse(waiting.request, Code.TOO_MUCH)
             return
-        path = waiting.path
+        path, counts = waiting.path, track.name != DESCRIBING_TRACK
+
+        def has_sent() -> None:
+            if counts:
+                self._served[path] = self._relay.now_ns()
+
         delivery = Delivery(
-            self.session, self._carrier, waiting.request, waiting.wish, track, lambda: self.rights.admits(path)
+            self.session,
+            self._carrier,
+            waiting.request,
+            waiting.wish,
+            track,
+            lambda: self.rights.admits(path),
+            has_sent,
         )
         self.deliveries[waiting.request] = delivery
+        self._served.setdefault(path, 0)
         self.session.accept(waiting.request, track.info)
         self._relay.subscribed(path)
         self._carrier.wake()
@@ -345,6 +369,7 @@ class Peer:
         self.deliveries[wanted.request] = Fetched(
             self.session, self._carrier, wanted, track, group, lambda: self.rights.admits(path)
         )
+        self._served.setdefault(path, 0)
         self._carrier.wake()
 
     def _forget(self, request: int) -> None:

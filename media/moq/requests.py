@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 from urllib.parse import parse_qs, unquote
 
 from media.moq.messages import normal_path
+from media.moq.quic_carrier import QuicCarrier
 from media.moq.relay import Rights
 from media.moq.versions import Version
 
@@ -34,6 +36,39 @@ class Refusal:
 
 
 Admit = Callable[[SessionRequest], Rights | Refusal]
+
+
+class OtherSession(Protocol):
+    """A session of WebTransport's that is no MoQ, as its connection sees it."""
+
+    is_closed: bool  # by us
+
+    def receive_untrusted(self, stream: int, data: bytes, *, is_last: bool) -> None:
+        """Take a part of a stream."""
+
+    def reset_untrusted(self, stream: int) -> None:
+        """Take note that the peer gave up its half of a stream."""
+
+    def stopped_untrusted(self, stream: int) -> None:
+        """Take note that the peer wants no more of our half."""
+
+    def heard(self) -> None:
+        """Take note that the peer is there."""
+
+    def lose(self) -> None:
+        """Take note that the peer has gone."""
+
+    def write(self) -> None:
+        """Write what there is room for."""
+
+
+class OtherServices(Protocol):
+    """What is served besides MoQ, at paths of its own."""
+
+    def begin(
+        self, path: str, token: str | None, offered: Sequence[str], carrier: QuicCarrier
+    ) -> tuple[OtherSession, str] | Refusal | None:
+        """Begin a session and return it with the protocol chosen of those offered; None where the path is MoQ's."""
 
 
 def split_target_untrusted(target: str) -> tuple[str, str | None]:

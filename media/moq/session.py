@@ -110,13 +110,18 @@ class Session:
     def reset_untrusted(self, stream: int, code: int) -> list[Event]:
         """Take note that the peer gave up its half of a stream."""
         reading = self._streams.get(stream)
-        return [] if reading is None else self._end(reading, code)
+        if reading is not None:
+            return self._end(reading, code)
+        if not stream & UNIDIRECTIONAL:
+            self._carrier.reset(stream, Code.CANCELLED)  # it never said anything, and our half would stay open for ever
+        return []
 
     def stopped_untrusted(self, stream: int, code: int) -> list[Event]:
         """Take note that the peer wants no more of our half, which the carrier has reset."""
         if stream & UNIDIRECTIONAL:
             return [events.GroupRefused(stream)]
-        return self.reset_untrusted(stream, code)
+        reading = self._streams.get(stream)
+        return [] if reading is None else self._end(reading, code)
 
     def datagram_untrusted(self, data: bytes) -> list[Event]:
         """Take a datagram."""

@@ -13,6 +13,7 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
+from media.io.tcp import TcpStream, tcp_below
 from media.moq import qmux
 from media.moq.qmux import DRAFTS, MAX_RECORD_BYTES, QmuxCarrier
 from media.moq.relay import Peer, Relay, Rights
@@ -42,7 +43,12 @@ class QmuxSocket:
         return {"qmux_connections": self._open, **{f"qmux_{name}": count for name, count in self.counts.items()}}
 
     async def serve(self, stream: trio.abc.Stream, head: bytes, address: str = "") -> None:
-        """Serve one connection whose request `head` asked for an upgrade; returns when it has ended."""
+        """Serve one connection whose request `head` asked for an upgrade; returns when it has ended.
+
+        `stream` is a socket, or TLS on top of a `TcpStream`.
+        """
+        if isinstance(stream, trio.SocketStream):
+            stream = TcpStream(stream)
         protocol = ServerProtocol(subprotocols=SUBPROTOCOLS, max_size=MAX_RECORD_BYTES)
         conversation: _Conversation | None = None
         with trio.move_on_after(WRITE_TIMEOUT_S):
@@ -104,17 +110,20 @@ class _Conversation:
         draft, _, version = chosen.partition(".")
         self._stream, self._protocol, self._relay = stream, protocol, relay
         self._version, self._hop, self._rights = Version(version), hop, rights
+        self._tcp = tcp_below(stream)
         self._stirred = trio.Event()
         self._parts: list[bytes] = []
         self._replies: list[bytes] = []  # WebSocket frames of the protocol's own, like pongs
-        self.carrier = QmuxCarrier(draft, self._wake)
+        self.carrier = QmuxCarrier(draft, self._wake, self._recall)
         self._peer: Peer | None = None
         self._said_goodbye = trio.Event()  # the client has
 
     def end(self) -> None:
-        """Leave the relay."""
+        """Leave the relay, and let nothing be sent that no cut could reach any more."""
         if self._peer is not None:
             self._peer.end()
+        if not self._tcp.is_clear:
+            self._tcp.reset()
 
     async def run(self) -> None:
         """Serve until either end has had enough."""
@@ -128,6 +137,12 @@ class _Conversation:
 
     def _wake(self) -> None:
         self._stirred.set()
+
+    def _recall(self) -> None:
+        # What TCP has taken it sends, unless the connection ends; where nothing waits the client is told why instead.
+        if not self._tcp.is_clear:
+            self.carrier.counts["cut_off"] += 1
+            self._tcp.reset()
 
     async def _receive(self, conversation: trio.CancelScope) -> None:
         while not self._said_goodbye.is_set():
@@ -203,6 +218,7 @@ class _Conversation:
             data = self._next()
             if data is None:
                 return has_sent
+            self._tcp.expect(len(data))
             with trio.fail_after(WRITE_TIMEOUT_S):
                 await self._stream.send_all(data)
             has_sent = True

@@ -9,11 +9,11 @@ from functools import partial
 import click
 import trio
 
-from server import log
+from media.io.networks import is_loopback
+from server import garbage, log
 from server.cli.patience import patience
 from server.config import Config, bracketed, own_addresses
 from server.tls import WILDCARDS
-from server.web.rates import is_loopback
 
 KERNEL = "Compiling the forwarding kernel (once; up to a minute) "
 
@@ -49,6 +49,7 @@ async def _serve(config: Config, *, with_demo: bool) -> None:
     async with trio.open_nursery() as nursery:
         await nursery.start(_end_on_signal, nursery.cancel_scope)
         running = await nursery.start(run_node, config)
+        garbage.keep_what_is_there()
         if with_demo:
             await nursery.start(stream_demo, running)
         click.echo(f"Open {running.url}/ in a browser. Ctrl-C ends the server.")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -18,8 +17,7 @@ from signalling.refusals import Refused
 _UNITS = re.compile(r"0|[1-9][0-9]*", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Amount:
+class Amount(msgspec.Struct, frozen=True, order=True):
     """`units` minor units of an asset, 0 or more: 1500 of USD are 15 dollars."""
 
     asset: str

@@ -6,6 +6,7 @@ transaction. A row is locked before it is changed, and a hold resolved by the ch
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,7 +20,8 @@ from server.money import books
 from server.money import one_to_ones as o
 from server.money.amounts import Amount, WireAmount, wire_amount
 from server.money.ledger import Hold, Post, Void, held
-from server.money.one_to_ones import Offer, OneToOne, State, price_to_hold
+from server.money.one_to_one_terms import MAX_WAITING, Offer, price_to_hold
+from server.money.one_to_ones import Extension, More, OneToOne, State
 from server.money.payments import Terms, pay, wallet
 from server.names import fold
 from server.prepared import Prepared
@@ -27,7 +29,7 @@ from signalling.refusals import Refused
 
 _COLUMNS = (
     "id, stream, streamer, viewer, seconds, asset, held, fee_bps, asked_at, state, delivered_ms, captured, reason,"
-    " started_at, ended_at"
+    " started_at, ended_at, price, extensions"
 )
 _ONE = f"SELECT {_COLUMNS} FROM one_to_ones WHERE "
 _LOCK = Prepared(_ONE + "id = :id", locks=True)
@@ -39,17 +41,19 @@ _OF = Prepared(
     f"SELECT number, {_COLUMNS} FROM one_to_ones WHERE (viewer = :account OR streamer = :account) AND number < :before"
     " ORDER BY number DESC LIMIT :limit"
 )
+_FIND_LAST = Prepared(_ONE + "stream = :stream AND viewer = :viewer ORDER BY number DESC LIMIT 1")
 _LAST = Prepared(
     "SELECT asked_at FROM one_to_ones WHERE stream = :stream AND viewer = :viewer ORDER BY number DESC LIMIT 1"
 )
-_COUNT = Prepared("SELECT count(*) FROM one_to_ones WHERE stream = :stream AND state IN ('held', 'queued')")
+_COUNT = Prepared("SELECT count(*) FROM one_to_ones WHERE stream = :stream AND state IN ('held', 'queued', 'offered')")
 _ADD = Prepared(
     f"INSERT INTO one_to_ones ({_COLUMNS}) VALUES (:id, :stream, :streamer, :viewer, :seconds, :asset, :held, :fee_bps,"
-    " :asked_at, :state, :delivered_ms, :captured, :reason, :started_at, :ended_at) ON CONFLICT DO NOTHING"
+    " :asked_at, :state, :delivered_ms, :captured, :reason, :started_at, :ended_at, :price,"
+    " :extensions) ON CONFLICT DO NOTHING"
 )
 _SET = Prepared(
     "UPDATE one_to_ones SET state = :state, delivered_ms = :delivered_ms, captured = :captured, reason = :reason,"
-    " started_at = :started_at, ended_at = :ended_at WHERE id = :id"
+    " started_at = :started_at, ended_at = :ended_at, extensions = :extensions WHERE id = :id"
 )
 _FIND_OFFER = Prepared("SELECT version, offer FROM one_to_one_offers WHERE stream = :stream")
 _LOCK_OFFER = Prepared("SELECT version, offer FROM one_to_one_offers WHERE stream = :stream", locks=True)
@@ -62,7 +66,7 @@ _FIND_BETWEEN = Prepared(
     "SELECT o.id FROM one_to_ones o JOIN accounts a ON a.id = o.viewer"
     " WHERE o.streamer = :streamer AND a.folded = :folded AND o.ended_at IS NULL AND o.held IS NOT NULL LIMIT 1"
 )
-CHANGING = ("id", "state", "delivered_ms", "captured", "reason", "started_at", "ended_at")
+CHANGING = ("id", "state", "delivered_ms", "captured", "reason", "started_at", "ended_at", "extensions")
 FIRST = 2**53  # above every number of a row
 
 
@@ -116,6 +120,7 @@ def ask(connection: sa.Connection, asking: Asking, now_ms: int) -> OneToOne:
         price,
         asking.fee_bps,
         now_ms,
+        price=None if price is None or choice.price is None else int(choice.price.units),
     )
     if _ADD(connection, **_values(one)).rowcount != 1:
         raise Refused("request_exists")
@@ -126,7 +131,10 @@ def ask(connection: sa.Connection, asking: Asking, now_ms: int) -> OneToOne:
 
 
 def move(connection: sa.Connection, identifier: str, command: o.Command, now_ms: int) -> OneToOne | None:
-    """Change one; returns it as it is then, None for one that is not there or that stays as it is."""
+    """Change one; returns it as it is then, None for one that is not there or that stays as it is.
+
+    Raises Refused where more time is asked for that can't be had, or not be held.
+    """
     row = _LOCK(connection, id=identifier).fetchone()
     if row is None:
         return None
@@ -134,11 +142,14 @@ def move(connection: sa.Connection, identifier: str, command: o.Command, now_ms:
     after = o.step(before, command, now_ms)
     if after == before:
         return None
+    _hold_anew(connection, before, after, now_ms)
     if not after.is_open:
         after = _settle(connection, after, now_ms)
     _SET(connection, **{name: value for name, value in _values(after).items() if name in CHANGING})
     if after.state is not before.state:
         _tell(connection, after, _word(after), now_ms)
+    elif after.extensions != before.extensions:
+        _tell_of_extension(connection, before, after, now_ms)
     return after
 
 
@@ -154,6 +165,12 @@ def find_open(connection: sa.Connection, stream: str, viewer: str) -> OneToOne |
     return None if row is None else _one(row)
 
 
+def find_last(connection: sa.Connection, stream: str, viewer: str) -> OneToOne | None:
+    """Return what somebody has asked for in a stream the last time."""
+    row = _FIND_LAST(connection, stream=stream, viewer=viewer).fetchone()
+    return None if row is None else _one(row)
+
+
 def open_ones(connection: sa.Connection, asked_before: int, limit: int) -> list[OneToOne]:
     """Return what is not over, of what was asked for up to a moment (epoch ms), the oldest first."""
     return [_one(row) for row in _OPEN(connection, before=asked_before, limit=limit)]
@@ -161,7 +178,7 @@ def open_ones(connection: sa.Connection, asked_before: int, limit: int) -> list[
 
 def queue(connection: sa.Connection, stream: str) -> list[OneToOne]:
     """Return what is not over in a stream, in the order in which it was asked for."""
-    return [_one(row) for row in _QUEUE(connection, stream=stream, limit=2 * o.MAX_WAITING)]
+    return [_one(row) for row in _QUEUE(connection, stream=stream, limit=2 * MAX_WAITING)]
 
 
 def of_account(connection: sa.Connection, account: str, before: int, limit: int) -> list[tuple[int, OneToOne]]:
@@ -187,33 +204,50 @@ def _check_pace(connection: sa.Connection, offer: Offer, asking: Asking, now_ms:
         raise Refused("too_many_requests")
 
 
+def _hold_anew(connection: sa.Connection, before: OneToOne, after: OneToOne, now_ms: int) -> None:
+    """Hold what a new extension costs, and give back what was held for those of which nothing comes."""
+    if after.held is None:
+        return
+    purse, known = wallet(after.viewer, after.held.asset), {more.number: more for more in before.extensions}
+    for more in after.extensions:
+        was = known.get(more.number)
+        if was is None:
+            books.apply(connection, Hold(after.hold_for(more.number), "one2one", purse, more.units, None), now_ms)
+        elif was.state is not more.state and more.state is More.DROPPED:
+            books.apply(connection, Void(after.hold_for(more.number)), now_ms)
+
+
 def _settle(connection: sa.Connection, one: OneToOne, now_ms: int) -> OneToOne:
-    """Pay out what is due and give the rest back; what is too little for anything to arrive is given back, too."""
-    if one.held is None:
-        return one
-    purse = wallet(one.viewer, one.held.asset)
-    if one.captured:
+    """Pay out of each hold what is due, and give the rest back."""
+    paid = [_pay_out(connection, one, hold, units, now_ms) for hold, units in o.charges(one)]
+    return replace(one, captured=sum(paid))
+
+
+def _pay_out(connection: sa.Connection, one: OneToOne, hold: str, units: int, now_ms: int) -> int:
+    """Resolve a hold; returns what was paid: what is too little for anything to arrive is given back, too."""
+    assert one.held is not None, "only what is held is charged"
+    if units:
         try:
-            legs = pay(held(purse), one.streamer, one.captured, Terms(one.fee_bps))
-            books.apply(connection, Post(one.hold, legs), now_ms)
-            return one
+            legs = pay(held(wallet(one.viewer, one.held.asset)), one.streamer, units, Terms(one.fee_bps))
+            books.apply(connection, Post(hold, legs), now_ms)
+            return units
         except Refused as refused:
             if refused.code != "amount_too_small":
                 raise
-    books.apply(connection, Void(one.hold), now_ms)
-    return replace(one, captured=0)
+    books.apply(connection, Void(hold), now_ms)
+    return 0
 
 
 def _word(one: OneToOne) -> str:
     if one.state is State.WITHDRAWN:
-        return one.reason if one.reason in ("declined", "expired") else "cancelled"
+        return {"declined": "declined", "expired": "expired", "missed": "expired"}.get(one.reason, "cancelled")
     return {State.RUNNING: "started"}.get(one.state, one.state.value)
 
 
 def _tell(connection: sa.Connection, one: OneToOne, word: str, now_ms: int) -> None:
-    fields: dict[str, Any] = {"request": one.id, "streamer": one.streamer, "viewer": one.viewer, "seconds": one.seconds}
-    if one.held is not None:
-        fields["held"] = wire_amount(one.held)
+    fields = {**_parties(one), "seconds": one.whole_seconds}
+    if one.whole_held is not None:
+        fields["held"] = wire_amount(one.whole_held)
     if not one.is_open:
         fields |= {"reason": one.reason, "delivered_s": one.delivered_ms // 1000}
         if one.held is not None:
@@ -223,21 +257,35 @@ def _tell(connection: sa.Connection, one: OneToOne, word: str, now_ms: int) -> N
     eventlog.append(connection, Happened(one.stream, f"one2one.{word}", now_ms, fields, concerned))
 
 
+def _tell_of_extension(connection: sa.Connection, before: OneToOne, after: OneToOne, now_ms: int) -> None:
+    more = next(more for more in after.extensions if more not in before.extensions)
+    word = {More.ASKED: "extension_asked", More.AGREED: "extended", More.DROPPED: "extension_ended"}[more.state]
+    fields = {**_parties(after), "number": more.number, "seconds": more.seconds}
+    if after.held is not None:
+        fields["held"] = WireAmount(after.held.asset, str(more.units))
+    concerned = (after.streamer, after.viewer)
+    eventlog.append(connection, Happened(after.stream, f"one2one.{word}", now_ms, fields, concerned))
+
+
+def _parties(one: OneToOne) -> dict[str, Any]:
+    return {"request": one.id, "streamer": one.streamer, "viewer": one.viewer}
+
+
 def _offer(row: Sequence[Any] | None) -> tuple[int, Offer | None]:
     return (0, None) if row is None else (int(row[0]), msgspec.json.decode(row[1], type=Offer))
 
 
 def _one(row: Sequence[Any]) -> OneToOne:
     identifier, stream, streamer, viewer, seconds, asset, units, fee_bps, asked_at, state = row[:10]
-    delivered_ms, captured, reason, started_at, ended_at = row[10:]
-    price = None if asset is None else Amount(asset, int(units))
+    delivered_ms, captured, reason, started_at, ended_at, price, extensions = row[10:]
+    amount = None if asset is None else Amount(asset, int(units))
     return OneToOne(
         identifier,
         stream,
         streamer,
         viewer,
         seconds,
-        price,
+        amount,
         fee_bps,
         asked_at,
         State(state),
@@ -246,6 +294,8 @@ def _one(row: Sequence[Any]) -> OneToOne:
         reason,
         started_at,
         ended_at,
+        None if price is None else int(price),
+        tuple(Extension(n, s, int(units), More(state)) for n, s, units, state in json.loads(extensions)),
     )
 
 
@@ -266,4 +316,6 @@ def _values(one: OneToOne) -> dict[str, Any]:
         "reason": one.reason,
         "started_at": one.started_at,
         "ended_at": one.ended_at,
+        "price": None if one.price is None else str(one.price),
+        "extensions": json.dumps([[m.number, m.seconds, str(m.units), m.state.value] for m in one.extensions]),
     }

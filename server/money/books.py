@@ -40,10 +40,12 @@ _TRANSFER = (
 _FIND_TRANSFER = Prepared(_TRANSFER)
 _LOCK_TRANSFER = Prepared("SELECT id FROM transfers WHERE id = :id", locks=True)
 _FIND_FOLLOWER = Prepared("SELECT 1 FROM transfers WHERE of = :id")
-_ADD_TRANSFER = Prepared(
+_NEW_TRANSFER = (
     "INSERT INTO transfers (id, phase, reason, of, expires_at, quote, at)"
-    " VALUES (:id, :phase, :reason, :of, :expires_at, :quote, :at) ON CONFLICT DO NOTHING"
+    " VALUES (:id, :phase, :reason, :of, :expires_at, :quote, :at)"
 )
+_ADD_TRANSFER = Prepared(f"{_NEW_TRANSFER} ON CONFLICT DO NOTHING")
+_ADD_TRANSFERS = Prepared(_NEW_TRANSFER)
 _ADD_ENTRY = Prepared(
     "INSERT INTO entries (transfer, leg, owner, kind, asset, units, at)"
     " VALUES (:transfer, :leg, :owner, :kind, :asset, :units, :at)"
@@ -91,12 +93,13 @@ def apply(connection: sa.Connection, command: Command, now_ms: int) -> Transfer:
     past = None if subject is None else _find(connection, subject)
     settled = past is not None and _FIND_FOLLOWER(connection, id=past.id).fetchone() is not None
     balances = _lock(connection, touched(command, past))
-    for owner in _spenders(command):
+    for owner in spenders(command):
         _check_debts(connection, owner)
     transfer = step(View(balances, past, settled), command, now_ms)
     _write(connection, transfer, now_ms)
     rows = [
-        {**_row(account), "units": str(balances[account] + units)} for account, units in changes(transfer.legs).items()
+        {**account_row(account), "units": str(balances[account] + units)}
+        for account, units in changes(transfer.legs).items()
     ]
     _SET_BALANCE.many(connection, rows)
     return transfer
@@ -196,7 +199,7 @@ def read_quote(row: Sequence[object]) -> Quote:
     return Quote(str(identifier), rate, _int(expires_at))
 
 
-def _spenders(command: Command) -> set[str]:
+def spenders(command: Command) -> set[str]:
     """Return whose wallets a command takes from, for anything but what its owner owes."""
     match command:
         case Hold(wallet=wallet):
@@ -211,7 +214,12 @@ def _spenders(command: Command) -> set[str]:
 def _check_debts(connection: sa.Connection, owner: str) -> None:
     owed = _OWES(connection, owner=owner).fetchone()
     if owed is not None:
-        raise Refused("in_debt", owed={"asset": owed[0], "units": owed[1].removeprefix("-")})
+        raise in_debt(owed[0], -int(owed[1]))
+
+
+def in_debt(asset: str, units: int) -> Refused:
+    """Return what somebody is told who would spend and owes `units`."""
+    return Refused("in_debt", owed={"asset": asset, "units": str(units)})
 
 
 def _int(value: object) -> int:
@@ -235,39 +243,54 @@ def _lock(connection: sa.Connection, accounts: Iterable[Account]) -> dict[Accoun
     """Return the balances, kept from other writers; in one order everywhere, so that two don't wait for each other."""
     balances: dict[Account, int] = {}
     for account in sorted(accounts):
-        row = _LOCK_BALANCE(connection, **_row(account)).fetchone()
+        row = _LOCK_BALANCE(connection, **account_row(account)).fetchone()
         if row is None:
-            _OPEN_BALANCE(connection, **_row(account))
-            row = _LOCK_BALANCE(connection, **_row(account)).fetchone()
+            _OPEN_BALANCE(connection, **account_row(account))
+            row = _LOCK_BALANCE(connection, **account_row(account)).fetchone()
         balances[account] = int(row[0])
     return balances
 
 
-def _row(account: Account) -> dict[str, str]:
+def account_row(account: Account) -> dict[str, str]:
+    """Return an account as columns."""
     return {"owner": account.owner, "kind": account.kind.value, "asset": account.asset}
+
+
+def _transfer_row(transfer: Transfer, now_ms: int) -> dict[str, str | int | None]:
+    return {
+        "id": transfer.id,
+        "phase": transfer.phase.value,
+        "reason": transfer.reason,
+        "of": transfer.of,
+        "expires_at": transfer.expires_at,
+        "quote": None if transfer.quote is None else transfer.quote.id,
+        "at": now_ms,
+    }
+
+
+def _entry_rows(transfer: Transfer, now_ms: int) -> list[dict[str, str | int]]:
+    return [
+        {**account_row(account), "transfer": transfer.id, "leg": number, "units": str(units), "at": now_ms}
+        for number, leg in enumerate(transfer.legs)
+        for account, units in ((leg.source, -leg.units), (leg.target, leg.units))
+    ]
+
+
+def write_moves(connection: sa.Connection, moves: Sequence[tuple[Transfer, int]]) -> None:
+    """Write moves without a quote, each with its time (epoch ms), but not yet what they change of the balances.
+
+    Raises sqlalchemy.exc.IntegrityError when one is there already.
+    """
+    _ADD_TRANSFERS.many(connection, [_transfer_row(transfer, now_ms) for transfer, now_ms in moves])
+    _ADD_ENTRY.many(connection, [row for transfer, now_ms in moves for row in _entry_rows(transfer, now_ms)])
 
 
 def _write(connection: sa.Connection, transfer: Transfer, now_ms: int) -> None:
     if transfer.quote is not None:
         save_quote(connection, transfer.quote)
-    added = _ADD_TRANSFER(
-        connection,
-        id=transfer.id,
-        phase=transfer.phase.value,
-        reason=transfer.reason,
-        of=transfer.of,
-        expires_at=transfer.expires_at,
-        quote=None if transfer.quote is None else transfer.quote.id,
-        at=now_ms,
-    )
-    if added.rowcount != 1:
+    if _ADD_TRANSFER(connection, **_transfer_row(transfer, now_ms)).rowcount != 1:
         raise Refused("transfer_exists")
-    rows = [
-        {**_row(account), "transfer": transfer.id, "leg": number, "units": str(units), "at": now_ms}
-        for number, leg in enumerate(transfer.legs)
-        for account, units in ((leg.source, -leg.units), (leg.target, leg.units))
-    ]
-    _ADD_ENTRY.many(connection, rows)
+    _ADD_ENTRY.many(connection, _entry_rows(transfer, now_ms))
     if transfer.phase is Phase.HOLD:
         (promise,) = transfer.legs
         _ADD_HOLD(

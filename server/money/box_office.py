@@ -7,9 +7,10 @@ and a unique index stand behind that.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 
 from server import eventlog
@@ -17,10 +18,10 @@ from server.eventlog import Happened
 from server.money import books
 from server.money import tickets as t
 from server.money.amounts import Amount, wire_amount
-from server.money.ledger import Account, Kind, Leg, Move
+from server.money.ledger import PLATFORM, Account, Kind, Leg, Move
 from server.money.payments import Terms, pay, wallet
 from server.money.ticket_reports import find_ticket, ticket_of
-from server.money.ticket_rows import SALE, TICKET, changing, sale_of_row, sale_values, ticket_of_row
+from server.money.ticket_rows import SALE, TICKET, changing, sale_of_row, sale_values, ticket_of_row, ticket_values
 from server.money.tickets import Sale, SaleState, Ticket, TicketState
 from server.prepared import Prepared
 from signalling.refusals import Refused
@@ -52,8 +53,7 @@ _POSITION = Prepared(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Purchase:
+class Purchase(msgspec.Struct, frozen=True):
     """Who wants which ticket, under which id, and the price that was shown."""
 
     sale: str
@@ -70,13 +70,31 @@ def buy(connection: sa.Connection, purchase: Purchase, now_ms: int) -> Ticket:
     sale, there = _open(connection, purchase.sale, purchase.account)
     if there is not None and there.state is TicketState.RESERVED:
         return _pay_reserved(connection, sale, there, now_ms)
+    sale, ticket = seat(sale, there, purchase, now_ms)
+    add_tickets(connection, [ticket])
+    _charge(connection, sale, ticket, now_ms)
+    return ticket
+
+
+def seat(sale: Sale, there: Ticket | None, purchase: Purchase, now_ms: int) -> tuple[Sale, Ticket]:
+    """Decide about a seat that is paid for at once, by somebody with the ticket `there`; raises Refused."""
     wish = t.Reserve(purchase.ticket, purchase.account, purchase.price_seen)
     sale, ticket = t.step(sale, there, wish, now_ms)
     sale, ticket = t.step(sale, ticket, t.Pay(purchase.account), now_ms)
     assert ticket is not None
-    _add_ticket(connection, ticket)
-    _charge(connection, sale, ticket, now_ms)
-    return ticket
+    return sale, ticket
+
+
+def price_of(sale: Sale, ticket: Ticket) -> Move:
+    """Return how a ticket is paid for."""
+    leg = Leg(wallet(ticket.account, ticket.price.asset), escrow(sale), ticket.price.units)
+    return Move(f"ticket.{ticket.id}", "ticket", (leg,))
+
+
+def news_of_sold(sale: Sale, ticket: Ticket, now_ms: int) -> list[Happened]:
+    """Return what there is to tell of a ticket that was just sold."""
+    sold = _news(sale, "ticket.sold", ticket, now_ms)
+    return [sold] if sale.free > 0 else [sold, _news(sale, "sale.sold_out", None, now_ms)]
 
 
 def reserve(connection: sa.Connection, purchase: Purchase, now_ms: int) -> Ticket:
@@ -86,8 +104,8 @@ def reserve(connection: sa.Connection, purchase: Purchase, now_ms: int) -> Ticke
         return there
     sale, ticket = t.step(sale, there, t.Reserve(purchase.ticket, purchase.account, purchase.price_seen), now_ms)
     assert ticket is not None
-    _add_ticket(connection, ticket)
-    _save_sale(connection, sale)
+    add_tickets(connection, [ticket])
+    save_sale(connection, sale)
     _tell(connection, sale, "ticket.reserved", ticket, now_ms)
     return ticket
 
@@ -117,11 +135,12 @@ def run_out(connection: sa.Connection, now_ms: int, limit: int) -> list[Ticket]:
     """End up to `limit` reservations whose time is over, and offer their seats on; returns what ended."""
     due = sorted(_DUE(connection, now=now_ms, limit=limit).fetchall(), key=lambda row: (row[1], row[0]))
     ended = []
-    for ticket, _ in due:
-        try:
-            ended.append(_released(connection, ticket, t.RunOut(), now_ms))
-        except Refused:
-            continue  # another node was faster, or it was paid for meanwhile
+    with eventlog.gathering(connection):
+        for ticket, _ in due:
+            try:
+                ended.append(_released(connection, ticket, t.RunOut(), now_ms))
+            except Refused:
+                continue  # another node was faster, or it was paid for meanwhile
     return ended
 
 
@@ -175,12 +194,12 @@ def open_sale(connection: sa.Connection, sale: Sale, now_ms: int) -> Sale:
 
 def change(connection: sa.Connection, sale_id: str, command: t.Change | t.Begin | t.Close, now_ms: int) -> Sale:
     """Change, begin or close a sale; seats that are added go to those who wait. Raises Refused."""
-    before = _lock_sale(connection, sale_id)
+    before = lock_sale(connection, sale_id)
     sale, _ = t.step(before, None, command, now_ms)
     if sale == before:
         return sale
     sale = _offer_free_seats(connection, sale, now_ms)
-    _save_sale(connection, sale)
+    save_sale(connection, sale)
     words = {t.Change: "sale.changed", t.Begin: "sale.began", t.Close: "sale.closed"}
     _tell(connection, sale, words[type(command)], None, now_ms)
     return sale
@@ -193,11 +212,11 @@ def earn(
 
     After a cancelled one, call `refund_some` until it returns nothing; that may also be after a crash. Raises Refused.
     """
-    before = _lock_sale(connection, sale_id)
+    before = lock_sale(connection, sale_id)
     sale, _ = t.step(before, None, command, now_ms)
     if sale.earned:
         _pay_out(connection, sale, terms, now_ms)
-    _save_sale(connection, sale)
+    save_sale(connection, sale)
     if sale.state is before.state and sale.earned is not before.earned:
         _tell(connection, sale, "sale.earned", None, now_ms)
     if sale.state is not before.state:
@@ -207,19 +226,33 @@ def earn(
 
 def pay_out(connection: sa.Connection, sale_id: str, terms: Terms, now_ms: int) -> bool:
     """Pay a seller what late comers paid for a show that was delivered; returns whether there was anything."""
-    sale = _lock_sale(connection, sale_id)
+    sale = lock_sale(connection, sale_id)
     return sale.earned and _pay_out(connection, sale, terms, now_ms)
+
+
+def is_worth_paying(sale: Sale, units: int, terms: Terms) -> bool:
+    """Return whether anything of what is in a sale's escrow would arrive at its seller."""
+    if not units:
+        return False
+    try:
+        pay(escrow(sale), sale.seller, units, terms)
+    except Refused as refused:
+        if refused.code != "amount_too_small":
+            raise
+        return False
+    return True
 
 
 def refund_some(connection: sa.Connection, sale_id: str, now_ms: int, limit: int) -> list[Ticket]:
     """Give back what was paid for up to `limit` tickets of a cancelled sale; returns them."""
-    sale = _lock_sale(connection, sale_id)
+    sale = lock_sale(connection, sale_id)
     assert sale.state is SaleState.CANCELLED
     rows = _FIND_IN_STATE(connection, sale=sale_id, state=TicketState.SOLD.value, limit=limit).fetchall()
     refunded = []
-    for row in rows:
-        sale, ticket = _refunded(connection, sale, ticket_of_row(row), now_ms)
-        refunded.append(ticket)
+    with eventlog.gathering(connection):
+        for row in rows:
+            sale, ticket = _refunded(connection, sale, ticket_of_row(row), now_ms)
+            refunded.append(ticket)
     return refunded
 
 
@@ -240,22 +273,27 @@ def _pay_reserved(connection: sa.Connection, sale: Sale, reserved: Ticket, now_m
 
 
 def _charge(connection: sa.Connection, sale: Sale, ticket: Ticket, now_ms: int) -> None:
-    leg = Leg(wallet(ticket.account, ticket.price.asset), escrow(sale), ticket.price.units)
-    books.apply(connection, Move(f"ticket.{ticket.id}", "ticket", (leg,)), now_ms)
-    _save_sale(connection, sale)
-    _tell(connection, sale, "ticket.sold", ticket, now_ms)
-    if sale.free == 0:
-        _tell(connection, sale, "sale.sold_out", None, now_ms)
+    books.apply(connection, price_of(sale, ticket), now_ms)
+    save_sale(connection, sale)
+    for event in news_of_sold(sale, ticket, now_ms):
+        eventlog.append(connection, event)
 
 
 def _pay_out(connection: sa.Connection, sale: Sale, terms: Terms, now_ms: int) -> bool:
     there = books.balance(connection, escrow(sale))
-    if not there:
+    quote = terms.quote
+    if is_worth_paying(sale, there, terms):
+        legs = pay(escrow(sale), sale.seller, there, terms)
+    elif there and sale.state is SaleState.DELIVERED:
+        # Less than a unit of what its seller gets, and no more will come: it stays where the rest of each conversion
+        # does, or, where nothing is converted, it is the fee.
+        legs = (Leg(escrow(sale), Account(PLATFORM, Kind.LIQUIDITY if quote else Kind.FEE, sale.price.asset), there),)
+        quote = None
+    else:
         return False
-    legs = pay(escrow(sale), sale.seller, there, terms)
     # One at a time, under the sale's lock; in the same millisecond the second finds nothing, or is refused and comes
     # again.
-    books.apply(connection, Move(f"sale.{sale.id}.earned.{now_ms}", "tickets", legs, terms.quote), now_ms)
+    books.apply(connection, Move(f"sale.{sale.id}.earned.{now_ms}", "tickets", legs, quote), now_ms)
     return True
 
 
@@ -266,7 +304,7 @@ def _refunded(connection: sa.Connection, sale: Sale, sold: Ticket, now_ms: int) 
     books.apply(connection, Move(f"ticket.{ticket.id}.refund", "ticket", (leg,)), now_ms)
     _save_ticket(connection, ticket)
     sale = _offer_free_seats(connection, sale, now_ms)
-    _save_sale(connection, sale)
+    save_sale(connection, sale)
     _tell(connection, sale, "ticket.refunded", ticket, now_ms)
     return sale, ticket
 
@@ -276,7 +314,7 @@ def _released(connection: sa.Connection, ticket_id: str, command: t.GiveUp | t.R
     sale, ticket = t.step(sale, there, command, now_ms)
     assert ticket is not None
     _save_ticket(connection, ticket)
-    _save_sale(connection, _offer_free_seats(connection, sale, now_ms))
+    save_sale(connection, _offer_free_seats(connection, sale, now_ms))
     _tell(connection, sale, "ticket.expired", ticket, now_ms)
     return ticket
 
@@ -290,12 +328,13 @@ def _offer_free_seats(connection: sa.Connection, sale: Sale, now_ms: int) -> Sal
         _STOP_WAITING(connection, sale=sale.id, account=account)
         sale, ticket = t.step(sale, None, t.Offer(f"{sale.id}.offer{number}", account), now_ms)
         assert ticket is not None
-        _add_ticket(connection, ticket)
+        add_tickets(connection, [ticket])
         _tell(connection, sale, "ticket.offered", ticket, now_ms)
     return sale
 
 
-def _lock_sale(connection: sa.Connection, sale_id: str) -> Sale:
+def lock_sale(connection: sa.Connection, sale_id: str) -> Sale:
+    """Return a sale, kept from other writers; raises Refused("sale_unknown")."""
     row = _LOCK_SALE(connection, id=sale_id).fetchone()
     if row is None:
         raise Refused("sale_unknown")
@@ -303,7 +342,7 @@ def _lock_sale(connection: sa.Connection, sale_id: str) -> Sale:
 
 
 def _open(connection: sa.Connection, sale_id: str, account: str) -> tuple[Sale, Ticket | None]:
-    sale = _lock_sale(connection, sale_id)
+    sale = lock_sale(connection, sale_id)
     return sale, ticket_of(connection, sale_id, account)
 
 
@@ -311,7 +350,7 @@ def _open_ticket(connection: sa.Connection, ticket_id: str) -> tuple[Sale, Ticke
     ticket = find_ticket(connection, ticket_id)
     if ticket is None:
         raise Refused("ticket_unknown")
-    sale = _lock_sale(connection, ticket.sale)
+    sale = lock_sale(connection, ticket.sale)
     # Read again under the sale's lock, for another may have changed it in between.
     ticket = find_ticket(connection, ticket_id)
     assert ticket is not None
@@ -319,6 +358,10 @@ def _open_ticket(connection: sa.Connection, ticket_id: str) -> tuple[Sale, Ticke
 
 
 def _tell(connection: sa.Connection, sale: Sale, kind: str, ticket: Ticket | None, now_ms: int) -> None:
+    eventlog.append(connection, _news(sale, kind, ticket, now_ms))
+
+
+def _news(sale: Sale, kind: str, ticket: Ticket | None, now_ms: int) -> Happened:
     fields: dict[str, Any] = {"sale": sale.id, "state": sale.state, "free": sale.free, "sold": sale.sold}
     price = sale.price_now if ticket is None else ticket.price
     fields["price"] = wire_amount(price)
@@ -326,17 +369,17 @@ def _tell(connection: sa.Connection, sale: Sale, kind: str, ticket: Ticket | Non
         fields |= {"ticket": ticket.id, "account": ticket.account}
         fields |= {"until": ticket.until} if ticket.state is TicketState.RESERVED else {}
     concerned = (sale.seller,) if ticket is None else (sale.seller, ticket.account)
-    eventlog.append(connection, Happened(sale.stream, kind, now_ms, fields, concerned))
+    return Happened(sale.stream, kind, now_ms, fields, concerned)
 
 
-def _save_sale(connection: sa.Connection, sale: Sale) -> None:
+def save_sale(connection: sa.Connection, sale: Sale) -> None:
+    """Write what changed of a sale."""
     _SET_SALE(connection, **changing(sale))
 
 
-def _add_ticket(connection: sa.Connection, ticket: Ticket) -> None:
-    values = {"id": ticket.id, "sale": ticket.sale, "account": ticket.account, "state": ticket.state.value}
-    price = {"asset": ticket.price.asset, "price": str(ticket.price.units)}
-    _ADD_TICKET(connection, **values, **price, until=ticket.until)
+def add_tickets(connection: sa.Connection, tickets: Sequence[Ticket]) -> None:
+    """Write new tickets."""
+    _ADD_TICKET.many(connection, [ticket_values(ticket) for ticket in tickets])
 
 
 def _save_ticket(connection: sa.Connection, ticket: Ticket) -> None:

@@ -40,10 +40,14 @@ class BalanceView(msgspec.Struct, frozen=True):
 
 
 class WalletView(msgspec.Struct, frozen=True):
-    """A wallet; `bonus` are assets that only some may receive and nobody is paid out."""
+    """A wallet; `bonus` are assets that only some may receive and nobody is paid out.
+
+    `providers` names those through whom money is paid in and out here, maybe nobody.
+    """
 
     balances: tuple[BalanceView, ...]
     bonus: tuple[BalanceView, ...]
+    providers: tuple[str, ...]
 
 
 class StartedDeposit(msgspec.Struct, frozen=True):
@@ -78,7 +82,7 @@ class Cashier:
 
     async def show(self, account: str) -> WalletView:
         """Return what is in a wallet."""
-        return await self._store.read(_show, account, self.assets, self._wall_ms())
+        return await self._store.read(_show, account, self.assets, tuple(self._known), self._wall_ms())
 
     async def statement(self, account: str, before: int | None, limit: int) -> StatementPage:
         """Return a part of a wallet's history."""
@@ -139,7 +143,9 @@ class Cashier:
             raise Refused("bonus_asset")
 
 
-def _show(connection: sa.Connection, account: str, assets: Assets, now_ms: int) -> WalletView:
+def _show(
+    connection: sa.Connection, account: str, assets: Assets, providers: tuple[str, ...], now_ms: int
+) -> WalletView:
     there = books.balances_of(connection, account)
     shown: dict[bool, list[BalanceView]] = {False: [], True: []}
     for asset in assets:
@@ -154,7 +160,7 @@ def _show(connection: sa.Connection, account: str, assets: Assets, now_ms: int) 
             owed=str(-there.get(Account(account, Kind.DEBT, asset.code), 0)),
         )
         shown[asset.is_bonus].append(view)
-    return WalletView(tuple(shown[False]), tuple(shown[True]))
+    return WalletView(tuple(shown[False]), tuple(shown[True]), providers)
 
 
 def _withdraw(connection: sa.Connection, wish: Withdrawal, now_ms: int) -> Answered:

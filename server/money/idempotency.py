@@ -7,10 +7,10 @@ asks again finds out. What was refused is not written down: it has changed nothi
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeVarTuple
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar, TypeVarTuple
 
+import msgspec
 import sqlalchemy as sa
 
 from server.prepared import Prepared
@@ -19,11 +19,11 @@ from signalling.refusals import Refused
 
 KEY_FOR_MS = 7 * 86_400_000  # clients retry for hours after a network is back; nobody does after a week
 MAX_KEY = 255  # characters; a UUID has 36
+T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """What was asked, by whom: the same key is the same request only when its digest is the same, too."""
 
     account: str
@@ -32,13 +32,23 @@ class Request:
     digest: str
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(msgspec.Struct, frozen=True):
     """What a request is answered with; `replayed` when it had been done before."""
 
     status: int
     body: bytes
     replayed: bool = False
+
+
+Outcome = Answered | Exception  # of one request among several; what failed has written nothing
+
+
+class Asking(msgspec.Struct, Generic[T], frozen=True):
+    """A request, when it came (epoch ms), and what it asks for."""
+
+    request: Request
+    now_ms: int
+    wish: T
 
 
 def read_request_untrusted(account: str, route: str, key: str | None, body: bytes) -> Request:
@@ -84,8 +94,56 @@ def once(
     if known is not None:
         return known
     answer = work(connection, *arguments)
-    _ADD(connection, **name, digest=request.digest, status=answer.status, body=answer.body.decode(), at=now_ms)
+    _ADD(connection, **_row(request, answer, now_ms))
     return answer
+
+
+def once_each(
+    work: Callable[[sa.Connection, Sequence[T]], Sequence[Outcome]],
+) -> Callable[[sa.Connection, Sequence[Asking[T]]], Sequence[Outcome]]:
+    """Return what does each of several requests like `once`, those that were not done yet by one call of `work`."""
+
+    def do(connection: sa.Connection, asked: Sequence[Asking[T]]) -> Sequence[Outcome]:
+        if len(asked) == 1:
+            (only,) = asked
+            return [once(connection, only.request, only.now_ms, _alone, work, only.wish)]
+        outcomes = _known_outcomes(connection, [asking.request for asking in asked])
+        new = [index for index, outcome in enumerate(outcomes) if outcome is None]
+        rows = []
+        for index, outcome in zip(new, work(connection, [asked[index].wish for index in new]), strict=True):
+            outcomes[index] = outcome
+            if isinstance(outcome, Answered):
+                rows.append(_row(asked[index].request, outcome, asked[index].now_ms))
+        _ADD.many(connection, rows)
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    return do
+
+
+def _alone(
+    connection: sa.Connection, work: Callable[[sa.Connection, Sequence[T]], Sequence[Outcome]], wish: T
+) -> Answered:
+    (outcome,) = work(connection, [wish])
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
+def _known_outcomes(connection: sa.Connection, requests: Sequence[Request]) -> list[Outcome | None]:
+    """Return what can be said at once; a request that is there twice is new once."""
+    outcomes: list[Outcome | None] = []
+    seen: set[tuple[str, str, str]] = set()
+    for request in requests:
+        name = (request.account, request.route, request.key)
+        if name in seen:
+            outcomes.append(Refused("idempotency_in_flight"))
+            continue
+        seen.add(name)
+        try:
+            outcomes.append(_answered(connection, request))
+        except Refused as refused:
+            outcomes.append(refused)
+    return outcomes
 
 
 def forget(connection: sa.Connection, request: Request) -> None:
@@ -104,6 +162,11 @@ def _answered(connection: sa.Connection, request: Request) -> Answered | None:
 
 def _name(request: Request) -> dict[str, str]:
     return {"account": request.account, "route": request.route, "key": request.key}
+
+
+def _row(request: Request, answer: Answered, now_ms: int) -> dict[str, str | int]:
+    said: dict[str, str | int] = {"status": answer.status, "body": answer.body.decode(), "at": now_ms}
+    return {**_name(request), "digest": request.digest, **said}
 
 
 def are_old_keys(connection: sa.Connection, now_ms: int) -> bool:
@@ -135,13 +198,26 @@ class Idempotent:
 
         Raises what `work` raises, Refused (idempotency_mismatch, idempotency_in_flight) and StoreFailed.
         """
+        return await self._first(request, lambda: self._store.write(_once, request, now_ms, work, arguments))
+
+    async def write_each(
+        self,
+        request: Request,
+        now_ms: int,
+        work: Callable[[sa.Connection, Sequence[Asking[T]]], Sequence[Outcome]],
+        wish: T,
+    ) -> Answered:
+        """Run `work`, which `once_each` made, on a request and on others that come meanwhile; raises like `write`."""
+        return await self._first(request, lambda: self._store.write_each(work, Asking(request, now_ms, wish)))
+
+    async def _first(self, request: Request, write: Callable[[], Awaitable[Answered]]) -> Answered:
         name = (request.account, request.route, request.key)
         if name in self._in_flight:
             self.collisions += 1
             raise Refused("idempotency_in_flight")
         self._in_flight.add(name)
         try:
-            answer = await self._store.write(_once, request, now_ms, work, arguments)
+            answer = await write()
         except Refused as refused:
             self.mismatches += refused.code == "idempotency_mismatch"
             self.collisions += refused.code == "idempotency_in_flight"

@@ -19,6 +19,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+import msgspec
+
 from server.money.quotes import Quote
 from signalling.refusals import Refused
 
@@ -39,8 +41,7 @@ OVERDRAWN = {Kind.LIQUIDITY, Kind.PROVIDER, Kind.DEBT}
 PLATFORM = "platform"  # owner of the fee and liquidity accounts
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Account:
+class Account(msgspec.Struct, frozen=True, order=True):
     """One account: whose, what for, and in which asset."""
 
     owner: str
@@ -48,8 +49,7 @@ class Account:
     asset: str
 
 
-@dataclass(frozen=True, slots=True)
-class Leg:
+class Leg(msgspec.Struct, frozen=True):
     """`units`, more than 0, go from one account to another of the same asset."""
 
     source: Account
@@ -73,8 +73,7 @@ class Phase(StrEnum):
     REVERSED = "reversed"
 
 
-@dataclass(frozen=True, slots=True)
-class Transfer:
+class Transfer(msgspec.Struct, frozen=True):
     """What is written into the books, never to be changed: linked legs, all or none.
 
     `of` is the hold that it resolves or the transfer that it reverses; `expires_at`, in epoch ms, is a hold's end.
@@ -92,8 +91,7 @@ class Transfer:
 # -- commands ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(msgspec.Struct, frozen=True):
     """Move money at once."""
 
     id: str
@@ -147,8 +145,7 @@ Command = Move | Hold | Post | Void | Expire | Reverse
 Resolution = Post | Void | Expire
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(msgspec.Struct, frozen=True):
     """What the books say about a command: balances of all that `touched` names (a missing one is 0), and its subject.
 
     `past` is the transfer that the command is about, `settled` whether another has resolved or reversed it already.

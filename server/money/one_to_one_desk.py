@@ -22,8 +22,10 @@ from server.money import appointments
 from server.money.amounts import Amount, WireAmount, read_amount_untrusted, wire_amount
 from server.money.appointments import Asking
 from server.money.assets import Assets, Surface
+from server.money.extension_desk import ExtensionDesk
 from server.money.idempotency import Answered, Idempotent, Request, forget
-from server.money.one_to_ones import Close, Command, Deliver, Deny, Offer, OneToOne, Reach, State, check_offer_untrusted
+from server.money.one_to_one_terms import CALLS_NEXT, Offer, check_offer_untrusted
+from server.money.one_to_ones import Agree, Close, Command, Deliver, Deny, Drop, OneToOne, Reach, State
 from server.store import Database
 from signalling import commands as c
 from signalling import events as e
@@ -31,7 +33,7 @@ from signalling.identifiers import AccountId, Actor, StreamId
 from signalling.ports import Clock
 from signalling.refusals import Refused
 from signalling.rooms import Rooms
-from signalling.showing import Now, starts_of
+from signalling.showing import Now, confirm_by, starts_of
 from signalling.wire_events import OneToOneOffered, OneToOneSettled
 
 HEARD = 65_536  # what rooms may say while one write takes; more is found by the sweep
@@ -61,15 +63,23 @@ class Wish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """A request that waits: its id, null where nothing was agreed on, its length, and what is held for it."""
+    """A request: its id, null where nothing was agreed on, its length, what is held for it, and how it stands.
+
+    `state` is queued at first; who asks again under the same key is told what became of it since, and `reason` why.
+    """
 
     request: str | None
     seconds: int | None
     held: WireAmount | None
+    state: str = State.QUEUED.value
+    reason: str = ""
 
 
 class Place(msgspec.Struct, frozen=True):
-    """A place in the queue, from 1 of `waiting`; when it would begin, as things are (epoch ms); and what is held."""
+    """A place in the queue, from 1 of `waiting`; when it would begin, as things are (epoch ms); and what is held.
+
+    Who is offered a one-to-one now has until `confirm_by` to come.
+    """
 
     position: int
     waiting: int
@@ -78,6 +88,7 @@ class Place(msgspec.Struct, frozen=True):
     request: str | None
     held: WireAmount | None
     server_now: int
+    confirm_by: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +108,14 @@ class OneToOneDesk:
         assets: Assets,
         fee_bps: int,
         *,
+        confirm_s: int,
         judge: Judge,
         require_proven: RequireProven,
     ) -> None:
         self._store, self._rooms, self._clock, self._assets, self._fee_bps = store, rooms, clock, assets, fee_bps
-        self._judge, self._require_proven = judge, require_proven
+        self._confirm_s, self._judge, self._require_proven = confirm_s, judge, require_proven
         self._keys = Idempotent(store)
+        self.extensions = ExtensionDesk(store, rooms, assets, self._keys, self, clock.wall_ms)
         self._tell, self._heard = trio.open_memory_channel[_Heard](HEARD)
         self._is_writing = False
         self.failures = self.unheard = self.recovered = 0
@@ -156,11 +169,11 @@ class OneToOneDesk:
     ) -> Answered:
         """Hold what a request costs, then have it wait in the room; the answer holds an `Asked`.
 
-        Where money is held, `request` must have an Idempotency-Key: sent again, it is answered the same.
+        Where money is held, `request` must have an Idempotency-Key: sent again, it is answered with how it stands.
         """
         done = None if request is None else await self._keys.find(request)
         if done is not None:
-            return done
+            return await self._as_it_is(done)
         self._rooms.rehearse(stream, actor, c.RequestOneToOne(expires_s=wish.expires_s))
         await self._require_proven(stream, actor.account)
         _, offer = await self._store.read(appointments.find_offer, stream)
@@ -181,6 +194,16 @@ class OneToOneDesk:
         if not answered.replayed:
             await self._queue_up(stream, actor, asking, answered, wish.expires_s, request)
         return answered
+
+    async def _as_it_is(self, answered: Answered) -> Answered:
+        """Answer a request that came before with what became of it since: a crash may have closed it."""
+        asked = msgspec.json.decode(answered.body, type=Asked)
+        one = None if asked.request is None else await self._store.read(appointments.find, asked.request)
+        if one is None or one.state is State.HELD:
+            return answered
+        held = None if one.whole_held is None else wire_amount(one.whole_held)
+        now = Asked(one.id, one.whole_seconds, held, one.state.value, one.reason)
+        return Answered(answered.status, msgspec.json.encode(now), replayed=True)
 
     async def _asking(self, stream: StreamId, actor: Actor, wish: Wish, offer: Offer) -> Asking:
         choice, finding = offer.choose(wish.seconds), None
@@ -216,9 +239,12 @@ class OneToOneDesk:
         seconds = msgspec.json.decode(answered.body, type=Asked).seconds
         try:
             await self._rooms.command(stream, actor, c.RequestOneToOne(seconds, asking.id, expires_s))
-        except BaseException:
-            # Refused or given up: the room knows nothing of it, or says itself what becomes of it.
+        except BaseException as fault:
+            # Refused, or given up while the room may be at it: then it takes this one after the other. What it knows
+            # even so, it says itself what becomes of.
             with trio.CancelScope(shield=True):
+                if not isinstance(fault, Refused):
+                    await self._rooms.take(stream, c.RequestFailed(asking.id, "cancelled"))
                 if not self._is_known(stream, asking.id):
                     await self._store.write(_take_back, asking.id, request, self._clock.wall_ms())
             raise
@@ -234,7 +260,8 @@ class OneToOneDesk:
                 amount = None if one is None or one.held is None else wire_amount(one.held)
                 start = now.wall_of(start_ns)
                 request = waiting.id or None
-                return Place(position, len(starts), start, waiting.seconds, request, amount, now.wall_ms)
+                by = confirm_by(waiting, now)
+                return Place(position, len(starts), start, waiting.seconds, request, amount, now.wall_ms, by)
         raise Refused("request_unknown")
 
     async def queue(self, stream: StreamId, actor: Actor) -> list[OneToOne]:
@@ -263,18 +290,24 @@ class OneToOneDesk:
         if offer is not None:
             raise Refused("payment_required", "there are terms for it: ask over HTTP, with what you agree to")
 
+    async def manner_of(self, stream: StreamId) -> c.Manner:
+        """Return how long accepted viewers are waited for, and whether the next is called when one does not come."""
+        _, offer = await self._store.read(appointments.find_offer, stream)
+        return c.Manner(self._confirm_s, CALLS_NEXT if offer is None else offer.calls_next)
+
     def hear(self, stream: StreamId, events: Sequence[e.Event]) -> None:
         """Take up what happened in a room."""
         for event in events:
             meant = meaning_of(event)
             if meant is not None:
-                self._note(*meant)
+                self.note(*meant)
 
     def delivered(self, request: str, delivered_ns: int) -> None:
         """Take up how much was delivered so far."""
-        self._note(request, Deliver(delivered_ns // NS_PER_MS))
+        self.note(request, Deliver(delivered_ns // NS_PER_MS))
 
-    def _note(self, request: str, command: Command) -> None:
+    def note(self, request: str, command: Command) -> None:
+        """Have something written down after all that was said before."""
         try:
             self._tell.send_nowait(_Heard(request, command))
         except trio.WouldBlock:
@@ -351,12 +384,18 @@ def meaning_of(event: e.Event) -> tuple[str, Command] | None:
     match event:
         case e.OneToOneRequested(request=request):
             command: Command = Reach(State.QUEUED)
+        case e.OneToOneOffered(request=request):
+            command = Reach(State.OFFERED)
         case e.OneToOneAccepted(request=request):
             command = Reach(State.ACCEPTED)
         case e.OneToOneStarted(request=request):
             command = Reach(State.RUNNING)
         case e.OneToOneWithdrawn(reason=reason, request=request):
             command = Close(reason, 0)
+        case e.OneToOneExtended(request=request, number=number):
+            command = Agree(number)
+        case e.ExtensionEnded(request=request, number=number):
+            command = Drop(number)
         case e.OneToOneEnded(reason=reason, delivered_ns=delivered_ns, request=request):
             command = Close(reason, delivered_ns // NS_PER_MS)
         case _:

@@ -2,6 +2,7 @@
 
     held       the viewer's money is promised, and the room not asked yet
     queued     the request waits in the room
+    offered    the streamer takes it, and the viewer is asked to come
     accepted   it is being set up
     running    both sides' media has flowed
     ended      the delivered share was paid out, the rest went back
@@ -12,24 +13,12 @@ A state only follows those above it, so what is heard late or twice changes noth
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Annotated, Literal
 
-import msgspec
-from msgspec import Meta
-
-from server.access.rules import Rule, fault_of
-from server.money.amounts import Amount, WireAmount, read_amount_untrusted, split
-from server.money.assets import Assets
+from server.money.amounts import Amount, split
 from signalling.one_to_one import ONE_TO_ONE_S
 from signalling.refusals import Refused
-
-MAX_CONDITIONS = 8  # rules, each with as many parts as a stream's
-MAX_CHOICES = 8  # lengths to choose from; a longer list is not read
-MAX_WAITING = 100  # as many as a room lets wait
-Length = Annotated[int, Meta(ge=ONE_TO_ONE_S[0], le=ONE_TO_ONE_S[1])]
 
 
 class State(StrEnum):
@@ -37,6 +26,7 @@ class State(StrEnum):
 
     HELD = "held"
     QUEUED = "queued"
+    OFFERED = "offered"
     ACCEPTED = "accepted"
     RUNNING = "running"
     ENDED = "ended"
@@ -45,13 +35,34 @@ class State(StrEnum):
 
 ORDER = tuple(State)
 CLOSED = (State.ENDED, State.WITHDRAWN)
+RUNS = (State.ACCEPTED, State.RUNNING)
+MAX_EXTENSIONS = 32  # of one, refused ones too; half an hour has room for 25 that are granted
+
+
+class More(StrEnum):
+    """What an extension has come to."""
+
+    ASKED = "asked"
+    AGREED = "agreed"
+    DROPPED = "dropped"
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """So many seconds more of a one-to-one, and what is held for them; the first is number 1."""
+
+    number: int
+    seconds: int
+    units: int
+    state: More = More.ASKED
 
 
 @dataclass(frozen=True, slots=True)
 class OneToOne:
     """One request and what became of it; times in epoch ms, `seconds` the agreed length.
 
-    `held` is None where nothing is paid. The price and the fee stay as they were when it was asked for.
+    `held` is None where nothing is paid. The price and the fee stay as they were when it was asked for, for extensions,
+    too. `price` is in the asset of what is held, which may be more; None where it was not written down.
     """
 
     id: str
@@ -68,6 +79,8 @@ class OneToOne:
     reason: str = ""
     started_at: int | None = None
     ended_at: int | None = None
+    price: int | None = None
+    extensions: tuple[Extension, ...] = ()
 
     @property
     def hold(self) -> str:
@@ -80,9 +93,33 @@ class OneToOne:
         return self.state not in CLOSED
 
     @property
+    def whole_seconds(self) -> int:
+        """How long it is by what was agreed, with all extensions."""
+        return self.seconds + sum(more.seconds for more in self.extensions if more.state is More.AGREED)
+
+    @property
+    def whole_held(self) -> Amount | None:
+        """What is held for it in all, or was when it ended, None where nothing is paid."""
+        if self.held is None:
+            return None
+        more = sum(more.units for more in self.extensions if more.state is not More.DROPPED)
+        return Amount(self.held.asset, self.held.units + more)
+
+    @property
     def refunded(self) -> int:
         """How many units went back to the viewer, 0 while it is open."""
-        return 0 if self.held is None or self.is_open else self.held.units - self.captured
+        return 0 if self.whole_held is None or self.is_open else self.whole_held.units - self.captured
+
+    def hold_for(self, number: int) -> str:
+        """Return the name in the books of the hold for an extension."""
+        return f"{self.hold}.{number}"
+
+    def price_of(self, seconds: int) -> Amount | None:
+        """Return what more time costs at the price of the minute that was agreed on, to the next unit up."""
+        if self.held is None:
+            return None
+        price = self.held.units if self.price is None else self.price
+        return Amount(self.held.asset, -(-price * seconds // self.seconds))
 
 
 def hold_of(request: str) -> str:
@@ -122,11 +159,36 @@ class Deny:
     reason: str
 
 
-Command = Reach | Deliver | Close | Deny
+@dataclass(frozen=True, slots=True)
+class Lengthen:
+    """More time is asked for, at the price that was agreed on."""
+
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Agree:
+    """The streamer has granted an extension, and it is so much longer."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Nothing comes of an extension."""
+
+    number: int
+
+
+Command = Reach | Deliver | Close | Deny | Lengthen | Agree | Drop
 
 
 def step(one: OneToOne, command: Command, now_ms: int) -> OneToOne:
-    """Return what a one-to-one has become, the same where a command says nothing new."""
+    """Return what a one-to-one has become, the same where a command says nothing new.
+
+    Raises Refused where more time can't be asked for: mode_conflict, extension_exists, too_many_requests and
+    duration_out_of_range.
+    """
     if not one.is_open:
         return one
     match command:
@@ -140,104 +202,76 @@ def step(one: OneToOne, command: Command, now_ms: int) -> OneToOne:
             return replace(one, delivered_ms=max(one.delivered_ms, delivered_ms))
         case Close(reason, delivered_ms):
             return _close(one, reason, one.delivered_ms if delivered_ms is None else delivered_ms, now_ms)
+        case Lengthen(seconds):
+            return replace(one, extensions=(*one.extensions, _extension(one, seconds)))
+        case Agree(number):
+            return _answer(one, number, More.AGREED)
+        case Drop(number):
+            return _answer(one, number, More.DROPPED)
         case Deny(reason):
             return one if one.state is State.RUNNING else _close(one, reason, 0, now_ms)
 
 
 def _close(one: OneToOne, reason: str, delivered_ms: int, now_ms: int) -> OneToOne:
-    delivered_ms = min(delivered_ms, one.seconds * 1000)
-    begun = one.state in (State.ACCEPTED, State.RUNNING)
-    return replace(
+    over = replace(
         one,
-        state=State.ENDED if begun else State.WITHDRAWN,
+        state=State.ENDED if one.state in RUNS else State.WITHDRAWN,
         reason=reason,
-        delivered_ms=delivered_ms,
-        captured=due(one, delivered_ms),
+        delivered_ms=min(delivered_ms, one.whole_seconds * 1000),
+        extensions=tuple(_dropped(more) if more.state is More.ASKED else more for more in one.extensions),
         ended_at=now_ms,
     )
+    return replace(over, captured=sum(units for _, units in charges(over)))
 
 
-def due(one: OneToOne, delivered_ms: int) -> int:
-    """Return how many of the held units a delivered part of a one-to-one costs."""
+def charges(one: OneToOne) -> list[tuple[str, int]]:
+    """Return what the delivered part costs of each hold that counts, the first hold's time being delivered first."""
     if one.held is None:
-        return 0
-    whole_ms = one.seconds * 1000
-    return split(one.held.units, [delivered_ms, whole_ms - delivered_ms])[0]
+        return []
+    charged = [(one.hold, due(one.held.units, one.seconds, one.delivered_ms))]
+    for more, before in zip(one.extensions, _starts(one), strict=True):
+        if more.state is More.AGREED:
+            charged.append((one.hold_for(more.number), due(more.units, more.seconds, one.delivered_ms - before * 1000)))
+    return charged
 
 
-# -- what is offered ---------------------------------------------------------------------------------------------------
+def due(units: int, seconds: int, delivered_ms: int) -> int:
+    """Return how many of the units that are held for so many seconds a delivered part of them costs."""
+    whole_ms = seconds * 1000
+    delivered_ms = max(0, min(delivered_ms, whole_ms))
+    return split(units, [delivered_ms, whole_ms - delivered_ms])[0]
 
 
-class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One length, from 300 to 1800 s, and what it costs; null for nothing."""
-
-    seconds: Length
-    price: WireAmount | None = None
-
-
-class Offer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a streamer asks for a one-to-one.
-
-    With `conditions`, all of them, `needs` says whether they are asked besides the price ("all"), or whether who meets
-    them pays nothing ("any"). Who has asked waits `cooldown_s` before asking again, and so many wait at most.
-    """
-
-    choices: Annotated[tuple[Choice, ...], Meta(min_length=1, max_length=MAX_CHOICES)]
-    conditions: Annotated[tuple[Rule, ...], Meta(max_length=MAX_CONDITIONS)] = ()
-    needs: Literal["all", "any"] = "all"
-    cooldown_s: Annotated[int, Meta(ge=0, le=86_400)] = 60
-    max_waiting: Annotated[int, Meta(ge=1, le=MAX_WAITING)] = MAX_WAITING
-
-    def choose(self, seconds: int | None) -> Choice:
-        """Return the choice of a length; without one it is the only one. Raises Refused("duration_out_of_range")."""
-        fitting = [choice for choice in self.choices if seconds in (None, choice.seconds)]
-        if len(fitting) != 1:
-            lengths = ", ".join(str(choice.seconds) for choice in self.choices)
-            raise Refused("duration_out_of_range", f"the lengths offered are, in seconds, {lengths}")
-        return fitting[0]
-
-    def is_free(self, choice: Choice, meets_conditions: bool) -> bool:
-        """Whether who meets the conditions, or doesn't, pays nothing; who may not ask at all is told before."""
-        return choice.price is None or (self.needs == "any" and bool(self.conditions) and meets_conditions)
-
-    def demands_conditions(self, choice: Choice) -> bool:
-        """Whether money alone is not enough."""
-        return bool(self.conditions) and (self.needs == "all" or choice.price is None)
+def _starts(one: OneToOne) -> list[int]:
+    """Return after how many seconds each extension begins."""
+    starts, start = [], one.seconds
+    for more in one.extensions:
+        starts.append(start)
+        start += more.seconds if more.state is More.AGREED else 0
+    return starts
 
 
-def check_offer_untrusted(offer: Offer, assets: Assets) -> None:
-    """Raise Refused (invalid_offer, invalid_rules, recipient_not_eligible, and as `read_amount_untrusted` does)."""
-    lengths = [choice.seconds for choice in offer.choices]
-    if len(set(lengths)) != len(lengths):
-        raise Refused("invalid_offer", "each length has one price")
-    prices = _prices(offer.choices)
-    for price in prices:
-        read_amount_untrusted(price, assets)
-        assets.check_recipient(price.asset, 0)  # what only some may receive nobody can be asked for here
-    if len({price.asset for price in prices}) > 1:
-        raise Refused("invalid_offer", "all prices are of one asset")
-    fault = next((fault for rule in offer.conditions if (fault := fault_of(rule)) is not None), None)
-    if fault is not None:
-        raise Refused("invalid_rules", fault)
+def _extension(one: OneToOne, seconds: int) -> Extension:
+    if one.state not in RUNS:
+        raise Refused("mode_conflict", "the one-to-one has not begun yet")
+    if any(more.state is More.ASKED for more in one.extensions):
+        raise Refused("extension_exists")
+    if len(one.extensions) >= MAX_EXTENSIONS:
+        raise Refused("too_many_requests", "more time was asked for often enough")
+    if not 0 < seconds <= ONE_TO_ONE_S[1] - one.whole_seconds:
+        raise Refused("duration_out_of_range")
+    price = one.price_of(seconds)
+    return Extension(len(one.extensions) + 1, seconds, 0 if price is None else price.units)
 
 
-def _prices(choices: Iterable[Choice]) -> list[WireAmount]:
-    return [choice.price for choice in choices if choice.price is not None]
+def _answer(one: OneToOne, number: int, state: More) -> OneToOne:
+    """Answer an extension that is asked for; what was answered stays as it is."""
+
+    def answered(more: Extension) -> Extension:
+        return replace(more, state=state) if more.number == number and more.state is More.ASKED else more
+
+    return replace(one, extensions=tuple(answered(more) for more in one.extensions))
 
 
-def price_to_hold(choice: Choice, most: Amount | None, tip: Amount | None) -> Amount:
-    """Return what is held of a viewer who agrees to pay `most`, and maybe more than is asked (`tip`).
-
-    Raises Refused: payment_required (nothing was agreed to), price_changed (with the price as it is), invalid_price.
-    """
-    assert choice.price is not None
-    price = Amount(choice.price.asset, int(choice.price.units))
-    if most is None:
-        raise Refused("payment_required", price=choice.price)
-    if most.asset != price.asset or price.units > most.units:
-        raise Refused("price_changed", price=choice.price)
-    if tip is None:
-        return price
-    if tip.asset != price.asset or tip.units < price.units:
-        raise Refused("invalid_price", "a tip is at least what is asked, in the same asset")
-    return tip
+def _dropped(more: Extension) -> Extension:
+    return replace(more, state=More.DROPPED)

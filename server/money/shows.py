@@ -118,9 +118,10 @@ class Shows:
         try:
             if await self.keep_up(sale) != sale:
                 return True
-            if sale.earned and (await self._store.read(books.balance, box_office.escrow(sale))) > 0:
-                now = self._wall_ms()
-                paid = await self._store.write(box_office.pay_out, sale.id, self.terms(sale, now), now)
+            there = await self._store.read(books.balance, box_office.escrow(sale)) if sale.earned else 0
+            now = self._wall_ms()
+            if there and box_office.is_worth_paying(sale, there, terms := self.terms(sale, now)):
+                paid = await self._store.write(box_office.pay_out, sale.id, terms, now)
                 self.paid_out += paid
                 return paid
         except Refused as refused:

@@ -10,19 +10,19 @@ they paid for, or the show goes on later, or it ends too early and is paid back.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar, TypeVarTuple
 
 import msgspec
 import sqlalchemy as sa
 
 from server.access.service import Access
-from server.money import box_office, ticket_reports
+from server.money import box_office, ticket_reports, till
 from server.money import tickets as t
 from server.money.amounts import WireAmount, read_amount_untrusted
 from server.money.assets import Assets
 from server.money.box_office import Purchase
-from server.money.idempotency import Answered, Idempotent, Request
+from server.money.idempotency import Answered, Idempotent, Outcome, Request, once_each
 from server.money.shows import Shows
 from server.money.ticket_views import (
     MyTickets,
@@ -35,6 +35,7 @@ from server.money.ticket_views import (
     show_ticket,
 )
 from server.money.tickets import Sale, Ticket, TicketState
+from server.money.till import Wish
 from server.money.usher import Usher
 from server.store import Database
 from server.tokens import Claims
@@ -161,14 +162,19 @@ class TicketDesk:
 
     async def reserve(self, session: Claims, sale_id: str, price_seen: WireAmount, request: Request) -> Answered:
         """Keep a seat for two minutes; answers with a TicketView. Raises Refused (price_changed, sold_out, ...)."""
-        return await self._buy(session, sale_id, price_seen, request, _reserve)
+        sale, purchase, now = await self._read_wish(session, sale_id, price_seen)
+        answered = await self._charged(self._keys.write(request, now, _reserve, purchase, now))
+        await self._let_in(sale, session.actor)
+        return answered
 
     async def buy(self, session: Claims, sale_id: str, price_seen: WireAmount, request: Request) -> Answered:
         """Buy a ticket, with the seat reserved before if there is one; answers when its holder is let in.
 
         Raises Refused (price_changed, sold_out, insufficient_funds, ...), and then nothing was charged.
         """
-        answered = await self._buy(session, sale_id, price_seen, request, _buy)
+        sale, purchase, now = await self._read_wish(session, sale_id, price_seen)
+        answered = await self._charged(self._keys.write_each(request, now, SELL, Wish(purchase, now)))
+        await self._let_in(sale, session.actor)
         self.sold += not answered.replayed
         return answered
 
@@ -208,24 +214,14 @@ class TicketDesk:
 
     # -- parts ---------------------------------------------------------------------------------------------------------
 
-    async def _buy(
-        self,
-        session: Claims,
-        sale_id: str,
-        price_seen: WireAmount,
-        request: Request,
-        work: Callable[[sa.Connection, Purchase, int], Answered],
-    ) -> Answered:
+    async def _read_wish(self, session: Claims, sale_id: str, price_seen: WireAmount) -> tuple[Sale, Purchase, int]:
+        """Return what somebody wants who may buy, and when it was asked for."""
         actor = session.actor
         sale = await self._visible(actor, sale_id)
         self._assets.check_surface(sale.price.asset, session.surface)
         await self._require_buyer(actor, sale)
         seen = read_amount_untrusted(price_seen, self._assets)
-        purchase = Purchase(sale.id, f"ticket_{secrets.token_hex(ID_BYTES)}", actor.account, seen)
-        now = self._wall_ms()
-        answered = await self._charged(self._keys.write(request, now, work, purchase, now))
-        await self._let_in(sale, actor)
-        return answered
+        return sale, Purchase(sale.id, f"ticket_{secrets.token_hex(ID_BYTES)}", actor.account, seen), self._wall_ms()
 
     async def _charged(self, writing: Awaitable[Answered]) -> Answered:
         try:
@@ -313,8 +309,12 @@ def _reserve(connection: sa.Connection, purchase: Purchase, now_ms: int) -> Answ
     return _answer(box_office.reserve(connection, purchase, now_ms))
 
 
-def _buy(connection: sa.Connection, purchase: Purchase, now_ms: int) -> Answered:
-    return _answer(box_office.buy(connection, purchase, now_ms))
+def _sell_each(connection: sa.Connection, wishes: Sequence[Wish]) -> list[Outcome]:
+    outcomes = till.sell_each(connection, wishes)
+    return [_answer(outcome) if isinstance(outcome, Ticket) else outcome for outcome in outcomes]
+
+
+SELL = once_each(_sell_each)
 
 
 def _pay(connection: sa.Connection, ticket: str, account: str, now_ms: int) -> Answered:

@@ -71,3 +71,16 @@ def ticket_of_row(row: Sequence[Any]) -> Ticket:
     """Return the ticket of a row with the columns of TICKET."""
     identifier, sale, account, state, asset, price, until = row
     return Ticket(identifier, sale, account, TicketState(state), Amount(asset, int(price)), until)
+
+
+def ticket_values(ticket: Ticket) -> dict[str, Any]:
+    """Return a ticket by column."""
+    return {
+        "id": ticket.id,
+        "sale": ticket.sale,
+        "account": ticket.account,
+        "state": ticket.state.value,
+        "asset": ticket.price.asset,
+        "price": str(ticket.price.units),
+        "until": ticket.until,
+    }

@@ -14,8 +14,11 @@ Pure: no clock, no randomness, no SQL. What is paid is decided by the ledger, in
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
+from msgspec.structs import replace
 
 from server.money.amounts import Amount
 from signalling.refusals import Refused
@@ -50,8 +53,7 @@ class TicketState(StrEnum):
 LIVE = (TicketState.RESERVED, TicketState.SOLD)  # those that occupy a seat
 
 
-@dataclass(frozen=True, slots=True)
-class Sale:
+class Sale(msgspec.Struct, frozen=True):
     """Seats for one stream's ticket-only part; times in epoch ms.
 
     `late_price` is what a ticket costs once the show has begun, None for the same. `minimum_s` is how much of the show
@@ -85,8 +87,7 @@ class Sale:
         return self.price if late is None else Amount(self.price.asset, late)
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(msgspec.Struct, frozen=True):
     """One account's seat. The price is what it was when the seat was reserved; `until` is the reservation's end."""
 
     id: str

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 import msgspec
 import sqlalchemy as sa
+import structlog
+import trio
 
 from server.access.service import Access
 from server.money import goals, offers, tips
@@ -25,7 +26,10 @@ from signalling.rooms import Rooms
 from signalling.views import Money, Person
 from signalling.wire_events import GoalTold, TipReversedTold, TipTold
 
+PATIENCE_S = 5.0  # a tip that is in the books is answered then, although its stream has not judged its giver yet
 FRESH_MS = 600_000  # since the log-in: long enough to tip a few times, too short for a device that was left open
+
+log = structlog.get_logger("money")
 
 
 class QuoteView(msgspec.Struct, frozen=True):
@@ -63,7 +67,7 @@ class TipJar:
     ) -> None:
         self._store, self._house, self._keys, self._wall_ms = store, house, keys, wall_ms
         self._access, self._rooms = access, rooms
-        self.tips = self.reversed = 0
+        self.tips = self.reversed = self.late = 0
 
     async def quote(self, amount: Amount, surface: Surface) -> QuoteView:
         """Promise a rate for a while. Raises Refused (rate_unavailable, amount_too_small, ...)."""
@@ -107,7 +111,7 @@ class TipJar:
         now_ms = self._wall_ms()
         tip = await self._store.write(tips.reverse, tip_id, now_ms)
         self.reversed += 1
-        await self._access.changed_between(tip.sender.id, tip.to.id)
+        await self._judge(tip)
         for account in {tip.sender.id, tip.to.id}:
             self._rooms.tell(account, TipReversedTold(server_now=now_ms, tip=tip.id))
         await self._show_goals(tip.to.id)
@@ -122,10 +126,18 @@ class TipJar:
 
     def counters(self) -> Mapping[str, int]:
         """How many tips there were, by name."""
-        return {"tips": self.tips, "tips_reversed": self.reversed}
+        return {"tips": self.tips, "tips_reversed": self.reversed, "tips_late": self.late}
+
+    async def _judge(self, tip: TipView) -> None:
+        """Have its giver judged anew who may watch by it, or no longer: what is late goes on by itself."""
+        with trio.move_on_after(PATIENCE_S) as patience:
+            await self._access.changed_between(tip.sender.id, tip.to.id)
+        if patience.cancelled_caught:
+            self.late += 1
+            log.error("tip_late", tip=tip.id)
 
     async def _show(self, tip: TipView) -> None:
-        await self._access.changed_between(tip.sender.id, tip.to.id)
+        await self._judge(tip)
         told = TipTold(
             server_now=self._wall_ms(),
             tip=tip.id,
@@ -176,7 +188,7 @@ def _quoted(quote: Quote, amount: Amount, fee: int, arrives: int) -> QuoteView:
     return QuoteView(
         quote=quote.id,
         amount=wire_amount(amount),
-        fee=wire_amount(replace(amount, units=fee)),
+        fee=wire_amount(Amount(amount.asset, fee)),
         arrives=wire_amount(Amount(rate.target, arrives)),
         numerator=str(rate.numerator),
         denominator=str(rate.denominator),

@@ -59,7 +59,8 @@ _BETWEEN = Prepared(
 )
 _SENT_SINCE = Prepared("SELECT units FROM tips WHERE sender = :sender AND asset = :asset AND at > :since" + _STANDING)
 _UNRIPE = Prepared(
-    "SELECT arrived FROM tips WHERE recipient = :recipient AND withdrawable_at > :now AND target = :asset" + _STANDING
+    "SELECT arrived, withdrawable_at FROM tips WHERE recipient = :recipient AND target = :asset"
+    " AND withdrawable_at > :now" + _STANDING
 )
 
 
@@ -149,9 +150,7 @@ def give(connection: sa.Connection, gift: Gift, house: House, now_ms: int) -> Ti
     legs = pay(wallet(gift.sender.id, gift.amount.asset), recipient.id, gift.amount.units, Terms(house.fee_bps, quote))
     books.apply(connection, Move(gift.id, "tip", legs, quote), now_ms)
     # The sender's wallet is locked by now: of two tips at once the second sees the first.
-    ripe_at = now_ms + (
-        house.large_ripe_after_ms if _is_large(connection, gift, house, now_ms) else house.ripe_after_ms
-    )
+    ripe_at = _ripe_at(connection, gift, house, now_ms)
     arrived = legs[-1]
     fee = sum(leg.units for leg in legs if leg.target.kind is Kind.FEE)
     tip = TipView(
@@ -213,6 +212,21 @@ def _check_context(connection: sa.Connection, gift: Gift, recipient: AccountId, 
     row = _FIND_STREAM(connection, id=gift.stream).fetchone()
     if row is None or row[0] != recipient:
         raise Refused("bad_context", "this stream is not the recipient's")
+
+
+def _ripe_at(connection: sa.Connection, gift: Gift, house: House, now_ms: int) -> int:
+    """Return from when on a tip that was just paid may be withdrawn. Raises Refused.
+
+    Whatever is spent is taken to be what came first. A sender who is left with less than what came lately has passed
+    some of that on, and passing on makes it no sooner withdrawable: else a large tip would be paid out in small ones.
+    """
+    large = _is_large(connection, gift, house, now_ms)
+    ripe_at = now_ms + (house.large_ripe_after_ms if large else house.ripe_after_ms)
+    asset = gift.amount.asset
+    lately = _UNRIPE(connection, recipient=gift.sender.id, asset=asset, now=now_ms).fetchall()
+    if not lately or books.balance(connection, wallet(gift.sender.id, asset)) >= sum(int(row[0]) for row in lately):
+        return ripe_at
+    return int(max(ripe_at, *(row[1] for row in lately)))
 
 
 def _is_large(connection: sa.Connection, gift: Gift, house: House, now_ms: int) -> bool:

@@ -1,12 +1,13 @@
-"""The usher: carries into the rooms what the box office wrote, whoever wrote it. Who paid is let in, then told.
+"""The usher: carries into the rooms what was paid for, whoever wrote it. Who paid is let in, then told.
 
 What an account has is read anew each time and never taken from an event, and one stream's accounts are carried one
-batch after the other; so the last that a room hears is the last that was written. The event log says whom to look at.
+batch after the other; so the last that a room hears is the last that was written. The event log says whom to look at:
+whose ticket changed, and between whom a tip was given or taken back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,13 +28,15 @@ from signalling.ports import Clock
 from signalling.rooms import Rooms
 from signalling.views import Money, TicketOffer
 
-LOOK_S = 1.0  # what another node wrote is carried so much later at most
 RETRY_S = 1.0  # after the database failed, or a room
 PATIENCE_S = 5.0  # a purchase that is on the disk is answered then, although its room could not be told yet
 ATTEMPT_S = 10.0  # a room that did not take it in by then is asked anew: it has long answered, or never will
 NEWS_AT_ONCE = 500  # events
+OF_TIPS = {"tip.created", "tip.reversed"}
 
 SEATS: dict[TicketState | None, c.Seat] = {TicketState.SOLD: "bought", TicketState.RESERVED: "paying", None: "none"}
+# Returns when there may be an event above an id, for an account or, None, for anybody.
+WaitBeyond = Callable[[int, str | None], Awaitable[None]]
 _NEWEST = Prepared("SELECT COALESCE(max(id), 0) FROM event_log")
 
 log = structlog.get_logger("usher")
@@ -49,10 +52,14 @@ class _Batch:
 
 
 class Usher:
-    """Keeps what rooms know of tickets true; `run` it after the rooms and before anybody is served."""
+    """Keeps what rooms know of tickets true; `run` it after the rooms and before anybody is served.
 
-    def __init__(self, store: Database, rooms: Rooms, access: Access, clock: Clock) -> None:
+    `wait_beyond` is `server.feed.Feed`'s: it wakes the usher for what other nodes write, too.
+    """
+
+    def __init__(self, store: Database, rooms: Rooms, access: Access, clock: Clock, wait_beyond: WaitBeyond) -> None:
         self._store, self._rooms, self._access, self._clock = store, rooms, access, clock
+        self._wait_beyond = wait_beyond
         self._waiting: dict[StreamId, _Batch] = {}
         self._nursery: trio.Nursery | None = None
         self._read = 0
@@ -150,25 +157,42 @@ class Usher:
             except StoreFailed:
                 self.failures += 1
                 log.exception("news_not_read")
-                news = []
+                await trio.sleep(RETRY_S)
+                continue
             if news:
                 await self._take(news)
                 self._read = news[-1].id
             else:
-                with trio.move_on_after(LOOK_S):
-                    await self._news.wait()
+                await self._wait()
+
+    async def _wait(self) -> None:
+        """Wait for news, of this node or of any."""
+        async with trio.open_nursery() as nursery:
+
+            async def wait_for_any() -> None:
+                await self._wait_beyond(self._read, None)
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(wait_for_any)
+            await self._news.wait()
+            nursery.cancel_scope.cancel()
 
     async def _take(self, news: list[LoggedEvent]) -> None:
         events = [logged.event for logged in news]
         concerned: dict[StreamId, set[AccountId]] = {}
+        givers: dict[AccountId, set[AccountId]] = {}
         for event in events:
             if event.type in w.OF_TICKETS:
                 concerned.setdefault(StreamId(event.subject), set()).add(AccountId(event.fields["account"]))
             elif event.type in w.OF_SALES:
                 concerned.setdefault(StreamId(event.subject), set())
+            elif event.type in OF_TIPS:
+                givers.setdefault(AccountId(event.subject), set()).add(AccountId(event.fields["from"]["id"]))
         async with trio.open_nursery() as nursery:
             for stream, accounts in concerned.items():
                 nursery.start_soon(self.seat_soon, stream, accounts)
+            for streamer, accounts in givers.items():
+                nursery.start_soon(self._judge_soon, streamer, accounts)
         for event in events:
             try:
                 self._tell(event)
@@ -176,6 +200,14 @@ class Usher:
                 # It is carried already; one event that can't be told must not keep all later ones from being.
                 self.failures += 1
                 log.exception("news_not_told", type=event.type, stream=event.subject)
+
+    async def _judge_soon(self, streamer: AccountId, accounts: set[AccountId]) -> None:
+        """Have judged anew who gave tips: another node's, or one of ours whose request ended before it came to that."""
+        with trio.move_on_after(PATIENCE_S) as patience:
+            await self._access.changed_for_many(accounts, streamer)
+        if patience.cancelled_caught:  # the service goes on by itself
+            self.late += 1
+            log.error("tips_late", streamer=streamer)
 
     def _tell(self, event: Happened) -> None:
         now, stream, fields = self._clock.wall_ms(), StreamId(event.subject), event.fields

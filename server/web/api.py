@@ -210,10 +210,21 @@ def _one_to_one_routes(rooms: Rooms) -> list[Route]:
         order.route(
             "POST",
             f"{path}/accept",
-            "Take a viewer into a one-to-one",
+            "Take a viewer into a one-to-one, as soon as that one confirms to be there",
             lambda asked: c.AcceptOneToOne(AccountId(asked.body.account), asked.body.seconds),
-            (*OWNING, "duration_out_of_range", "request_unknown", "already_in_one_to_one", "exceeds_time_limit"),
+            (
+                *(*OWNING, "duration_out_of_range", "request_unknown", "mode_conflict", "exceeds_time_limit"),
+                *("already_in_one_to_one", "one_to_one_offered"),
+            ),
             body=s.Invitation,
+            result=v.OneToOneAnswer,
+        ),
+        order.route(
+            "POST",
+            f"{path}/confirm",
+            "Come to the one-to-one that I am offered",
+            lambda asked: c.ConfirmOneToOne(),
+            (*SEEING, "request_unknown", "request_expired", "mode_conflict", "exceeds_time_limit"),
             result=v.OneToOneAnswer,
         ),
         order.route(
@@ -223,6 +234,28 @@ def _one_to_one_routes(rooms: Rooms) -> list[Route]:
             lambda asked: c.DeclineOneToOne(AccountId(asked.body.account)),
             (*OWNING, "request_unknown"),
             body=s.Whom,
+        ),
+        order.route(
+            "POST",
+            f"{path}/extension/accept",
+            "Agree to the seconds more that are asked for",
+            lambda asked: c.AcceptExtension(asked.body.seconds),
+            (*OWNING, "request_unknown", "exceeds_time_limit"),
+            body=s.MoreSecondsAgreed,
+        ),
+        order.route(
+            "POST",
+            f"{path}/extension/decline",
+            "Refuse more time",
+            lambda asked: c.DeclineExtension(),
+            (*OWNING, "request_unknown"),
+        ),
+        order.route(
+            "DELETE",
+            f"{path}/extension",
+            "Take back that I asked for more time",
+            lambda asked: c.CancelExtension(),
+            (*SEEING, "request_unknown", "mode_conflict"),
         ),
         order.route("POST", f"{path}/end", "Hang up", lambda asked: c.EndOneToOne(), (*SEEING, "mode_conflict")),
     ]

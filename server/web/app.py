@@ -38,12 +38,12 @@ def build_app(
     *,
     find_account: FindAccount,
     metrics: Callable[[], bytes],
-    certificate_sha256: Callable[[], str],
+    quic: Callable[[], tuple[int, str]],
     more: Iterable[Route] = (),
 ) -> QuartTrio:
     """Return the application for the edge to serve.
 
-    `metrics` gives the text for Prometheus, `certificate_sha256` the hash (hex) of the certificate that QUIC shows;
+    `metrics` gives the text for Prometheus, `quic` QUIC's port and the hash (hex) of the certificate that it shows;
     `more` are the routes of parts that a node has besides rooms.
     """
     reception = Reception(auth, settings)
@@ -56,7 +56,7 @@ def build_app(
     interface.append(openapi_route(tuple(interface)))
     routes = [
         *interface,
-        *_service_routes(metrics, certificate_sha256),
+        *_service_routes(metrics, quic),
         *page_routes(settings.page),
     ]
     app = QuartTrio("server.web", static_folder=None)
@@ -108,7 +108,7 @@ async def _add_headers(response: Response) -> Response:
     return response
 
 
-def _service_routes(metrics: Callable[[], bytes], certificate_sha256: Callable[[], str]) -> list[Route]:
+def _service_routes(metrics: Callable[[], bytes], quic: Callable[[], tuple[int, str]]) -> list[Route]:
     async def health(asked: Asked) -> Answer:
         return Answer("ok\n", {"Content-Type": "text/plain"})
 
@@ -116,7 +116,9 @@ def _service_routes(metrics: Callable[[], bytes], certificate_sha256: Callable[[
         return Answer(metrics(), {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
     async def show_hash(asked: Asked) -> Answer:
-        return Answer(certificate_sha256(), {"Content-Type": "text/plain; charset=utf-8"})
+        port, certificate = quic()
+        # Players ask where they found the server; the port is for the page, when the configuration names another one.
+        return Answer(certificate, {"Content-Type": "text/plain; charset=utf-8", "Quic-Port": str(port)})
 
     async def explain(asked: Asked) -> Answer:
         code = asked.path["code"]

@@ -12,7 +12,8 @@ from server.money.appointments import FIRST
 from server.money.idempotency import read_request_untrusted
 from server.money.one_to_one_desk import Asked as Waits
 from server.money.one_to_one_desk import OneToOneDesk, Place, Wish
-from server.money.one_to_ones import Length, Offer, OneToOne
+from server.money.one_to_one_terms import Length, Offer
+from server.money.one_to_ones import OneToOne
 from server.web import schemas as s
 from server.web.api import OWNING, ROOT, SEEING, STREAM
 from server.web.routes import Answer, Asked, Route
@@ -46,6 +47,7 @@ class OfferView(msgspec.Struct, frozen=True):
 class OneToOneLine(msgspec.Struct, frozen=True):
     """One request and what became of it; times in epoch ms, amounts null where nothing was held.
 
+    Seconds and amounts are those of all that was agreed on, with more time that was asked for later.
     `cursor` is what the next page begins after.
     """
 
@@ -168,7 +170,8 @@ def one_to_one_routes(desk: OneToOneDesk) -> list[Route]:
 
 
 def _line(cursor: str, one: OneToOne) -> OneToOneLine:
-    asset = None if one.held is None else one.held.asset
+    amount = one.whole_held
+    asset = None if amount is None else amount.asset
     settled = asset is not None and not one.is_open
     return OneToOneLine(
         cursor,
@@ -176,14 +179,14 @@ def _line(cursor: str, one: OneToOne) -> OneToOneLine:
         one.stream,
         one.streamer,
         one.viewer,
-        one.seconds,
+        one.whole_seconds,
         one.state.value,
         one.reason,
         one.asked_at,
         one.started_at,
         one.ended_at,
         one.delivered_ms // 1000,
-        None if one.held is None else wire_amount(one.held),
+        None if amount is None else wire_amount(amount),
         WireAmount(asset or "", str(one.captured)) if settled else None,
         WireAmount(asset or "", str(one.refunded)) if settled else None,
     )

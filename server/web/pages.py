@@ -26,9 +26,9 @@ TYPES = {
 MAX_FILE = 1_048_576  # a page without a build step has no larger file; who puts one there by mistake is told
 
 HEADERS = {
-    # Blobs: the camera's preview and pictures drawn on the page.
+    # Blobs: the camera's preview and pictures drawn on the page. https: WebTransport, which may have another port.
     "Content-Security-Policy": (
-        "default-src 'self'; connect-src 'self' ws: wss:; media-src 'self' blob:; img-src 'self' data: blob:; "
+        "default-src 'self'; connect-src 'self' https: ws: wss:; media-src 'self' blob:; img-src 'self' data: blob:; "
         "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     ),
     "Permissions-Policy": "camera=(self), microphone=(self), display-capture=(self), geolocation=(), payment=()",
@@ -47,7 +47,10 @@ class StaticFile:
 
 
 def page_routes(folder: Path) -> list[Route]:
-    """Return one route for each file below `folder`; "index.html" is also its folder, "x.html" also "x"."""
+    """Return one route for each file below `folder`; "index.html" is also its folder, "x.html" also "x".
+
+    A name in braces, as in "u/{name}.html", stands for anything: what it is the page reads from its own address.
+    """
     routes = []
     for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
         if path.is_file() and not any(part.startswith((".", "__")) for part in path.relative_to(folder).parts):

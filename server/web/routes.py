@@ -16,12 +16,13 @@ from quart import Request, Response, request
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, RequestTimeout
 
+from media.io.networks import is_loopback, network_of
 from server.complaints import explain
 from server.problems import CONTENT_TYPE, Problem
 from server.tokens import Claims
 from server.web.failures import problem_of
 from server.web.ports import Auth, WebSettings
-from server.web.rates import TokenBuckets, is_loopback, network_of
+from server.web.rates import TokenBuckets
 from signalling.identifiers import Actor
 
 JSON = "application/json"

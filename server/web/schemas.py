@@ -66,6 +66,12 @@ class TimeLimit(Taken, frozen=True):
     seconds: int | None
 
 
+class MoreSecondsAgreed(Taken, frozen=True):
+    """The seconds more to agree to, as they were asked for."""
+
+    seconds: int
+
+
 class Invitation(Taken, frozen=True):
     """The viewer to take into a one-to-one, and for how long (300 to 1800 s)."""
 

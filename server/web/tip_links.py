@@ -12,6 +12,7 @@ import msgspec
 import segno
 from msgspec import Meta
 
+from media.io.networks import is_loopback
 from server.money import tip_links
 from server.money.amounts import WireAmount, read_amount_untrusted, wire_amount
 from server.money.assets import Assets
@@ -21,7 +22,6 @@ from server.store import Database
 from server.web import schemas as s
 from server.web.api import ROOT
 from server.web.money import AMOUNT
-from server.web.rates import is_loopback
 from server.web.routes import Access, Answer, Asked, Route
 from signalling.refusals import Refused
 

@@ -40,6 +40,8 @@ def test_it_agrees_with_the_room(state: RoomState, judgement: Judgement) -> None
 
 
 def test_during_a_one_to_one_it_speaks_of_the_mode_that_returns() -> None:
-    state = RoomState(OWNER, Mode.ONE_TO_ONE, tickets=frozenset({ANN}), one_to_one=OneToOne(BOB, Mode.PAID, 300, 60, 1))
+    state = RoomState(
+        OWNER, Mode.ONE_TO_ONE, tickets=frozenset({ANN}), one_to_one=OneToOne(BOB, Mode.PAID, 300, 300, 60, 1)
+    )
     told = entitlement(state, ANN, Judgement(None, NEVER, Finding(False), NEVER), NOW)
     assert (told.mode, told.entitled, told.via) == (Mode.PAID, True, "ticket")

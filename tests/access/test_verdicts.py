@@ -103,7 +103,7 @@ def test_nobody_joins_a_stream_that_is_hidden_from_him() -> None:
     ],
 )
 def test_a_guest_who_is_denied_ends_the_one_to_one_and_a_wait_for_one(fact: c.Fact, reason: str) -> None:
-    session = OneToOne(ANN, Mode.PRIVATE, 300, 60, NOW + 100, running_since_ns=NOW - 7)
+    session = OneToOne(ANN, Mode.PRIVATE, 300, 300, 60, NOW + 100, running_since_ns=NOW - 7)
     state = replace(private(), mode=Mode.ONE_TO_ONE, one_to_one=session)
     after, events = step(state, None, fact, NOW)
     assert events[0] == e.OneToOneEnded(ANN, reason, 7)

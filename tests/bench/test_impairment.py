@@ -115,3 +115,24 @@ async def test_datagrams_go_both_ways_and_each_client_has_a_port_of_its_own() ->
                     sources.add(source)
             assert len(sources) == 2
             assert between.up.counts.entered == between.down.counts.entered == 2
+
+
+async def test_a_relay_holds_so_much_and_drops_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.impairment.MAX_WAITING", 3)
+    with trio.fail_after(10), trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM) as client:
+        await client.bind(("127.0.0.1", 0))
+        async with relay(client.getsockname(), Impairment(delay_ms=60_000), Impairment(), seed=1) as between:
+            for _ in range(5):
+                await client.sendto(b"early", between.address)
+            while between.up.counts.entered < 5:  # noqa: ASYNC110
+                await trio.sleep(0.001)
+            assert between.up.counts.overflowed == 2
+
+
+async def test_what_cannot_be_sent_on_is_counted() -> None:
+    nowhere = ("127.0.0.1", 0)
+    with trio.fail_after(10), trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM) as client:
+        async with relay(nowhere, Impairment(), Impairment(), seed=1) as between:
+            await client.sendto(b"lost", between.address)
+            while not between.up.counts.unsent:  # noqa: ASYNC110
+                await trio.sleep(0.001)

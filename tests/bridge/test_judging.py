@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 import trio
 
+from server.client import watch
 from tests.access.test_access_node import Show as PrivateShow
 from tests.access.test_kyf_node import demand, open_kyf_show, prove
 from tests.bridge.players import Player, open_player, open_players
 from tests.bridge.shows import open_show
+from tests.server.nodes import open_socket
 
 SETUP_BYTES = 32  # a session begins with these on a stream of their own, whoever has come
 
@@ -99,6 +102,44 @@ async def test_a_proof_lets_those_in_who_wait_over_moq_and_its_end_cuts_them(tmp
             await show.frames(20)
             assert max(bound.last_object_ns, roaming.last_object_ns) < told_ns
         nursery.cancel_scope.cancel()
+
+
+async def test_sessions_over_moq_count_as_devices_and_the_newest_stay(tmp_path: Path) -> None:
+    async with open_show(tmp_path) as show, AsyncExitStack() as stack:
+        fan, other = await show.site.person("fan"), await show.site.person("other")
+        heard = await stack.enter_async_context(open_socket(show.site, fan))
+        await heard.ask("join", stream=show.stream)
+        got: list[bytes] = []
+        whep = show.site.url("whep", show.stream)
+        await stack.enter_async_context(
+            watch(show.site.http, whep, fan.token, ("video",), lambda packet, at_ns: got.append(packet))
+        )
+        targets = [show.target(fan), f"/moq?jwt={fan.token}", show.target(fan), show.target(other)]
+        bound, roaming, newest, others = await stack.enter_async_context(open_players(show.address, targets))
+        others_video = await play(others, show.stream)
+        await play(bound, show.stream)
+        with trio.fail_after(5):
+            while not got:  # noqa: ASYNC110 - what is waited for comes over the socket
+                await trio.sleep(0.05)
+        roaming_video = await play(roaming, show.stream)
+        first = await heard.wait_for("media.taken_over")
+        assert (first["stream"], first["reason"]) == (show.stream, "device_limit")
+        assert isinstance(first["session"], str)  # the oldest was the one over WHEP
+        assert show.stream in bound.announced
+        newest_video = await play(newest, show.stream)
+        second = await heard.wait_for("media.taken_over")
+        assert second["session"] is None
+        await bound.until(lambda: show.stream in bound.retracted)
+        told_ns = time.time_ns()
+        asked = bound.subscribe(show.stream, "video")
+        await bound.until(lambda: asked in bound.ended)
+        for player, video in ((roaming, roaming_video), (newest, newest_video), (others, others_video)):
+            seen = len(player.frames[video])
+            await player.until(lambda player=player, video=video, seen=seen: len(player.frames[video]) > seen + 10)
+        assert bound.last_object_ns < told_ns
+        assert bound.closed is None  # its player would come again at once
+        room = show.site.running.rooms._live[show.stream].room  # type: ignore[index]
+        assert room.state.takeovers == 2
 
 
 async def send_on(show: PrivateShow) -> None:

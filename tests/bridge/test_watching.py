@@ -14,7 +14,7 @@ from server.demo import send_picture
 from tests.bridge.decoding import decoded
 from tests.bridge.players import Player, open_player, open_players
 from tests.bridge.shows import Show, open_show
-from tests.server.nodes import open_site
+from tests.server.nodes import open_site, open_socket
 
 # What was written before the end may leave up to a flush later, from a process that is not scheduled at once.
 FLUSHED_NS = 100_000_000
@@ -167,6 +167,36 @@ async def test_the_two_of_a_one_to_one_receive_each_other_and_nobody_else_anythi
                 await show.owner.ask("POST", f"{at}/end")
                 await eves.until(lambda: show.stream in eves.announced)
                 await owners.until(lambda: theirs in owners.retracted)
+
+
+async def test_what_two_people_watch_over_moq_is_delivered_and_paid_for(tmp_path: Path) -> None:
+    with trio.fail_after(30):
+        async with open_show(tmp_path) as show:
+            guest = await show.site.person("guest")
+            async with (
+                open_socket(show.site, guest) as heard,
+                open_players(show.address, [show.target(one) for one in (show.owner, guest)]) as (owners, guests),
+            ):
+                await heard.ask("join", stream=show.stream)
+                at = f"/streams/{show.stream}/one_to_one"
+                await guest.ask("POST", f"{at}/requests", {"seconds": 300})
+                await show.owner.ask("POST", f"{at}/accept", {"account": guest.id, "seconds": 300})
+                async with (
+                    publish(
+                        show.site.http, show.site.url("whip", show.stream), guest.token, ("audio", "video")
+                    ) as sent,
+                    trio.open_nursery() as nursery,
+                ):
+                    nursery.start_soon(send_picture, sent)
+                    for player, path in ((owners, f"{show.stream}/guest"), (guests, show.stream)):
+                        await player.until(lambda player=player, path=path: path in player.announced)
+                        video = player.subscribe(path, "video")
+                        await player.until(lambda player=player, video=video: player.frames[video])
+                    await trio.sleep(3.5)
+                    await show.owner.ask("POST", f"{at}/end")
+                    ended = await heard.wait_for("one_to_one.ended")
+                    nursery.cancel_scope.cancel()
+                assert ended["delivered_s"] >= 2
 
 
 async def test_a_session_ends_with_its_token(tmp_path: Path) -> None:

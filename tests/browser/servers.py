@@ -20,8 +20,10 @@ START_S = 120.0  # the first start compiles the forwarding kernel
 class Server:
     """One data directory, and the server that runs on it."""
 
-    def __init__(self, folder: Path, command: str = "serve", listen: str = "127.0.0.1:0") -> None:
-        self.folder, self.command, self.listen = folder, command, listen
+    def __init__(
+        self, folder: Path, command: str = "serve", listen: str = "127.0.0.1:0", program: tuple[str, ...] = (str(MESI),)
+    ) -> None:
+        self.folder, self.command, self.listen, self.program = folder, command, listen, program
         self.url = ""
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -30,9 +32,11 @@ class Server:
         address = self.folder / "server.url"
         address.unlink(missing_ok=True)
         options = ["--data", str(self.folder), "--listen", self.listen, "--media", "127.0.0.1:0"]
+        config = self.folder / "config.toml"
+        options += ["--config", str(config)] if config.exists() else []
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [str(MESI), self.command, *options], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [*self.program, self.command, *options], stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         deadline = time.monotonic() + START_S
         while not (address.exists() and address.read_text()):  # it is written after it is made

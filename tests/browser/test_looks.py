@@ -29,6 +29,11 @@ OUT_OF_REACH = """
   }
   return problems;
 """
+# Waits until nothing moves any more that comes to an end.
+ARRIVED = """
+  const ending = document.getAnimations().filter(each => each.effect.getComputedTiming().iterations !== Infinity);
+  await Promise.all(ending.map(each => each.finished.catch(() => {})));
+"""
 
 
 async def look(visitor: Visitor, name: str) -> list[str]:
@@ -41,6 +46,7 @@ async def look(visitor: Visitor, name: str) -> list[str]:
         for size in (PHONE, DESKTOP):
             await visitor.page.resize(*size)
             await trio.sleep(0.3)  # transitions of colours are over
+            await visitor.page.run(ARRIVED)  # and on a busy machine they take longer
             wrong += [f"{name} {scheme} {size[0]}: {fault}" for fault in await visitor.page.run(VIOLATIONS)]
             if size == PHONE and scheme == "light":
                 wrong += [f"{name}: {fault}" for fault in await visitor.page.run(OUT_OF_REACH)]
@@ -84,6 +90,9 @@ async def test_every_page_is_readable_and_reachable_on_a_phone_and_on_a_desk(the
     wrong += await look(streamer, "switch")
     await streamer.press("#mode-cancel")
     await streamer.press("#requests .accept")
+    await viewer.sees("#turn-dialog", "looks-ann is ready for your one-to-one")
+    wrong += await look(viewer, "turn")
+    await viewer.press("#turn-come")
     await viewer.sees("#call-bar", "only the two of you")
     wrong += await look(viewer, "call-guest")
     wrong += await look(streamer, "call-streamer")

@@ -35,11 +35,11 @@ class Books:
         body = {"name": name, "asset": "USD", "amount": amount}
         await self.operator.ask("POST", "/admin/ledger/deposits", body)
 
-    async def has(self, name: str) -> tuple[int, int]:
-        """Return what somebody may spend, and what is held, in cents."""
+    async def has(self, name: str, asset: str = "USD") -> tuple[int, int]:
+        """Return what somebody may spend, and what is held, in an asset's least units."""
         balances = (await self.operator.ask("GET", f"/admin/ledger/balances/{name}"))["balances"]
-        usd = next(each for each in balances if each["asset"] == "USD")
-        return int(usd["available"]), int(usd["held"])
+        found = next(each for each in balances if each["asset"] == asset)
+        return int(found["available"]), int(found["held"])
 
     async def are_right(self) -> None:
         assert await self.operator.ask("GET", "/admin/ledger/check") == {"flaws": []}
@@ -78,6 +78,7 @@ async def test_a_one_to_one_is_held_delivered_and_paid_to_the_unit(theatre: Thea
     await guest.sees("#ask-send", "Ask, and hold 50.00 USD")
     await guest.press("#ask-send")
     await guest.sees("#ask-fault", "You have 42.00 USD: 8.00 USD more are needed")
+    await guest.sees("#ask-help a[href='/wallet']", "Open the wallet")
     assert await books.has("priced-bob") == (4200, 0)
 
     await guest.press("#ask-choices [value='300']")
@@ -103,6 +104,7 @@ async def test_a_one_to_one_is_held_delivered_and_paid_to_the_unit(theatre: Thea
     await streamer.sees("#requests", "30.00 USD held")
     await streamer.shoot("requests-held", (PHONE,))
     await streamer.press(ACCEPT)
+    await guest.press("#turn-come")
     for side in (guest, streamer):
         await side.sees("#call-bar", "It ends at")
         assert 285 < await side.seconds_left("#call-time") <= 300

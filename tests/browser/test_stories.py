@@ -71,6 +71,7 @@ async def test_a_one_to_one_from_the_request_to_the_return(theatre: Theatre) -> 
     await streamer.sees("#requests", "private-bob asks for 5 minutes")
     await streamer.shoot("one-to-one-request")
     await streamer.press("#requests .accept")
+    await guest.press("#turn-come")
 
     await guest.sees("#call-bar", "only the two of you see and hear this")
     await streamer.sees("#call-bar", "only the two of you see and hear this")
@@ -173,7 +174,7 @@ async def test_who_logs_out_sees_no_more(theatre: Theatre) -> None:
     await viewer.sees("#welcome", "Create an account")
     await viewer.watch(stream)
     await viewer.sees("#slate", "Log in, then the stream is here")
-    assert await viewer.received() == {"framesDecoded": 0, "audioPackets": 0, "audioEnergy": 0}
+    assert set((await viewer.received()).values()) == {0}
 
 
 async def test_what_is_said_is_read_on_both_sides_and_never_run(theatre: Theatre) -> None:

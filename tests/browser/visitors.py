@@ -16,6 +16,7 @@ from tests.browser.servers import Server
 from tests.server.nodes import Person
 
 PATIENCE_S = 30.0  # for anything to appear; a page that takes longer on a busy machine is broken
+AUDIBLE = 0.001  # of the loudest, over some seconds: 60 dB below it; silence that was encoded is far below that
 ARTEFACTS = Path(__file__).resolve().parents[2] / "artefacts"
 PHONE, DESKTOP = (360, 740), (1280, 800)
 
@@ -28,7 +29,7 @@ PRELOAD = """() => {
   };
 }"""
 RECEIVED = """
-  const sums = {framesDecoded: 0, audioPackets: 0, audioEnergy: 0};
+  const sums = {framesDecoded: 0, audioPackets: 0, audioEnergy: 0, audioSeconds: 0};
   for (const connection of window.connections) {
     if (connection.connectionState === 'closed') continue;
     (await connection.getStats()).forEach(s => {
@@ -37,6 +38,7 @@ RECEIVED = """
       else {
         sums.audioPackets += s.packetsReceived ?? 0;
         sums.audioEnergy += s.totalAudioEnergy ?? 0;
+        sums.audioSeconds += s.totalSamplesDuration ?? 0;
       }
     });
   }
@@ -67,6 +69,11 @@ async def comes_true(condition: Callable[[], Awaitable[bool]], patience_s: float
             await trio.sleep(0.05)
         return True
     return False
+
+
+def difference(one: list[int], other: list[int]) -> float:
+    """Return by how much two pictures of `PICTURE` differ, on average over their values, from 0 to 255."""
+    return sum(abs(a - b) for a, b in zip(one, other, strict=True)) / len(one)
 
 
 class Visitor:
@@ -109,8 +116,9 @@ class Visitor:
         await self.page.open(f"{self.url}/watch?stream={stream}")
 
     async def press(self, selector: str) -> None:
-        """Click what can be seen; waits until it is there."""
+        """Click what can be seen; waits until it is there, and can be pressed."""
         await self.sees(selector)
+        await self.sees_no(f"{selector}:disabled")
         await self.page.run("document.querySelector(values[0]).click()", selector)
 
     async def fill(self, selector: str, value: str) -> None:
@@ -161,19 +169,35 @@ class Visitor:
                 await trio.sleep(0.1)
         raise AssertionError(f"{self.name} sees no moving picture in {selector}; {await self.received()}")
 
+    async def sees_picture_of(self, other: Visitor, selector: str, theirs: str, own: str) -> None:
+        """Wait until what is shown is like the other's picture, and less like the own one."""
+        with trio.move_on_after(PATIENCE_S):
+            while True:
+                shown, sent, mine = [
+                    await page.run(PICTURE, where)
+                    for page, where in ((self.page, selector), (other.page, theirs), (self.page, own))
+                ]
+                if shown and sent and mine and difference(shown, sent) < difference(shown, mine) / 2:
+                    return
+                await trio.sleep(0.1)
+        raise AssertionError(f"{self.name} does not see {other.name} in {selector}")
+
     async def hears(self) -> None:
-        """Wait until decoded sound is played, and goes on to be."""
+        """Wait until decoded sound is played that is loud enough to be heard."""
         before = await self.received()
 
-        async def is_louder() -> bool:
-            return (await self.received())["audioEnergy"] > before["audioEnergy"]
+        async def is_audible() -> bool:
+            now = await self.received()
+            seconds = now["audioSeconds"] - before["audioSeconds"]
+            # W3C webrtc-stats: energy over time is the square of the level, of which 1 is the loudest.
+            return seconds > 0 and (now["audioEnergy"] - before["audioEnergy"]) / seconds > AUDIBLE**2
 
-        if await comes_true(is_louder):
+        if await comes_true(is_audible):
             return
         raise AssertionError(f"{self.name} hears nothing; {await self.received()}")
 
     async def received(self) -> dict[str, float]:
-        """Return decoded frames, audio packets and played energy of the connections that are open."""
+        """Return what the connections that are open got: decoded frames, audio packets, played energy and seconds."""
         return dict(await self.page.run(RECEIVED))
 
     async def seconds_left(self, selector: str) -> int:

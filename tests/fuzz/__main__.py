@@ -17,7 +17,9 @@ import atheris
 
 import media.forwarding.kernel  # noqa: F401  (before the others: Numba can't compile what was instrumented)
 
-with atheris.instrument_imports(include=["media.wire", "media.webrtc", "signalling", "server", "jwt"]):
+with atheris.instrument_imports(
+    include=["media.wire", "media.webrtc", "media.bridge", "media.moq", "signalling", "server", "jwt"]
+):
     from tests.fuzz.targets import TARGETS
 
 FOUND = Path(__file__).parent / "found"

@@ -10,9 +10,8 @@ import base64
 import json
 import struct
 import zlib
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -39,22 +38,14 @@ from server.web.routes import Answer, Reception
 from signalling.chat import tidy_untrusted as tidy_chat_untrusted
 from signalling.messages import Encoding, MalformedMessage, decode_hello_untrusted, decode_request_untrusted
 from signalling.refusals import Refused
+from tests.fuzz.moq_targets import MOQ_TARGETS
+from tests.fuzz.target import TEXT, Target
 from tests.media.offers import LOCAL, PUBLISHERS, VIEWERS, offer_text
 from tests.media.packets import RECORDINGS
 from tests.media.packets import recorded as recorded_packets
 from tests.media.transports import CERTIFICATE, CLIENT_CERTIFICATE, RECORDED_CLIENTS, SECOND_NS, fingerprint, recorded
 
-DATAGRAM, TEXT = 1500, 8192  # bytes of the largest input
 TOKENS = Tokens(bytes(32))
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """`read` takes any bytes; `seeds` are honest inputs to begin with, `largest` the size up to which they grow."""
-
-    read: Callable[[bytes], None]
-    seeds: Callable[[], Iterable[bytes]]
-    largest: int = DATAGRAM
 
 
 # -- packets ---------------------------------------------------------------------------------------------------------
@@ -360,4 +351,5 @@ TARGETS = {
     "names": Target(
         read_names, lambda: (b"ann", "\u00c4nn \U0001f600".encode(), b"\xed\xa0\x80", "a\u200bb".encode()), 500
     ),
+    **MOQ_TARGETS,
 }

@@ -84,6 +84,7 @@ def test_nonsense_is_left_to_the_engine(connected: tuple[Turns, End], first: int
 @pytest.mark.parametrize(
     "request_of_another",
     [check(password="x" * 24), check(username=f"{OURS.ufrag}:other"), check(username=USERNAME + "x")],
+    ids=["password", "username", "longer_username"],
 )
 def test_other_credentials_are_left_to_the_engine(connected: tuple[Turns, End], request_of_another: bytes) -> None:
     assert exchange(*connected, request_of_another) == (None, 1)

@@ -53,6 +53,8 @@ class ProviderService:
                 connection.start_next_cycle()
 
     def _answer(self, request: h11.Request, body: bytes) -> tuple[int, bytes]:
+        if request.method == b"GET":  # a browser, where people pay
+            return 200, b'"Pay here"'
         self.heard += 1
         if self.broken:
             return 500, b"{}"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
 import trio
+from msgspec.structs import replace
 
 from server import eventlog
 from server.money import audit, books, box_office, ticket_reports
@@ -230,6 +231,26 @@ async def test_after_the_show_was_delivered_late_comers_pay_its_seller_too(store
     await is_right(store)
 
 
+@pytest.mark.parametrize(
+    ("terms", "left"),
+    [(Terms(1000, quote(1, 10_000)), Kind.LIQUIDITY), (Terms(10_000), Kind.FEE)],
+    ids=["too little to convert", "all of it the fee"],
+)
+async def test_a_show_whose_tickets_are_worth_less_than_a_unit_settles_all_the_same(
+    store: AnyStore, terms: Terms, left: Kind
+) -> None:
+    await open_sale(store, 2, "ann", "bob")
+    await store.write(box_office.buy, purchase("ann"), 1)
+    earned = await store.write(box_office.earn, "s1", t.Earn(300), terms, 2)
+    assert (earned.earned, await has(store, ESCROW)) == (True, 500)  # with what late comers pay it may be enough
+    assert not box_office.is_worth_paying(earned, 500, terms)
+    assert not await store.write(box_office.pay_out, "s1", terms, 3)
+    await store.write(box_office.buy, purchase("bob"), 4)
+    assert (await store.write(box_office.earn, "s1", t.Settle(300), terms, 5)).state is SaleState.DELIVERED
+    assert (await has(store, ESCROW), await has(store, Account(PLATFORM, left, "USD"))) == (0, 1000)
+    await is_right(store)
+
+
 async def test_a_show_that_nobody_bought_pays_nobody(store: AnyStore) -> None:
     await open_sale(store, 2)
     assert (await store.write(box_office.earn, "s1", t.Settle(9999), Terms(1000), 9)).state is SaleState.DELIVERED
@@ -310,3 +331,24 @@ EXPECTED |= {"reservation_expired"}
 
 def refund_for(connection: sa.Connection, ticket: str, account: str, now_ms: int) -> Ticket:
     return box_office.refund(connection, ticket, now_ms)
+
+
+def change_slowly(connection: sa.Connection, sale: str) -> None:
+    box_office._lock_sale(connection, sale)
+    time.sleep(0.3)
+    box_office.change(connection, sale, t.Change(quantity=50), 0)
+
+
+async def test_reservations_of_many_shows_run_out_without_standing_in_anybodys_way(store: AnyStore) -> None:
+    for show in ("s1", "s2"):
+        await store.write(box_office.open_sale, replace(SALE, id=show, stream=f"stream{show}"), 0)
+        await store.write(box_office.reserve, Purchase(show, f"t{show}", "b0", SALE.price), 0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(store.write, change_slowly, "s2")
+        await trio.sleep(0.1)
+        # It has ended the first one's when it comes to the second's, which is being changed.
+        assert len(await store.write(box_office.run_out, RESERVED_FOR_MS, 10)) == 2
+    # What stands in each other's way is found out after a second, in which nobody can write an event.
+    assert store.counters().get("store_collisions", 0) == 0
+    told = [logged.event.type for logged in await store.read(eventlog.read_from, 0, 100)]
+    assert told[4:] == ["sale.changed", "ticket.expired", "ticket.expired"]

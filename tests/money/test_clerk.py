@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from server.money import books, box_office, offers
+import trio
+from trio.testing import MockClock
+
+from server.money import books, box_office, clerk, offers
 from server.money.amounts import Amount
 from server.money.box_office import Purchase
+from server.money.clerk import Clerk
 from server.money.duties import duties
 from server.money.idempotency import KEY_FOR_MS, Answered, Idempotent, read_request_untrusted
 from server.money.ledger import Account, Hold, Kind, Leg, Move
 from server.money.offers import KEPT_MS
 from server.money.payments import wallet
 from server.money.tickets import RESERVED_FOR_MS, Sale
+from server.store import StoreFailed
 from tests.money.commands import deposit, do, quote
 from tests.money.databases import AnyStore
 
@@ -59,3 +64,28 @@ async def test_reservations_are_known_to_have_run_out_before_anything_is_written
     assert await store.read(box_office.any_run_out, RESERVED_FOR_MS)
     assert len(await store.write(box_office.run_out, RESERVED_FOR_MS, 10)) == 1
     assert not await store.read(box_office.any_run_out, RESERVED_FOR_MS)
+
+
+async def test_a_duty_that_fails_or_never_ends_keeps_no_other_waiting_and_is_tried_again(
+    autojump_clock: MockClock,
+) -> None:
+    tried, done = [0], [0]
+
+    async def fail(now_ms: int) -> int:
+        tried[0] += 1
+        raise StoreFailed("the disk is full") if tried[0] % 2 else RuntimeError("a fault")
+
+    async def hang(now_ms: int) -> int:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    async def work(now_ms: int) -> int:
+        await trio.lowlevel.checkpoint()
+        done[0] += 1
+        return 0
+
+    worker = Clerk({"fails": fail, "hangs": hang, "works": work}, lambda: 0)
+    with trio.move_on_after(10.5 * clerk.LOOK_S):
+        await worker.run()
+    assert (tried[0], done[0]) == (11, 11)
+    assert worker.counters() == {"duties_done": 0, "duty_failures": 11}

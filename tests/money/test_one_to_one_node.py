@@ -13,8 +13,11 @@ import pytest
 import trio
 
 from server.client import publish, watch
-from server.config import Config
-from server.money.amounts import split
+from server.config import Config, OneToOnes
+from server.money.amounts import WireAmount, split
+from server.money.idempotency import read_request_untrusted
+from server.money.one_to_one_desk import OneToOneDesk, Wish
+from signalling.identifiers import AccountId, Actor, StreamId
 from tests.server.nodes import Person, Site, Socket, open_site, open_socket, small_config
 from tests.server.test_node import send_frames
 
@@ -36,8 +39,14 @@ class Salon:
         self.path = f"/streams/{stream}/one_to_one"
 
     async def ask(self, who: Person, body: dict[str, Any], key: str | None = None) -> tuple[int, dict[str, Any]]:
+        return await self._post("requests", who, body, key)
+
+    async def ask_more(self, who: Person, body: dict[str, Any], key: str | None = None) -> tuple[int, dict[str, Any]]:
+        return await self._post("extension", who, body, key)
+
+    async def _post(self, what: str, who: Person, body: dict[str, Any], key: str | None) -> tuple[int, dict[str, Any]]:
         headers = {"Authorization": f"Bearer {who.token}", "Idempotency-Key": key or secrets.token_hex(8)}
-        answer = await self.site.http.post(f"/api/v1{self.path}/requests", json=body, headers=headers)
+        answer = await self.site.http.post(f"/api/v1{self.path}/{what}", json=body, headers=headers)
         return answer.status_code, answer.json()
 
     @asynccontextmanager
@@ -53,8 +62,9 @@ class Salon:
             refused = await anns.ask("accept_one_to_one", stream=self.stream, account=self.bob.id, seconds=600)
             assert refused["code"] == "duration_out_of_range"
             await anns.ask("accept_one_to_one", stream=self.stream, account=self.bob.id, seconds=300)
-            await bobs.wait_for("one_to_one.accepted")
+            await bobs.wait_for("one_to_one.offered")
             guest = await stack.enter_async_context(publish(http, whip, self.bob.token, kinds))
+            await bobs.wait_for("one_to_one.accepted")
             nursery.start_soon(send_frames, guest, 3000)
             watching = [self.bob, self.ann] if streamer_watches else [self.bob]
             got: dict[str, list[bytes]] = {who.name: [] for who in watching}
@@ -329,3 +339,157 @@ async def test_one_key_is_one_request_and_money_is_held_only_under_one(tmp_path:
         assert await salon.has(salon.bob) == (7000, 3000)
         other = await salon.ask(salon.bob, {**body, "expires_s": 600}, "k1" if answers[0][0] == 201 else "k9")
         assert other[1]["code"] in ("idempotency_mismatch", "request_exists")
+
+
+async def test_who_does_not_come_in_time_gets_the_money_back_and_the_next_is_called(
+    tmp_path: Path, place: Path | str
+) -> None:
+    folder = tmp_path / "node"
+    quick = msgspec.structs.replace(on(folder, place), one_to_one=OneToOnes(confirm_s=1))
+    async with open_site(folder, quick) as site:
+        ann, bob, cat = [await site.person(name) for name in ("ann", "bob", "cat")]
+        for viewer in (bob, cat):
+            await deposit(site, viewer, "100.00")
+        salon = Salon(site, ann, bob, await site.stream(ann))
+        offer = await ann.ask("PUT", f"{salon.path}/offer", OFFER)
+        assert offer["offer"]["calls_next"], "nobody said otherwise"
+        async with open_socket(site, ann) as anns, open_socket(site, bob) as bobs, open_socket(site, cat) as cats:
+            for socket, viewer in ((bobs, bob), (cats, cat)):
+                await socket.ask("join", stream=salon.stream)
+                assert (await salon.ask(viewer, {"seconds": 300, "max_price": PRICE}))[0] == 201
+            await anns.ask("join", stream=salon.stream)
+            body = {"account": bob.id, "seconds": 300}
+            accepted = await ann.ask("POST", f"{salon.path}/accept", body)
+            assert accepted["setup_ends_at"] is None
+            assert (await bobs.wait_for("one_to_one.offered"))["confirm_by"] == pytest.approx(
+                accepted["confirm_by"], abs=5
+            )
+            assert (await bob.ask("GET", f"{salon.path}/place"))["confirm_by"] is not None
+            assert (await cat.ask("POST", f"{salon.path}/confirm", status=404))["code"] == "request_unknown"
+            waits = (await ann.ask("GET", f"/streams/{salon.stream}/room"))["requests"]
+            assert [line["confirm_by"] is not None for line in waits] == [True, False]
+
+            offered = await cats.wait_for("one_to_one.offered")
+            assert (offered["account"], offered["seconds"]) == (cat.id, 300)
+            assert (await bobs.wait_for("one_to_one.settled"))["reason"] == "missed"
+            assert (await anns.wait_for("one_to_one.cancelled"))["account"] == bob.id
+            assert (await has(site, bob), await has(site, cat)) == ((10_000, 0), (7000, 3000))
+            answer = await cat.ask("POST", f"{salon.path}/confirm")
+            assert answer["confirm_by"] is None
+            assert (await anns.wait_for("one_to_one.accepted"))["setup_ends_at"] == pytest.approx(
+                answer["setup_ends_at"], abs=5
+            )
+    async with open_site(folder, on(folder, place)) as site:
+        assert await has(site, cat) == (10_000, 0), "what was being set up when the node ended delivered nothing"
+        await books_are_right(site)
+
+
+async def test_more_time_is_held_at_the_same_price_and_paid_together_with_the_first_as_far_as_it_was_delivered(
+    tmp_path: Path, place: Path | str
+) -> None:
+    async with open_salon(tmp_path / "node", place) as (salon, anns, bobs):
+        path = f"{salon.path}/extension"
+        await salon.ask(salon.bob, {"seconds": 300, "max_price": PRICE, "tip": {"asset": "USD", "units": "4000"}})
+        async with salon.call(anns, bobs):
+            more = {"seconds": 120, "max_price": {"asset": "USD", "units": "1200"}}
+            assert await salon.bob.ask("GET", f"{path}?seconds=120") == {
+                "seconds": 120,
+                "price": more["max_price"],
+                "longest_s": 1500,
+            }
+            cheap = {"seconds": 120, "max_price": {"asset": "USD", "units": "1199"}}
+            assert (await salon.ask_more(salon.bob, cheap))[1]["price"] == more["max_price"]
+            assert (await salon.ask_more(salon.ann, more))[1]["code"] == "mode_conflict"
+            status, asked = await salon.ask_more(salon.bob, more, "m1")
+            assert (status, asked["number"], asked["held"], asked["state"]) == (201, 1, more["max_price"], "asked")
+            assert await salon.has(salon.bob) == (4800, 5200)
+            assert (await salon.ask_more(salon.bob, more))[1]["code"] == "extension_exists"
+            told = await anns.wait_for("one_to_one.extension_asked")
+            assert (told["account"], told["seconds"]) == (salon.bob.id, 120)
+            await salon.ann.ask("POST", f"{path}/decline")
+            assert (await bobs.wait_for("one_to_one.extension_ended"))["reason"] == "declined"
+            await until(salon.bob, 6000, salon)
+
+            assert (await salon.ask_more(salon.bob, more, "m1"))[1]["state"] == "dropped", "what became of it"
+            assert (await salon.ask_more(salon.bob, more))[1]["number"] == 2
+            await salon.ann.ask("POST", f"{path}/accept", {"seconds": 120})
+            extended = await bobs.wait_for("one_to_one.extended")
+            assert 410_000 < extended["ends_at"] - extended["server_now"] <= 420_000
+            assert (await salon.ask_more(salon.bob, more, "last"))[0] == 201
+            assert await salon.has(salon.bob) == (3600, 6400)
+            await trio.sleep(2)
+            await bobs.ask("end_one_to_one", stream=salon.stream)
+            settled = await bobs.wait_for("one_to_one.settled")
+        captured = int(settled["captured"])
+        assert captured + int(settled["refunded"]) == 5200, "the first and the one that was granted"
+        assert 20 <= captured <= 120
+        assert await salon.has(salon.bob) == (10_000 - captured, 0)
+        line = (await salon.bob.ask("GET", "/me/one_to_ones"))["one_to_ones"][0]
+        assert (line["seconds"], line["held"]["units"], line["captured"]["units"]) == (420, "5200", str(captured))
+        events = (await salon.bob.ask("GET", "/events?limit=100"))["events"]
+        words = [event["type"] for event in events if "exten" in event["type"]]
+        assert words == [
+            *("one2one.extension_asked", "one2one.extension_ended", "one2one.extension_asked", "one2one.extended"),
+            "one2one.extension_asked",
+        ]
+
+
+async def until(who: Person, available: int, salon: Salon) -> None:
+    """Wait until somebody may spend so much: what a room says is written down a moment later."""
+    with trio.fail_after(5):
+        while (await salon.has(who))[0] != available:  # noqa: ASYNC110
+            await trio.sleep(0.01)
+
+
+async def test_a_node_that_dies_while_more_time_is_asked_for_gives_it_back_and_says_so_under_the_same_key(
+    tmp_path: Path, place: Path | str
+) -> None:
+    folder, body = tmp_path / "node", {"seconds": 300, "max_price": PRICE}
+    more = {"seconds": 120, "max_price": {"asset": "USD", "units": "1200"}}
+    with trio.CancelScope() as dies:
+        async with open_salon(folder, place) as (salon, anns, bobs):
+            status, first = await salon.ask(salon.bob, body, "k1")
+            assert (status, first["state"]) == (201, "queued")
+            async with salon.call(anns, bobs):
+                assert (await salon.ask_more(salon.bob, more, "m1"))[0] == 201
+                dies.cancel()
+    async with open_site(folder, on(folder, place)) as site:
+        salon.site = site
+        available, held = await has(site, salon.bob)
+        assert held == 0
+        assert available >= 10_000 - 50
+        status, again = await salon.ask(salon.bob, body, "k1")
+        assert (status, again["request"]) == (201, first["request"])
+        assert (again["state"], again["reason"]) == ("ended", "server_restarted")
+        status, again = await salon.ask_more(salon.bob, more, "m1")
+        assert (status, again["state"]) == (201, "dropped")
+        await books_are_right(site)
+
+
+@pytest.mark.parametrize("more", [False, True], ids=["a request", "more time"])
+async def test_who_gives_up_while_the_room_is_slow_is_not_in_it_for_nothing(tmp_path: Path, more: bool) -> None:
+    async with open_salon(tmp_path / "node", tmp_path) as (salon, anns, bobs), AsyncExitStack() as stack:
+        rooms, stream = salon.site.running.rooms, StreamId(salon.stream)
+        desk, room, bob = rooms._desk, rooms._live[stream].room, Actor(AccountId(salon.bob.id), "bob")
+        assert isinstance(desk, OneToOneDesk)
+        price = WireAmount("USD", "3000")
+        if more:
+            await salon.ask(salon.bob, {"seconds": 300, "max_price": PRICE})
+            await stack.enter_async_context(salon.call(anns, bobs))
+        before = (await salon.has(salon.bob))[0]
+
+        async def ask() -> None:
+            request = read_request_untrusted(bob.account, "a route", "k1", b"")
+            if more:
+                await desk.extensions.ask(stream, bob, 300, price, request)
+            else:
+                await desk.ask(stream, bob, Wish(300, price), request)
+
+        async with trio.open_nursery() as nursery, room._turn:
+            nursery.start_soon(ask)
+            await until(salon.bob, before - 3000, salon)
+            nursery.cancel_scope.cancel()
+        await until(salon.bob, before, salon)
+        state = room.state
+        assert not state.requests
+        assert state.one_to_one is None or state.one_to_one.extension is None

@@ -17,21 +17,23 @@ from server.money.amounts import Amount, WireAmount
 from server.money.assets import Assets
 from server.money.ledger import Hold, Kind, Post, Void, held
 from server.money.one_to_one_desk import meaning_of
+from server.money.one_to_one_terms import Choice, Offer, check_offer_untrusted, price_to_hold
 from server.money.one_to_ones import (
     CLOSED,
     ORDER,
-    Choice,
+    Agree,
     Close,
     Command,
     Deliver,
     Deny,
-    Offer,
+    Drop,
+    Lengthen,
+    More,
     OneToOne,
     Reach,
     State,
-    check_offer_untrusted,
+    charges,
     due,
-    price_to_hold,
     step,
 )
 from server.money.payments import Terms, pay, wallet
@@ -47,50 +49,123 @@ from tests.signalling.worlds import WALL_MS, World, open_world
 HELD = Amount("USD", 3001)
 ASKED = OneToOne("r1", "s1", "streamer", "viewer", 300, HELD, 1000, asked_at=0)
 
-REACHES = st.sampled_from([Reach(State.QUEUED), Reach(State.ACCEPTED), Reach(State.RUNNING)])
+REACHES = st.sampled_from([Reach(state) for state in (State.QUEUED, State.OFFERED, State.ACCEPTED, State.RUNNING)])
 DELIVERED = st.integers(0, 400_000)
 CLOSES = st.builds(Close, st.sampled_from(["cancelled", "declined", "expired", "left", "lost"]), DELIVERED | st.none())
+NUMBERS = st.integers(1, 3)
 COMMANDS: st.SearchStrategy[Command] = st.one_of(
-    REACHES, st.builds(Deliver, DELIVERED), CLOSES, st.just(Deny("kyf_denied"))
+    REACHES,
+    st.builds(Deliver, DELIVERED),
+    CLOSES,
+    st.just(Deny("kyf_denied")),
+    st.builds(Lengthen, st.sampled_from([0, 60, 301, 1500])),
+    st.builds(Agree, NUMBERS),
+    st.builds(Drop, NUMBERS),
 )
 
 
+def put_down(books: Books, before: OneToOne, after: OneToOne) -> None:
+    """Hold, give back and pay out what a change means, as the database does it."""
+    assert after.held is not None
+    purse = wallet("viewer", after.held.asset)
+    known = {more.number: more for more in before.extensions}
+    for more in after.extensions:
+        if more.number not in known:
+            books.do(Hold(after.hold_for(more.number), "one2one", purse, more.units, None))
+        elif more.state is More.DROPPED and known[more.number].state is not More.DROPPED:
+            books.do(Void(after.hold_for(more.number)))
+    for hold, units in [] if after.is_open or not before.is_open else charges(after):
+        try:
+            legs = pay(held(purse), "streamer", units, Terms(after.fee_bps)) if units else ()
+        except Refused:
+            legs = ()  # what is too little for anything to arrive is given back
+        books.do(Post(hold, legs) if legs else Void(hold))
+
+
 @given(commands=st.lists(COMMANDS, max_size=12), units=st.integers(1, 10**30))
-def test_every_order_of_events_resolves_a_hold_once_and_takes_no_more_than_was_held(
+def test_every_order_of_events_resolves_every_hold_once_and_takes_no_more_than_was_held(
     commands: list[Command], units: int
 ) -> None:
-    one, books, settled = replace(ASKED, held=Amount("USD", units)), Books(), 0
-    purse = wallet("viewer", "USD")
-    books.do(deposit("viewer", units))
-    books.do(Hold(one.hold, "one2one", purse, units, None))
+    one, books, settled, all_there_is = replace(ASKED, held=Amount("USD", units)), Books(), 0, units * 100
+    books.do(deposit("viewer", all_there_is))
+    books.do(Hold(one.hold, "one2one", wallet("viewer", "USD"), units, None))
     for command in [*commands, Close("server_restarted")]:
         before = one
-        one = step(one, command, 1)
+        try:
+            one = step(one, command, 1)
+        except Refused:
+            continue
         assert ORDER.index(one.state) >= ORDER.index(before.state), "a state only follows those above it"
         if not before.is_open:
             assert one == before, "what is over stays as it is"
         elif not one.is_open:
             settled += 1
-            # As the database does it: what is too little for anything to arrive is given back.
-            try:
-                legs = pay(held(purse), "streamer", one.captured, Terms(one.fee_bps)) if one.captured else ()
-            except Refused:
-                legs = ()
-            books.do(Post(one.hold, legs) if legs else Void(one.hold))
+        put_down(books, before, one)
     assert settled == 1
-    assert 0 <= one.captured <= units
-    assert one.captured + one.refunded == units
+    assert one.whole_held is not None
+    assert 0 <= one.captured <= one.whole_held.units
+    assert one.captured + one.refunded == one.whole_held.units
+    assert one.whole_seconds <= 1800
     by_kind = {kind: sum(n for account, n in books.balances.items() if account.kind is kind) for kind in Kind}
     assert by_kind[Kind.HELD] == 0
-    assert by_kind[Kind.WALLET] + by_kind[Kind.FEE] == units
+    assert by_kind[Kind.WALLET] + by_kind[Kind.FEE] == all_there_is
 
 
 @given(units=st.integers(1, 10**30), delivered_ms=st.integers(0, 300_000))
 def test_what_is_due_is_the_share_to_the_unit_and_grows_with_what_is_delivered(units: int, delivered_ms: int) -> None:
-    one = replace(ASKED, held=Amount("USD", units))
-    assert abs(due(one, delivered_ms) * 300_000 - units * delivered_ms) <= 300_000
-    assert due(one, delivered_ms) <= due(one, min(300_000, delivered_ms + 1))
-    assert (due(one, 0), due(one, 300_000)) == (0, units)
+    assert abs(due(units, 300, delivered_ms) * 300_000 - units * delivered_ms) <= 300_000
+    assert due(units, 300, delivered_ms) <= due(units, 300, min(300_000, delivered_ms + 1))
+    assert (due(units, 300, 0), due(units, 300, 300_000), due(units, 300, 300_001)) == (0, units, units)
+
+
+def lengthened(seconds: int, *, tip: int = 3000, price: int = 3000, granted: bool = True) -> OneToOne:
+    one = replace(ASKED, held=Amount("USD", tip), price=price, state=State.RUNNING)
+    one = step(one, Lengthen(seconds), 1)
+    return step(one, Agree(1), 2) if granted else one
+
+
+@given(
+    price=st.integers(1, 10**12),
+    tip=st.integers(0, 10**12),
+    seconds=st.integers(60, 1500),
+    delivered_ms=st.integers(0, 2_000_000),
+)
+def test_time_that_was_not_given_is_never_charged_and_each_part_pays_for_itself(
+    price: int, tip: int, seconds: int, delivered_ms: int
+) -> None:
+    one = lengthened(seconds, tip=price + tip, price=price)
+    over = step(one, Close("time_over", delivered_ms), 3)
+    delivered_ms = min(delivered_ms, (300 + seconds) * 1000)
+    (_, first), (_, second) = charges(over)
+    assert first == due(price + tip, 300, delivered_ms)
+    assert second == due(one.extensions[0].units, seconds, max(0, delivered_ms - 300_000))
+    assert over.captured == first + second
+    assert (one.extensions[0].units - 1) * 300 < price * seconds <= one.extensions[0].units * 300
+    refused = step(
+        lengthened(seconds, tip=price + tip, price=price, granted=False), Close("time_over", delivered_ms), 3
+    )
+    assert refused.captured == first, "what nobody granted is not paid, whatever was delivered"
+    assert refused.whole_seconds == 300
+
+
+def test_more_time_costs_what_the_first_minutes_cost_without_the_tip() -> None:
+    assert lengthened(300, tip=9000).price_of(150) == Amount("USD", 1500)
+    assert replace(ASKED, price=None).price_of(100) == Amount("USD", 1001), "to the next unit up"
+    assert replace(ASKED, held=None).price_of(100) is None
+
+
+@pytest.mark.parametrize(
+    ("one", "code"),
+    [
+        (replace(ASKED, state=State.QUEUED), "mode_conflict"),
+        (lengthened(300, granted=False), "extension_exists"),
+        (lengthened(1441), "duration_out_of_range"),
+    ],
+)
+def test_more_time_that_can_t_be_had_is_refused(one: OneToOne, code: str) -> None:
+    with pytest.raises(Refused) as refused:
+        step(one, Lengthen(60), 1)
+    assert refused.value.code == code
 
 
 def test_one_that_never_came_to_it_pays_nothing_and_one_that_was_set_up_has_ended() -> None:
@@ -177,6 +252,10 @@ class PaperDesk:
     async def require_free(self, stream: StreamId, account: object) -> None:
         await trio.lowlevel.checkpoint()
 
+    async def manner_of(self, stream: StreamId) -> c.Manner:
+        await trio.lowlevel.checkpoint()
+        return c.AT_ONCE
+
     def hear(self, stream: StreamId, events: Sequence[e.Event]) -> None:
         for event in events:
             meant = meaning_of(event)
@@ -222,6 +301,29 @@ async def test_half_an_hour_to_its_end_is_paid_whole_whatever_the_wall_clock_doe
             assert (desk.words, desk.one.delivered_ms, desk.one.captured) == (["time_over"], 1_800_000, 3001)
 
 
+@pytest.mark.parametrize(("at_s", "granted"), [(0, True), (298, True), (299.999, True), (300, False)])
+async def test_more_time_is_paid_when_it_was_granted_before_the_end_and_else_costs_nothing(
+    autojump_clock: MockClock, at_s: float, granted: bool
+) -> None:
+    async with open_world() as world:
+        desk = PaperDesk()
+        stream, _ = await begin(world, desk, 300)
+        desk.one = step(desk.one, Lengthen(60), 0)
+        await world.rooms.command(stream, ANN, c.AskExtension(60, 1))
+        await trio.sleep(at_s)
+        accept = c.AcceptExtension(60)
+        if granted:
+            await world.rooms.command(stream, OWNER, accept)
+        else:
+            with pytest.raises(Refused, match="request_unknown"):
+                await world.rooms.command(stream, OWNER, accept)
+        await trio.sleep(302 - at_s)
+        assert desk.words == ([] if granted else ["time_over"])
+        await trio.sleep(60)
+        assert (desk.words, desk.one.whole_seconds) == (["time_over"], 360 if granted else 300)
+        assert (desk.one.delivered_ms, desk.one.captured) == ((360_000, 3602) if granted else (300_000, 3001))
+
+
 async def test_an_interruption_is_not_paid_and_too_long_a_one_ends_it(autojump_clock: MockClock) -> None:
     async with open_world() as world:
         desk = PaperDesk()
@@ -235,7 +337,7 @@ async def test_an_interruption_is_not_paid_and_too_long_a_one_ends_it(autojump_c
         await trio.sleep(36)
         assert desk.words == ["connection_lost"]
         assert desk.one.delivered_ms == pytest.approx(150_000, abs=1100)
-        assert desk.one.captured == due(desk.one, desk.one.delivered_ms)
+        assert desk.one.captured == due(HELD.units, 300, desk.one.delivered_ms)
 
 
 async def test_while_the_streamer_does_not_watch_the_guest_nothing_is_due(autojump_clock: MockClock) -> None:

@@ -315,6 +315,20 @@ def test_sums_of_tips_are_what_was_given_and_not_taken_back(
     trio.run(check)
 
 
+async def test_a_large_tip_that_is_passed_on_in_small_ones_ripens_no_sooner(store: AnyStore) -> None:
+    await open_wallets(store, 6000 * 10**6, "MESI")
+    await store.write(do, deposit("ann", 300, "MESI"))
+    large = await give(store, replace(A_TIP, amount=Amount("MESI", 6000 * 10**6)))
+    assert large.withdrawable_at == 9000
+    to_eve = Gift("", Person(ANN, "ann"), "eve", Amount("MESI", 300), "web", is_fresh=True)
+    own, *passed_on = [await give(store, replace(to_eve, id=f"on.{number}"), 10) for number in range(3)]
+    assert own.withdrawable_at == 1010  # her own, which she had before
+    assert [tip.withdrawable_at for tip in passed_on] == [9000, 9000]
+    to_bob = replace(to_eve, id="back", sender=Person(AccountId("eve"), "eve"), to="bob", amount=Amount("MESI", 700))
+    assert (await give(store, to_bob, 20)).withdrawable_at == 9000
+    assert (await give(store, replace(to_eve, id="later"), 9000)).withdrawable_at == 10_000
+
+
 @pytest.mark.parametrize(
     ("text", "code"),
     [("a\x00b", "invalid_message"), ("x" * 501, "invalid_message"), ("pay \u202eme", "invalid_message")],

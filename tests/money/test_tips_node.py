@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -14,10 +15,12 @@ import pytest
 import trio
 
 from server.config import ProviderSettings
+from server.money import tips
 from server.money.goals import MAX_GOALS
 from server.money.tip_links import MAX_LINKS
 from server.web.tip_links import qr_svg
 from tests.access.test_access_node import Show, open_show
+from tests.money.databases import running
 from tests.money.provider_service import SECRET, ProviderService, provider_service
 from tests.money.test_money_api import Bank, with_money
 from tests.server.nodes import Person, Site, open_site, open_socket, small_config
@@ -213,6 +216,18 @@ async def test_three_small_tips_let_in_where_the_total_counts_and_a_reversal_cut
         assert (await socket.wait_for("tip.reversed"))["tip"] == last["id"]
 
 
+async def test_a_reversal_whose_request_died_after_it_was_written_cuts_all_the_same(tmp_path: Path) -> None:
+    rules = {"type": "tips_total", "at_least": TIP["amount"]}
+    async with open_stage(tmp_path, rules) as (show, street):
+        tip = await street.tip()
+        bobs, hears = await show.watch(street.bob), await show.socket(street.bob)
+        await show.sees(bobs)
+        async with running(tmp_path / "mesi.sqlite") as store:
+            await store.write(tips.reverse, tip["id"], time.time_ns() // 1_000_000)
+        assert (await hears.wait_for("access.revoked"))["reason"] == "not_entitled"
+        await show.sees_nothing_more(bobs)
+
+
 async def test_three_small_tips_do_not_let_in_where_a_single_one_counts(tmp_path: Path) -> None:
     rules = {"type": "single_tip", "at_least": TIP["amount"]}
     async with open_stage(tmp_path, rules) as (show, street):
@@ -296,6 +311,7 @@ async def test_people_pay_in_through_a_provider_once_for_each_key(tmp_path: Path
         asked = service.requests[started["reference"]]
         assert (asked["account"], asked["amount"]) == (street.eve.id, wish["amount"])
         assert (await street.balance(street.eve, "EUR"))["available"] == "0"
+        assert (await street.eve.ask("GET", "/me/wallet"))["providers"] == ["pay"]
         settled = {"type": "deposit.settled", "transaction": "t", "account": street.eve.id, **wish}
         await service.say(settled)
         await service.say(settled)

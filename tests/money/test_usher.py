@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import TypeVar, TypeVarTuple, cast
 
@@ -14,9 +14,11 @@ import trio.testing
 from server import eventlog
 from server.access.service import Access
 from server.eventlog import Happened
+from server.feed import LOOK_S, Feed
 from server.migrations import upgrade
 from server.money import usher as ushers
 from server.money.usher import Usher
+from server.store import StoreFailed
 from signalling import commands as c
 from signalling.identifiers import AccountId, StreamId
 from signalling.policy import step
@@ -37,11 +39,14 @@ class InMemory:
 
     def __init__(self) -> None:
         self._engine = sa.create_engine("sqlite://")
+        self.failing = False
         with self._engine.begin() as connection:
             upgrade(connection)
 
     async def read(self, work: Callable[[sa.Connection, *Ts], T], *arguments: *Ts) -> T:
         await trio.lowlevel.checkpoint()
+        if self.failing:
+            raise StoreFailed("it is not there")
         with self._engine.begin() as connection:
             return work(connection, *arguments)
 
@@ -86,6 +91,7 @@ class Judge:
 
     def __init__(self) -> None:
         self.judged: list[tuple[StreamId, AccountId]] = []
+        self.givers: list[tuple[AccountId, AccountId]] = []
         self.failing = 0
 
     async def reconsider(self, stream: StreamId, account: AccountId) -> None:
@@ -94,6 +100,10 @@ class Judge:
             self.failing -= 1
             raise RuntimeError("broken down")
         self.judged.append((stream, account))
+
+    async def changed_for_many(self, accounts: Iterable[AccountId], streamer: AccountId) -> None:
+        await trio.lowlevel.checkpoint()
+        self.givers += [(account, streamer) for account in accounts]
 
 
 def refunded(stream: StreamId) -> Happened:
@@ -104,8 +114,11 @@ def refunded(stream: StreamId) -> Happened:
 
 @asynccontextmanager
 async def working(streams: Streams, judge: Judge) -> AsyncIterator[Usher]:
-    usher = Usher(InMemory(), cast(Rooms, streams), cast(Access, judge), SimulatedClock())
+    store, clock = InMemory(), SimulatedClock()
+    feed = Feed(store, clock.wall_ms)
+    usher = Usher(store, cast(Rooms, streams), cast(Access, judge), clock, feed.wait_beyond)
     async with trio.open_nursery() as nursery:
+        await nursery.start(feed.run)
         await nursery.start(usher.run)
         yield usher
         nursery.cancel_scope.cancel()
@@ -141,7 +154,7 @@ async def test_a_room_that_never_answers_keeps_no_news_from_the_others(mock_cloc
             await usher._store.write(eventlog.append, refunded(stream))
             usher.look()
             await trio.testing.wait_all_tasks_blocked()
-        await trio.sleep(ushers.PATIENCE_S + ushers.LOOK_S)
+        await trio.sleep(ushers.PATIENCE_S + LOOK_S)
         assert judge.judged == [(OTHER, BOB)]
         assert streams.told == [STREAM, OTHER]
 
@@ -155,3 +168,28 @@ async def test_who_was_not_judged_since_that_failed_is_judged_by_the_next_attemp
         await usher.seat(STREAM, [BOB])
         assert judge.judged == [(STREAM, BOB)]
         assert usher.counters() == {"tickets_carried": 1, "tickets_late": 0, "ticket_failures": 1}
+
+
+async def test_what_another_node_wrote_is_carried_as_soon_as_the_log_shows_it(
+    mock_clock: trio.testing.MockClock,
+) -> None:
+    streams, judge = Streams(), Judge()
+    async with working(streams, judge) as usher:
+        for kind in ("tip.created", "tip.reversed"):
+            await usher._store.write(eventlog.append, Happened(ANN, kind, 0, {"from": {"id": BOB}}, (ANN, BOB)))
+        await usher._store.write(eventlog.append, refunded(OTHER))
+        await trio.sleep(3 * LOOK_S)
+        assert (judge.givers, judge.judged, streams.told) == ([(BOB, ANN)], [(OTHER, BOB)], [OTHER])
+
+
+async def test_while_the_log_can_t_be_read_it_is_asked_again_once_a_second(mock_clock: trio.testing.MockClock) -> None:
+    streams, judge = Streams(), Judge()
+    async with working(streams, judge) as usher:
+        await usher._store.write(eventlog.append, refunded(STREAM))
+        usher._store.failing = True
+        usher.look()
+        await trio.sleep(3.5 * ushers.RETRY_S)
+        assert usher.counters()["ticket_failures"] == 4
+        usher._store.failing = False
+        await trio.sleep(2 * ushers.RETRY_S)
+        assert streams.told == [STREAM]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -34,14 +35,20 @@ class Client:
         self.address = ("127.0.0.1", port)
         self.events: list[QuicEvent] = []
 
-    async def connect(self) -> None:
-        await self.socket.bind(("127.0.0.1", 0))
+    async def connect(self, host: str = "127.0.0.1") -> None:
+        await self.socket.bind((host, 0))
         self.quic.connect(self.address, now=trio.current_time())
         await self.send()
 
     async def send(self) -> None:
         for datagram, address in self.quic.datagrams_to_send(now=trio.current_time()):
             await self.socket.sendto(datagram, address)
+
+    async def answer_retry(self) -> None:
+        """Prove the address, and do no more."""
+        datagram, address = await self.socket.recvfrom(65_536)
+        self.quic.receive_datagram(datagram, address, now=trio.current_time())
+        await self.send()
 
     async def until(self, kind: type[QuicEvent]) -> None:
         """Talk until such an event happens."""
@@ -171,8 +178,26 @@ async def test_everyone_is_told_when_the_endpoint_ends() -> None:
 
         await nursery.start(run)
         async with connected(endpoint.address[1]) as client:
+            with trio.fail_after(5):
+                while not relay.peers:  # noqa: ASYNC110 - what is waited for comes over the socket
+                    await trio.sleep(0.01)
             scope.cancel()
             await client.until(ConnectionTerminated)
+
+
+async def test_an_old_session_that_is_ended_is_told_why_whatever_timer_runs_out_first() -> None:
+    async with open_node() as node, connected(node.port) as client:
+        with trio.fail_after(5):
+            while not node.relay.peers:  # noqa: ASYNC110 - who joins has no event
+                await trio.sleep(0.005)
+        (entry,) = node.endpoint._entries.values()
+        entry.give_up_ns = 0  # it was to be established by then, long ago
+        (peer,) = node.relay.peers
+        peer.eject(403, "put out")
+        node.endpoint._time_out(entry, time.monotonic_ns())
+        await client.until(ConnectionTerminated)
+        (ended,) = [event for event in client.events if isinstance(event, ConnectionTerminated)]
+        assert (ended.error_code, ended.reason_phrase) == (403, "put out")
 
 
 async def test_a_new_certificate_is_shown_to_new_connections_and_the_others_go_on() -> None:

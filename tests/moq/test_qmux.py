@@ -58,7 +58,7 @@ def stream_frame(stream: int, offset: int, data: bytes, *, is_last: bool = False
 
 
 def opened(draft: str = "qmux-02", **changes: int) -> QmuxCarrier:
-    carrier = QmuxCarrier(draft, lambda: None)
+    carrier = QmuxCarrier(draft, lambda: None, lambda: None)
     assert carrier.open(unidirectional=True) is None  # nothing is granted yet
     values = {**BROWSER, DATAGRAM_SIZE: 1_500, **{getattr(qmux, name): value for name, value in changes.items()}}
     assert carrier.receive_untrusted(parameters(values)) == []
@@ -75,7 +75,7 @@ def drain(carrier: QmuxCarrier) -> list[bytes]:
 
 @pytest.mark.parametrize("draft", DRAFTS)
 def test_the_first_frame_says_what_is_granted(draft: str) -> None:
-    carrier = QmuxCarrier(draft, lambda: None)
+    carrier = QmuxCarrier(draft, lambda: None, lambda: None)
     cursor = Cursor(drain(carrier)[0])
     assert cursor.varint_untrusted() == TRANSPORT_PARAMETERS
     body, granted = Cursor(cursor.prefixed_untrusted()), {}
@@ -223,7 +223,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("records", BROKEN.values(), ids=BROKEN)
 def test_a_peer_that_breaks_the_rules_is_told_so_and_closed(records: list[bytes]) -> None:
-    carrier = QmuxCarrier("qmux-02", lambda: None)
+    carrier = QmuxCarrier("qmux-02", lambda: None, lambda: None)
     found: list[object] = []
     for record in records:
         assert not carrier.is_closed
@@ -254,7 +254,7 @@ FRAMES = st.one_of(
 @given(records=st.lists(st.lists(FRAMES, max_size=3).map(b"".join), max_size=12))
 @settings(max_examples=300)
 def test_nothing_a_peer_sends_breaks_the_carrier(records: list[bytes]) -> None:
-    carrier = QmuxCarrier("qmux-02", lambda: None)
+    carrier = QmuxCarrier("qmux-02", lambda: None, lambda: None)
     carrier.receive_untrusted(
         parameters({DATA: 40, BIDI_LOCAL: 9, BIDI_REMOTE: 9, UNI: 9, STREAMS_UNI: 2, STREAMS_BIDI: 2})
     )

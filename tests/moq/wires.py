@@ -48,8 +48,10 @@ class Wire:
     closed: tuple[int, str] | None = None
     refused: set[int] = field(default_factory=set)  # streams the peer stopped
     ended: set[int] = field(default_factory=set)
+    was_reset: set[int] = field(default_factory=set)
     acknowledged: set[int] = field(default_factory=set)
     woken: int = 0
+    recalled: int = 0
     opened: dict[bool, int] = field(default_factory=lambda: {True: 0, False: 0})
 
     @property
@@ -76,10 +78,16 @@ class Wire:
         return True
 
     def reset(self, stream: int, code: int) -> None:
-        # What was written and not delivered is lost, as in QUIC.
+        # What was written and not delivered is lost, as in QUIC, where a stream is reset only once.
+        if stream in self.was_reset:
+            return
+        self.was_reset.add(stream)
         self.out = deque(one for one in self.out if not (isinstance(one, Written) and one.stream == stream))
         self.ended.add(stream)
         self.out.append(Reset(stream, code))
+
+    def recall(self) -> None:
+        self.recalled += 1
 
     def stop(self, stream: int, code: int) -> None:
         self.out.append(Stopped(stream, code))

@@ -257,3 +257,23 @@ def test_the_program_knows_its_version_and_completes_commands() -> None:
     for words in (["-h"], ["stream", "-h"], ["serve", "--help"]):
         assert "Usage: mesi" in mesi(*words).out
     refused(mesi("sreve"), "No such command 'sreve'", code=2)
+
+
+SAYS_WHAT_IS_KEPT = """
+import gc, os, signal, sys
+import click
+from server.cli import main
+def say(*words):
+    print(gc.get_freeze_count(), flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+click.echo = say
+main()
+"""
+
+
+def test_what_a_start_has_made_is_passed_over_by_the_garbage_collector(tmp_path: Path) -> None:
+    arguments = ["serve", "--data", str(tmp_path), "--listen", "127.0.0.1:0", "--media", "127.0.0.1:0"]
+    ended = subprocess.run(
+        [sys.executable, "-c", SAYS_WHAT_IS_KEPT, *arguments], capture_output=True, text=True, check=True, timeout=300
+    )
+    assert int(ended.stdout.splitlines()[-1]) > 100_000

@@ -67,6 +67,7 @@ async def test_a_hostile_frame_closes_its_connection_alone(node: ThreadNode, nam
         (text({"type": "hello", "token": "a.b.ä"}), 4401, "no_session"),
         (frame(Opcode.TEXT, b" " * 20_000), 1009, "protocol_error"),
     ],
+    ids=["no_json", "no_hello", "no_token", "unknown_token", "long_token", "token_of_umlauts", "long_hello"],
 )
 async def test_who_does_not_say_hello_properly_is_told_why(
     node: ThreadNode, hello: bytes, code: int, reason: str
@@ -133,7 +134,11 @@ async def test_a_hello_right_behind_the_handshake_is_heard(node: ThreadNode) -> 
         assert answer.startswith(b"HTTP/1.1 101 ")
 
 
-@pytest.mark.parametrize("behind", [b"x", b"\xff" * 200, frame(Opcode.CLOSE), frame(Opcode.PING) * 3, b"\x81"])
+@pytest.mark.parametrize(
+    "behind",
+    [b"x", b"\xff" * 200, frame(Opcode.CLOSE), frame(Opcode.PING) * 3, b"\x81"],
+    ids=["no_frame", "reserved_bits", "close", "pings", "half_a_header"],
+)
 async def test_anything_behind_the_handshake_harms_nobody_else(node: ThreadNode, behind: bytes) -> None:
     faults = (await samples(node))["mesi_faults_total", "connections"]
     async with bystanders(node), connect(node) as stream:

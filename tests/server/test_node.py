@@ -122,6 +122,8 @@ async def test_a_one_to_one_from_the_request_to_the_return(tmp_path: Path) -> No
             assert refused["code"] == "duration_out_of_range"
             accepted = await anns.ask("accept_one_to_one", stream=stream, account=bob.id, seconds=300)
             assert accepted["type"] == "ok", accepted
+            assert (await eve.ask("GET", f"/streams/{stream}"))["card"]["state"] == "live", "the stream goes on"
+            assert (await bobs.ask("confirm_one_to_one", stream=stream))["type"] == "ok"
             assert (await bobs.wait_for("one_to_one.accepted"))["publish"]
             assert (await eves.wait_for("one_to_one.notice"))["ends_at"] is None
             got = Viewer()

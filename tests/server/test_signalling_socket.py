@@ -14,6 +14,7 @@ import trio
 import trio.testing
 from websockets.frames import Opcode
 
+from server.framing import WebSocketFraming
 from server.inbox import BURST, FRAMES_PER_S
 from server.outbox import MAX_BYTES, MAX_FRAMES, SocketOutbox
 from server.signalling_socket import GONE_AFTER_S, HELLO_S, PING_AFTER_S, ROUND_S, SignallingSocket
@@ -184,7 +185,7 @@ async def open_outbox(*, write_timeout_s: float = 10.0) -> AsyncIterator[tuple[S
     stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
     with theirs:
         async with trio.open_nursery() as nursery:
-            yield SocketOutbox(stream, Opcode.BINARY, nursery, write_timeout_s), theirs
+            yield SocketOutbox(stream, WebSocketFraming(Opcode.BINARY), nursery, write_timeout_s), theirs
             nursery.cancel_scope.cancel()
         await trio.aclose_forcefully(stream)
 

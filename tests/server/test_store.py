@@ -7,7 +7,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -67,6 +68,68 @@ async def test_a_failing_write_takes_nobody_along(tmp_path: Path) -> None:
                 nursery.start_soon(attempt, name)
         assert sorted(outcomes) == ["a", "b", "c", "refused", "refused"]
         assert await store.read(count) == 3
+
+
+def add_each(connection: sa.Connection, names: Sequence[str]) -> list[str | Exception]:
+    """Add what is new; of the rest there is nothing to say but that it failed, and of "bad" nothing at all."""
+    if "bad" in names:
+        add(connection, "half")
+        raise ZeroDivisionError
+    there = set(connection.exec_driver_sql("SELECT id FROM accounts").scalars())
+    return [KeyError(name) if name in there else add(connection, f"{name} of {len(names)}") for name in names]
+
+
+async def add_all(store: Store, names: str) -> list[str]:
+    outcomes: list[str] = []
+
+    async def attempt(name: str) -> None:
+        try:
+            outcomes.append(await store.write_each(add_each, name))
+        except (KeyError, ZeroDivisionError) as error:
+            outcomes.append(f"{name}: {error!r}")
+
+    async with trio.open_nursery() as nursery:
+        for name in names:
+            nursery.start_soon(attempt, name)
+    return sorted(outcomes)
+
+
+async def test_writes_of_one_kind_that_wait_together_are_done_by_one_call(tmp_path: Path) -> None:
+    async with open_store(tmp_path / "db") as store:
+        await store.write(add, "c")
+        async with trio.open_nursery() as nursery:
+            for number in range(2):
+                nursery.start_soon(store.write, add, f"n{number}")
+            nursery.start_soon(busy, store)
+            await trio.testing.wait_all_tasks_blocked()
+            assert await add_all(store, "abcd") == ["a of 4", "b of 4", "c: KeyError('c')", "d of 4"]
+        assert (store.shared, store.parted) == (4, 0)
+
+
+async def busy(store: Store) -> None:
+    """Keep the writer so long that what comes next waits together."""
+    await store.write(lambda _: time.sleep(0.2))
+
+
+async def test_a_call_for_several_that_fails_is_undone_and_each_tried_alone(tmp_path: Path) -> None:
+    async with open_store(tmp_path / "db") as store, trio.open_nursery() as nursery:
+        nursery.start_soon(busy, store)
+        await trio.testing.wait_all_tasks_blocked()
+        names = ["a", "bad", "b"]
+        outcomes: dict[str, object] = {}
+
+        async def attempt(name: str) -> None:
+            try:
+                outcomes[name] = await store.write_each(add_each, name)
+            except ZeroDivisionError as error:
+                outcomes[name] = type(error)
+
+        async with trio.open_nursery() as crowd:
+            for name in names:
+                crowd.start_soon(attempt, name)
+        assert outcomes == {"a": "a of 1", "bad": ZeroDivisionError, "b": "b of 1"}
+        assert await store.read(count) == 2
+        assert (store.shared, store.parted) == (0, 1)
 
 
 async def test_half_of_a_failing_write_is_undone(tmp_path: Path) -> None:

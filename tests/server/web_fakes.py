@@ -155,7 +155,7 @@ class Site:
             WebSettings(**settings),
             find_account=find_account,
             metrics=lambda: b"up 1\n",
-            certificate_sha256=lambda: "ab" * 32,
+            quic=lambda: (4433, "ab" * 32),
         )
 
     def document(self) -> dict[str, Any]:

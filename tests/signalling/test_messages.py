@@ -77,8 +77,11 @@ def test_every_request_is_read_by_its_type(encoding: Encoding) -> None:
         "confirm_mode": {"confirm_token": "t", "allow_empty": True},
         "set_time_limit": {"seconds": None},
         "request_one_to_one": {"seconds": 300},
+        "confirm_one_to_one": {},
         "accept_one_to_one": {"account": "a", "seconds": 300},
         "decline_one_to_one": {"account": "a"},
+        "request_extension": {"seconds": 300},
+        "accept_extension": {"seconds": 300},
         "eject": {"account": "a"},
         "readmit": {"account": "a"},
     }

@@ -13,7 +13,8 @@ from signalling import commands as c
 from signalling import events as e
 from signalling.identifiers import AccountId, Mode
 from signalling.one_to_one import PAUSE_NS, SECOND_NS, SETUP_NS
-from signalling.policy import PREPARED_FOR_NS, deadline_ns, step
+from signalling.policy import deadline_ns, step
+from signalling.preparing import PREPARED_FOR_NS
 from signalling.refusals import Refused
 from signalling.state import Request, RoomState
 from signalling.views import Money, TicketOffer
@@ -275,6 +276,139 @@ def test_one_guest_at_a_time_and_one_request_each() -> None:
     assert refused(running, OWNER, c.AcceptOneToOne(BOB, 300)) == "already_in_one_to_one"
 
 
+WAIT = c.Manner(30, calls_next=True)
+
+
+def called(*waiting: AccountId, manner: c.Manner = WAIT) -> RoomState:
+    """Return a room in which so many asked, and the first of them is offered a one-to-one of 300 s."""
+    state = room()
+    for account in waiting:
+        state = do(state, account, c.RequestOneToOne(id=f"of {account}"))
+    return do(state, OWNER, c.AcceptOneToOne(waiting[0], 300, manner))
+
+
+def test_who_is_accepted_has_a_time_to_come_and_until_then_the_stream_goes_on_for_all() -> None:
+    asked = do(do(room(), BOB, c.RequestOneToOne()), ANN, c.RequestOneToOne(id="of ann"))
+    state, events = step(asked, OWNER, c.AcceptOneToOne(ANN, 300, WAIT), NOW)
+    by_ns = NOW + 30 * SECOND_NS
+    assert events == [e.OneToOneOffered(ANN, 300, by_ns, "of ann")]
+    assert (state.mode, state.epoch, [waiting.account for waiting in state.requests]) == (Mode.PUBLIC, 1, [ANN, BOB])
+    assert deadline_ns(state) == by_ns
+    assert refused(state, BOB, c.ConfirmOneToOne()) == "request_unknown"
+    assert refused(state, OWNER, c.AcceptOneToOne(BOB, 300, WAIT)) == "one_to_one_offered"
+    assert step(state, OWNER, c.AcceptOneToOne(ANN, 300, WAIT), NOW + 1) == (state, []), "twice is once"
+    assert refused(state, ANN, c.ConfirmOneToOne(), now_ns=by_ns) == "request_expired"
+    begun, events = step(state, ANN, c.ConfirmOneToOne(), by_ns - 1)
+    assert begun.mode is Mode.ONE_TO_ONE
+    assert e.OneToOneAccepted(ANN, by_ns - 1 + SETUP_NS, "of ann") in events
+    assert step(begun, ANN, c.ConfirmOneToOne(), by_ns) == (begun, [])
+
+
+def test_when_one_does_not_come_the_next_is_called_until_nobody_waits() -> None:
+    state, at, gone = called(ANN, BOB, CAT), NOW, []
+    for account, then in ((ANN, BOB), (BOB, CAT), (CAT, None)):
+        at += 30 * SECOND_NS
+        state, events = step(state, None, c.Tick(), at)
+        assert events[0] == e.OneToOneWithdrawn(account, "missed", f"of {account}")
+        offered = [event.account for event in events if isinstance(event, e.OneToOneOffered)]
+        assert offered == ([] if then is None else [then])
+        gone.append(account)
+    assert state.requests == ()
+    assert state.mode is Mode.PUBLIC
+
+
+@pytest.mark.parametrize(
+    ("way", "actor", "next_is_called"),
+    [
+        (c.CancelOneToOne(), ANN, True),
+        (c.Leave(), ANN, True),
+        (c.DeclineOneToOne(ANN), OWNER, False),
+        (c.Eject(ANN), OWNER, False),
+        (c.SetTimeLimit(3600), OWNER, False),
+        (c.EndStream(), OWNER, False),
+    ],
+)
+def test_the_next_is_called_when_the_viewer_would_not_come_and_not_when_the_streamer_would_not(
+    way: c.Command, actor: AccountId, next_is_called: bool
+) -> None:
+    for manner in (WAIT, c.Manner(30, calls_next=False)):
+        _, events = step(called(ANN, BOB, manner=manner), actor, way, NOW + 1)
+        offered = [event.account for event in events if isinstance(event, e.OneToOneOffered)]
+        assert offered == ([BOB] if next_is_called and manner.calls_next else [])
+
+
+def test_who_could_not_be_served_before_the_stream_ends_is_passed_over() -> None:
+    state = do(room(), BOB, c.RequestOneToOne(1800, id="long"))
+    state = do(do(state, CAT, c.RequestOneToOne(300, id="short")), ANN, c.RequestOneToOne(300, id="first"))
+    state = do(do(state, OWNER, c.SetTimeLimit(900)), OWNER, c.AcceptOneToOne(ANN, 300, WAIT))
+    state = do(state, None, c.Tick(), now_ns=NOW + 30 * SECOND_NS)
+    assert [(waiting.account, waiting.offered is not None) for waiting in state.requests] == [(CAT, True), (BOB, False)]
+
+
+RUNNING = do(in_one_to_one(300), None, c.MediaFlows())
+END_NS = NOW + 300 * SECOND_NS
+
+
+def test_a_one_to_one_is_made_longer_when_the_guest_asks_and_the_streamer_agrees() -> None:
+    state, events = step(RUNNING, ANN, c.AskExtension(600), NOW + 1)
+    assert events == [e.ExtensionAsked(ANN, 600)]
+    assert refused(state, ANN, c.AskExtension(60)) == "extension_exists"
+    assert refused(state, ANN, c.AcceptExtension(600)) == "not_the_owner"
+    assert refused(state, OWNER, c.AcceptExtension(900)) == "request_unknown", "of what was asked, and nothing else"
+    state, warned = step(state, None, c.Tick(), END_NS - 60 * SECOND_NS)
+    longer, events = step(state, OWNER, c.AcceptExtension(600), END_NS - 1)
+    assert events == [e.OneToOneExtended(ANN, 600, END_NS + 600 * SECOND_NS)]
+    assert (longer.epoch, longer.mode) == (state.epoch, Mode.ONE_TO_ONE)
+    assert longer.holding(ANN).until_ns == END_NS + 600 * SECOND_NS
+    assert not longer.admits(BOB, END_NS)
+    _, again = step(longer, None, c.Tick(), END_NS + 540 * SECOND_NS)
+    assert warned == [e.TimeWarning(60, END_NS, True)]
+    assert again == [e.TimeWarning(60, END_NS + 600 * SECOND_NS, True)], "of the new end, once more"
+    _, over = step(longer, None, c.Tick(), END_NS + 600 * SECOND_NS)
+    assert over[0] == e.OneToOneEnded(ANN, "time_over", 900 * SECOND_NS)
+
+
+def test_an_answer_that_comes_with_the_end_or_after_it_adds_nothing() -> None:
+    asked = do(RUNNING, ANN, c.AskExtension(300), now_ns=END_NS - 1)
+    assert refused(asked, OWNER, c.AcceptExtension(300), now_ns=END_NS) == "request_unknown"
+    assert refused(RUNNING, ANN, c.AskExtension(300), now_ns=END_NS) == "mode_conflict"
+    _, events = step(asked, None, c.Tick(), END_NS)
+    assert events[0] == e.OneToOneEnded(ANN, "time_over", 300 * SECOND_NS)
+
+
+@pytest.mark.parametrize(
+    ("actor", "command", "reason"), [(OWNER, c.DeclineExtension(), "declined"), (ANN, c.CancelExtension(), "cancelled")]
+)
+def test_either_side_can_leave_the_end_where_it_is(actor: AccountId, command: c.Command, reason: str) -> None:
+    asked = do(RUNNING, ANN, c.AskExtension(300))
+    after, events = step(asked, actor, command, NOW + 1)
+    assert (after, events) == (RUNNING, [e.ExtensionEnded(ANN, 300, reason)])
+    assert refused(after, actor, command) == "request_unknown"
+
+
+def test_half_an_hour_is_the_most_and_a_minute_the_least_and_the_stream_s_own_end_comes_first() -> None:
+    for seconds in (59, 1501, 0, -60, True):
+        assert refused(RUNNING, ANN, c.AskExtension(seconds)) == "duration_out_of_range"
+    full = do(do(RUNNING, ANN, c.AskExtension(1500)), OWNER, c.AcceptExtension(1500))
+    assert refused(full, ANN, c.AskExtension(60)) == "duration_out_of_range"
+    limited = do(RUNNING, OWNER, c.SetTimeLimit(660))
+    assert refused(limited, ANN, c.AskExtension(301)) == "exceeds_time_limit"
+    asked = do(limited, ANN, c.AskExtension(300))
+    shorter = do(asked, OWNER, c.SetTimeLimit(600))
+    assert refused(shorter, OWNER, c.AcceptExtension(300)) == "exceeds_time_limit"
+    for who in (OWNER, BOB):
+        assert refused(RUNNING, who, c.AskExtension(60)) == "mode_conflict"
+    assert refused(in_one_to_one(), ANN, c.AskExtension(60)) == "mode_conflict", "its clock has not run yet"
+
+
+def test_while_the_clock_stands_an_extension_is_time_that_is_left() -> None:
+    paused = do(RUNNING, None, c.MediaStops(), now_ns=NOW + 100 * SECOND_NS)
+    longer = do(do(paused, ANN, c.AskExtension(60)), OWNER, c.AcceptExtension(60))
+    assert deadline_ns(longer) == deadline_ns(paused), "the pause may last no longer"
+    _, events = step(longer, None, c.MediaFlows(), NOW + 110 * SECOND_NS)
+    assert events == [e.OneToOneStarted(ANN, NOW + (110 + 260) * SECOND_NS)]
+
+
 def test_a_time_limit_can_be_set_extended_and_cleared_and_warns_on_the_way() -> None:
     state = do(room(), OWNER, c.SetTimeLimit(400))
     warned = []
@@ -381,6 +515,12 @@ inputs = st.one_of(
     st.builds(c.CancelOneToOne),
     st.builds(c.DeclineOneToOne, people),
     st.builds(c.AcceptOneToOne, people, st.integers(299, 1801)),
+    st.builds(c.AcceptOneToOne, people, st.just(300), st.builds(c.Manner, st.integers(1, 60), st.booleans())),
+    st.builds(c.ConfirmOneToOne),
+    st.builds(c.AskExtension, st.sampled_from([59, 60, 300])),
+    st.builds(c.CancelExtension),
+    st.builds(c.AcceptExtension, st.sampled_from([60, 300])),
+    st.builds(c.DeclineExtension),
     st.builds(c.EndOneToOne),
     st.builds(c.MediaFlows),
     st.builds(c.MediaStops),
@@ -417,4 +557,8 @@ def test_after_any_sequence_the_right_people_watch_and_are_told(
         if state.mode is Mode.ONE_TO_ONE and state.ended is None:
             assert state.one_to_one is not None
             assert may_after <= {state.one_to_one.guest}
+            assert state.one_to_one.seconds <= 1800
+        offered = [waiting.offered is not None for waiting in state.requests]
+        assert not any(offered[1:]), "one at a time, and that is the first"
+        assert not any(offered) or state.mode in (Mode.PUBLIC, Mode.PRIVATE)
         assert not may_after & state.ejected

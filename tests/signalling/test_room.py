@@ -88,6 +88,7 @@ class Stage:
             clock=Wall(),
             changed=lambda _: None,
             arrived=lambda stream, actor: None,
+            displaced=lambda stream, account, session: None,
         )
         self.remotes: list[Remote] = []
         self.gone: list[Disconnected] = []

@@ -631,3 +631,18 @@ async def test_who_was_shown_a_stream_before_the_others_is_told_as_well_when_it_
         await world.switch(stream, OWNER, Mode.PRIVATE)
         await settle()
         assert page.last("directory.delta")["card"] is None
+
+
+async def test_a_crash_in_a_show_loses_seconds_of_what_ticket_holders_were_shown(autojump_clock: MockClock) -> None:
+    async with open_world() as world:
+        stream = await world.create(OWNER)
+        await world.publish(stream, OWNER)
+        await world.rooms.command(stream, OWNER, c.PrepareMode(Mode.PAID, "t"))
+        await world.rooms.command(stream, OWNER, c.ConfirmMode("t", allow_empty=True))
+        await trio.sleep(119)
+        assert world.rooms.shown_s(stream) in (118, 119)
+        records = dict(world.disk.records)
+    async with open_world(Disk(records)) as world:
+        assert 113 <= world.rooms.shown_s(stream) <= 119
+        await trio.sleep(60)
+        assert world.rooms.shown_s(stream) <= 119, "without a picture nothing is shown"

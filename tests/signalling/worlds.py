@@ -111,6 +111,9 @@ class SimulatedMedia:
     def audience(self, room: RoomRow) -> list[Attendee]:
         return []
 
+    def delivered_to(self, room: RoomRow, source: str, whose: Callable[[Rights], bool]) -> int:
+        return 0
+
     def require(self, room: RoomRow, requires: Grant) -> None:
         assert room in self.open_rooms
         self._admission.require(room, requires)

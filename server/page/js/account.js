@@ -49,5 +49,6 @@ if (session) {
   form.addEventListener("submit", submit);
   if (new URLSearchParams(location.search).has("new")) form.elements.way.value = "sign_up";
   choose();
+  byId("submit").disabled = false; // sooner, a browser would send the password by itself, in an address
   form.elements.name.focus();
 }

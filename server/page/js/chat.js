@@ -23,6 +23,7 @@ export class Chat {
     socket.on("stream.state", (event) => event.stream === stream && event.chat.forEach((message) => this.#show(message)));
     socket.on("chat.message", (message) => message.stream === stream && this.#show(message));
     socket.on("tip", (tip) => tip.stream === stream && this.#showTip(tip));
+    socket.on("tip.reversed", ({ tip }) => this.#strike(tip));
     socket.on("connection", (state) => state === "open" && this.#sendAll());
     this.#form.addEventListener("submit", (event) => this.#submit(event));
     this.#input.addEventListener("keydown", (event) => {
@@ -79,12 +80,20 @@ export class Chat {
     this.#append(make("li", { class: privately ? "private" : "" }, name, " ", mark, mark ? " " : null, make("span", {}, message.text)));
   }
 
-  async #showTip({ tip, from, amount, message, anonymous }) {
+  /** Of an anonymous tip only the two know by whom it is. @param {any} tip of the wire */
+  async #showTip({ tip, from, amount, menu_item, message, anonymous }) {
     if (!this.#isNew(`tip ${tip}`)) return;
     await learnAssets().catch(() => {}); // without them the amount is said in smallest units
     const who = from === null ? make("b", {}, "Somebody") : this.#named(from);
     const secret = anonymous && from !== null ? make("span", { class: "chip" }, "not shown to others") : null;
-    this.#append(make("li", { class: "tip" }, who, " tipped ", make("strong", {}, inMoney(amount)), message ? `: ${message}` : "", secret ? " " : null, secret));
+    const what = menu_item ? ` for “${menu_item}”` : "";
+    this.#append(make("li", { class: "tip", data: { tip } }, who, " tipped ", make("strong", {}, inMoney(amount)), what, message ? `: ${message}` : "", secret ? " " : null, secret));
+  }
+
+  /** Show that a tip was taken back; only the two are told. @param {string} tip */
+  #strike(tip) {
+    const line = [...this.#list.querySelectorAll(".tip")].find((each) => each.dataset.tip === tip);
+    line?.append(" ", make("span", { class: "chip" }, "taken back"));
   }
 
   #isNew(key) {

@@ -9,14 +9,14 @@ let made = 0;
  * @param {string} title
  * @param {(Node|string)[]} content
  * @param {{yes: string, run: () => Promise<any>, no?: string, danger?: boolean, closed?: (answer: string) => void}} how
- *   `run` does it; what it throws is told in the dialog, which then stays open
+ *   `no` is "" where there is nothing to decide; `run` does it; what it throws is told in the dialog, which then stays open
  * @returns {Dialog}
  */
 export function openDialog(title, content, { yes, run, no = "Cancel", danger = false, closed }) {
   const id = `dialog-title-${++made}`;
   const fault = make("p", { class: "fault", role: "alert", hidden: true });
   const confirm = make("button", { type: "submit", class: danger ? "danger yes" : "strong yes" }, yes);
-  const cancel = make("button", { type: "button", class: "quiet no" }, no);
+  const cancel = make("button", { type: "button", class: "quiet no", hidden: no === "" }, no);
   const form = make("form", {}, make("h2", { id }, title), ...content, fault, make("div", { class: "row end" }, cancel, confirm));
   const element = make("dialog", { "aria-labelledby": id }, form);
   const dialog = {

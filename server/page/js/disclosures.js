@@ -6,7 +6,7 @@ import { openDialog } from "./dialogs.js";
 import { make } from "./dom.js";
 import { complain, notice } from "./notices.js";
 
-export const FIELDS = {
+const FIELDS = {
   age_over: "the age that you have proven",
   verified: "whether you have proven who you are",
   region: "the region where you live",

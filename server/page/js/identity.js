@@ -31,9 +31,9 @@ export function forget() {
   localStorage.removeItem(KEY);
 }
 
-/** Where to log in, and come back from to this page. */
-export function logInAddress() {
-  return `/account?next=${encodeURIComponent(location.pathname + location.search)}`;
+/** Where to log in, or sign up, and come back from to this page. @param {""|"new"} [way] */
+export function logInAddress(way = "") {
+  return `/account?${way ? `${way}&` : ""}next=${encodeURIComponent(location.pathname + location.search)}`;
 }
 
 /** Leave for the log-in page; what runs here until then changes nothing. */

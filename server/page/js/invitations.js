@@ -5,7 +5,7 @@ import { dayAndTime, serverNow } from "./clock.js";
 import { openDialog } from "./dialogs.js";
 import { busy, byId, make, say, show } from "./dom.js";
 import { inviteAddress } from "./invite_code.js";
-import { complain, notice } from "./notices.js";
+import { complain, copyFrom, notice } from "./notices.js";
 import { counted } from "./words.js";
 
 export class Invitations {
@@ -79,15 +79,8 @@ export class Invitations {
     }
   }
 
-  async #copy() {
-    const field = byId("invite-link");
-    try {
-      await navigator.clipboard.writeText(field.value);
-      notice("The link is copied. It is shown only now: keep it or send it.", { key: "invite" });
-    } catch {
-      field.focus();
-      field.select(); // the browser does not let pages copy; the user still can
-    }
+  #copy() {
+    return copyFrom(byId("invite-link"), "The link is copied. It is shown only now: keep it or send it.");
   }
 
   async #do(work) {

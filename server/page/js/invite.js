@@ -1,9 +1,8 @@
 /** Where an invitation's link lands: uses it, and leads to the stream. */
 
-import { byId, make, say, show } from "./dom.js";
-import { logInAddress } from "./identity.js";
+import { byId, say } from "./dom.js";
 import { codeOf, redeem } from "./invite_code.js";
-import { dressPage } from "./shell.js";
+import { dressPage, leadTo, waysIn } from "./shell.js";
 
 const session = dressPage();
 const KEY = "mesi.invitation"; // kept in this tab over the log-in, since no server is to see it in an address
@@ -17,17 +16,12 @@ async function use() {
     if (state === "granted") return location.replace(address);
     say(byId("title"), "The streamer was asked");
     say(byId("text"), "This invitation needs the streamer's yes. Wait on the stream's page: it opens by itself.");
-    return lead(address, "Go to the stream");
+    return leadTo(["Go to the stream", address, "strong"]);
   } catch (error) {
     say(byId("title"), "This invitation does not work");
     say(byId("text"), error.code === "invite_unknown" ? "It has run out, was used up or taken back, or its link is not whole. Ask whoever sent it for a new one." : error.message);
-    return lead("/", "See who is live");
+    return leadTo(["See who is live", "/"]);
   }
-}
-
-function lead(address, label) {
-  byId("lead").replaceChildren(make("a", { href: address, class: "button strong" }, label));
-  show(byId("lead"), true);
 }
 
 if (!code) {
@@ -37,5 +31,5 @@ if (!code) {
   say(byId("title"), "You are invited");
   say(byId("text"), "Log in, or make an account. Then the stream opens.");
   sessionStorage.setItem(KEY, code);
-  lead(logInAddress(), "Log in");
+  leadTo(...waysIn());
 } else use();

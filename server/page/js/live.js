@@ -2,6 +2,7 @@
 
 import { ask } from "./api.js";
 import { busy, byId, say, show } from "./dom.js";
+import { Goals } from "./goals.js";
 import { leaveForLogIn } from "./identity.js";
 import { complain, notice, withdraw } from "./notices.js";
 import { Setup } from "./setup.js";
@@ -86,7 +87,16 @@ class LivePage {
     byId("studio").append(byId("setup-form")); // on air the devices come last, also for who goes by the keyboard
     this.#studio = new Studio(this.socket, card, session.account.id, this.setup.choice, () => this.#over());
     this.#studio.publish(media);
+    this.#showGoals(card);
     byId("studio-title").focus();
+  }
+
+  #showGoals({ id, streamer }) {
+    byId("own-link").href = `/u/${encodeURIComponent(streamer.name)}`;
+    const goals = new Goals(byId("goals"), streamer.name, { stream: id, mine: true });
+    this.socket.on("goal", (event) => goals.take(event));
+    this.socket.on("welcome", () => goals.refresh()); // news may have been missed
+    goals.refresh();
   }
 
   #over() {

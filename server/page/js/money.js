@@ -1,10 +1,12 @@
 /** Reads and writes amounts of money: whole minor units, text on the wire and BigInt here, never a float. */
 
 import { ask } from "./api.js";
+import { make } from "./dom.js";
 
 /**
  * @typedef {{asset: string, units: string}} Amount
- * @typedef {{asset: string, scale: number, surfaces: string[], settles_in: string}} Asset
+ * @typedef {{asset: string, scale: number, surfaces: string[], settles_in: string, recipient_tier: number,
+ *   step_up_above: string|null}} Asset
  */
 
 /** @type {Map<string, Asset>} */
@@ -21,9 +23,25 @@ export function learnAssets() {
   return loading;
 }
 
-/** @returns {Asset[]} the assets, in the order of the server */
-export function allAssets() {
-  return [...known.values()];
+/** @param {string} code @returns {Asset|undefined} */
+export function assetOf(code) {
+  return known.get(code);
+}
+
+/** The codes of the assets that anybody may give and be given here, in the order of the server. */
+export function payable() {
+  return [...known.values()].filter(({ surfaces, recipient_tier }) => surfaces.includes("web") && !recipient_tier).map(({ asset }) => asset);
+}
+
+/**
+ * Fill a choice of assets.
+ * @param {any} select
+ * @param {string} [chosen] is in it in any case; without it what was chosen stays
+ * @param {string[]} [codes]
+ */
+export function offerAssets(select, chosen = select.value, codes = payable()) {
+  const offered = known.has(chosen) && !codes.includes(chosen) ? [...codes, chosen] : codes;
+  select.replaceChildren(...offered.map((code) => make("option", { value: code, selected: code === chosen }, code)));
 }
 
 /** 5.00 USD. @param {Amount} amount @returns {string} */
@@ -31,6 +49,12 @@ export function inMoney({ asset, units }) {
   const scale = known.get(asset)?.scale;
   if (scale === undefined) return `${units} smallest units of ${asset}`;
   return `${decimal(BigInt(units), scale, true)} ${asset}`;
+}
+
+/** What recipients are told who get another asset than was paid: how it reaches them. @param {string} asset */
+export function paidOutAs(asset) {
+  const target = known.get(asset)?.settles_in ?? asset;
+  return target === asset ? "" : `, paid out in ${target}`;
 }
 
 /** 5.00, as it stands in a field. @param {Amount} amount @returns {string} */
@@ -54,6 +78,11 @@ export function read(text, asset) {
   const units = BigInt(whole + part.padEnd(scale, "0"));
   if (units === 0n) throw new Error("The amount must be more than nothing");
   return { asset, units: String(units) };
+}
+
+/** @param {Amount} one @param {Amount} other */
+export function isSame(one, other) {
+  return one.asset === other.asset && one.units === other.units;
 }
 
 /** The sum of amounts of one asset. @param {Amount[]} amounts */

@@ -32,6 +32,17 @@ export function withdraw(key) {
   }
 }
 
+/** Copy what a field holds, and say so; where the browser lets no page copy, select it. @param {any} field @param {string} text */
+export async function copyFrom(field, text) {
+  try {
+    await navigator.clipboard.writeText(field.value);
+    notice(text, { key: "copied" });
+  } catch {
+    field.focus();
+    field.select();
+  }
+}
+
 /** Tell a failed action. @param {Error} error @param {string} [doing] */
 export function complain(error, doing = "") {
   notice(doing ? `${doing}: ${error.message}` : error.message, { kind: "bad", key: "complaint" });

@@ -3,13 +3,13 @@
 import { ask } from "./api.js";
 import { inWords } from "./clock.js";
 import { busy, byId, make, say, show } from "./dom.js";
-import { allAssets, inField, inMoney, learnAssets, read } from "./money.js";
+import { inField, inMoney, learnAssets, offerAssets, read } from "./money.js";
 import { complain, notice } from "./notices.js";
 import { ruleInWords } from "./rules.js";
 
 const MOST_CHOICES = 8;
 const [LEAST, MOST] = [5, 30]; // minutes
-const USUAL = { choices: [{ seconds: 600, price: null }], conditions: [], needs: "all", cooldown_s: 60, max_waiting: 100 };
+const USUAL = { choices: [{ seconds: 600, price: null }], conditions: [], needs: "all", cooldown_s: 60, max_waiting: 100, calls_next: true };
 const SIMPLE = ["follows", "sub_tier", "ticket"];
 
 export class OneToOneOffer {
@@ -40,15 +40,16 @@ export class OneToOneOffer {
   #take(offer) {
     this.#offer = offer;
     say(byId("offer-now"), offer ? offerInWords(offer) : "Whoever watches may ask, for nothing and any length.");
-    const { choices, conditions, needs, cooldown_s, max_waiting } = offer ?? USUAL;
+    const { choices, conditions, needs, cooldown_s, max_waiting, calls_next } = offer ?? USUAL;
     const priced = choices.find(({ price }) => price)?.price.asset ?? "USD";
-    this.#form.elements.asset.replaceChildren(...allAssets().map(({ asset }) => make("option", { value: asset, selected: asset === priced }, asset)));
+    offerAssets(this.#form.elements.asset, priced);
     this.#rows.replaceChildren(...choices.map((choice) => this.#row(choice)));
     this.#count();
     for (const kind of SIMPLE) this.#form.elements[`offer_${kind}`].checked = conditions.some(({ type }) => type === kind);
     Object.assign(this.#form.elements.needs, { value: needs });
     this.#form.elements.cooldown.value = String(Math.round(cooldown_s / 60));
     this.#form.elements.max_waiting.value = String(max_waiting);
+    this.#form.elements.calls_next.checked = calls_next;
     show(byId("offer-finer"), conditions.some(({ type }) => !SIMPLE.includes(type)));
   }
 
@@ -95,6 +96,7 @@ export class OneToOneOffer {
       needs: fields.needs.value,
       cooldown_s: Math.round(Number(fields.cooldown.value) * 60),
       max_waiting: Number(fields.max_waiting.value),
+      calls_next: fields.calls_next.checked,
     };
   }
 

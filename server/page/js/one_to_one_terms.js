@@ -121,8 +121,10 @@ export class Terms {
     } else if (error.code === "duration_out_of_range") {
       await this.load().catch(() => {});
       text = "This length is not offered any more. Choose another; nothing is held.";
-    } else if (error.code === "insufficient_funds") text = `${await this.#short()} Nothing is held.`;
-    else if (error.code === "in_debt") text = "Your wallet owes something. Once that is paid you can ask.";
+    } else if (error.code === "insufficient_funds" || error.code === "in_debt") {
+      text = error.code === "in_debt" ? "Your wallet owes something. Once that is paid you can ask." : `${await this.#short()} Nothing is held.`;
+      lines.push(toWallet());
+    }
     else if (error.code === "unreachable") text = "No answer came. Ask again: it is held only once.";
     else if (error.code === "request_too_soon" && error.retryAfterMs) text = `You asked a short while ago. Ask again in ${inWords(Math.ceil(error.retryAfterMs / 1000))}.`;
     else if (error.code === "conditions_not_met" && error.extra.missing) {
@@ -171,6 +173,11 @@ export class Terms {
     }
     return "There is not enough money in your wallet.";
   }
+}
+
+/** The stream goes on in its own window meanwhile. */
+function toWallet() {
+  return make("li", {}, make("span", {}, "Pay something into your wallet, then ask again."), make("a", { href: "/wallet", target: "_blank", class: "button small strong" }, "Open the wallet"));
 }
 
 function holding(price) {

@@ -1,8 +1,8 @@
 /** The streamer's rules of a private stream: a form for the usual ones, and every rule in plain words. */
 
 import { ask } from "./api.js";
-import { busy, byId, make, say, show } from "./dom.js";
-import { allAssets, inField, learnAssets, read } from "./money.js";
+import { busy, byId, say, show } from "./dom.js";
+import { assetOf, inField, learnAssets, offerAssets, payable, read } from "./money.js";
 import { complain, notice } from "./notices.js";
 import { ruleInWords } from "./rules.js";
 
@@ -28,9 +28,8 @@ export class PrivateRules {
   async refresh() {
     try {
       await learnAssets().catch(() => {}); // rules about tips can't be written without
-      const options = (kept) => allAssets().map(({ asset }) => make("option", { value: asset, selected: asset === kept }, asset));
-      for (const kind of ["tips_total", "single_tip"]) this.#field(`${kind}_asset`).replaceChildren(...options("USD"));
-      for (const element of this.#form.querySelectorAll(".needs-assets")) show(element, allAssets().length > 0);
+      for (const kind of ["tips_total", "single_tip"]) offerAssets(this.#field(`${kind}_asset`));
+      for (const element of this.#form.querySelectorAll(".needs-assets")) show(element, payable().length > 0);
       this.#take(await ask("GET", this.path));
     } catch (error) {
       complain(error);
@@ -61,9 +60,9 @@ export class PrivateRules {
   #fill(part) {
     if (part.type === "follows") this.#field("follows_days").value = String(Math.round(part.min_age_s / DAY_S));
     if (part.type === "sub_tier") this.#field("sub_tier_least").value = String(part.at_least);
-    if (!part.at_least?.asset || !allAssets().some(({ asset }) => asset === part.at_least.asset)) return;
+    if (!part.at_least?.asset || !assetOf(part.at_least.asset)) return;
     this.#field(`${part.type}_amount`).value = inField(part.at_least);
-    this.#field(`${part.type}_asset`).value = part.at_least.asset;
+    offerAssets(this.#field(`${part.type}_asset`), part.at_least.asset);
   }
 
   /** What the form says as rules; throws Error in plain words. */

@@ -24,7 +24,7 @@ export class QueuePlace {
     try {
       const [place] = await Promise.all([ask("GET", this.path), learnAssets().catch(() => {})]);
       this.#held = place.held;
-      this.told({ position: place.position, waiting: place.waiting, startsAt: place.estimated_start });
+      this.told({ position: place.position, waiting: place.waiting, startsAt: place.estimated_start, comeBy: place.confirm_by });
     } catch (error) {
       if (error.code === "request_unknown") {
         if (before === this.#shown) this.told(null); // else it was asked for meanwhile
@@ -42,8 +42,9 @@ export class QueuePlace {
     }
     if (!this.#known) this.refresh(); // the event does not say what is held
     const words = ["You asked for a one-to-one."];
-    if (asked.position) words.push(`You are number ${asked.position}${asked.waiting > 1 ? ` of ${asked.waiting}` : ""} in line.`);
-    if (asked.startsAt) words.push(starts(asked.startsAt));
+    if (asked.comeBy) words.push("It is your turn.");
+    else if (asked.position) words.push(`You are number ${asked.position}${asked.waiting > 1 ? ` of ${asked.waiting}` : ""} in line.`);
+    if (asked.startsAt && !asked.comeBy) words.push(starts(asked.startsAt));
     if (this.#held) words.push(`${inMoney(this.#held)} are held, and come back if it does not begin.`);
     say(byId("asked-text"), words.join(" "));
   }

@@ -1,10 +1,10 @@
 /** The streamer's list of those who ask for a one-to-one. */
 
 import { ask } from "./api.js";
+import { countDown, inWords } from "./clock.js";
 import { busy, byId, make, say, show } from "./dom.js";
 import { inMoney, learnAssets } from "./money.js";
 import { complain } from "./notices.js";
-import { counted } from "./words.js";
 
 const USUAL_MINUTES = 10;
 const [LEAST, MOST] = [5, 30];
@@ -28,14 +28,25 @@ export class Requests {
       if (element.contains(document.activeElement)) byId("requests-heading").focus();
       element.remove();
       this.#shown.delete(id);
+      this.#agreed.delete(id);
     }
     if (waiting.some(({ id }) => !this.#shown.has(id))) this.#learn();
+    const isTaken = waiting.some(({ confirm_by }) => confirm_by);
     for (const guest of waiting) {
       if (!this.#shown.has(guest.id)) this.#shown.set(guest.id, this.#list.appendChild(this.#row(guest)));
-      this.#shown.get(guest.id).querySelector(".accept").disabled = !canAccept;
+      this.#turn(this.#shown.get(guest.id), guest.confirm_by ?? null, canAccept && !isTaken);
     }
     say(byId("requests-count"), waiting.length ? String(waiting.length) : "");
     show(byId("no-requests"), waiting.length === 0);
+  }
+
+  /** Who is asked to come has until `comeBy`; nobody else can be meanwhile. */
+  #turn(element, comeBy, canAccept) {
+    show(element.querySelector(".turn"), comeBy !== null);
+    countDown(element.querySelector(".turn time"), comeBy);
+    show(element.querySelector(".accept"), comeBy === null);
+    element.querySelector(".accept").disabled = !canAccept;
+    say(element.querySelector(".no"), comeBy === null ? "Decline" : "Take it back");
   }
 
   /** Find out under what terms each one waits. */
@@ -54,9 +65,8 @@ export class Requests {
   #tell(id, element) {
     const one = this.#agreed.get(id);
     if (!one) return;
-    element.querySelector("input").step = "any"; // a program may have offered a fraction of a minute
-    element.querySelector("input").value = String(one.seconds / 60);
     show(element.querySelector("label"), false);
+    element.querySelector("input").disabled = true; // nobody can correct what is not shown, so nothing of it is checked
     say(element.querySelector(".held"), one.held ? `${inMoney(one.held)} held` : "free");
     show(element.querySelector(".held"), true);
   }
@@ -64,16 +74,18 @@ export class Requests {
   #row(guest) {
     const minutes = make("input", { type: "number", min: LEAST, max: MOST, step: 1, inputmode: "numeric", value: guest.seconds ? Math.round(guest.seconds / 60) : USUAL_MINUTES, "aria-label": `Minutes with ${guest.name}` });
     const accept = make("button", { type: "submit", class: "small strong accept" }, "Accept");
-    const decline = make("button", { type: "button", class: "small quiet" }, "Decline");
+    const decline = make("button", { type: "button", class: "small quiet no" }, "Decline");
     const fields = { stream: this.stream, account: guest.id };
     const form = make("form", { class: "row" }, make("label", { class: "row" }, minutes, " min"), accept, decline);
     form.onsubmit = (event) => {
       event.preventDefault();
-      return this.#ask(accept, "accept_one_to_one", { ...fields, seconds: Math.round(Number(minutes.value) * 60) });
+      const agreed = this.#agreed.get(guest.id)?.seconds;
+      return this.#ask(accept, "accept_one_to_one", { ...fields, seconds: agreed ?? Math.round(Number(minutes.value) * 60) });
     };
     decline.onclick = () => this.#ask(decline, "decline_one_to_one", fields);
-    const wish = guest.seconds ? `asks for ${counted(Math.round(guest.seconds / 60), "minute")}` : "asks, for any length";
-    return make("li", {}, make("span", {}, make("b", {}, guest.name), ` ${wish} `, make("span", { class: "chip held", hidden: true })), form);
+    const wish = guest.seconds ? `asks for ${inWords(guest.seconds)}` : "asks, for any length";
+    const turn = make("span", { class: "turn", role: "status", hidden: true }, "is asked to come, within ", make("time", { class: "count" }));
+    return make("li", {}, make("span", {}, make("b", {}, guest.name), ` ${wish} `, make("span", { class: "chip held", hidden: true })), turn, form);
   }
 
   #ask(button, type, fields) {

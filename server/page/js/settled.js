@@ -8,6 +8,7 @@ const WITHDRAWN = {
   declined: "The streamer said no.",
   cancelled: "The request was taken back.",
   expired: "Nobody accepted it in time.",
+  missed: "The viewer did not come in time.",
   left: "The viewer left.",
   access_revoked: "The viewer may not watch any more.",
   mode_changed: "The stream is no longer one where this can be asked.",
@@ -32,7 +33,7 @@ export function followSettlements(socket, stream, tell) {
 }
 
 /** @param {{reason: string, delivered_s: number, asset: string, captured: string, refunded: string}} event */
-export function resultInWords({ reason, delivered_s, asset, captured, refunded }) {
+function resultInWords({ reason, delivered_s, asset, captured, refunded }) {
   const back = inMoney({ asset, units: refunded });
   if (captured === "0") return `Nothing was charged for the one-to-one, ${back} went back. ${WITHDRAWN[reason] ?? ""}`.trim();
   const rest = refunded === "0" ? "nothing went back" : `${back} went back`;

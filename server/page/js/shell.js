@@ -17,12 +17,32 @@ export function dressPage() {
     forget();
     location.assign("/");
   };
+  const here = (address) => (location.pathname === address ? "page" : null);
+  const own = `/u/${encodeURIComponent(session.account.name)}`;
+  document.querySelector(".top nav").append(make("a", { href: "/wallet", "aria-current": here("/wallet") }, "Wallet"));
   place.replaceChildren(
-    make("span", { class: "name" }, session.account.name),
-    make("a", { href: "/wallet", class: "button quiet small" }, "Wallet"),
+    make("a", { class: "name", href: own, title: "Your page", "aria-current": here(own) }, session.account.name),
     make("button", { type: "button", class: "quiet small", onclick: leave }, "Log out"),
   );
   return session;
+}
+
+/** Say where to go from here. @param {...[string, string, string?]} ways label, address and class of each */
+export function leadTo(...ways) {
+  byId("lead").replaceChildren(...ways.map(([label, address, kind = ""]) => make("a", { href: address, class: `button ${kind}` }, label)));
+  show(byId("lead"), true);
+}
+
+/** Show instead of the page why there is none, and where to go. @param {string} text @param {...[string, string, string?]} ways */
+export function shut(text, ...ways) {
+  byId("shut-text").textContent = text;
+  leadTo(...ways);
+  show(byId("shut"), true);
+}
+
+/** The ways of who is not logged in. @returns {[string, string, string?][]} */
+export function waysIn() {
+  return [["Log in", logInAddress(), "strong"], ["Create an account", logInAddress("new")]];
 }
 
 /** Open the signalling socket of a page whose user is logged in. @param {import("./identity.js").Session} session */

@@ -2,15 +2,16 @@
 
 /**
  * `call` is the one-to-one as one of its two sees it, with the deadline of its phase; `othersCallEndsAt` is what the
- * others may know. `closesAt`: without the streamer's connection the stream ends then. `asked` is the own request.
+ * others may know; its `asked` are the seconds more that its guest asks for. `closesAt`: without the streamer's
+ * connection the stream ends then. `asked` is the own request; with `comeBy` it is one's turn until then.
  *
  * @typedef {object} Model
  * @property {import("./wire.js").Card|null} card
  * @property {import("./wire.js").You|null} you
  * @property {string[]} names
- * @property {{phase: "setup"|"running"|"paused", endsAt: number|null}|null} call
+ * @property {{phase: "setup"|"running"|"paused", endsAt: number|null, asked?: number}|null} call
  * @property {number|null} othersCallEndsAt
- * @property {{position: number|null, waiting?: number, startsAt?: number}|null} asked
+ * @property {{position: number|null, waiting?: number, startsAt?: number, comeBy?: number|null}|null} asked
  * @property {import("./wire.js").WaitingGuest[]} requests
  * @property {number|null} closesAt
  * @property {string|null} ended
@@ -23,10 +24,17 @@ export const NOTHING = Object.freeze({
 
 /** The types of events that change a model. */
 export const TYPES = [
-  "stream.state", "room.presence", "stream.started", "stream.mode_changed", "stream.time_limit", "stream.interrupted",
-  "stream.resumed", "stream.ended", "access.granted", "access.revoked", "one_to_one.requested", "one_to_one.queued",
+  "stream.state", "room.presence", "stream.started", "stream.mode_changed", "stream.mode_pending",
+  "stream.mode_called_off", "stream.time_limit", "stream.interrupted", "stream.resumed", "stream.ended",
+  "access.granted", "access.revoked", "one_to_one.requested", "one_to_one.queued", "one_to_one.offered",
   "one_to_one.declined", "one_to_one.cancelled", "one_to_one.accepted", "one_to_one.started", "one_to_one.paused",
-  "one_to_one.ended", "one_to_one.notice",
+  "one_to_one.extension_asked", "one_to_one.extension_ended", "one_to_one.extended", "one_to_one.ended",
+  "one_to_one.notice",
+];
+
+/** The types of events after which a sale of tickets is another one. */
+export const SALE_TYPES = [
+  "sale.opened", "sale.changed", "sale.began", "sale.earned", "sale.closed", "sale.sold_out", "sale.delivered", "sale.cancelled",
 ];
 
 /**
@@ -49,6 +57,10 @@ export function applied(model, event, me) {
       return { ...withPicture(model, "interrupted"), closesAt: event.ends_at };
     case "stream.mode_changed":
       return modeChanged(model, event);
+    case "stream.mode_pending":
+      return withCard(model, { next_mode: event.mode, switches_at: event.at });
+    case "stream.mode_called_off":
+      return withCard(model, { next_mode: null, switches_at: null });
     case "stream.time_limit":
       return withCard(model, { ends_at: event.ends_at });
     case "stream.ended":
@@ -60,16 +72,25 @@ export function applied(model, event, me) {
     case "one_to_one.requested":
       return { ...model, requests: [...without(model.requests, event.account), { id: event.account, name: event.name, seconds: event.seconds }] };
     case "one_to_one.queued":
-      return { ...model, asked: { position: event.position, waiting: event.waiting, startsAt: event.estimated_start } };
+      return { ...model, asked: { position: event.position, waiting: event.waiting, startsAt: event.estimated_start, comeBy: model.asked?.comeBy } };
+    case "one_to_one.offered":
+      if (event.account === me) return { ...model, asked: { ...(model.asked ?? { position: 1 }), comeBy: event.confirm_by } };
+      return { ...model, requests: model.requests.map((each) => (each.id === event.account ? { ...each, confirm_by: event.confirm_by } : each)) };
     case "one_to_one.declined":
     case "one_to_one.cancelled":
       return { ...model, requests: without(model.requests, event.account), asked: event.account === me ? null : model.asked };
     case "one_to_one.accepted":
       return { ...withYou(model, isStreamer ? {} : { role: "guest" }), call: { phase: "setup", endsAt: event.setup_ends_at }, asked: null };
     case "one_to_one.started":
-      return { ...model, call: { phase: "running", endsAt: event.ends_at } };
+      return { ...model, call: { ...model.call, phase: "running", endsAt: event.ends_at } };
     case "one_to_one.paused":
-      return { ...model, call: { phase: "paused", endsAt: event.resume_by } };
+      return { ...model, call: { ...model.call, phase: "paused", endsAt: event.resume_by } };
+    case "one_to_one.extension_asked":
+      return withCall(model, { asked: event.seconds });
+    case "one_to_one.extension_ended":
+      return withCall(model, { asked: 0 });
+    case "one_to_one.extended": // while it is paused, the deadline is that of the pause
+      return withCall(model, event.ends_at === null ? { asked: 0 } : { asked: 0, endsAt: event.ends_at });
     case "one_to_one.ended":
       return { ...withYou(model, isStreamer ? {} : { role: "viewer" }), call: null };
     case "one_to_one.notice":
@@ -86,14 +107,14 @@ export function withRoom(model, room) {
 
 function callOf(model, { card, you }) {
   if (card.mode !== "one_to_one" || you.role === "viewer") return null;
-  if (card.one_to_one_ends_at !== null) return { phase: "running", endsAt: card.one_to_one_ends_at };
+  if (card.one_to_one_ends_at !== null) return { ...model.call, phase: "running", endsAt: card.one_to_one_ends_at };
   return model.call ?? { phase: "setup", endsAt: null };
 }
 
 function modeChanged(model, { mode, epoch }) {
   const before = model.card?.state === "one_to_one" ? "live" : model.card?.state;
   const state = mode === "one_to_one" ? "one_to_one" : before;
-  return { ...withCard(model, { mode, epoch, state }), othersCallEndsAt: mode === "one_to_one" ? model.othersCallEndsAt : null };
+  return { ...withCard(model, { mode, epoch, state, next_mode: null, switches_at: null }), othersCallEndsAt: mode === "one_to_one" ? model.othersCallEndsAt : null };
 }
 
 function withPicture(model, state) {
@@ -102,6 +123,10 @@ function withPicture(model, state) {
 
 function withCard(model, changes) {
   return model.card ? { ...model, card: { ...model.card, ...changes } } : model;
+}
+
+function withCall(model, changes) {
+  return model.call ? { ...model, call: { ...model.call, ...changes } } : model;
 }
 
 function withYou(model, changes) {

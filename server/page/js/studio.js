@@ -8,6 +8,7 @@ import { ModeSwitch } from "./mode_switch.js";
 import { Invitations } from "./invitations.js";
 import { complain, notice, withdraw } from "./notices.js";
 import { OneToOneOffer } from "./one_to_one_offer.js";
+import { MoreTimeAsked } from "./more_time.js";
 import { People } from "./people.js";
 import { Player } from "./player.js";
 import { PrivateRules } from "./private_rules.js";
@@ -49,6 +50,7 @@ export class Studio {
     this.modes = new ModeSwitch(socket, card.id);
     this.limit = new TimeLimit(socket, card.id);
     this.requests = new Requests(socket, card.id);
+    this.moreTime = new MoreTimeAsked(socket, card.id);
     this.sale = new TicketSale(socket, card.id);
     this.offer = new OneToOneOffer(card.id);
     followSettlements(socket, card.id, (text) => {
@@ -116,7 +118,7 @@ export class Studio {
   #take(event) {
     const before = this.#model;
     this.#become(applied(before, event, this.me));
-    announce(event, this.#model);
+    announce(event, this.#model, before);
     if (event.type === "one_to_one.accepted") this.people.refresh();
     if (event.type === "one_to_one.started" && before.call?.phase === "setup") this.chat.forgetPrivate();
     if (event.type === "stream.ended") this.#close(event.reason);
@@ -128,6 +130,7 @@ export class Studio {
     this.#guest = null;
     for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
     say(byId("over-text"), ENDED[reason] ?? "");
+    this.sale.sumUp(byId("over"));
     this.over();
   }
 
@@ -160,24 +163,36 @@ export class Studio {
     show(byId("take-over"), this.#sending === "taken_over");
     show(byId("closing"), closesAt !== null);
     countDown(byId("closing-time"), closesAt);
-    this.modes.show(card.mode);
+    this.modes.show(card);
     this.limit.show(card.ends_at);
     this.people.showWatching(names, card.viewers);
     this.requests.show(requests, call === null && ["public", "private"].includes(card.mode));
     this.bar.show(call, this.#media);
+    this.moreTime.show(call);
     show(byId("remote-frame"), call !== null);
     document.body.classList.toggle("in-call", call !== null);
     this.chat.allow(true, call ? "Only the two of you read this" : "Say something");
   }
 }
 
-function announce(event, model) {
+function announce(event, model, before) {
   switch (event.type) {
     case "one_to_one.requested":
       return notice(`${event.name} asks for a one-to-one.`, { key: "ask", action: { label: "Look", run: () => byId("requests-heading").focus() } });
+    case "one_to_one.offered":
+      return notice(`${event.name} is asked to come. Your stream goes on until then.`, { key: "ask" });
+    case "one_to_one.cancelled": {
+      const gone = before.requests.find(({ id, confirm_by }) => id === event.account && confirm_by);
+      return gone ? notice(`${gone.name} does not come.`, { kind: "warn", key: "ask" }) : withdraw("ask");
+    }
+    case "one_to_one.extended":
+      return notice(`The one-to-one lasts ${inWords(event.seconds)} longer.`, { key: "more" });
+    case "one_to_one.extension_asked":
+      return notice(`Your guest asks for ${inWords(event.seconds)} more.`, { key: "more", action: { label: "Agree", run: () => byId("more-yes").click() } });
+    case "one_to_one.extension_ended":
+      return withdraw("more");
     case "one_to_one.accepted":
     case "one_to_one.declined":
-    case "one_to_one.cancelled":
       return withdraw("ask"); // the list has the others who ask
     case "one_to_one.started":
       return notice(`The one-to-one runs, for ${inWords(secondsLeft(event.ends_at))}. Nobody else sees or hears you.`, { key: "call" });

@@ -1,32 +1,45 @@
 /** The viewer's side of a sale: what a ticket costs, how many are left, buying one, or waiting for a seat. */
 
-import { ask, newKey, order } from "./api.js";
+import { ask } from "./api.js";
 import { countDown, dayAndTime, inWords } from "./clock.js";
 import { openDialog } from "./dialogs.js";
 import { busy, byId, make, say, show } from "./dom.js";
 import { inMoney, learnAssets } from "./money.js";
 import { complain, notice } from "./notices.js";
+import { Orders } from "./orders.js";
+import { Purse } from "./purse.js";
+import { SALE_TYPES } from "./stream_model.js";
 import { counted } from "./words.js";
 
 const SPREAD_MS = 1000; // within which all viewers of a stream ask anew, so that they do not ask at once
-const SALE_EVENTS = ["opened", "changed", "began", "earned", "closed", "sold_out", "delivered", "cancelled"];
 const TICKET_EVENTS = ["reserved", "offered", "sold", "expired", "refunded"];
 
 export class Tickets {
   /** @type {any} */ #sale = null;
+  #orders = new Orders();
+  #purse = new Purse();
   #turn = 0;
   #role = "";
 
-  /** @param {import("./socket.js").Socket} socket @param {string} stream */
-  constructor(socket, stream) {
+  /** @param {import("./socket.js").Socket} socket @param {string} stream @param {() => void} changed is told what can be had, or is had */
+  constructor(socket, stream, changed) {
+    this.changed = changed;
     this.path = `/streams/${encodeURIComponent(stream)}/sale`;
-    for (const word of SALE_EVENTS) socket.on(`sale.${word}`, (event) => event.stream === stream && setTimeout(() => this.look(), Math.random() * SPREAD_MS));
+    for (const type of SALE_TYPES) socket.on(type, (event) => event.stream === stream && setTimeout(() => this.look(), Math.random() * SPREAD_MS));
     for (const word of TICKET_EVENTS) socket.on(`ticket.${word}`, (event) => event.stream === stream && this.#tell(word));
     socket.on("sale.seats", (event) => event.sale === this.#sale?.sale && this.#take({ ...this.#sale, left: event.free }));
     byId("tickets-buy").onclick = () => this.buy();
     byId("tickets-wait").onclick = () => busy(byId("tickets-wait"), () => this.#queue("PUT"));
     byId("tickets-leave").onclick = () => busy(byId("tickets-leave"), () => this.#queue("DELETE"));
     byId("tickets-give-up").onclick = () => busy(byId("tickets-give-up"), () => this.#giveUp());
+  }
+
+  get hasOne() {
+    return this.#sale?.mine?.state === "sold";
+  }
+
+  get areSold() {
+    return this.#sale !== null && !byId("tickets-buy").hidden;
   }
 
   /** Nobody buys tickets for their own stream. @param {string} role */
@@ -53,25 +66,24 @@ export class Tickets {
   /** Offer to buy: the price is said before anything is charged. */
   async buy() {
     const sale = this.#sale;
-    if (!sale || byId("tickets-buy").hidden) return notice("No tickets are sold just now.", { key: "tickets" });
+    if (!sale || !this.areSold) return notice("No tickets are sold just now.", { key: "tickets" });
     const price = sale.mine?.price ?? sale.price_now;
-    const key = newKey(); // of this one purchase, however often it is tried
     const purse = make("p", { class: "soft" }, "Looking into your wallet …");
     openDialog("Buy a ticket?", [make("p", {}, make("strong", {}, inMoney(price)), " from your wallet. ", promiseOf(sale)), purse], {
       yes: `Pay ${inMoney(price)}`,
-      run: () => this.#pay(sale, price, key),
+      run: () => this.#pay(sale, price),
     });
-    say(purse, await inPurse(price.asset));
+    await this.#purse.look().then(() => say(purse, this.#purse.has(price.asset)), (error) => say(purse, error.message));
     return undefined;
   }
 
-  async #pay(sale, price, key) {
+  async #pay(sale, price) {
     try {
-      await order("POST", `/sales/${sale.sale}/tickets`, { price_seen: price }, key);
+      await this.#orders.send(`/sales/${sale.sale}/tickets`, { price_seen: price });
     } catch (error) {
       await this.look();
       if (error.code === "price_changed") throw new Error("The price has changed meanwhile, and nothing was charged. Close this and look at the new one.");
-      if (error.code === "insufficient_funds") throw new Error("There is not enough in your wallet, and nothing was charged. Pay something in first, at “Wallet” above.");
+      if (error.code === "insufficient_funds") throw new Error(`${await this.#purse.lackNow(price)} Nothing was charged. Add money first, at “Wallet” above.`);
       throw error;
     }
     await this.look();
@@ -106,7 +118,11 @@ export class Tickets {
   #take(sale) {
     this.#sale = sale;
     show(byId("tickets"), sale !== null && (sale.state === "open" || sale.mine !== null || sale.position > 0));
-    if (sale === null) return;
+    if (sale !== null) this.#describe(sale);
+    this.changed();
+  }
+
+  #describe(sale) {
     const { mine, position, left, state, opens_at, closes_at, server_now } = sale;
     const early = server_now < opens_at;
     const may = state === "open" && !early;
@@ -119,6 +135,7 @@ export class Tickets {
     show(byId("tickets-give-up"), reserved);
     show(byId("tickets-wait"), may && mine === null && left === 0 && position === 0);
     show(byId("tickets-leave"), position > 0);
+    if (may && mine === null && position === 0 && left === 0) say(byId("tickets-promise"), "You can wait for one that is given back: nothing is charged until you say so.");
   }
 }
 
@@ -134,14 +151,4 @@ function wordsOf({ mine, position, left, state, price_now, opens_at }, early) {
 function promiseOf({ earned, delivered_after_s }) {
   if (earned) return "The show is on, so this is not paid back.";
   return `You get it back if the show ends before ${inWords(delivered_after_s)} of it were shown.`;
-}
-
-async function inPurse(asset) {
-  try {
-    const { balances } = await ask("GET", "/me/wallet");
-    const available = balances.find((balance) => balance.asset === asset)?.available ?? "0";
-    return `You have ${inMoney({ asset, units: available })}.`;
-  } catch (error) {
-    return error.message;
-  }
 }

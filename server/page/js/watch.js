@@ -5,10 +5,13 @@ import { CallBar } from "./call_bar.js";
 import { Chat } from "./chat.js";
 import { answerDisclosures } from "./disclosures.js";
 import { Door } from "./door.js";
+import { ComingSwitch } from "./coming_switch.js";
 import { FollowButton } from "./follow.js";
 import { countDown, inWords, secondsLeft, timeOfDay } from "./clock.js";
 import { arch, byId, say, show } from "./dom.js";
+import { Goals } from "./goals.js";
 import { Guest } from "./guest.js";
+import { HowItPlays } from "./how_it_plays.js";
 import { logInAddress } from "./identity.js";
 import { notice, withdraw } from "./notices.js";
 import { QueuePlace } from "./queue_place.js";
@@ -17,8 +20,8 @@ import { Player } from "./player.js";
 import { connect, dressPage } from "./shell.js";
 import { NOTHING, TYPES, applied } from "./stream_model.js";
 import { Tickets } from "./tickets.js";
-import { Tips } from "./tips.js";
-import { Viewing } from "./whep.js";
+import { TipBar } from "./tips.js";
+import { ViewingWays } from "./viewing_ways.js";
 import { CALL_ENDED, ENDED, MODES, SHUT } from "./words.js";
 
 const LOOK_AGAIN_MS = 1000;
@@ -44,7 +47,7 @@ function leadOn() {
 class WatchPage {
   /** @type {import("./stream_model.js").Model} */ #model = NOTHING;
   #connecting = "connecting";
-  #viewing = new Viewing(stream);
+  #viewing = new ViewingWays(stream, () => byId("video").clientHeight * devicePixelRatio);
   #player = new Player("video");
 
   constructor() {
@@ -52,8 +55,8 @@ class WatchPage {
     this.socket = connect(session);
     this.chat = new Chat(this.socket, stream, this.me);
     this.bar = new CallBar(this.socket, stream);
-    this.tickets = new Tickets(this.socket, stream);
-    this.tips = new Tips(stream, () => this.door.look());
+    this.tickets = new Tickets(this.socket, stream, () => this.#renderComing());
+    this.coming = new ComingSwitch(() => this.tickets.buy());
     this.door = new Door(stream, { buy: () => this.tickets.buy(), tip: (amount) => this.tips.open(amount) });
     this.follow = new FollowButton(() => this.door.look());
     answerDisclosures(this.socket, session.account.name);
@@ -67,6 +70,7 @@ class WatchPage {
     for (const type of ["access.rules_changed", "kyf.required", "kyf.expired", "kyf.granted"]) this.socket.on(type, () => this.door.look());
     this.#viewing.addEventListener("state", ({ detail }) => this.#follow(detail));
     this.#viewing.addEventListener("track", () => this.#player.play(this.#viewing.media));
+    new HowItPlays(this.#viewing, document.querySelector(".about"));
   }
 
   async #join() {
@@ -92,6 +96,21 @@ class WatchPage {
     this.#render();
   }
 
+  /** Let the streamer be tipped, also by who may not watch. @param {import("./wire.js").Person} streamer @param {boolean} runs */
+  #letTip(streamer, runs) {
+    if (streamer.id === this.me) return;
+    if (!this.tips) {
+      this.tips = new TipBar(byId("tips"), streamer.name, { stream, done: () => this.door.look() });
+      byId("tip").onclick = () => this.tips.open();
+      this.goals = new Goals(byId("goals"), streamer.name, { stream });
+      this.socket.on("goal", (event) => this.goals.take(event));
+      this.socket.on("welcome", () => this.goals.refresh()); // news may have been missed
+      this.goals.refresh();
+    }
+    this.tips.show(runs);
+    show(byId("tip"), runs);
+  }
+
   #settle(text) {
     say(byId("settled-text"), text);
     show(byId("settled"), true);
@@ -99,7 +118,8 @@ class WatchPage {
   }
 
   #watchOrNot() {
-    const { card, you, ended } = this.#model;
+    const { card, you, call, ended } = this.#model;
+    this.#viewing.talks = call !== null;
     if (ended !== null) return this.#viewing.stop();
     if (!card || !you) return undefined;
     if (you.admitted && card.state !== "waiting") return this.#viewing.start();
@@ -134,9 +154,10 @@ class WatchPage {
     this.#renderSlate();
     if (ended !== null) leadOn();
     if (!card || !you) return;
-    document.title = `${card.title} · mesi`;
+    document.title = `${asked?.comeBy ? "Your turn! " : ""}${card.title} · mesi`;
     say(byId("title"), card.title);
     say(byId("streamer"), card.streamer.name);
+    byId("streamer").href = `/u/${encodeURIComponent(card.streamer.name)}`;
     if (!byId("streamer-arch").firstChild) byId("streamer-arch").append(arch(card.streamer.name));
     say(byId("description"), card.description);
     say(byId("mode"), MODES[card.mode].long);
@@ -154,11 +175,18 @@ class WatchPage {
     this.chat.allow(maySpeak, maySpeak ? (call ? "Only the two of you read this" : "Say something") : ended === null ? "Closed for you" : "The chat is over");
     this.door.show(this.#model);
     this.tickets.for(ended === null ? you.role : "");
+    this.#renderComing();
     this.follow.show(card.streamer, this.me);
-    this.tips.show(card.streamer, this.me, ended === null);
+    this.#letTip(card.streamer, ended === null);
     this.guest.follow(this.#model);
     this.bar.show(call, this.guest.media);
     document.body.classList.toggle("in-call", call !== null);
+  }
+
+  #renderComing() {
+    const { card, you, ended } = this.#model;
+    const concerned = card !== null && you?.role === "viewer" && you.admitted && ended === null;
+    this.coming.show(concerned ? card : null, this.tickets.hasOne || you?.grants.includes("ticket"), this.tickets.areSold);
   }
 
   #renderSlate() {
@@ -192,6 +220,12 @@ function announce(event, me) {
       return withdraw("end");
     case "one_to_one.declined":
       return event.account === me && notice("The streamer said no to your one-to-one.", { key: "ask" });
+    case "one_to_one.cancelled":
+      return event.account === me && event.reason === "missed" && notice("You did not come in time, so somebody else is asked. You can ask again.", { kind: "warn", key: "ask", sticky: true });
+    case "one_to_one.extension_ended":
+      return event.reason === "declined" && notice("The streamer wants no more time. What was held for it is yours again.", { key: "more" });
+    case "one_to_one.extended":
+      return notice(`The one-to-one lasts ${inWords(event.seconds)} longer.`, { key: "more" });
     case "one_to_one.accepted":
       return notice("Accepted! Your camera is being connected.", { key: "ask" });
     case "one_to_one.started":
@@ -209,4 +243,5 @@ else {
   byId("slate-action").href = logInAddress();
   show(byId("slate-action"), true);
   show(byId("chat"), false);
+  show(byId("about"), false);
 }

@@ -5,7 +5,10 @@ import { openMediaSession } from "./media_session.js";
 
 const WAITS_MS = [300, 600, 1200, 2500, 5000];
 /** Codes that trying again does not change; who is let in again starts again. */
-const FINAL = new Set(["ticket_required", "not_entitled", "ejected", "one_to_one_running", "stream_ended", "stream_unknown", "no_session", "no_common_codec", "unsupported_offer"]);
+export const FINAL = new Set([
+  "ticket_required", "payment_pending", "ticket_revoked", "not_entitled", "kyf_required", "suspended", "ejected",
+  "one_to_one_running", "stream_ended", "stream_unknown", "no_session", "no_common_codec", "unsupported_offer",
+]);
 
 /**
  * Tells "state" (detail: {state, problem}) with "connecting", "watching", "waiting" (nobody publishes yet) and

@@ -7,11 +7,12 @@
  * @typedef {{id: string, name: string}} Person
  * @typedef {{id: string, title: string, description: string, kind: "video"|"audio", mode: Mode,
  *   state: "waiting"|"live"|"interrupted"|"one_to_one", streamer: Person, viewers: number, epoch: number,
- *   started_at: number, ends_at: number|null, one_to_one_ends_at: number|null}} Card
+ *   started_at: number, ends_at: number|null, one_to_one_ends_at: number|null, next_mode: Mode|null,
+ *   switches_at: number|null}} Card
  * @typedef {{admitted: boolean, reason: string|null, grants: string[], role: "streamer"|"guest"|"viewer",
  *   readmit: string[]}} You
  * @typedef {{stream: string, seq: number, circle: "main"|"one_to_one", from: Person, text: string, at: number}} ChatMessage
- * @typedef {{id: string, name: string, seconds: number|null}} WaitingGuest
+ * @typedef {{id: string, name: string, seconds: number|null, confirm_by?: number|null}} WaitingGuest
  * @typedef {{card: Card, participants: {account: Person, admitted: boolean, watching: boolean}[], present: number,
  *   tickets: Person[], entitled: Person[], ejected: Person[], requests: WaitingGuest[],
  *   one_to_one: {guest: Person, ends_at: number|null}|null}} RoomView

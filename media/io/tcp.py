@@ -1,0 +1,89 @@
+"""A TCP connection that knows what of it has not left yet, and can be ended so that it never does."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import struct
+
+import trio
+
+SIOCOUTQNSD = 0x894B  # linux/sockios.h: what was written and not sent once; what waits for acknowledgement is not in it
+# What the kernel takes beyond what it can send now, as Trio asks of it (TCP_NOTSENT_LOWAT): the rest stays where it can
+# still be dropped.
+UNSENT_BYTES = 16_384
+RESET_AT_CLOSE = struct.pack("ii", 1, 0)  # struct linger
+
+
+class TcpStream(trio.abc.HalfCloseableStream):
+    """A connected socket, alone or below TLS. After `expect`, `is_clear` says whether that has left the machine."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.socket = stream.socket
+        self._stream = stream
+        self._expected = 0  # bytes that TLS still has before they come here
+        self._left = 0  # bytes that the kernel has not taken
+
+    def expect(self, size: int) -> None:
+        """Count so many bytes as not sent from now on, until at least as many have been written."""
+        self._expected = size
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether everything has left once: only its loss could have it leave again."""
+        if self._expected or self._left:
+            return False
+        if self.socket.fileno() < 0:
+            return True
+        return not any(fcntl.ioctl(self.socket.fileno(), SIOCOUTQNSD, bytes(4)))
+
+    def reset(self) -> None:
+        """End the connection at once; nothing leaves any more but the reset itself, and every use of it raises."""
+        if self.socket.fileno() >= 0:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_CLOSE)
+            self.socket.close()
+
+    # -- as a stream ---------------------------------------------------------------------------------------------------
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send; raises BrokenResourceError when the peer has gone, ClosedResourceError after a close or reset."""
+        # Trio's own yields between the kernel having taken bytes and saying so: a cut just then would find them unsent.
+        with memoryview(data) as whole:
+            self._left = len(whole)
+            await trio.lowlevel.checkpoint()
+            while self._left:
+                if self.socket.fileno() < 0:
+                    raise trio.ClosedResourceError
+                try:
+                    self._left -= os.write(self.socket.fileno(), whole[-self._left :])
+                except BlockingIOError:
+                    await trio.lowlevel.wait_writable(self.socket)
+                except OSError as error:
+                    raise trio.BrokenResourceError from error
+            if len(whole) >= self._expected:
+                self._expected = 0
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait until there is room."""
+        await self._stream.wait_send_all_might_not_block()
+
+    async def send_eof(self) -> None:
+        """Send no more."""
+        await self._stream.send_eof()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Return what comes."""
+        return await self._stream.receive_some(max_bytes)
+
+    async def aclose(self) -> None:
+        """Close."""
+        await self._stream.aclose()
+
+
+def tcp_below(stream: trio.abc.Stream) -> TcpStream:
+    """Return the connection below TLS. Raises TypeError when `stream` is neither that nor on top of it."""
+    below = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+    if not isinstance(below, TcpStream):
+        raise TypeError(f"{type(below).__name__} can't say what has left")
+    return below
