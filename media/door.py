@@ -22,10 +22,11 @@ from media.bridge.bridge import Bridge
 from media.bridge.injecting import Injector
 from media.bridge.intake import Intake
 from media.bridge.offering import OfferedTrack
-from media.forwarding.admission import FOREVER, Grant, Holding
+from media.forwarding.admission import FOREVER, NOTHING, Grant, Holding
 from media.forwarding.feedback import Feedback
 from media.forwarding.forwarder import Forwarder, Limits
 from media.forwarding.forwarder import NoCapacity as NoCapacity  # raised through this door
+from media.forwarding.layers import Layers, Quality
 from media.moq.carrier import Code
 from media.moq.origin import Broadcast, Origin
 from media.moq.relay import Peer as Subscriber
@@ -143,6 +144,8 @@ MediaEvent = Connected | Flowing | Disconnected | AudienceChanged | BroadcastBeg
 class _Track:
     row: int
     codec: CodecDescription
+    layers: tuple[str, ...] = ()  # of simulcast, by name
+    path: str = ""  # of the broadcast as which it is offered
     feeder: TransportId | None = None
 
 
@@ -150,6 +153,7 @@ class _Track:
 class _Room:
     row: RoomRow
     requires: Grant
+    best_requires: Grant = NOTHING  # what the best layer of a picture takes besides
     paths: dict[str, str] = field(default_factory=dict)  # of broadcasts, by source
     sources: dict[str, dict[str, _Track]] = field(default_factory=dict)
     endpoints: set[TransportId] = field(default_factory=set)
@@ -174,6 +178,7 @@ class _Endpoint:
     role: Literal["publisher", "viewer"]
     peer: Peer
     subscriptions: list[int] = field(default_factory=list)
+    quality: Quality = Quality.HIGH
     timer_ns: int = FOREVER
     ufrags: tuple[str, ...] = ()
     watched_tracks: list[int] = field(default_factory=list)
@@ -217,6 +222,8 @@ class Media:
         self._forwarder = Forwarder(settings.address, settings.limits)
         self._candidates = (self._forwarder.address, *settings.advertise)
         self._feedback = Feedback(self._forwarder.tables)
+        self._layers = Layers(self._forwarder)
+        self._tracks: dict[int, _Track] = {}
         self.relay = Relay(Origin(), clock_ns, self._subscribed)
         self._bridge = Bridge(self._forwarder.tables, self.relay.origin)
         self._rooms: dict[RoomRow, _Room] = {}
@@ -337,7 +344,7 @@ class Media:
             self.close(transport, "room_closed")
         for tracks in closing.sources.values():
             for track in tracks.values():
-                self._forwarder.close_track(track.row)
+                self._close_track(track)
         self._forwarder.close_room(room)
 
     def require(self, room: RoomRow, requires: Grant) -> None:
@@ -352,6 +359,23 @@ class Media:
                 if broadcast is not None and broadcast.source is not None:
                     broadcast.forget()
         within.requires = requires
+
+    def reserve_best(self, room: RoomRow, grant: Grant) -> None:
+        """Let only holders of `grant` have the best layer of what is published as simulcast, the others go to all."""
+        within = self._rooms[room]
+        within.best_requires = grant
+        for tracks in within.sources.values():
+            for track in tracks.values():
+                self._layers.reserve(track.row, grant, self.now_ns())
+                self._list_layers(track)
+
+    def prefer(self, transport: TransportId, quality: Quality) -> None:
+        """Give a viewer the layer that fits its wish; one that just closed wishes for nothing any more."""
+        if transport in self._endpoints:
+            endpoint = self._endpoints[transport]
+            endpoint.quality = quality
+            for subscription in endpoint.subscriptions:
+                self._layers.wish(subscription, quality, self.now_ns())
 
     def open_until(self, room: RoomRow, until_ns: int) -> None:
         """Let nothing leave the room from `until_ns` (monotonic) on."""
@@ -397,9 +421,10 @@ class Media:
         endpoint = self._open_endpoint(within, source, "publisher", ours, answer)
         self._forwarder.admission.publish_until(endpoint.row, until_ns)
         fir_only: list[int] = []
+        fed: list[int] = []
         try:
             for received in answer.tracks:
-                track = self._track_for(within, source, received.kind, received.codec)
+                track = self._track_for(within, source, received.kind, received.codec, received.layers)
                 self._forwarder.feed_track(
                     track.row,
                     endpoint.row,
@@ -407,29 +432,37 @@ class Media:
                     rtx_payload_type=received.rtx_payload_type,
                     twcc_extension_id=received.transport_cc_extension_id,
                     nack=received.nack,
+                    rid_extension_id=received.rid_extension_id,
+                    repaired_rid_extension_id=received.repaired_rid_extension_id,
                 )
                 track.feeder = endpoint.id
-                if received.fir and not received.pli:
-                    fir_only.append(track.row)
+                rows = self._forwarder.layers(track.row)
+                fed += rows
+                fir_only += rows if received.fir and not received.pli else []
                 endpoint.watched_tracks.append(track.row)
         except Exception:
             self.close(endpoint.id, "refused")
             raise
-        self._feedback.add_publisher(endpoint.row, endpoint.watched_tracks, fir_only=fir_only)
+        self._feedback.add_publisher(endpoint.row, fed, fir_only=fir_only)
         self._silent[endpoint.id] = endpoint
         self._timer_moved.set()
         return Negotiated(endpoint.id, answer.sdp, _etag(ours.shown.ice))
 
-    def _track_for(self, room: _Room, source: str, kind: str, codec: CodecDescription) -> _Track:
+    def _track_for(
+        self, room: _Room, source: str, kind: str, codec: CodecDescription, layers: tuple[str, ...] = ()
+    ) -> _Track:
         """Return a source's track to be fed, opened when there is none that its viewers could go on with."""
         tracks = room.sources.setdefault(source, {})
         track = tracks.get(kind)
-        if track is not None and not plays_alike(track.codec, codec):
+        if track is not None and not (plays_alike(track.codec, codec) and track.layers == layers):
             self._drop_track(room, source, kind)
             track = None
         if track is None:
-            row = self._forwarder.open_track(room.row, kind, codec.codec, codec.clock_rate)
-            track = tracks[kind] = _Track(row, codec)
+            row = self._forwarder.open_track(room.row, kind, codec.codec, codec.clock_rate, layers)
+            track = tracks[kind] = _Track(row, codec, layers)
+            self._layers.open(row, self.now_ns())
+            self._tracks[row] = track
+            self._layers.reserve(row, room.best_requires, self.now_ns())
         track.codec = codec
         return track
 
@@ -515,7 +548,8 @@ class Media:
         try:
             for sent in answer.tracks:
                 track = available[sent.kind]
-                endpoint.subscriptions.append(self._forwarder.subscribe(track.row, endpoint.row, sent))
+                wish, now_ns = endpoint.quality, self.now_ns()
+                endpoint.subscriptions.append(self._layers.subscribe(track.row, endpoint.row, sent, wish, now_ns))
                 endpoint.watched_tracks.append(track.row)
         except Exception:
             self.close(endpoint.id, "refused")
@@ -559,7 +593,7 @@ class Media:
         self._say_goodbye(endpoint)
         self._ended_peers.update(endpoint.peer.counters())
         for subscription in endpoint.subscriptions:
-            self._forwarder.unsubscribe(subscription)
+            self._layers.unsubscribe(subscription)
         for ufrag in endpoint.ufrags:
             self._by_ufrag.pop(ufrag, None)
         self._by_row.pop(endpoint.row, None)
@@ -654,6 +688,11 @@ class Media:
         for endpoint in [self._endpoints[transport] for transport in room.endpoints]:
             if endpoint.role == "viewer" and track.row in endpoint.watched_tracks:
                 self.close(endpoint.id, "codec_changed")
+        self._close_track(track)
+
+    def _close_track(self, track: _Track) -> None:
+        self._layers.close(track.row)
+        del self._tracks[track.row]
         self._forwarder.close_track(track.row)
 
     def _index_ufrags(self, endpoint: _Endpoint) -> None:
@@ -739,12 +778,30 @@ class Media:
     def _begin_broadcast(self, endpoint: _Endpoint) -> None:
         path = endpoint.room.paths.get(endpoint.source)
         if path is not None:
-            tracks = {
-                kind: OfferedTrack(track.row, track.codec)
-                for kind, track in endpoint.room.sources[endpoint.source].items()
-                if track.feeder is not None
-            }
+            fed = [track for track in endpoint.room.sources[endpoint.source].values() if track.feeder is not None]
+            tracks = {name: offered for track in fed for name, offered in self._renditions(track).items()}
             self._bridge.begin(path, tracks, self.now_ns())
+            for track in fed:
+                track.path = path
+                self._list_layers(track)
+
+    def _renditions(self, track: _Track) -> dict[str, OfferedTrack]:
+        """Return what is offered of a track over MoQ, by name: the layers of simulcast are renditions."""
+        kind, rows = track.codec.kind, self._forwarder.layers(track.row)
+        names = [f"{kind}-{rid}" for rid in track.layers] or [kind]
+        return {name: OfferedTrack(row, track.codec) for name, row in zip(names, rows, strict=True)}
+
+    def _list_layers(self, track: _Track) -> None:
+        # The kernel does not see these viewers: to them only what everybody may have is shown.
+        if track.layers:
+            rates = self._layers.open_to_all(track.row)
+            named = {name: offered.row for name, offered in self._renditions(track).items()}
+            bitrates = {name: 8 * rates[row] for name, row in named.items() if row in rates}
+            self._bridge.list_layers(track.path, bitrates, self.now_ns())
+
+    def _review_layers(self, now_ns: int) -> None:
+        for row in self._layers.review(now_ns):
+            self._list_layers(self._tracks[row])
 
     def _end_broadcast(self, endpoint: _Endpoint) -> None:
         tracks = endpoint.room.sources.get(endpoint.source, {})
@@ -784,8 +841,9 @@ class Media:
             self._run_timers(now_ns)
             self._notice_first_packets()
             self._pump_broadcasts()
+            self._review_layers(now_ns)
             self._send_feedback()
-            wake_ns = min(self._next_timer_ns(), self._feedback.next_deadline_ns())
+            wake_ns = min(self._next_timer_ns(), self._feedback.next_deadline_ns(), self._layers.next_review_ns())
             if self._silent:
                 wake_ns = min(wake_ns, now_ns + IDLE_TICK_NS)
             self._timer_moved = trio.Event()

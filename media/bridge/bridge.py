@@ -37,6 +37,12 @@ class Bridge:
             offer.close()
             self._counts += offer.counts
 
+    def list_layers(self, path: str, bitrates: Mapping[str, int], now_ns: int) -> None:
+        """Offer of a picture's renditions only these, with their bitrates (bit/s); 0 for what is not measured yet."""
+        if path in self._offers:
+            self._offers[path].list_layers(bitrates, now_ns)
+            self.review(path)
+
     def forget(self, path: str, now_ns: int) -> None:
         """Let whoever comes now see only what is sent from now on."""
         if path in self._offers:

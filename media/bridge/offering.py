@@ -34,6 +34,7 @@ AUDIO_GROUP_FRAMES = 5  # 100 ms: what is lost at once when a viewer falls behin
 # of a viewer's machine cost it sound that had arrived already.
 MAX_LATENCY_MS = 5_000
 LEGACY = Container("legacy")
+PRIORITIES = {"video": VIDEO_PRIORITY, "audio": AUDIO_PRIORITY}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +60,26 @@ def codec_string(codec: CodecDescription) -> str:
             return f"avc1.{codec.fmtp.rpartition('=')[2]}"
 
 
-def catalog_of(tracks: Mapping[str, OfferedTrack]) -> Catalog:
-    """Describe tracks, by kind ("audio", "video"), as renditions of these names."""
-    video, audio = tracks.get("video"), tracks.get("audio")
-    return Catalog(
-        None if video is None else VideoSection({"video": Video(codec_string(video.codec), LEGACY)}),
-        None
-        if audio is None
-        else AudioSection({"audio": Audio("opus", audio.codec.clock_rate, audio.codec.channels, LEGACY)}),
-    )
+def catalog_of(tracks: Mapping[str, OfferedTrack], bitrates: Mapping[str, int]) -> Catalog:
+    """Describe tracks as renditions of these names; `bitrates` (bit/s) of those that are known."""
+    pictures = {
+        name: Video(codec_string(track.codec), LEGACY, bitrate=bitrates.get(name))
+        for name, track in tracks.items()
+        if track.codec.kind == "video"
+    }
+    sounds = {
+        name: Audio("opus", track.codec.clock_rate, track.codec.channels, LEGACY)
+        for name, track in tracks.items()
+        if track.codec.kind == "audio"
+    }
+    return Catalog(VideoSection(pictures) if pictures else None, AudioSection(sounds) if sounds else None)
 
 
 class Offer:
-    """One publisher's broadcast. `review` it when readers may have changed, `pump` it when packets may have come."""
+    """One publisher's broadcast, its tracks by name. `review` it when readers may have changed, `pump` it for packets.
+
+    The layers of simulcast are renditions that come and go: `list_layers` says which there are.
+    """
 
     def __init__(self, path: str, tables: TapTables, tracks: Mapping[str, OfferedTrack], now_ns: int) -> None:
         self.tracks = dict(tracks)
@@ -80,51 +88,69 @@ class Offer:
         self._since_ns = 0
         self.counts = Counter[str]()
         self._clock = SourceClock()
-        self._bridged = [
-            _Bridged(self, kind, track, self._add_track(kind, priority))
-            for kind, priority in (("video", VIDEO_PRIORITY), ("audio", AUDIO_PRIORITY))
-            if (track := self.tracks.get(kind)) is not None
-        ]
-        named = self._add_track(CATALOG_TRACK, CATALOG_PRIORITY)
-        group = named.begin_group(0, now_ns)
-        named.append(group, Frame(0, write_catalog(catalog_of(self.tracks)), is_keyframe=True))
-        named.finish_group(group)
+        self._bridged = {
+            name: _Bridged(self, track, self._add_track(name, PRIORITIES[track.codec.kind]))
+            for name, track in self.tracks.items()
+        }
+        self._unlisted: set[str] = set()
+        self._bitrates: dict[str, int] = {}
+        self._catalog = self._add_track(CATALOG_TRACK, CATALOG_PRIORITY)
+        self._write_catalog(now_ns)
+
+    def list_layers(self, bitrates: Mapping[str, int], now_ns: int) -> None:
+        """Offer of the picture's renditions only these, with the bitrates (bit/s) that were measured."""
+        pictures = {name for name, track in self.tracks.items() if track.codec.kind == "video"}
+        unlisted = pictures - bitrates.keys()
+        known = self._bitrates
+        if unlisted == self._unlisted and all(_is_near(known.get(name, 0), rate) for name, rate in bitrates.items()):
+            return
+        self._unlisted, self._bitrates = unlisted, {name: rate for name, rate in bitrates.items() if rate}
+        self.review()
+        self._write_catalog(now_ns)
+
+    def _write_catalog(self, now_ns: int) -> None:
+        listed = {name: track for name, track in self.tracks.items() if name not in self._unlisted}
+        group = self._catalog.begin_group(self._catalog.next_sequence, now_ns)
+        catalog = write_catalog(catalog_of(listed, self._bitrates))
+        self._catalog.append(group, Frame(now_ns // 1000, catalog, is_keyframe=True))
+        self._catalog.finish_group(group)
 
     def _add_track(self, name: str, priority: int) -> Track:
         return self.broadcast.add_track(name, track_info(priority, max_latency_ms=MAX_LATENCY_MS))
 
     def counters(self) -> Counter[str]:
         """Count what was passed on, and what was not, so far."""
-        return sum((bridged.counters() for bridged in self._bridged), self.counts)
+        return sum((bridged.counters() for bridged in self._bridged.values()), self.counts)
 
     @property
     def is_tapped(self) -> bool:
         """Whether somebody reads it."""
-        return any(bridged.tap is not None for bridged in self._bridged)
+        return any(bridged.tap is not None for bridged in self._bridged.values())
 
     def review(self) -> None:
         """Read what has subscribers, and nothing else."""
-        for bridged in self._bridged:
-            if bridged.track.readers and bridged.tap is None:
+        for name, bridged in self._bridged.items():
+            is_read = bool(bridged.track.readers) and name not in self._unlisted
+            if is_read and bridged.tap is None:
                 bridged.open(Tap(self._tables, bridged.offered.row, self._since_ns))
-            elif not bridged.track.readers and bridged.tap is not None:
+            elif not is_read and bridged.tap is not None:
                 bridged.close()
         if not self.is_tapped:
             self._clock = SourceClock()
 
     def pump(self, now_ns: int) -> list[int]:
         """Pass on what has come; returns the rows of tracks of which a keyframe is needed."""
-        return [bridged.offered.row for bridged in self._bridged if bridged.pump(now_ns)]
+        return [bridged.offered.row for bridged in self._bridged.values() if bridged.pump(now_ns)]
 
     def forget(self, now_ns: int) -> None:
         """Let whoever comes now see only what is sent from now on."""
         self._since_ns = now_ns
-        for bridged in self._bridged:
+        for bridged in self._bridged.values():
             bridged.track.forget()
 
     def close(self) -> None:
         """Read no more."""
-        for bridged in self._bridged:
+        for bridged in self._bridged.values():
             bridged.close()
 
     def clock(self, codec: CodecDescription) -> TrackClock:
@@ -132,13 +158,18 @@ class Offer:
         return TrackClock(self._clock, codec.clock_rate)
 
 
+def _is_near(known: int, bitrate: int) -> bool:
+    """Whether a bitrate in a catalog may stay: players choose by it, and a new catalog makes them choose anew."""
+    return known <= 2 * bitrate and bitrate <= 2 * known
+
+
 class _Bridged:
     """One track on its way from packets to groups."""
 
-    def __init__(self, offer: Offer, kind: str, offered: OfferedTrack, track: Track) -> None:
+    def __init__(self, offer: Offer, offered: OfferedTrack, track: Track) -> None:
         self.offered, self.track = offered, track
         self.tap: Tap | None = None
-        self._offer, self._is_video = offer, kind == "video"
+        self._offer, self._is_video = offer, offered.codec.kind == "video"
         self._assembler = Assembler(offered.codec.codec)
         self._clock = offer.clock(offered.codec)
         self._group: Group | None = None

@@ -49,13 +49,17 @@ class Admission:
     """Writes the admission columns of one node's tables; every method is a few stores and never waits."""
 
     def __init__(self, tables: Tables) -> None:
-        self._rooms, self._transports = tables.rooms, tables.transports
+        self._rooms, self._transports, self._tracks = tables.rooms, tables.transports, tables.tracks
 
     def require(self, room: int, requires: Grant) -> None:
         """Let only those through who hold all of `requires`."""
         if int(self._rooms["requires"][room]) & ~int(requires):
             self._rooms["opened_ns"][room] = time.monotonic_ns()  # first: see fanout.start_subscription
         self._rooms["requires"][room] = int(requires)
+
+    def require_for_layer(self, layer: int, requires: Grant) -> None:
+        """Let a layer of simulcast only through to those who hold all of `requires` beside what the room requires."""
+        self._tracks["layer_requires"][layer] = int(requires)
 
     def open_until(self, room: int, until_ns: int) -> None:
         """Let nothing through from `until_ns` on."""
@@ -82,6 +86,11 @@ class Admission:
             row["until"][transport] = holding.until_ns
             row["keeps"][transport] = keeps
         row["holds"][transport] = holds
+
+    def held_by(self, transport: int, now_ns: int) -> Grant:
+        """Return what a viewer's transport holds at a moment."""
+        row = self._transports[transport]
+        return Grant(int(row["holds"] if now_ns < row["until"] else row["keeps"]))
 
     def publish_until(self, transport: int, until_ns: int) -> None:
         """Accept a publisher's packets only before `until_ns`."""

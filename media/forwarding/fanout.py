@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from media.forwarding.pictures import note_picture, number_pictures, renumber_picture
 from media.forwarding.sending import (
     make_room,
     protect_and_queue,
@@ -42,11 +43,14 @@ def verdict(requires, open_until, holds, until, keeps, now):
 
 
 @njit(nogil=True)
-def admitted(t, transport, now):
-    """Return the verdict over one viewer's transport, inline from the admission table."""
+def admitted(t, transport, layer_requires, now):
+    """Return the verdict over one viewer's transport, inline from the admission table.
+
+    `layer_requires` are the grants that the encoding takes beside those of the room.
+    """
     row = t.transports[transport]
     room = t.rooms[row.room]
-    return verdict(room.requires, room.open_until, row.holds, row.until, row.keeps, now)
+    return verdict(room.requires | layer_requires, room.open_until, row.holds, row.until, row.keeps, now)
 
 
 @njit(nogil=True)
@@ -73,12 +77,13 @@ def plan_padding(sizes, pads, count):
 
 @njit(nogil=True)
 def fan_out(t, start, stop):
-    """Forward a run of cached packets of one track (`pending[start:stop]`) to all its subscriptions."""
+    """Forward a run of cached packets of one track (`pending[start:stop]`) to all subscriptions that take its layer."""
     track = np.int64(t.pending[start].track)
     _pad_run(t, track, start, stop)
-    s = np.int64(t.tracks[track].first_subscription)
+    s = np.int64(t.tracks[t.tracks[track].head].first_subscription)
     while s >= 0:
-        forward_run(t, s, track, start, stop)
+        if t.subscriptions[s].track == track or t.subscriptions[s].wanted == track:
+            forward_run(t, s, track, start, stop)
         s = np.int64(t.subscriptions[s].next)
 
 
@@ -98,7 +103,10 @@ def _pad_run(t, track, start, stop):
 
 @njit(nogil=True)
 def forward_run(t, s, track, start, stop):
-    """Forward a run to one subscription, admission first."""
+    """Forward a run to one subscription, admission first.
+
+    It may be of the layer that the subscription is to get next, and then begins where a decoder can go over to it.
+    """
     transport = np.int64(t.subscriptions[s].transport)
     row = t.transports[transport]
     if row.tx == 0 or row.address_size == 0:
@@ -107,16 +115,17 @@ def forward_run(t, s, track, start, stop):
     for i in range(start, stop):
         make_room(t)
         now = t.shared[Shared.NOW]
-        reason = admitted(t, transport, now)
+        reason = admitted(t, transport, t.tracks[track].layer_requires, now)
         if reason != ADMITTED:
             t.counters[reason] += np.uint64(1)
-            t.subscriptions[s].anchored = 0
+            if t.subscriptions[s].track == track:
+                t.subscriptions[s].anchored = 0
             continue
         ext_seq = np.int64(t.pending[i].ext_seq)
-        if t.subscriptions[s].anchored == 0 or t.subscriptions[s].restarts != t.tracks[track].restarts:
+        if not is_anchored(t, s, track):
             if start_subscription(t, s, track, ext_seq, now):
                 continue
-            if t.subscriptions[s].anchored == 0:
+            if not is_anchored(t, s, track):
                 continue
         if ext_seq < t.subscriptions[s].anchor_ext_seq:
             t.counters[Count.BEFORE_ANCHOR] += np.uint64(1)
@@ -124,6 +133,13 @@ def forward_run(t, s, track, start, stop):
         send_cached(t, s, track, ext_seq, now)
     if t.shared[Shared.NOW] >= t.subscriptions[s].sr_due_ns:
         send_report(t, s, t.shared[Shared.NOW])
+
+
+@njit(nogil=True)
+def is_anchored(t, s, track):
+    """Whether a subscription gets this layer, from a place that still holds."""
+    row = t.subscriptions[s]
+    return row.track == track and row.anchored != 0 and row.restarts == t.tracks[track].restarts
 
 
 @njit(nogil=True)
@@ -135,7 +151,9 @@ def start_subscription(t, s, track, ext_seq, now):
     That moment is read after the verdict, and written before the requirement.
     """
     slot = ext_seq % CACHE
-    t.subscriptions[s].anchored = 0
+    goes_over = t.subscriptions[s].track != track  # meanwhile it gets the layer that it had
+    if not goes_over:
+        t.subscriptions[s].anchored = 0
     if t.tracks[track].kind != VIDEO or t.cache_info[track, slot].is_key:
         anchor(t, s, track, ext_seq, np.int64(t.cache_info[track, slot].ts), now)
         return False
@@ -143,7 +161,7 @@ def start_subscription(t, s, track, ext_seq, now):
     came_ns = t.tracks[track].last_keyframe_ns
     young = now - came_ns < REPLAY_NS and came_ns >= t.rooms[t.tracks[track].room].opened_ns
     if key < 0 or not young or t.cache_seq[track, key % CACHE] != key or ext_seq < key:
-        t.counters[Count.AWAITING_KEYFRAME] += np.uint64(1)
+        t.counters[Count.AWAITING_KEYFRAME] += np.uint64(not goes_over)
         if t.tracks[track].keyframe_wanted == 0:
             t.tracks[track].keyframe_wanted = 1
             t.shared[Shared.ATTENTION] = 1
@@ -162,6 +180,9 @@ def anchor(t, s, track, ext_seq, ts, now):
     else:
         elapsed = max((now - subscription.last_ns) * t.tracks[track].clock_rate // SECOND_NS, 1)
         t.subscriptions[s].ts_delta = subscription.last_ts + elapsed - ts
+    t.counters[Count.SWITCHES] += np.uint64(subscription.track != track)
+    number_pictures(t, s, track, ext_seq)
+    t.subscriptions[s].track = track
     t.subscriptions[s].anchor_ext_seq = ext_seq
     t.subscriptions[s].anchor_frame = -1
     t.subscriptions[s].restarts = t.tracks[track].restarts
@@ -207,6 +228,7 @@ def send_cached(t, s, track, ext_seq, now):
     payload_type, ssrc = np.int64(subscription.payload_type), np.int64(subscription.ssrc)
     pad = np.int64(t.cache_info[track, slot].pad)
     size = write_packet(t, payload_type, ssrc, seq, ts, track, slot, -1, pad)
+    renumber_picture(t, s, track, slot, t.shared[Shared.ARENA_USED] + 12)
     if not protect_and_queue(t, transport, size):
         return
     t.subscriptions[s].packets += np.uint64(1)
@@ -218,6 +240,7 @@ def send_cached(t, s, track, ext_seq, now):
         t.subscriptions[s].last_seq = seq
         t.subscriptions[s].last_ts = ts
         t.subscriptions[s].last_ns = now
+        note_picture(t, s, track, slot)
 
 
 @njit(nogil=True)
@@ -227,7 +250,7 @@ def answer_nack(t, s, seq16):
     track, transport = np.int64(subscription.track), np.int64(subscription.transport)
     make_room(t)
     now = read_clock(t)
-    reason = admitted(t, transport, now)
+    reason = admitted(t, transport, t.tracks[track].layer_requires, now)
     if reason != ADMITTED or subscription.anchored == 0 or subscription.restarts != t.tracks[track].restarts:
         t.counters[reason if reason != ADMITTED else np.int64(Count.BEFORE_ANCHOR)] += np.uint64(1)
         return
@@ -247,9 +270,11 @@ def answer_nack(t, s, seq16):
         t.subscriptions[s].rtx_seq += 1
         payload_type, ssrc = np.int64(subscription.rtx_payload_type), np.int64(subscription.rtx_ssrc)
         size = write_packet(t, payload_type, ssrc, t.subscriptions[s].rtx_seq, ts, track, slot, seq & 0xFFFF, 0)
+        renumber_picture(t, s, track, slot, t.shared[Shared.ARENA_USED] + 14)
     else:
         payload_type, ssrc = np.int64(subscription.payload_type), np.int64(subscription.ssrc)
         size = write_packet(t, payload_type, ssrc, seq, ts, track, slot, -1, pad)
+        renumber_picture(t, s, track, slot, t.shared[Shared.ARENA_USED] + 12)
     if protect_and_queue(t, transport, size):
         t.counters[Count.RETRANSMITTED] += np.uint64(1)
         t.transports[transport].delivered_ns = now

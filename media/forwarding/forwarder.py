@@ -276,15 +276,35 @@ class Forwarder:
         self.tables.transports["rx"][transport] = context_address(held.receiver)
         self.tables.transports["tx"][transport] = context_address(held.sender)
 
-    def open_track(self, room: int, kind: str, codec: int, clock_rate: int) -> int:
-        """Open a track of a room; nobody feeds it yet."""
+    def open_track(self, room: int, kind: str, codec: int, clock_rate: int, rids: Sequence[str] = ()) -> int:
+        """Open a track of a room, with a layer for each of `rids` if it is simulcast; nobody feeds it yet.
+
+        Returns the row of the first layer, which stands for all. Names are ASCII, of at most `tables.RID` octets.
+        """
+        tracks = self.tables.tracks
+        rows = [self._open_layer(room, kind, codec, clock_rate) for _ in rids or [""]]
+        tracks["head"][rows] = rows[0]
+        tracks["next_layer"][rows] = [*rows[1:], NO_ROW]
+        for row, rid in zip(rows, rids, strict=False):
+            tracks["rid"][row] = int.from_bytes(rid.encode())
+        return rows[0]
+
+    def layers(self, track: int) -> list[int]:
+        """Return the rows of a track's layers, in the order of their names; of a track without, its own."""
+        rows = [track]
+        while (row := int(self.tables.tracks["next_layer"][rows[-1]])) != NO_ROW:
+            rows.append(row)
+        return rows
+
+    def _open_layer(self, room: int, kind: str, codec: int, clock_rate: int) -> int:
         row = self._tracks.take()
         record = self.tables.tracks[row : row + 1]
         restarts = int(record["restarts"][0])
         record[:] = 0
         record["room"], record["kind"] = room, AUDIO if kind == "audio" else VIDEO
         record["codec"], record["clock_rate"] = codec, clock_rate
-        record["transport"] = record["first_subscription"] = NO_ROW
+        record["transport"] = record["first_subscription"] = record["next_layer"] = NO_ROW
+        record["head"] = row
         record["restarts"], record["last_ts"], record["key_ext_seq"] = restarts, -1, -1
         self.tables.cache_seq[row] = -1
         record["active"] = 1
@@ -299,16 +319,23 @@ class Forwarder:
         rtx_payload_type: int | None,
         twcc_extension_id: int | None,
         nack: bool,
+        rid_extension_id: int | None = None,
+        repaired_rid_extension_id: int | None = None,
     ) -> None:
-        """Connect a publisher's m-line to a track; a former publisher is disconnected."""
+        """Connect a publisher's m-line to a track with all its layers; a former publisher is disconnected."""
         tracks, payload_types = self.tables.tracks, self.tables.payload_types
         former = int(tracks["transport"][track])
         if former != NO_ROW:
             row = payload_types[former]
             row[(row == track + 1) | (row == ((track + 1) | RTX_BIT))] = 0
-        tracks["transport"][track] = transport
-        tracks["nack"][track] = nack
-        tracks["ssrc"][track] = 0
+        for row in self.layers(track):
+            tracks["transport"][row] = transport
+            tracks["nack"][row] = nack
+            tracks["ssrc"][row] = tracks["rtx_ssrc"][row] = 0
+        if rid_extension_id is not None:
+            self.tables.transports["rid_id"][transport] = rid_extension_id
+        if repaired_rid_extension_id is not None:
+            self.tables.transports["repaired_rid_id"][transport] = repaired_rid_extension_id
         if twcc_extension_id is not None:
             self._open_arrival_log(transport, twcc_extension_id)
         if rtx_payload_type is not None:
@@ -329,15 +356,29 @@ class Forwarder:
         if former != NO_ROW:
             row = self.tables.payload_types[former]
             row[(row == track + 1) | (row == ((track + 1) | RTX_BIT))] = 0
-        tracks["active"][track] = 0
-        self._after_fence(lambda: self._tracks.free.append(track))
+        rows = self.layers(track)
+        for row in rows:
+            tracks["active"][row] = 0
+        self._after_fence(lambda: self._tracks.free.extend(rows))
 
-    def subscribe(self, track: int, transport: int, sent: SubscribedTrack, *, first_seq: int | None = None) -> int:
-        """Forward a track to a viewer's transport; `first_seq` is random below 2**15 (libsrtp's rollover rule)."""
+    def subscribe(
+        self,
+        track: int,
+        transport: int,
+        sent: SubscribedTrack,
+        *,
+        layer: int | None = None,
+        first_seq: int | None = None,
+    ) -> int:
+        """Forward a track to a viewer's transport, beginning with `layer`, else with its first.
+
+        `first_seq` is random below 2**15 (libsrtp's rollover rule).
+        """
         row = self._subscriptions.take()
         record = self.tables.subscriptions[row : row + 1]
         record[:] = 0
-        record["track"], record["transport"] = track, transport
+        record["track"] = record["wanted"] = track if layer is None else layer
+        record["head"], record["transport"] = track, transport
         record["payload_type"], record["rtx_payload_type"] = sent.payload_type, sent.rtx_payload_type or 0
         record["ssrc"], record["rtx_ssrc"] = sent.ssrc, sent.rtx_ssrc or 0
         record["last_seq"] = (secrets.randbelow(1 << 15) if first_seq is None else first_seq) - 1
@@ -354,10 +395,14 @@ class Forwarder:
         listed = self.tables.payload_types[transport]
         listed[int((listed != 0).sum())] = row + 1
 
+    def want_layer(self, subscription: int, layer: int) -> None:
+        """Have a subscription get this layer from where a decoder can start with it; it keeps its own until then."""
+        self.tables.subscriptions["wanted"][subscription] = layer
+
     def unsubscribe(self, subscription: int) -> None:
         """Forward no more; the row is free a fence later."""
         subscriptions, tracks = self.tables.subscriptions, self.tables.tracks
-        track, following = int(subscriptions["track"][subscription]), int(subscriptions["next"][subscription])
+        track, following = int(subscriptions["head"][subscription]), int(subscriptions["next"][subscription])
         subscriptions["active"][subscription] = 0
         tracks["subscriptions"][track] -= 1
         before = int(tracks["first_subscription"][track])

@@ -83,7 +83,7 @@ def worth_waiting(t, waiting):
     """
     last = t.pending[waiting - 1]
     track = t.tracks[last.track]
-    if track.kind != VIDEO or track.subscriptions < NAP_SUBSCRIPTIONS:
+    if track.kind != VIDEO or t.tracks[track.head].subscriptions < NAP_SUBSCRIPTIONS:
         return False
     if t.cache_info[last.track, last.ext_seq % CACHE].marker:
         return False

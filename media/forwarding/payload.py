@@ -47,6 +47,21 @@ def _vp8(data, size):
 
 
 @njit(nogil=True)
+def vp8_numbers(data, size):
+    """Return where in a payload of VP8 its picture id and its TL0PICIDX are, 0 for nowhere (RFC 7741 section 4.2)."""
+    if size < 3 or not data[0] & 0x80:
+        return 0, 0
+    at, picture_at, base_at = 2, 0, 0
+    if data[1] & 0x80:
+        picture_at = 2
+        at += 2 if data[2] & 0x80 else 1
+    if data[1] & 0x40:
+        base_at = at
+        at += 1
+    return (picture_at, base_at) if at <= size else (0, 0)
+
+
+@njit(nogil=True)
 def _vp9(data, size):
     # RFC 9628 section 4.2: I P L F B E V Z; not predicted, begins a frame, lowest spatial layer
     if size < 2 or (data[0] & 0x48) != 0x08:

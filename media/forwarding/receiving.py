@@ -12,13 +12,14 @@ from numba import njit
 
 from media.forwarding.consent import answer_check
 from media.forwarding.fanout import ADMITTED, admitted, answer_nack
-from media.forwarding.payload import starts_keyframe
+from media.forwarding.payload import starts_keyframe, vp8_numbers
 from media.forwarding.tables import (
     ADDRESSES,
     CACHE,
     DATAGRAM,
     PAYLOAD,
     PROBES,
+    RID,
     RING,
     RTX_BIT,
     SSRCS,
@@ -29,6 +30,7 @@ from media.forwarding.tables import (
     Shared,
 )
 from media.io.native import AF_INET, AF_INET6, memcpy, srtp_unprotect, srtp_unprotect_rtcp
+from media.wire.codecs import Codec
 
 AUTH_FAIL, REPLAY_FAIL, REPLAY_OLD = 7, 9, 10  # srtp_err_status_t
 MIN_SRTP = 12 + 10  # a header and the shortest tag
@@ -160,6 +162,7 @@ def receive_rtp(t, i, size, transport, context, now):
         t.counters[Count.UNKNOWN_PAYLOAD_TYPE] += np.uint64(1)
         return nothing
     track = (mapped & (RTX_BIT - 1)) - 1
+    is_repair = (mapped & RTX_BIT) != 0
     seq = (np.int64(data[2]) << 8) | np.int64(data[3])
     ts = _u32(data, 4)
     ssrc = np.uint64(_u32(data, 8))
@@ -167,7 +170,11 @@ def receive_rtp(t, i, size, transport, context, now):
         # The tables' word for no source; of senders that draw it at random none drew it.
         t.counters[Count.MALFORMED_RTP] += np.uint64(1)
         return nothing
-    is_repair = (mapped & RTX_BIT) != 0
+    if t.tracks[track].next_layer >= 0:
+        track = find_layer(t, track, data, transport, is_repair)
+        if track < 0:
+            t.counters[Count.UNKNOWN_LAYER] += np.uint64(1)
+            return nothing
     if is_repair:
         # RFC 4588 section 4: the original sequence number comes before the payload; without one it was a probe.
         ssrc = t.tracks[track].ssrc
@@ -181,7 +188,7 @@ def receive_rtp(t, i, size, transport, context, now):
     if payload_size > PAYLOAD:
         t.counters[Count.TOO_LARGE] += np.uint64(1)
         return nothing
-    ext_seq = learn(t, track, ssrc, seq, ts, now, is_repair)
+    ext_seq = learn(t, track, ssrc, seq, ts, payload_size, now, is_repair)
     if ext_seq < 0:
         return nothing
     keep(t, track, ext_seq, data, start, payload_size, ts, now)
@@ -248,7 +255,9 @@ def read_header(t, data, size, transport, now):
         if end > size:
             return np.int64(-1), np.int64(0)
         if t.transports[transport].twcc_id:
-            _note_twcc(t, data, at + 4, end, profile, transport, now)
+            where, length = find_extension(data, at + 4, end, profile, t.transports[transport].twcc_id)
+            if length >= 2:
+                _log_arrival(t, transport, (np.int64(data[where]) << 8) | np.int64(data[where + 1]), now)
         at = end
     if at > size:
         return np.int64(-1), np.int64(0)
@@ -261,8 +270,8 @@ def read_header(t, data, size, transport, now):
 
 
 @njit(nogil=True)
-def _note_twcc(t, data, at, end, profile, transport, now):
-    wanted = t.transports[transport].twcc_id
+def find_extension(data, at, end, profile, wanted):
+    """Return (offset, octets) of a header extension's value within `data[at:end]`, or (0, 0) (RFC 8285)."""
     while at < end:
         if data[at] == 0:
             at += 1
@@ -270,17 +279,55 @@ def _note_twcc(t, data, at, end, profile, transport, now):
         if profile == 0xBEDE:
             identifier, length, at = data[at] >> 4, np.int64(data[at] & 15) + 1, at + 1
             if identifier == 15:
-                return
+                break
         else:
             if profile & 0xFFF0 != TWO_BYTE_PROFILE or at + 1 >= end:
-                return
+                break
             identifier, length, at = data[at], np.int64(data[at + 1]), at + 2
         if at + length > end:
-            return
-        if identifier == wanted and length >= 2:
-            _log_arrival(t, transport, (np.int64(data[at]) << 8) | np.int64(data[at + 1]), now)
-            return
+            break
+        if identifier == wanted:
+            return at, length
         at += length
+    return np.int64(0), np.int64(0)
+
+
+@njit(nogil=True)
+def find_layer(t, head, data, transport, is_repair):
+    """Return the row of the layer that a packet of simulcast belongs to, or -1: by its SSRC, before that by its name.
+
+    Senders name a stream in its first packets only (RFC 8852 section 2). `data` has passed `read_header`.
+    """
+    ssrc = np.uint64(_u32(data, 8))
+    layer = np.int64(head)
+    while layer >= 0:
+        if (t.tracks[layer].rtx_ssrc if is_repair else t.tracks[layer].ssrc) == ssrc:
+            return layer
+        layer = np.int64(t.tracks[layer].next_layer)
+    rid = _read_rid(data, t.transports[transport].repaired_rid_id if is_repair else t.transports[transport].rid_id)
+    layer = np.int64(head if rid != 0 else -1)
+    while layer >= 0:
+        if t.tracks[layer].rid == rid:
+            if is_repair:
+                t.tracks[layer].rtx_ssrc = ssrc
+            return layer
+        layer = np.int64(t.tracks[layer].next_layer)
+    return layer
+
+
+@njit(nogil=True)
+def _read_rid(data, identifier):
+    rid = np.uint64(0)
+    if identifier == 0 or not data[0] & 0x10:
+        return rid
+    at = np.int64(12 + 4 * (data[0] & 15))
+    profile = (np.int64(data[at]) << 8) | np.int64(data[at + 1])
+    end = at + 4 + 4 * ((np.int64(data[at + 2]) << 8) | np.int64(data[at + 3]))
+    where, length = find_extension(data, at + 4, end, profile, identifier)
+    if length <= RID:
+        for place in range(where, where + length):
+            rid = (rid << np.uint64(8)) | np.uint64(data[place])
+    return rid
 
 
 @njit(nogil=True)
@@ -306,7 +353,7 @@ def unwrap(highest, seq):
 
 
 @njit(nogil=True)
-def learn(t, track, ssrc, seq, ts, now, is_repair):
+def learn(t, track, ssrc, seq, ts, size, now, is_repair):
     """Latch the source, extend the sequence number, keep RFC 3550's statistics; -1 for what must not be forwarded."""
     if t.tracks[track].ssrc != ssrc:
         if t.tracks[track].ssrc != 0 and now - t.tracks[track].last_ns < SILENT_NS:
@@ -330,6 +377,7 @@ def learn(t, track, ssrc, seq, ts, now, is_repair):
         t.counters[Count.DUPLICATE] += np.uint64(1)
         return np.int64(-1)
     t.tracks[track].received += 1
+    t.tracks[track].octets += size
     if not is_repair:
         _note_jitter(t, track, ts, now)
     if ext_seq > highest:
@@ -396,6 +444,11 @@ def keep(t, track, ext_seq, data, start, size, ts, now):
     t.cache_info[track, slot].marker = data[1] >> 7
     t.cache_info[track, slot].is_key = is_key
     t.cache_info[track, slot].pad = UNPLANNED
+    picture_at, base_at = 0, 0
+    if t.tracks[track].codec == Codec.VP8:
+        picture_at, base_at = vp8_numbers(data[start : start + size], size)
+    t.cache_info[track, slot].picture_at = picture_at
+    t.cache_info[track, slot].base_at = base_at
     t.cache_info[track, slot].ts = ts
     t.cache_info[track, slot].frame_no = frame
     t.cache_seq[track, slot] = ext_seq
@@ -468,11 +521,13 @@ def _sender_report(t, data, at, end, transport, now):
         if mapped == 0 or mapped & RTX_BIT:
             continue
         track = mapped - 1
-        if t.tracks[track].ssrc == ssrc:
-            t.tracks[track].sr_rtp = _u32(data, at + 16)
-            t.tracks[track].sr_arrival_ns = now
-            t.tracks[track].sr_ntp = (np.uint64(_u32(data, at + 8)) << np.uint64(32)) | np.uint64(_u32(data, at + 12))
-            return
+        while track >= 0:
+            if t.tracks[track].ssrc == ssrc:
+                t.tracks[track].sr_rtp = _u32(data, at + 16)
+                t.tracks[track].sr_arrival_ns = now
+                t.tracks[track].sr_ntp = _ntp(data, at + 8)
+                return
+            track = np.int64(t.tracks[track].next_layer)
 
 
 @njit(nogil=True)
@@ -518,7 +573,7 @@ def _want_keyframe(t, data, at, end, transport, form, now):
     if where + 4 > end:
         t.counters[Count.MALFORMED_RTCP] += np.uint64(1)
         return
-    if admitted(t, transport, now) != ADMITTED:
+    if admitted(t, transport, 0, now) != ADMITTED:
         return
     stop = where + 4 if form == 1 else end - 3
     for entry in range(where, stop, 8):

@@ -1,9 +1,9 @@
 """The forwarding kernel's decisions in plain Python: read this first. Tests hold the kernel against it, bit for bit.
 
 A packet of a publisher meets four questions, here in the order of the functions. May its sender publish, and is it well
-formed? Where is its place in its source's numbering? Who may have it? Under which numbers does each of them see it?
-Packets arrive here decrypted and leave unprotected; sender reports and transport-wide numbers are no decisions, and are
-left to the kernel alone.
+formed? Which layer is it of, and where is its place there? Who may have it? Under which numbers does each of them see
+it? Packets arrive here decrypted and leave unprotected; sender reports and transport-wide numbers are no decisions, and
+are left to the kernel alone.
 
 Nothing here is fast, and nothing imports this but tests.
 """
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from media.forwarding.tables import CACHE, FOREVER, PAYLOAD, VIDEO, Count
-from media.wire.codecs import Codec, starts_keyframe
+from media.wire.codecs import Codec, starts_keyframe, vp8_numbers
 from media.wire.malformed import MalformedPacket
 from media.wire.rtcp import Fir, Nack, Pli, parse_rtcp_untrusted
 from media.wire.rtp import parse_rtp_untrusted
@@ -74,15 +74,23 @@ class Viewer:
 
 @dataclass(slots=True, eq=False)
 class Publisher:
-    """A transport that sends before `publish_until` (ns); a payload type says which track, and whether it is RTX."""
+    """A transport that sends before `publish_until` (ns); a payload type says which track, and whether it is RTX.
+
+    Of simulcast it says the first layer; SSRCs, and names in the extensions `rid_id` and `repaired_rid_id`, say which.
+    """
 
     publish_until: int
     payload_types: dict[int, tuple[Track, bool]] = field(default_factory=dict)
+    rid_id: int | None = None
+    repaired_rid_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Cached:
-    """One packet of a track; `frame` rises by one with each timestamp."""
+    """One packet of a track; `frame` rises by one with each timestamp.
+
+    `picture_at` and `base_at` say where in the payload VP8's picture id and TL0PICIDX are, 0 for nowhere.
+    """
 
     ext_seq: int
     payload: bytes
@@ -90,12 +98,26 @@ class Cached:
     is_key: bool
     timestamp: int
     frame: int
+    picture_at: int = 0
+    base_at: int = 0
+
+    @property
+    def picture(self) -> int:
+        """The picture id, of 7 bits or of 15."""
+        first = self.payload[self.picture_at]
+        return (first & 0x7F) << 8 | self.payload[self.picture_at + 1] if first & 0x80 else first
+
+    @property
+    def base(self) -> int:
+        """The TL0PICIDX."""
+        return self.payload[self.base_at]
 
 
 @dataclass(slots=True, eq=False)
 class Track:
-    """One source as it is numbered, its last packets, and who subscribes (the newest first).
+    """One encoding as it is numbered, its last packets, and who subscribes (the newest first).
 
+    Each layer of simulcast is a track that knows all its `layers`; the first of them has the subscriptions of all.
     Extended sequence numbers begin at 65536 plus the first one seen, so that the packets before it have a place too.
     """
 
@@ -103,8 +125,12 @@ class Track:
     codec: Codec
     clock_rate: int
     subscriptions: list[Subscription] = field(default_factory=list)
+    layers: list[Track] = field(default_factory=list)
+    rid: bytes = b""
+    requires: int = 0  # grants beside those of the room
     keyframe_wanted: bool = False
     ssrc: int | None = None
+    rtx_ssrc: int | None = None
     restarts: int = 0
     first: int = 0
     highest: int = 0
@@ -115,6 +141,21 @@ class Track:
     key_timestamp: int = -1
     key_ns: int = 0
     _slots: dict[int, Cached] = field(default_factory=dict)
+
+    def layer(self, ssrc: int, rid: bytes, *, is_repair: bool) -> Track | None:
+        """Return the layer that a packet belongs to: by its SSRC, before that by its name (RFC 8852)."""
+        for layer in self.layers:
+            if ssrc == (layer.rtx_ssrc if is_repair else layer.ssrc):
+                return layer
+        named = next((layer for layer in self.layers if layer.rid == rid), None)
+        if named is not None and is_repair:
+            named.rtx_ssrc = ssrc
+        return named
+
+    def takers(self) -> list[Subscription]:
+        """Return the subscriptions that get this layer, or are to get it."""
+        everybody = self.layers[0].subscriptions if self.layers else self.subscriptions
+        return [each for each in everybody if self in (each.track, each.wanted)]
 
     def cached(self, ext_seq: int) -> Cached | None:
         """Return a packet that is still there; each place is taken over by the one CACHE numbers later."""
@@ -155,7 +196,8 @@ class Track:
                 if near is not None and near.timestamp == timestamp:
                     frame = near.frame
         is_key = starts_keyframe(self.codec, payload)
-        self._slots[ext_seq % CACHE] = Cached(ext_seq, payload, marker, is_key, timestamp, frame)
+        numbers = vp8_numbers(payload) if self.codec is Codec.VP8 else (0, 0)
+        self._slots[ext_seq % CACHE] = Cached(ext_seq, payload, marker, is_key, timestamp, frame, *numbers)
         if is_key and is_newest and self.kind == VIDEO and timestamp != self.key_timestamp:
             self.key, self.key_timestamp, self.key_ns = ext_seq, timestamp, now
 
@@ -192,9 +234,13 @@ class Anchor:
 
 @dataclass(slots=True, eq=False)
 class Subscription:
-    """One track forwarded to one viewer: its negotiated numbers, and where it stands. `last_seq` begins below 2^15."""
+    """One track forwarded to one viewer: its negotiated numbers, and where it stands. `last_seq` begins below 2^15.
+
+    `track` is the layer that it gets, `wanted` the one that it is to get from where a decoder can start with it.
+    """
 
     track: Track
+    wanted: Track
     viewer: Viewer
     payload_type: int
     ssrc: int
@@ -205,39 +251,45 @@ class Subscription:
     last_timestamp: int = 0
     last_ns: int | None = None
     anchor: Anchor | None = None
+    picture_delta: int = 0  # outgoing picture ids = source + delta
+    last_picture: int = 0
+    base_delta: int = 0
+    last_base: int = 0
     rtx_tokens: int = 0  # bytes of retransmission allowed
     rtx_refilled_ns: int = 0
 
-    def forward(self, packet: Cached, now: int) -> Iterator[Outcome]:
+    def forward(self, track: Track, packet: Cached, now: int) -> Iterator[Outcome]:
         """Forward one packet that has just arrived: admission first, then a place to start from, then the packet."""
-        reason = verdict(self.viewer, now)
+        goes_over = track is not self.track  # meanwhile it gets the layer that it had
+        reason = verdict(self.viewer, now, track.requires)
         if reason is not None:
-            self.anchor = None
+            self.anchor = self.anchor if goes_over else None
             yield Dropped(reason)
             return
-        if self.anchor is None or self.anchor.restarts != self.track.restarts:
-            first = self._first_to_send(packet, now)
+        if goes_over or self.anchor is None or self.anchor.restarts != track.restarts:
+            first = self._first_to_send(track, packet, now)
             if first is None:
-                self.anchor = None
-                self.track.keyframe_wanted = True
-                yield Dropped(Count.AWAITING_KEYFRAME)
+                track.keyframe_wanted = True
+                if not goes_over:
+                    self.anchor = None
+                    yield Dropped(Count.AWAITING_KEYFRAME)
                 return
+            self.track = track
             if first is not packet:
                 yield from self._replay(first, packet, now)
                 return
-            self._anchor(packet.ext_seq, packet.timestamp, now)
+            self._anchor(packet, packet.timestamp, now)
         assert self.anchor is not None
         if packet.ext_seq < self.anchor.ext_seq:
             yield Dropped(Count.BEFORE_ANCHOR)
             return
         yield self._send(packet, now)
 
-    def _first_to_send(self, packet: Cached, now: int) -> Cached | None:
+    def _first_to_send(self, track: Track, packet: Cached, now: int) -> Cached | None:
         """Video starts where a decoder can: at this packet, or at a young keyframe that came before it.
 
         What came before the room began to require less was for others, and stays with them.
         """
-        track = self.track
         if track.kind != VIDEO or packet.is_key:
             return packet
         if track.key is None or now - track.key_ns >= REPLAY_NS or packet.ext_seq < track.key:
@@ -246,17 +298,22 @@ class Subscription:
             return None
         return track.cached(track.key)
 
-    def _anchor(self, ext_seq: int, timestamp: int, now: int) -> Anchor:
+    def _anchor(self, first: Cached, timestamp: int, now: int) -> Anchor:
+        """Let numbers go on from the last sent; VP8's too, since decoders take a picture that counts less for late."""
         delta = 0
         if self.last_ns is not None:
             elapsed = max((now - self.last_ns) * self.track.clock_rate // SECOND_NS, 1)
             delta = self.last_timestamp + elapsed - timestamp
-        self.anchor = Anchor(ext_seq, self.track.restarts, self.last_seq + 1 - ext_seq, delta)
+            if first.picture_at:
+                self.picture_delta = self.last_picture + 1 - first.picture
+            if first.base_at:
+                self.base_delta = self.last_base + 1 - first.base
+        self.anchor = Anchor(first.ext_seq, self.track.restarts, self.last_seq + 1 - first.ext_seq, delta)
         return self.anchor
 
     def _replay(self, key: Cached, newest: Cached, now: int) -> Iterator[Outcome]:
         first = newest.timestamp - REPLAY_TICKS * (newest.frame - key.frame)
-        plain = self._anchor(key.ext_seq, first, now)
+        plain = self._anchor(key, first, now)
         self.anchor = Anchor(
             plain.ext_seq, plain.restarts, plain.seq_delta, plain.timestamp_delta, newest.frame, newest.timestamp
         )
@@ -270,11 +327,28 @@ class Subscription:
         seq, timestamp = packet.ext_seq + self.anchor.seq_delta, self.anchor.timestamp(packet)
         if seq > self.last_seq:
             self.last_seq, self.last_timestamp, self.last_ns = seq, timestamp, now
-        return self._outgoing(self.payload_type, self.ssrc, seq, timestamp, packet.marker, packet.payload)
+            if packet.picture_at:
+                self.last_picture = (packet.picture + self.picture_delta) & 0x7FFF
+            if packet.base_at:
+                self.last_base = (packet.base + self.base_delta) & 0xFF
+        payload = self._renumbered(packet)
+        return self._outgoing(self.payload_type, self.ssrc, seq, timestamp, packet.marker, payload)
+
+    def _renumbered(self, packet: Cached) -> bytes:
+        payload = bytearray(packet.payload)
+        if packet.picture_at:
+            number = packet.picture + self.picture_delta
+            if payload[packet.picture_at] & 0x80:
+                payload[packet.picture_at : packet.picture_at + 2] = (0x8000 | number & 0x7FFF).to_bytes(2)
+            else:
+                payload[packet.picture_at] = number & 0x7F
+        if packet.base_at:
+            payload[packet.base_at] = (packet.base + self.base_delta) & 0xFF
+        return bytes(payload)
 
     def retransmit(self, seq: int, now: int) -> Outcome:
         """Send what a viewer lost again, through RTX where it was negotiated, else as it was, if still admitted."""
-        reason = verdict(self.viewer, now)
+        reason = verdict(self.viewer, now, self.track.requires)
         if reason is not None:
             return Dropped(reason)
         if self.anchor is None or self.anchor.restarts != self.track.restarts:
@@ -286,11 +360,11 @@ class Subscription:
             return Dropped(Count.RETRANSMISSION_GONE)
         if not self._spend(len(packet.payload) + RTX_HEADERS, now):
             return Dropped(Count.RETRANSMISSION_BUDGET)
-        timestamp = self.anchor.timestamp(packet)
+        timestamp, payload = self.anchor.timestamp(packet), self._renumbered(packet)
         if self.rtx_payload_type is None or self.rtx_ssrc is None:
-            return self._outgoing(self.payload_type, self.ssrc, full, timestamp, packet.marker, packet.payload)
+            return self._outgoing(self.payload_type, self.ssrc, full, timestamp, packet.marker, payload)
         self.rtx_seq += 1
-        payload = (full & 0xFFFF).to_bytes(2) + packet.payload
+        payload = (full & 0xFFFF).to_bytes(2) + payload
         return self._outgoing(self.rtx_payload_type, self.rtx_ssrc, self.rtx_seq, timestamp, packet.marker, payload)
 
     def _spend(self, size: int, now: int) -> bool:
@@ -308,16 +382,17 @@ class Subscription:
         return Outgoing(self, payload_type, ssrc, seq & 0xFFFF, timestamp & 0xFFFFFFFF, marker, payload)
 
 
-def verdict(viewer: Viewer, now: int) -> Count | None:
+def verdict(viewer: Viewer, now: int, layer_requires: int = 0) -> Count | None:
     """Return why a viewer may have nothing now, or None when it may.
 
-    A room requires, a participant holds; what lapses, lapses by itself.
+    A room and a layer require, a participant holds; what lapses, lapses by itself.
     """
+    requires = viewer.room.requires | layer_requires
     if now >= viewer.room.open_until:
         return Count.ROOM_CLOSED
     if now < viewer.until:
-        return None if viewer.holds & viewer.room.requires == viewer.room.requires else Count.NOT_ADMITTED
-    return None if viewer.keeps & viewer.room.requires == viewer.room.requires else Count.LAPSED
+        return None if viewer.holds & requires == requires else Count.NOT_ADMITTED
+    return None if viewer.keeps & requires == requires else Count.LAPSED
 
 
 def unwrap(highest: int, seq: int) -> int:
@@ -350,9 +425,9 @@ def turn(arrived: Sequence[tuple[Publisher | Viewer, bytes]], tracks: Sequence[T
             # A source that began anew in the meantime, or jumped, has taken the places of what was not sent yet.
             outcomes += [Dropped(Count.OVERTAKEN)] if packet is None else []
             packets += [] if packet is None else [packet]
-        for subscription in track.subscriptions:
+        for subscription in track.takers():
             for packet in packets:
-                outcomes += subscription.forward(packet, now)
+                outcomes += subscription.forward(track, packet, now)
     return outcomes
 
 
@@ -370,6 +445,13 @@ def receive_rtp(publisher: Publisher, data: bytes, now: int) -> tuple[Track, int
     if header.ssrc == 0:
         return Count.MALFORMED_RTP  # the tables' word for no source; of senders that draw it at random none drew it
     track, is_repair = publisher.payload_types[header.payload_type]
+    if track.layers:
+        identifier = publisher.repaired_rid_id if is_repair else publisher.rid_id
+        rid = b"" if identifier is None else header.extensions.get(identifier, b"")
+        layer = track.layer(header.ssrc, rid, is_repair=is_repair)
+        if layer is None:
+            return Count.UNKNOWN_LAYER
+        track = layer
     ssrc, seq = header.ssrc, header.sequence_number
     if is_repair:
         # RFC 4588 section 4: the original sequence number comes before the payload; without one it was a probe.

@@ -27,6 +27,7 @@ ADDRESSES = 65_536  # slots of the address table; a power of two, four times the
 PROBES = 64  # slots looked at for one address
 SSRCS = 32  # sources of one transport, RTX and RTCP included: libsrtp keeps a context for each and looks through them
 FOREVER = 2**63 - 1
+RID = 8  # octets of a layer's name that are told apart (RFC 8852 allows more; clients use one to three)
 ICE_NAME = 64  # bytes of a username that the kernel answers checks for; a longer one is Python's
 MAP_NORESERVE = 0x4000  # Linux: memory counts when it is touched
 
@@ -102,7 +103,9 @@ class Count(IntEnum):
     NACKS_IGNORED = 43
     OVERTAKEN = 44
     CONSENTS = 45  # no drop: checks answered by the kernel
-    CELLS = 46
+    UNKNOWN_LAYER = 46
+    SWITCHES = 47  # no drop: subscriptions that went over to another layer
+    CELLS = 48
 
 
 AUDIO, VIDEO = 1, 2
@@ -124,6 +127,8 @@ TRANSPORT = np.dtype(
         ("holds", "u1"),  # P: grants before `until`
         ("keeps", "u1"),  # P: grants from `until` on
         ("twcc_id", "u1"),  # P: header extension id of transport-wide sequence numbers, 0 none
+        ("rid_id", "u1"),  # P: header extension id of RtpStreamId (RFC 8852), 0 none
+        ("repaired_rid_id", "u1"),  # P: and of RepairedRtpStreamId
         ("room", "i4"),  # P
         ("until", "i8"),  # P: monotonic ns
         ("publish_until", "i8"),  # P: monotonic ns
@@ -143,6 +148,8 @@ TRANSPORT = np.dtype(
     align=True,
 )
 
+# A row is one encoding of a track: of simulcast, each layer has a row of its own, and the first of them (the head) has
+# the subscriptions of all. Where there is one encoding, its row is its own head.
 TRACK = np.dtype(
     [
         ("active", "u1"),  # P
@@ -151,17 +158,23 @@ TRACK = np.dtype(
         ("nack", "u1"),  # P: the publisher repairs losses
         ("keyframe_wanted", "u1"),  # K sets it, P clears it
         ("tapped", "u1"),  # P: Python reads the cache of it, and wants to hear when there is more
+        ("layer_requires", "u1"),  # P: grants that this encoding takes beside those of the room
         ("room", "i4"),  # P
         ("transport", "i4"),  # P: the publisher's row, -1 none
-        ("subscriptions", "i4"),  # P: how many
+        ("head", "i4"),  # P: row of the first layer
+        ("next_layer", "i4"),  # P: row of the next, -1 none
+        ("subscriptions", "i4"),  # P: how many; of the head, as the next but one
         ("nap_credit", "i4"),  # K: whether waiting for the rest of a frame has paid lately
         ("first_subscription", "i4"),  # P: head of the list through `next`, -1 none
         ("restarts", "i4"),  # K: a new source began; every subscription anchors anew
         ("clock_rate", "i8"),  # P
+        ("rid", "u8"),  # P: the layer's name, its octets read as a big-endian number; 0 none
         ("ssrc", "u8"),  # K latches it; P sets 0 to let it latch anew
+        ("rtx_ssrc", "u8"),  # K and P as the SSRC; of layers alone
         ("first_ext_seq", "i8"),  # K: this and the next five describe the source since its restart
         ("highest_ext_seq", "i8"),
         ("received", "i8"),
+        ("octets", "i8"),  # K: of all payloads, ever
         ("jitter_q4", "i8"),  # RFC 3550 A.8, scaled by 16
         ("transit", "i8"),
         ("last_ts", "i8"),
@@ -184,7 +197,9 @@ SUBSCRIPTION = np.dtype(
         ("payload_type", "u1"),  # P
         ("rtx_payload_type", "u1"),  # P: 0 none
         ("fraction_lost", "u1"),  # K: of the newest receiver report
-        ("track", "i4"),  # P
+        ("track", "i4"),  # K: the layer that it gets; P at birth
+        ("head", "i4"),  # P
+        ("wanted", "i4"),  # P: the layer that it is to get, from where a decoder can start with it
         ("transport", "i4"),  # P
         ("next", "i4"),  # P
         ("restarts", "i4"),  # K: of the track when it anchored
@@ -198,6 +213,10 @@ SUBSCRIPTION = np.dtype(
         ("last_seq", "i8"),  # K: highest outgoing; P sets the first below 2**15
         ("last_ts", "i8"),  # K
         ("last_ns", "i8"),  # K: 0 = nothing sent yet
+        ("picture_delta", "i4"),  # K: outgoing picture ids of VP8 = source + delta
+        ("last_picture", "i4"),  # K: of the newest packet
+        ("base_delta", "i4"),  # K: the same of TL0PICIDX
+        ("last_base", "i4"),  # K
         ("rtx_seq", "i8"),  # K
         ("rtx_tokens", "i8"),  # K: bytes of retransmission allowed now
         ("rtx_refilled_ns", "i8"),  # K
@@ -215,6 +234,8 @@ CACHED = np.dtype(
         ("marker", "u1"),
         ("is_key", "u1"),
         ("pad", "u1"),  # octets of padding with which it leaves, always; UNPLANNED before it is fanned out
+        ("picture_at", "u1"),  # where in the payload VP8's picture id is, 0 nowhere
+        ("base_at", "u1"),  # and its TL0PICIDX
         ("ts", "i8"),
         ("frame_no", "i8"),
     ],

@@ -35,7 +35,7 @@ class OutgoingStream:
 
 @dataclass(frozen=True, slots=True)
 class AcceptedMedia:
-    """The accepted part of an m-line; `outgoing` is None where we only receive."""
+    """The accepted part of an m-line; `outgoing` is None where we only receive, `layers` are those of simulcast."""
 
     format: PayloadFormat
     fmtp: str
@@ -43,6 +43,7 @@ class AcceptedMedia:
     feedback: tuple[str, ...]
     extensions: tuple[HeaderExtension, ...]
     outgoing: OutgoingStream | None
+    layers: tuple[str, ...] = ()
 
 
 def write_answer(
@@ -111,6 +112,8 @@ def _accepted(
     yield from candidate_lines(local.candidates)
     yield from _formats(taken)
     yield from (f"a=extmap:{extension.id} {extension.uri}" for extension in taken.extensions)
+    yield from (f"a=rid:{rid} recv" for rid in taken.layers)
+    yield from [f"a=simulcast:recv {';'.join(taken.layers)}"] if taken.layers else []
     yield from _outgoing(taken.outgoing) if taken.outgoing is not None else ()
 
 

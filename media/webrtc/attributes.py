@@ -16,9 +16,11 @@ MAX_SSRCS = 64  # for each m-line: three simulcast layers with RTX make six
 MAX_EXTENSIONS = 64  # for each m-line: Chromium offers 13
 MAX_FINGERPRINTS = 16  # for each level: aiortc sends three
 MAX_BUNDLES = 16  # groups, and mids in one: as many as m-lines
+MAX_RIDS = 16  # for each m-line: every client seen has three
 MAX_TAG_LENGTH = 64  # a=mid: every client seen stays below 8
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`{|}~0-9A-Za-z]+")  # RFC 8866 section 9
+_RID = re.compile(r"[0-9A-Za-z_-]{1,64}")  # RFC 8851 section 10
 _NUMBER = re.compile(r"[0-9]{1,10}")
 _HEX_PAIRS = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2})*")
 _DIGEST_SIZES = {"sha-1": 20, "sha-224": 28, "sha-256": 32, "sha-384": 48, "sha-512": 64}  # bytes; RFC 8122 section 5
@@ -75,6 +77,8 @@ class Level:
     feedback: list[tuple[str, str]] = field(default_factory=list)
     extensions: list[HeaderExtension] = field(default_factory=list)
     ssrcs: dict[int, None] = field(default_factory=dict)
+    rids: dict[str, str] = field(default_factory=dict)  # with the direction of each
+    layers: tuple[str, ...] = ()  # of simulcast, as it is sent
     candidates: int = 0
 
 
@@ -222,6 +226,31 @@ def _read_ssrc(level: Level, value: str) -> None:
         refuse_line(f"more than {MAX_SSRCS} SSRCs")
 
 
+def _read_rid(level: Level, value: str) -> None:
+    """Read `<id> <direction> [<restrictions>]` (RFC 8851 section 4)."""
+    name, _, rest = value.partition(" ")
+    direction = rest.split(" ")[0]
+    if not _RID.fullmatch(name) or direction not in ("send", "recv"):
+        refuse_line("not of the form a=rid:<id> send or a=rid:<id> recv")
+    if name in level.rids or len(level.rids) >= MAX_RIDS:
+        refuse_line(f"a stream identifier twice, or more than {MAX_RIDS}")
+    level.rids[name] = direction
+
+
+def _read_simulcast(level: Level, value: str) -> None:
+    """Read `send <streams>` and `recv <streams>`, either or both (RFC 8853 section 5.1)."""
+    _once(level, "simulcast", value)
+    words = value.split(" ")
+    lists = dict(zip(words[::2], words[1::2], strict=False))
+    if len(words) not in (2, 4) or len(lists) != len(words) // 2 or not lists.keys() <= {"send", "recv"}:
+        refuse_line("not of the form a=simulcast:send <streams> recv <streams>")
+    streams = lists["send"].split(";") if "send" in lists else []
+    # Of alternatives the first is preferred; ~ marks those that are paused to begin with.
+    level.layers = tuple(stream.split(",")[0].removeprefix("~") for stream in streams)
+    if len(level.layers) > MAX_RIDS or not all(map(_RID.fullmatch, level.layers)):
+        refuse_line("a stream that is no identifier, or too many of them")
+
+
 _READERS: dict[str, Callable[[Level, str], None]] = {
     "mid": _read_mid,
     "ice-ufrag": _read_ufrag,
@@ -236,6 +265,8 @@ _READERS: dict[str, Callable[[Level, str], None]] = {
     "rtcp-fb": _read_feedback,
     "extmap": _read_extension,
     "ssrc": _read_ssrc,
+    "rid": _read_rid,
+    "simulcast": _read_simulcast,
 }
 
 

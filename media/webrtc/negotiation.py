@@ -21,6 +21,7 @@ from media.webrtc.formats import (
 )
 from media.webrtc.ice import IceCredentials
 from media.webrtc.sdp import MediaDescription, SessionDescription
+from media.wire.codecs import Codec
 
 __all__ = [
     "CodecDescription",
@@ -35,6 +36,8 @@ __all__ = [
 ]
 
 TRANSPORT_CC = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
+RID = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id"
+REPAIRED_RID = "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id"
 ACCEPTED_EXTENSIONS = (
     "urn:ietf:params:rtp-hdrext:sdes:mid",
     TRANSPORT_CC,
@@ -43,6 +46,10 @@ ACCEPTED_EXTENSIONS = (
 ONE_BYTE_IDS = range(
     1, 15
 )  # what fits a one-byte extension header (RFC 8285 section 4.2); every client seen stays there
+# What simulcast is answered for: of these the layers can be told apart and joined without looking at what depends on
+# what. Most layers that clients send are three; their names must fit where the kernel compares them.
+LAYERED_CODECS = (Codec.VP8, Codec.H264)
+MAX_LAYERS, MAX_LAYER_NAME = 4, 8
 PUBLISHER_FEEDBACK = ("transport-cc", "ccm fir", "nack", "nack pli")
 VIEWER_FEEDBACK = ("ccm fir", "nack", "nack pli")
 PROTOCOLS = ("UDP/TLS/RTP/SAVPF", "UDP/TLS/RTP/SAVP", "RTP/SAVPF", "RTP/SAVP")  # RFC 8829 section 5.1.2
@@ -77,6 +84,9 @@ class ReceivedTrack:
     fir: bool
     transport_cc_extension_id: int | None
     ssrcs: tuple[int, ...]
+    layers: tuple[str, ...] = ()  # of simulcast, as RFC 8852 names them in the extensions that follow
+    rid_extension_id: int | None = None
+    repaired_rid_extension_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +130,8 @@ def answer_publisher(
 ) -> PublisherAnswer:
     """Accept an offer's audio and video whole, or not at all (RFC 9725 section 4.4.2).
 
-    The first codec that we know is taken; simulcast is answered without, so that one plain encoding is sent.
-    Raises OfferRejected.
+    The first codec that we know is taken. Simulcast of codecs that are not in `LAYERED_CODECS` is answered without,
+    so that one plain encoding is sent. Raises OfferRejected.
     """
     taken: set[int] = set()
     accepted: dict[int, AcceptedMedia] = {}
@@ -231,7 +241,8 @@ def _dtls_role(media: MediaDescription) -> DtlsRole:
 
 def _received(media: MediaDescription, choice: Choice) -> ReceivedTrack:
     feedback = choice.format.feedback
-    extension = next((item.id for item in _extensions(media) if item.uri == TRANSPORT_CC), None)
+    layers = _layers(media, choice)
+    extensions = {item.uri: item.id for item in _extensions(media, layers)}
     return ReceivedTrack(
         kind=choice.codec.kind,
         mid=media.mid or "",
@@ -241,26 +252,41 @@ def _received(media: MediaDescription, choice: Choice) -> ReceivedTrack:
         nack="nack" in feedback,
         pli="nack pli" in feedback,
         fir="ccm fir" in feedback,
-        transport_cc_extension_id=extension if "transport-cc" in feedback else None,
+        transport_cc_extension_id=extensions.get(TRANSPORT_CC) if "transport-cc" in feedback else None,
         ssrcs=media.ssrcs,
+        layers=layers,
+        rid_extension_id=extensions.get(RID),
+        repaired_rid_extension_id=extensions.get(REPAIRED_RID),
     )
 
 
 def _accept_received(media: MediaDescription, choice: Choice) -> AcceptedMedia:
     feedback = tuple(name for name in PUBLISHER_FEEDBACK if name in choice.format.feedback)
+    layers = _layers(media, choice)
     extensions = tuple(
-        item for item in _extensions(media) if item.uri != TRANSPORT_CC or "transport-cc" in choice.format.feedback
+        item
+        for item in _extensions(media, layers)
+        if item.uri != TRANSPORT_CC or "transport-cc" in choice.format.feedback
     )
-    return AcceptedMedia(choice.format, receiving_parameters(choice), choice.rtx, feedback, extensions, None)
+    return AcceptedMedia(choice.format, receiving_parameters(choice), choice.rtx, feedback, extensions, None, layers)
 
 
-def _extensions(media: MediaDescription) -> list[HeaderExtension]:
-    """Return the publisher's extensions that we accept, each URI and id once."""
+def _layers(media: MediaDescription, choice: Choice) -> tuple[str, ...]:
+    """Return the layers of simulcast that we take, or none of them."""
+    names = media.layers
+    fits = 2 <= len(names) <= MAX_LAYERS and len(set(names)) == len(names) and max(map(len, names)) <= MAX_LAYER_NAME
+    is_told = any(item.uri == RID for item in _extensions(media, names))
+    return names if fits and is_told and choice.codec.codec in LAYERED_CODECS else ()
+
+
+def _extensions(media: MediaDescription, layers: Sequence[str] = ()) -> list[HeaderExtension]:
+    """Return the publisher's extensions that we accept, each URI and id once; those of layers where there are some."""
+    accepted = (*ACCEPTED_EXTENSIONS, RID, REPAIRED_RID) if layers else ACCEPTED_EXTENSIONS
     found: dict[str, HeaderExtension] = {}
     for item in media.extensions:
         fits = item.id in ONE_BYTE_IDS and item.id not in {other.id for other in found.values()}
         sent = item.direction in (Direction.SENDRECV, Direction.SENDONLY)
-        if item.uri in ACCEPTED_EXTENSIONS and fits and sent:
+        if item.uri in accepted and fits and sent:
             found.setdefault(item.uri, item)
     return list(found.values())
 

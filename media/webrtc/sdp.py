@@ -54,7 +54,10 @@ class PayloadFormat:
 
 @dataclass(frozen=True, slots=True)
 class MediaDescription:
-    """One m-line with its attributes; what the session level says for all m-lines is filled in."""
+    """One m-line with its attributes; what the session level says for all m-lines is filled in.
+
+    `layers` are the identifiers of the streams that are sent as simulcast, in the writer's order.
+    """
 
     line: int
     kind: str
@@ -69,6 +72,7 @@ class MediaDescription:
     fingerprints: tuple[Fingerprint, ...]
     setup: Setup | None
     ssrcs: tuple[int, ...]
+    layers: tuple[str, ...]
     flags: frozenset[str]
 
     @property
@@ -183,6 +187,7 @@ def _describe(session: Level, level: Level) -> MediaDescription:
         fingerprints=tuple(level.fingerprints or session.fingerprints),
         setup=Setup(setup) if setup is not None else None,
         ssrcs=tuple(level.ssrcs),
+        layers=tuple(rid for rid in level.layers if level.rids.get(rid) == "send"),
         flags=frozenset(level.flags),
     )
 

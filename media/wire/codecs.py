@@ -53,6 +53,16 @@ def _vp8_starts_keyframe(payload: bytes) -> bool:
     return len(payload) > at and not payload[at] & 0x01
 
 
+def vp8_numbers(payload: bytes) -> tuple[int, int]:
+    """Return where the picture id and TL0PICIDX of a VP8 payload are, 0 for nowhere (RFC 7741 section 4.2)."""
+    if len(payload) < 3 or not payload[0] & 0x80:
+        return 0, 0
+    has_picture, has_base = payload[1] & 0x80, payload[1] & 0x40
+    picture_size = (2 if payload[2] & 0x80 else 1) if has_picture else 0
+    picture_at, base_at = (2 if has_picture else 0), (2 + picture_size if has_base else 0)
+    return (picture_at, base_at) if 2 + picture_size + bool(has_base) <= len(payload) else (0, 0)
+
+
 def _vp9_starts_keyframe(payload: bytes) -> bool:
     """Tell from the payload descriptor alone (RFC 9628 section 4.2): not predicted, begins a frame, lowest layer."""
     if len(payload) < 2 or payload[0] & 0x48 != 0x08:  # P clear, B set

@@ -46,7 +46,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "WantedMode": {"mode": "paid"},
     "Whom": {"account": "joe"},
 }
-# What is said alike to all, so that it tells nobody of a block either: one's own blocks and subscriptions, and pages for the public.
+# What is said alike to all, so that it tells nobody of a block either: one's own blocks and subscriptions, and pages
+# for the public.
 INDIFFERENT = {
     "PUT /api/v1/blocks/{name}",
     "DELETE /api/v1/blocks/{name}",

@@ -32,6 +32,7 @@ from media.webrtc.negotiation import OfferRejected
 from media.webrtc.peer import PeerEvent, Secured, Transmit
 from media.webrtc.sdp import MalformedSdp
 from media.webrtc.srtp import open_receiver, open_sender
+from media.wire.rtp import RtpHeader, build_rtp
 from tests.media.test_peer import a_check
 
 CERTIFICATE = Certificate.self_made()
@@ -39,7 +40,11 @@ KEY, DELTA = b"\x10\x00", b"\x10\x01"
 LIMITS = Limits(rooms=8, transports=64, tracks=16, subscriptions=128)
 
 
-def write_offer(ice: IceCredentials, direction: str, *, video: str = "VP8") -> str:
+RID_ID = 4
+
+
+def write_offer(ice: IceCredentials, direction: str, *, video: str = "VP8", layers: str = "") -> str:
+    """Write an offer of sound and picture; `layers` are the names of simulcast, as in `a=simulcast:send`."""
     lines = [
         "v=0",
         "o=- 1 1 IN IP4 127.0.0.1",
@@ -57,6 +62,9 @@ def write_offer(ice: IceCredentials, direction: str, *, video: str = "VP8") -> s
         lines += [f"a=msid:s {kind}"]
         if kind == "video":
             lines += ["a=fmtp:97 apt=96", "a=rtcp-fb:96 nack", "a=rtcp-fb:96 nack pli"]
+        if kind == "video" and layers:
+            lines += [f"a=extmap:{RID_ID} urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id"]
+            lines += [*(f"a=rid:{name} send" for name in layers.split(";")), f"a=simulcast:send {layers}"]
     return "\r\n".join(lines) + "\r\n"
 
 
@@ -114,9 +122,10 @@ class Remote:
     async def close(self) -> None:
         await self._apply(self.peer.close())
 
-    async def send(self, seq: int, payload: bytes, *, pt: int = 96, ssrc: int = 5) -> None:
-        header = struct.pack("!BBHII", 0x80, pt, seq & 0xFFFF, 3000 * seq & 0xFFFFFFFF, ssrc)
-        await self.socket.sendto(self.tx.protect(header + payload), self.server)
+    async def send(self, seq: int, payload: bytes, *, pt: int = 96, ssrc: int = 5, rid: str = "") -> None:
+        extensions = {RID_ID: rid.encode()} if rid else {}
+        header = RtpHeader(pt, seq & 0xFFFF, 3000 * seq & 0xFFFFFFFF, ssrc, extensions=extensions)
+        await self.socket.sendto(self.tx.protect(build_rtp(header, payload)), self.server)
 
 
 class World:

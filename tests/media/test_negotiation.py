@@ -132,10 +132,37 @@ def test_the_client_chooses_the_dtls_role_where_it_must(setup: str, role: DtlsRo
     assert answer.sdp.count(f"a=setup:{ours}\r\n") == 2
 
 
-def test_simulcast_is_answered_with_one_plain_encoding() -> None:
+def test_simulcast_is_taken_with_all_its_layers() -> None:
     answer = answer_publisher(offer("chromium156-simulcast-pub"), LOCAL)
+    video = next(track for track in answer.tracks if track.kind == "video")
+    assert video.layers == ("q", "h", "f")
+    assert (video.rid_extension_id, video.repaired_rid_extension_id) == (10, 11)
+    for line in (
+        "a=rid:q recv",
+        "a=rid:f recv",
+        "a=simulcast:recv q;h;f",
+        "a=extmap:10 urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id",
+    ):
+        assert answer.sdp.count(line) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "instead"),
+    [
+        ("a=simulcast:send q;h;f", "a=simulcast:send q"),
+        ("a=simulcast:send q;h;f", "a=simulcast:recv q;h;f"),
+        ("a=extmap:10 ", "a=extmap:15 "),
+        ("a=rid:q send\r\na=rid:h send\r\na=rid:f send", "a=rid:q recv"),
+        ("a=rid:f send\r\na=simulcast:send q;h;f", "a=rid:ninechars send\r\na=simulcast:send q;h;ninechars"),
+        ("VP8/90000", "VP9/90000"),
+    ],
+    ids=["one_layer", "for_receiving", "no_names_in_packets", "undeclared", "long_name", "vp9"],
+)
+def test_simulcast_that_is_not_taken_is_answered_with_one_plain_encoding(line: str, instead: str) -> None:
+    answer = answer_publisher(offer("chromium156-simulcast-pub", (line, instead)), LOCAL)
+    assert not any(track.layers for track in answer.tracks)
     assert "simulcast" not in answer.sdp
-    assert "rid" not in answer.sdp
+    assert "a=rid" not in answer.sdp
     assert "rtp-stream-id" not in answer.sdp
 
 

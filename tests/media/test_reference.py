@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -16,18 +15,23 @@ from pylibsrtp import Error
 from media.forwarding import fanout, payload, receiving, reference
 from media.forwarding.admission import FOREVER, Grant, Holding
 from media.forwarding.tables import AUDIO, VIDEO, Count
-from media.wire.codecs import Codec, starts_keyframe
+from media.wire.codecs import Codec, starts_keyframe, vp8_numbers
 from media.wire.rtcp import Fir, Nack, Pli, build_rtcp
+from media.wire.rtp import RtpHeader, build_rtp
 from tests.media.turns import End, Packet, Turns, open_turns, protected
 
 EDGES = (0, 1, 2, 255, 256, 511, 512, 513, 1023, 32_766, 32_767, 32_768, 32_769, 65_533, 65_534, 65_535)
 VIDEO_PT, VIDEO_RTX_PT, AUDIO_PT = 96, 97, 111
+RID_ID, REPAIRED_RID_ID = 3, 4
 PAYLOADS = {"key": b"\x10\x00key", "delta": b"\x10\x01del", "part": b"\x00\x00a longer part", "empty": b""}
+RIDS = {"video": "h", "low": "l"}
+LOW_SSRC = 1000  # more than that of the other layer
 AGE_NS = 600_000_000  # longer than any of the kernel's half seconds
 # What the reference decides; the rest is counted before or after it.
 REASONS = {
     Count.MALFORMED_RTP,
     Count.UNKNOWN_PAYLOAD_TYPE,
+    Count.UNKNOWN_LAYER,
     Count.SECOND_SSRC,
     Count.PUBLISH_LAPSED,
     Count.DUPLICATE,
@@ -64,31 +68,33 @@ class Watching:
 
 
 class Both:
-    """The kernel and the reference, told the same."""
+    """The kernel and the reference, told the same. With `simulcast` the video has two layers, named in `RIDS`."""
 
-    def __init__(self, turns: Turns, first: int) -> None:
+    def __init__(self, turns: Turns, first: int, *, simulcast: bool = False) -> None:
         self.turns, self.forwarder = turns, turns.forwarder
         self.room_row = self.forwarder.open_room()
         self.room = reference.Room(0)
         self.require(0)
-        rows = [
-            self.forwarder.open_track(self.room_row, "video", Codec.VP8, 90_000),
-            self.forwarder.open_track(self.room_row, "audio", Codec.OPUS, 48_000),
-        ]
-        self.rows = {"video": rows[0], "audio": rows[1]}
-        self.tracks = {
-            "video": reference.Track(VIDEO, Codec.VP8, 90_000),
-            "audio": reference.Track(AUDIO, Codec.OPUS, 48_000),
-        }
+        rids = list(RIDS.values()) if simulcast else []
+        video = self.forwarder.open_track(self.room_row, "video", Codec.VP8, 90_000, rids)
+        audio = self.forwarder.open_track(self.room_row, "audio", Codec.OPUS, 48_000)
+        names = ["video", "low"] if simulcast else ["video"]
+        self.rows = {**dict(zip(names, self.forwarder.layers(video), strict=True)), "audio": audio}
+        self.tracks = {name: reference.Track(VIDEO, Codec.VP8, 90_000) for name in names}
+        if simulcast:
+            for name, track in self.tracks.items():
+                track.layers, track.rid = list(self.tracks.values()), RIDS[name].encode()
+        self.tracks["audio"] = reference.Track(AUDIO, Codec.OPUS, 48_000)
         self.watching: list[Watching] = []
-        self.last = {"video": first, "audio": first}
-        self.timestamps = {"video": 2**32 - 9000, "audio": 0}
-        self.probes = 0
+        self.last = dict.fromkeys(("video", "low", "audio"), first)
+        self.timestamps = {"video": 2**32 - 9000, "low": 77, "audio": 0}
+        self.pictures = {"video": 32_700, "low": 120}
+        self.probes = {"video": 0, "low": 0}
         self.feed()
 
     def feed(self) -> None:
         """Connect a new publisher to both tracks; the former one is disconnected."""
-        self.publisher = reference.Publisher(FOREVER)
+        self.publisher = reference.Publisher(FOREVER, rid_id=RID_ID, repaired_rid_id=REPAIRED_RID_ID)
         self.end = self.turns.end(self.room_row, publishes=True)
         self.forwarder.admission.publish_until(self.end.row, FOREVER)
         for kind, payload_type, rtx in (("video", VIDEO_PT, VIDEO_RTX_PT), ("audio", AUDIO_PT, None)):
@@ -99,9 +105,12 @@ class Both:
                 rtx_payload_type=rtx,
                 twcc_extension_id=None,
                 nack=True,
+                rid_extension_id=RID_ID,
+                repaired_rid_extension_id=REPAIRED_RID_ID,
             )
             track = self.tracks[kind]
-            track.ssrc = None
+            for layer in track.layers or [track]:
+                layer.ssrc = layer.rtx_ssrc = None
             self.publisher.payload_types[payload_type] = (track, False)
             if rtx is not None:
                 self.publisher.payload_types[rtx] = (track, True)
@@ -115,6 +124,7 @@ class Both:
             row = self.forwarder.subscribe(self.rows[kind], watching.end.row, sent, first_seq=32_767 - number % 7)
             record = self.turns.tables.subscriptions[row]
             subscription = reference.Subscription(
+                self.tracks[kind],
                 self.tracks[kind],
                 viewer,
                 sent.payload_type,
@@ -130,6 +140,18 @@ class Both:
         self.watching.append(watching)
         self.hold(watching, 1, FOREVER, 0)
         return watching
+
+    def want(self, watching: Watching, layer: str) -> None:
+        """Have a viewer get another layer of the video, if there is one."""
+        if layer in self.rows:
+            self.forwarder.want_layer(watching.rows[0], self.rows[layer])
+            watching.viewer.subscriptions[0].wanted = self.tracks[layer]
+
+    def reserve(self, layer: str, grants: int) -> None:
+        """Have a layer of the video require more than the room does."""
+        if layer in self.rows:
+            self.forwarder.admission.require_for_layer(self.rows[layer], Grant(grants))
+            self.tracks[layer].requires = grants
 
     def require(self, grants: int) -> None:
         self.room.requires = grants
@@ -159,7 +181,7 @@ class Both:
         tables.rooms["opened_ns"][self.room_row] -= AGE_NS
         self._note_opening()
         for column in ("last_ns", "last_keyframe_ns"):
-            tables.tracks[column][:2] -= AGE_NS
+            tables.tracks[column][: len(self.rows)] -= AGE_NS
         for track in self.tracks.values():
             track.last_ns -= AGE_NS
             track.key_ns -= AGE_NS
@@ -202,25 +224,64 @@ class Both:
         assert reasons == Counter({count: counted[count] for count in REASONS if counted[count]})
         for kind, row in self.rows.items():
             assert bool(self.turns.tables.tracks["keyframe_wanted"][row]) == self.tracks[kind].keyframe_wanted
+        for watching in self.watching:
+            for row, subscription in zip(watching.rows, watching.viewer.subscriptions, strict=True):
+                assert int(self.turns.tables.subscriptions["track"][row]) == self.row_of(subscription.track)
         assert counted[Count.PROTECT_FAILED] == 0
 
+    def row_of(self, track: reference.Track) -> int:
+        """Return the row of a track."""
+        return next(row for kind, row in self.rows.items() if self.tracks[kind] is track)
+
     def rtp(
-        self, kind: str, ahead: int, what: str, *, marker: bool, repairs: bool, same_frame: bool, ssrc: int
+        self,
+        kind: str,
+        ahead: int,
+        what: str,
+        *,
+        marker: bool = False,
+        repairs: bool = False,
+        same_frame: bool = False,
+        ssrc: int = 5,
+        numbering: str = "none",
+        is_named: bool = True,
     ) -> bytes:
-        """Write a publisher's next packet, `ahead` of the last; as a repair it comes through RTX."""
+        """Write a publisher's next packet, `ahead` of the last; as a repair it comes through RTX.
+
+        `numbering` says which of VP8's picture numbers it has, `is_named` whether it says of which layer it is.
+        """
+        kind = kind if kind in self.rows else "video"
         number = (self.last[kind] + ahead) & 0xFFFF
         timestamp = self.timestamps[kind]
         if not repairs:
             self.last[kind] = number if 0 < ahead < 0x8000 else self.last[kind]
             self.timestamps[kind] = timestamp = (timestamp + (0 if same_frame else 3000)) & 0xFFFFFFFF
-        payload_type = VIDEO_PT if kind == "video" else AUDIO_PT
+        payload_type = AUDIO_PT if kind == "audio" else VIDEO_PT
         body = PAYLOADS[what] + (number.to_bytes(2) if what != "empty" else b"")
-        if repairs and kind == "video":
-            self.probes += 1
-            payload_type, body, number, ssrc = VIDEO_RTX_PT, number.to_bytes(2) + body, self.probes, 77
-        first = 0xA0 if what == "empty" and not repairs else 0x80
-        header = struct.pack("!BBHII", first, payload_type | (0x80 if marker else 0), number, timestamp, ssrc)
-        return header + (body or (b"\x01" if first == 0xA0 else b""))
+        if kind != "audio" and body:
+            self.pictures[kind] += not repairs and not same_frame
+            body = numbered(body, self.pictures[kind], numbering)
+        ssrc += LOW_SSRC if kind == "low" and ssrc else 0
+        extensions = {RID_ID: RIDS[kind].encode()} if kind != "audio" and is_named else {}
+        if repairs and kind != "audio":
+            self.probes[kind] += 1
+            payload_type, body, number = VIDEO_RTX_PT, number.to_bytes(2) + body, self.probes[kind]
+            ssrc = 77 + (LOW_SSRC if kind == "low" else 0)
+            extensions = {REPAIRED_RID_ID: RIDS[kind].encode()} if is_named else {}
+        header = RtpHeader(payload_type, number, timestamp, ssrc, marker, extensions=extensions)
+        return build_rtp(header, body, padding=1 if what == "empty" and not repairs else 0)
+
+
+def numbered(payload: bytes, picture: int, numbering: str) -> bytes:
+    """Give a payload of VP8 a descriptor with numbers (RFC 7741 section 4.2)."""
+    numbers = {
+        "none": b"",
+        "short": b"\x80" + bytes([picture & 0x7F]),
+        "long": b"\x80" + (0x8000 | picture & 0x7FFF).to_bytes(2),
+        "base": b"\x60" + bytes([picture & 0xFF, 0x20]),
+        "all": b"\xe0" + (0x8000 | picture & 0x7FFF).to_bytes(2) + bytes([picture & 0xFF, 0x20]),
+    }[numbering]
+    return bytes([payload[0] | (0x80 if numbers else 0)]) + numbers + payload[1:]
 
 
 def protected_is_fresh(end: End, datagram: bytes) -> bool:
@@ -237,13 +298,15 @@ def protected_is_fresh(end: End, datagram: bytes) -> bool:
 ODD_JUMPS = [0, -511, -512, -513, 5, -255, -256, -257, 300, 510, 511, 512, 513, 16_383, 16_384, 30_000]
 packets = st.fixed_dictionaries(
     {
-        "kind": st.sampled_from(["video"] * 4 + ["audio"]),
+        "kind": st.sampled_from(["video"] * 4 + ["low"] * 3 + ["audio"]),
         "ahead": st.sampled_from([1] * 60 + ODD_JUMPS + [-1, -2, -3, 2, 3] * 2),
         "what": st.sampled_from(["delta"] * 8 + ["key", "key", "part", "empty"]),
         "marker": st.booleans(),
         "same_frame": st.booleans(),
         "repairs": st.sampled_from([False] * 12 + [True]),
         "ssrc": st.sampled_from([5] * 40 + [6, 0]),
+        "numbering": st.sampled_from(["all"] * 4 + ["none", "short", "long", "base"]),
+        "is_named": st.sampled_from([True] * 3 + [False]),
     }
 )
 bursts = st.lists(packets, min_size=1, max_size=8)
@@ -260,6 +323,8 @@ steps = st.one_of(
     st.tuples(st.just("want"), viewers, st.sampled_from([Pli, Fir])),
     st.tuples(st.just("during"), changes, bursts),
     st.tuples(st.just("join"), st.booleans()),
+    st.tuples(st.just("switch"), viewers, st.sampled_from(["video", "low"])),
+    st.tuples(st.just("reserve"), st.sampled_from(["video", "low"]), st.integers(0, 3)),
     st.tuples(st.just("age")),
     st.tuples(st.just("feed")),
 )
@@ -287,6 +352,10 @@ def carry_out(both: Both, step: tuple) -> None:  # type: ignore[type-arg]
             both.require(1)
             both.open_until(FOREVER)
             both.publish_until(FOREVER)
+        case "switch", number, layer if number < len(both.watching):
+            both.want(both.watching[number], layer)
+        case "reserve", layer, grants:
+            both.reserve(layer, grants)
         case "join", rtx if len(both.watching) < 3:
             both.join(rtx=rtx)
         case ("age",):
@@ -313,10 +382,14 @@ def make(both: Both, change: tuple) -> None:  # type: ignore[type-arg]
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-@given(st.sampled_from(EDGES), st.lists(steps, min_size=8, max_size=40))
-def test_the_kernel_sends_what_the_reference_sends(first: int, history: list[tuple]) -> None:  # type: ignore[type-arg]
+@given(st.sampled_from(EDGES), st.booleans(), st.lists(steps, min_size=8, max_size=40))
+def test_the_kernel_sends_what_the_reference_sends(
+    first: int,
+    simulcast: bool,
+    history: list[tuple],  # type: ignore[type-arg]
+) -> None:
     with open_turns() as turns:
-        both = Both(turns, first)
+        both = Both(turns, first, simulcast=simulcast)
         both.require(1)
         both.join(rtx=True)
         both.step([(None, a_packet(both, "key"))])
@@ -325,7 +398,7 @@ def test_the_kernel_sends_what_the_reference_sends(first: int, history: list[tup
 
 
 def a_packet(both: Both, what: str, ahead: int = 1, kind: str = "video") -> bytes:
-    return both.rtp(kind, ahead, what, marker=False, repairs=False, same_frame=False, ssrc=5)
+    return both.rtp(kind, ahead, what)
 
 
 @pytest.mark.parametrize("first", EDGES)
@@ -402,6 +475,85 @@ def test_who_has_no_rtx_gets_the_same_octets_again_padding_included() -> None:
         assert turns.tables.counters[Count.RETRANSMITTED] == 9
 
 
+def of_layer(both: Both, layer: str, what: str, numbering: str = "all") -> tuple[None, bytes]:
+    return None, both.rtp(layer, 1, what, numbering=numbering)
+
+
+def test_a_viewer_goes_over_to_another_layer_at_its_keyframe_and_notices_no_gap() -> None:
+    with open_turns() as turns:
+        both = Both(turns, 0, simulcast=True)
+        watching = both.join(rtx=True)
+        both.step([of_layer(both, "video", "key"), of_layer(both, "low", "key")])
+        both.step([of_layer(both, "video", "delta")])
+        both.age()  # no keyframe of the other layer is young enough to be replayed
+        both.want(watching, "low")
+        both.step([of_layer(both, "video", "delta"), of_layer(both, "low", "delta")])
+        subscription = watching.viewer.subscriptions[0]
+        assert subscription.track is both.tracks["video"]
+        assert both.tracks["low"].keyframe_wanted
+        before = subscription.last_seq, subscription.last_picture, subscription.last_base
+        both.step([of_layer(both, "low", "key"), of_layer(both, "video", "delta")])
+        assert subscription.track is both.tracks["low"]
+        seq, picture, base = before
+        # The delta of the former layer came in the same turn, after its viewer had gone over or before.
+        assert subscription.last_seq - seq in (1, 2)
+        assert subscription.last_picture - picture == subscription.last_seq - seq
+        assert (subscription.last_base - base) & 0xFF == subscription.last_seq - seq
+        assert turns.counts()[Count.SWITCHES] == 1
+
+
+def test_a_young_keyframe_of_the_wanted_layer_is_replayed_at_once() -> None:
+    with open_turns() as turns:
+        both = Both(turns, 0, simulcast=True)
+        watching = both.join(rtx=False)
+        both.step([of_layer(both, "video", "key"), of_layer(both, "low", "key")])
+        both.want(watching, "low")
+        both.step([of_layer(both, "low", "delta")])
+        assert watching.viewer.subscriptions[0].track is both.tracks["low"]
+        assert turns.counts()[Count.REPLAYED] == 2
+        assert not both.tracks["low"].keyframe_wanted
+
+
+def test_a_reserved_layer_goes_to_nobody_without_the_grant() -> None:
+    with open_turns() as turns:
+        both = Both(turns, 0, simulcast=True)
+        with_hd, without = both.join(rtx=True), both.join(rtx=True)
+        both.reserve("video", Grant.HD)
+        both.hold(with_hd, Grant.HD | 1, FOREVER, 0)
+        both.want(without, "low")
+        both.step([of_layer(both, "video", "key"), of_layer(both, "low", "key")])
+        both.want(without, "video")
+        both.step([of_layer(both, "video", "key"), of_layer(both, "low", "delta")])
+        subscription = without.viewer.subscriptions[0]
+        assert subscription.track is both.tracks["low"]
+        assert with_hd.viewer.subscriptions[0].track is both.tracks["video"]
+        both.step([(without, build_rtcp(Nack(9, subscription.ssrc, (subscription.last_seq & 0xFFFF,))))])
+        assert turns.counts()[Count.NOT_ADMITTED] > 0
+
+
+@pytest.mark.parametrize("numbering", ["short", "long", "base"])
+def test_picture_numbers_wrap(numbering: str) -> None:
+    with open_turns() as turns:
+        both = Both(turns, 0, simulcast=True)
+        watching = both.join(rtx=True)
+        for number in range(300):
+            layer = "low" if number % 20 > 10 else "video"
+            both.want(watching, layer)
+            both.step([of_layer(both, name, "key", numbering) for name in ("video", "low")])
+        assert turns.counts()[Count.SWITCHES] == 29
+
+
+def test_a_packet_that_names_no_layer_before_its_ssrc_is_known_goes_nowhere() -> None:
+    with open_turns() as turns:
+        both = Both(turns, 0, simulcast=True)
+        both.join(rtx=True)
+        both.step([(None, both.rtp("low", 1, "key", is_named=False))])
+        assert turns.counts()[Count.UNKNOWN_LAYER] == 1
+        both.step([of_layer(both, "low", "key")])
+        both.step([(None, both.rtp("low", 1, "delta", is_named=False))])
+        assert turns.counts()[Count.UNKNOWN_LAYER] == 1
+
+
 def test_retransmission_stops_at_its_budget_and_flows_again_later() -> None:
     with open_turns() as turns:
         both = Both(turns, 0)
@@ -465,6 +617,14 @@ def test_both_find_the_same_keyframes(codec: Codec, head: bytes, tail: bytes) ->
         array = np.frombuffer(data + behind * 8, np.uint8)
         compiled = payload.starts_keyframe(np.uint8(codec), array, np.int64(len(data)))
         assert bool(compiled) == starts_keyframe(codec, data)
+
+
+@settings(max_examples=500)
+@given(st.sampled_from(["", "90", "9080", "90e0", "9060", "10"]).map(bytes.fromhex), st.binary(max_size=8))
+def test_both_find_the_same_picture_numbers(head: bytes, tail: bytes) -> None:
+    data = head + tail
+    array = np.frombuffer(data + b"\xff" * 8, np.uint8)
+    assert payload.vp8_numbers(array, np.int64(len(data))) == vp8_numbers(data)
 
 
 def messages_of(sizes: list[int]) -> int:

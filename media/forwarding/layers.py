@@ -1,0 +1,181 @@
+"""Which layer of simulcast each viewer gets: of those that arrive and that it may have, the one that fits its wish.
+
+What a layer looks like is not said when it is offered, and clients name layers as they like. So they are ranked by the
+octets that come: more of them are a better picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from media.forwarding.admission import FOREVER, NOTHING, Grant
+from media.forwarding.forwarder import Forwarder, SubscribedTrack
+
+REVIEW_NS = 250_000_000  # how often all are looked at: a viewer whose layer ends sees the next one this much later
+LIVE_NS = 600_000_000  # without a packet for longer a layer has ended; encoders send ten pictures a second or more
+RANKED_NS = 1_000_000_000  # octets of so long say how good a layer is
+ALONE_NS = 3_000_000_000  # when no second layer has come by then, the first is all there is
+
+
+class Quality(StrEnum):
+    """How good a picture a viewer wishes for."""
+
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+
+
+@dataclass(slots=True)
+class Layer:
+    """One layer as far as it is known; `rate` is in octets a second, 0 before it was measured."""
+
+    row: int
+    rate: int = 0
+    is_live: bool = False
+    requires: Grant = NOTHING
+    octets: int = 0
+    measured_ns: int = 0
+
+
+def choose(layers: Sequence[Layer], wish: Quality, holds: Grant) -> int | None:
+    """Return the row of the layer that a viewer gets who holds these grants, None when there is none for it now."""
+    able = sorted((one for one in layers if one.is_live and one.requires in holds), key=lambda one: -one.rate)
+    if not able:
+        return None
+    last = len(able) - 1
+    return able[{Quality.HIGH: 0, Quality.MEDIUM: (last + 1) // 2, Quality.LOW: last}[wish]].row
+
+
+@dataclass(slots=True)
+class _Viewer:
+    transport: int
+    wish: Quality
+    wanted: int
+
+
+@dataclass(slots=True)
+class _Track:
+    layers: list[Layer]
+    reserved_for: Grant = NOTHING
+    came_ns: int = 0  # when its first layer did
+    viewers: dict[int, _Viewer] = field(default_factory=dict)  # by subscription
+
+
+class Layers:
+    """Keeps every viewer of a node at its layer. Tracks of a single encoding are not its business."""
+
+    def __init__(self, forwarder: Forwarder) -> None:
+        self._forwarder = forwarder
+        self._tracks: dict[int, _Track] = {}
+        self._track_of: dict[int, _Track] = {}  # by subscription
+        self._due_ns = 0
+
+    def open(self, track: int, now_ns: int) -> None:
+        """Look after a track, if it has layers."""
+        rows = self._forwarder.layers(track)
+        if len(rows) > 1:
+            self._tracks[track] = _Track([Layer(row, measured_ns=now_ns) for row in rows])
+
+    def close(self, track: int) -> None:
+        """Forget a track whose subscriptions are gone."""
+        self._tracks.pop(track, None)
+
+    def reserve(self, track: int, grant: Grant, now_ns: int) -> None:
+        """Let the best layer only to those who hold `grant`, and the others to all; 0 lets everybody have all.
+
+        Until it is known which one is the best, all of them count as it.
+        """
+        found = self._tracks.get(track)
+        if found is not None:
+            found.reserved_for = grant
+            self._review(found, now_ns)
+
+    def subscribe(self, track: int, transport: int, sent: SubscribedTrack, wish: Quality, now_ns: int) -> int:
+        """Forward a track to a viewer's transport, and look after it, if it has layers; returns the subscription."""
+        found = self._tracks.get(track)
+        if found is None:
+            return self._forwarder.subscribe(track, transport, sent)
+        layer = choose(found.layers, wish, self._forwarder.admission.held_by(transport, now_ns))
+        wanted = track if layer is None else layer
+        subscription = self._forwarder.subscribe(track, transport, sent, layer=wanted)
+        found.viewers[subscription] = _Viewer(transport, wish, wanted)
+        self._track_of[subscription] = found
+        return subscription
+
+    def unsubscribe(self, subscription: int) -> None:
+        """Forward no more."""
+        self._forwarder.unsubscribe(subscription)
+        found = self._track_of.pop(subscription, None)
+        if found is not None:
+            del found.viewers[subscription]
+
+    def wish(self, subscription: int, wish: Quality, now_ns: int) -> None:
+        """Note what a viewer wishes for from now on."""
+        found = self._track_of.get(subscription)
+        if found is not None:
+            found.viewers[subscription].wish = wish
+            self._place(found, subscription, now_ns)
+
+    def open_to_all(self, track: int) -> dict[int, int]:
+        """Return what may be shown to whom the kernel does not ask about: rows of live layers, with octets a second."""
+        found = self._tracks.get(track)
+        layers = [] if found is None else found.layers
+        return {layer.row: layer.rate for layer in layers if layer.is_live and not layer.requires}
+
+    def next_review_ns(self) -> int:
+        """When `review` wants to be called (monotonic ns)."""
+        return self._due_ns if self._tracks else FOREVER
+
+    def review(self, now_ns: int) -> list[int]:
+        """Look at what arrives, and move whoever should get another layer; returns the tracks that were looked at.
+
+        A call before its time does nothing.
+        """
+        if now_ns < self._due_ns:
+            return []
+        self._due_ns = now_ns + REVIEW_NS
+        for track in self._tracks.values():
+            self._review(track, now_ns)
+        return list(self._tracks)
+
+    def _review(self, track: _Track, now_ns: int) -> None:
+        self._measure(track, now_ns)
+        self._reserve(track, now_ns)
+        for subscription in track.viewers:
+            self._place(track, subscription, now_ns)
+
+    def _measure(self, track: _Track, now_ns: int) -> None:
+        rows = self._forwarder.tables.tracks
+        for layer in track.layers:
+            came_ns, octets = int(rows["last_ns"][layer.row]), int(rows["octets"][layer.row])
+            layer.is_live = came_ns > 0 and now_ns - came_ns < LIVE_NS
+            if layer.is_live and not track.came_ns:
+                track.came_ns = now_ns
+            elapsed_ns = now_ns - layer.measured_ns
+            if elapsed_ns >= RANKED_NS:
+                if layer.is_live:
+                    layer.rate = (octets - layer.octets) * 1_000_000_000 // elapsed_ns
+                layer.octets, layer.measured_ns = octets, now_ns
+
+    def _reserve(self, track: _Track, now_ns: int) -> None:
+        """Name the layers that take the grant; first those that newly do, so that none is ever open by mistake."""
+        ranked = [layer for layer in track.layers if layer.rate]
+        is_alone = len(ranked) == 1 and now_ns - track.came_ns >= ALONE_NS
+        best = max(ranked, key=lambda layer: layer.rate) if len(ranked) > 1 else None
+        takes = {
+            layer.row: track.reserved_for if layer is best or (best is None and not is_alone) else NOTHING
+            for layer in track.layers
+        }
+        for layer in sorted(track.layers, key=lambda layer: not takes[layer.row]):
+            if layer.requires != takes[layer.row]:
+                layer.requires = takes[layer.row]
+                self._forwarder.admission.require_for_layer(layer.row, layer.requires)
+
+    def _place(self, track: _Track, subscription: int, now_ns: int) -> None:
+        viewer = track.viewers[subscription]
+        wanted = choose(track.layers, viewer.wish, self._forwarder.admission.held_by(viewer.transport, now_ns))
+        if wanted is not None and wanted != viewer.wanted:
+            viewer.wanted = wanted
+            self._forwarder.want_layer(subscription, wanted)
