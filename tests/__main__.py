@@ -15,6 +15,8 @@ PROGRAMS = {
     "chromium": "chromium",
     "chromedriver": "chromium-driver",
     "firefox-esr": "firefox-esr",
+    "ffmpeg": "ffmpeg",  # Firefox decodes H264 with its libraries
+    "pulseaudio": "pulseaudio",  # without a sound card Firefox plays no Web Audio
     "node": "nodejs",
     "npm": "npm",
     "pg_ctlcluster": "postgresql",

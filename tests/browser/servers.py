@@ -39,7 +39,7 @@ class Server:
                 [*self.program, self.command, *options], stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         deadline = time.monotonic() + START_S
-        while not address.exists():
+        while not (address.exists() and address.read_text()):  # it is written after it is made
             assert self._process.poll() is None, self.log()
             assert time.monotonic() < deadline, self.log()
             time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""FFmpeg's WHIP muxer as a process: publishes H264 and Opus to an address until it is ended.
+"""FFmpeg's WHIP muxer as a process: publishes a clapper board as H264 and Opus to an address until it is ended.
 
 It is given a certificate: the one that FFmpeg makes with GnuTLS is on a curve that OpenSSL takes from nobody.
 """
@@ -9,17 +9,16 @@ import datetime
 import sys
 import tempfile
 import time
-from fractions import Fraction
 from pathlib import Path
 
 import av
-import numpy as np
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-SECONDS = 40.0  # a process that nobody ends stops by itself
-RATE, SAMPLES, SOUND_RATE = 25, 960, 48_000
+from tests.matrix.clapper import HEIGHT, RATE, SOUND_RATE, WIDTH, clips
+
+SECONDS = 60.0  # a process that nobody ends stops by itself
 
 
 def make_certificate(folder: Path) -> dict[str, str]:
@@ -44,22 +43,16 @@ def main(folder: str, url: str, token: str, flags: str) -> None:
     with av.open(url, "w", format="whip", options=options) as output:
         encoding = {"tune": "zerolatency", "preset": "ultrafast", "profile": "baseline", "g": str(RATE)}
         video = output.add_stream("libx264", rate=RATE, options=encoding)
-        video.width, video.height, video.pix_fmt = 320, 180, "yuv420p"
+        video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         audio = output.add_stream("libopus", rate=SOUND_RATE, layout="stereo")
-        tone = (8000 * np.sin(np.arange(SAMPLES) / 8)).astype(np.int16).repeat(2)[None, :]
-        started, samples = time.monotonic(), 0
-        for number in range(int(SECONDS * RATE)):
-            picture = np.zeros((180, 320, 3), np.uint8)
-            picture[:, number * 8 % 280 : number * 8 % 280 + 40] = 255
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            frame.pts, frame.time_base = number, Fraction(1, RATE)
-            output.mux(video.encode(frame))
-            while samples < (number + 1) * SOUND_RATE // RATE:
-                sound = av.AudioFrame.from_ndarray(tone, format="s16", layout="stereo")
-                sound.sample_rate, sound.pts, sound.time_base = SOUND_RATE, samples, Fraction(1, SOUND_RATE)
-                samples += SAMPLES
-                output.mux(audio.encode(sound))
-            time.sleep(max(0.0, started + number / RATE - time.monotonic()))
+        output.start_encoding()  # connects, which takes its time
+        started = time.monotonic()
+        for clip in clips(SECONDS):
+            time.sleep(max(0.0, started + clip.at_s - time.monotonic()))
+            if isinstance(clip.frame, av.VideoFrame):
+                output.mux(video.encode(clip.frame))
+            else:
+                output.mux(audio.encode(clip.frame))
 
 
 if __name__ == "__main__":
