@@ -9,20 +9,29 @@ import trio
 
 from media.door import Media, MediaSettings
 from media.forwarding.admission import Grant, Holding
+from media.forwarding.layers import Quality
 from tests.clients.chromium import Page, open_pages
 from tests.media.test_door import LIMITS
 
 # A moving canvas and a tone need no camera and no permission.
 PUBLISH = """
-  const canvas = document.createElement('canvas'); canvas.width = 320; canvas.height = 240;
+  const canvas = document.createElement('canvas'); canvas.width = WIDTH; canvas.height = WIDTH * 3 / 4;
   const paint = canvas.getContext('2d'); let turn = 0;
-  setInterval(() => { paint.fillStyle = `hsl(${turn++ * 7 % 360} 90% 50%)`; paint.fillRect(0, 0, 320, 240); }, 40);
+  // Many small pieces: congestion control finds out what a path carries only from what it has to send.
+  setInterval(() => {
+    for (let piece = 0; piece < PIECES; piece++) {
+      paint.fillStyle = `hsl(${turn++ * 7 % 360} 90% 50%)`;
+      paint.fillRect(piece * 37 % WIDTH, Math.random() * WIDTH, WIDTH / (1 + piece), WIDTH / (1 + piece));
+    }
+  }, 40);
   const sound = new AudioContext(), tone = sound.createOscillator(), out = sound.createMediaStreamDestination();
   tone.connect(out); tone.start();
   const stream = new MediaStream([...out.stream.getTracks(), ...canvas.captureStream(25).getTracks()]);
   const pc = window.pc = new RTCPeerConnection({bundlePolicy: 'max-bundle'});
   for (const track of stream.getTracks()) {
-    const sender = pc.addTransceiver(track, {direction: 'sendonly', streams: [stream]});
+    track.contentHint = track.kind === 'video' ? 'detail' : '';  // when busy fewer pictures, not smaller ones
+    const sendEncodings = track.kind === 'video' ? ENCODINGS : [{}];
+    const sender = pc.addTransceiver(track, {direction: 'sendonly', streams: [stream], sendEncodings});
     if (track.kind === 'video') sender.setCodecPreferences(
       RTCRtpSender.getCapabilities('video').codecs.filter(c => [CODEC, 'video/rtx'].includes(c.mimeType)));
   }
@@ -36,14 +45,27 @@ WATCH = """
   pc.addTransceiver('audio', {direction: 'recvonly'}); pc.addTransceiver('video', {direction: 'recvonly'});
   await pc.setLocalDescription(); return pc.localDescription.sdp;
 """
+LAYERS = """
+  [['q', 4], ['h', 2], ['f', 1]].map(([rid, by]) => ({rid, scaleResolutionDownBy: by, maxFramerate: 10}))
+"""
 ANSWER = "await pc.setRemoteDescription({type: 'answer', sdp: SDP});"
 STATS = """
   const seen = {};
   (await pc.getStats()).forEach(s => { if (s.type === 'inbound-rtp')
     seen[s.kind] = {frames: s.framesDecoded, packets: s.packetsReceived, lost: s.packetsLost,
-                    energy: s.totalAudioEnergy}; });
+                    energy: s.totalAudioEnergy, width: s.frameWidth}; });
   return seen;
 """
+
+
+def publishing(codec: str, *, width: int = 320, encodings: str = "[{}]") -> str:
+    """Return what the publisher's page runs."""
+    return (
+        PUBLISH.replace("CODEC", repr(codec))
+        .replace("WIDTH", str(width))
+        .replace("ENCODINGS", encodings)
+        .replace("PIECES", str(width))
+    )
 
 
 async def stats(page: Page) -> dict[str, dict[str, float]]:
@@ -65,7 +87,7 @@ async def test_chromium_publishes_and_chromium_decodes_until_it_is_cut_off(codec
         media = Media(MediaSettings(("127.0.0.1", 0), limits=LIMITS))
         await nursery.start(lambda task_status: media.run(task_status=task_status))
         room = media.open_room(Grant.WELCOME)
-        offer = await publisher.run(PUBLISH.replace("CODEC", repr(codec)))
+        offer = await publisher.run(publishing(codec))
         answer = media.publish(room, "streamer", str(offer)).answer_sdp
         await publisher.run(ANSWER.replace("SDP", json.dumps(answer)))
         offer = await viewer.run(WATCH)
@@ -85,4 +107,37 @@ async def test_chromium_publishes_and_chromium_decodes_until_it_is_cut_off(codec
 
         media.require(room, Grant.WELCOME)
         await decoded(viewer, more_than=after["video"]["frames"] + 10)
+        nursery.cancel_scope.cancel()
+
+
+async def watched_in(page: Page, width: int) -> None:
+    """Wait until pictures of this width are decoded, and go on."""
+    with trio.fail_after(30):
+        while (await stats(page)).get("video", {}).get("width") != width:  # noqa: ASYNC110
+            await trio.sleep(0.1)
+    frames = (await stats(page))["video"]["frames"]
+    await decoded(page, more_than=frames + 5)
+
+
+@pytest.mark.parametrize("codec", ["video/VP8", "video/H264"])
+async def test_chromium_s_simulcast_is_watched_in_the_layer_that_is_wished_for(codec: str) -> None:
+    async with trio.open_nursery() as nursery, open_pages(2) as (publisher, viewer):
+        media = Media(MediaSettings(("127.0.0.1", 0), limits=LIMITS))
+        await nursery.start(lambda task_status: media.run(task_status=task_status))
+        room = media.open_room(Grant.WELCOME)
+        offer = await publisher.run(publishing(codec, width=960, encodings=LAYERS))
+        answer = media.publish(room, "streamer", str(offer)).answer_sdp
+        await publisher.run(ANSWER.replace("SDP", json.dumps(answer)))
+        offer = await viewer.run(WATCH)
+        watched = media.watch(room, "streamer", str(offer), Holding(Grant.WELCOME))
+        await viewer.run(ANSWER.replace("SDP", json.dumps(watched.answer_sdp)))
+        await watched_in(viewer, 960)
+        media.prefer(watched.transport, Quality.LOW)
+        await watched_in(viewer, 240)
+        media.reserve_best(room, Grant.HD)
+        media.prefer(watched.transport, Quality.HIGH)
+        await watched_in(viewer, 480)
+        media.hold(watched.transport, Holding(Grant.WELCOME | Grant.HD))
+        await watched_in(viewer, 960)
+        assert (await stats(viewer))["video"]["lost"] == 0
         nursery.cancel_scope.cancel()
