@@ -139,9 +139,10 @@ def run(whole):
     t.scratch[11] = t.shared[Shared.WAKE] | (POLLIN << 32)
     while t.shared[Shared.STOP] == 0:
         poll(t.scratch[10:].ctypes.data, np.uint64(2), np.int32(IDLE_MS))
-        asked = t.shared[Shared.FENCE_ASKED]
         if t.scratch[11] >> 48:
             read(np.int32(t.shared[Shared.WAKE]), t.scratch[12:].ctypes.data, np.uint64(8))
+        # After the wake-up is taken: a fence asked in between would have none left, and wait for IDLE_MS.
+        asked = t.shared[Shared.FENCE_ASKED]
         for _ in range(ROUNDS):
             if turn(t) < BATCH:
                 break

@@ -39,7 +39,7 @@ def test_between_two_stores_nobody_is_let_in_for_a_moment_and_nobody_is_cut_for_
     old: Holding, new: Holding
 ) -> None:
     columns = {name: Column([0]) for name in ("holds", "keeps", "until", "publish_until")}
-    admission = Admission(SimpleNamespace(rooms={}, transports=columns))  # type: ignore[arg-type]
+    admission = Admission(SimpleNamespace(rooms={}, transports=columns, tracks={}))  # type: ignore[arg-type]
 
     def admits() -> frozenset[tuple[int, int]]:
         holds, until, keeps = columns["holds"][0], columns["until"][0], columns["keeps"][0]

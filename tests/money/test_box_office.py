@@ -334,7 +334,7 @@ def refund_for(connection: sa.Connection, ticket: str, account: str, now_ms: int
 
 
 def change_slowly(connection: sa.Connection, sale: str) -> None:
-    box_office._lock_sale(connection, sale)
+    box_office.lock_sale(connection, sale)
     time.sleep(0.3)
     box_office.change(connection, sale, t.Change(quantity=50), 0)
 
