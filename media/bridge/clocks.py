@@ -1,5 +1,6 @@
-"""One clock for all tracks of a publisher: RTP times, which begin anywhere, become microseconds of our own clock.
+"""One clock for all tracks of a publisher: RTP times, which begin anywhere, become microseconds since it was offered.
 
+They begin near nought because @moq/watch counts samples in 32 bits: what begins 12.4 hours up stays silent there.
 Sender reports pair each track's RTP time with the publisher's one clock (RFC 3550 section 6.4.1): by them sound and
 picture stay together. Until the first one a track goes by when it arrived.
 """
@@ -22,16 +23,21 @@ class SenderReport(NamedTuple):
 
 
 class SourceClock:
-    """What the tracks of one publisher share: how far its clock is from ours."""
+    """What the tracks of one publisher share: where its times begin (monotonic ns), and how far its clock is from them."""
 
-    def __init__(self) -> None:
+    def __init__(self, began_ns: int) -> None:
+        self._began_ns = began_ns
         self._offset_us: int | None = None
+
+    def since_us(self, at_ns: int) -> int:
+        """Return our time (µs) of a moment (monotonic ns)."""
+        return (at_ns - self._began_ns) // 1_000
 
     def to_ours(self, report: SenderReport, ahead_us: int, now_us: int) -> int:
         """Return our time of what the publisher sampled `ahead_us` after a report's."""
         sampled_us = (report.ntp * SECOND_US >> NTP_FRACTION_BITS) + ahead_us
         if self._offset_us is None or abs(sampled_us + self._offset_us - now_us) > ASTRAY_US:
-            self._offset_us = report.arrived_ns // 1_000 - (report.ntp * SECOND_US >> NTP_FRACTION_BITS)
+            self._offset_us = self.since_us(report.arrived_ns) - (report.ntp * SECOND_US >> NTP_FRACTION_BITS)
         return sampled_us + self._offset_us
 
 
@@ -44,8 +50,8 @@ class TrackClock:
         self._last_us = -1
 
     def timestamp_us(self, rtp_time: int, report: SenderReport | None, now_ns: int) -> int:
-        """Return our time of a frame, later than that of the frame before (monotonic µs)."""
-        now_us = now_ns // 1_000
+        """Return our time of a frame, later than that of the frame before (µs, never negative)."""
+        now_us = self._source.since_us(now_ns)
         if report is not None:
             ahead_us = self._between_us(report.rtp_time, rtp_time)
             at_us = self._source.to_ours(report, ahead_us, now_us)

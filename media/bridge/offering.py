@@ -87,7 +87,8 @@ class Offer:
         self._tables = tables
         self._since_ns = 0
         self.counts = Counter[str]()
-        self._clock = SourceClock()
+        self._began_ns = now_ns
+        self._clock = SourceClock(now_ns)
         self._bridged = {
             name: _Bridged(self, track, self._add_track(name, PRIORITIES[track.codec.kind]))
             for name, track in self.tracks.items()
@@ -112,7 +113,7 @@ class Offer:
         listed = {name: track for name, track in self.tracks.items() if name not in self._unlisted}
         group = self._catalog.begin_group(self._catalog.next_sequence, now_ns)
         catalog = write_catalog(catalog_of(listed, self._bitrates))
-        self._catalog.append(group, Frame(now_ns // 1000, catalog, is_keyframe=True))
+        self._catalog.append(group, Frame(self._clock.since_us(now_ns), catalog, is_keyframe=True))
         self._catalog.finish_group(group)
 
     def _add_track(self, name: str, priority: int) -> Track:
@@ -136,7 +137,7 @@ class Offer:
             elif not is_read and bridged.tap is not None:
                 bridged.close()
         if not self.is_tapped:
-            self._clock = SourceClock()
+            self._clock = SourceClock(self._began_ns)
 
     def pump(self, now_ns: int) -> list[int]:
         """Pass on what has come; returns the rows of tracks of which a keyframe is needed."""
