@@ -23,7 +23,7 @@ class SenderReport(NamedTuple):
 
 
 class SourceClock:
-    """What the tracks of one publisher share: where its times begin (monotonic ns), and how far its clock is from them."""
+    """What the tracks of one publisher share: when its times begin (monotonic ns), how far its clock is off."""
 
     def __init__(self, began_ns: int) -> None:
         self._began_ns = began_ns

@@ -17,8 +17,8 @@ window.offer = async () => {
 };
 window.answer = sdp => window.connection.setRemoteDescription({ type: "answer", sdp });
 
-const frame = (now, { presentationTime }) => {
-  look(video, presentationTime);
+const frame = (now, { expectedDisplayTime }) => {
+  look(video, expectedDisplayTime);
   video.requestVideoFrameCallback(frame);
 };
 video.requestVideoFrameCallback(frame);
