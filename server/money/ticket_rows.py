@@ -19,9 +19,9 @@ RANDOM_BYTES = 6  # of a ticket's name, beside its millisecond; it is no secret
 
 
 def name_ticket(now_ms: int) -> str:
-    """Return a new ticket's id. Ids rise with time: the indexes of tickets, transfers and entries grow at their ends,
-    where many rows of one transaction share a page that is written once.
+    """Return a new ticket's id, one that is above all earlier ones.
 
+    So the indexes of tickets, transfers and entries grow at their ends, where many rows share a page that is written.
     Two of one millisecond are the same once in 2^48; then the second is not written, and its buyer is not charged.
     """
     return f"ticket_{now_ms:012x}{secrets.token_hex(RANDOM_BYTES)}"
