@@ -10,7 +10,8 @@ from __future__ import annotations
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, TypeVarTuple, cast
@@ -29,6 +30,7 @@ READERS = 4
 CACHE_KIB = 16_384
 # Pages that are written again before they get from the log into the file get there once. 32 MB, against 4 as it comes.
 CHECKPOINT_PAGES = 8_000
+FAILURES = (DBAPIError, sqlite3.Error)  # as SQLAlchemy tells them, and as the driver does
 BUSY_MS = 5_000  # another process, such as a backup, may hold the lock for so long
 PRAGMAS = (
     "journal_mode=WAL",
@@ -89,6 +91,7 @@ class Store:
         self._writer = _engine(path, "BEGIN IMMEDIATE")
         self._reader = _engine(path, "BEGIN")
         self._readers = trio.CapacityLimiter(READERS)
+        self._kept: list[sa.Connection] = []  # for reading, at most as many as are used at once
         self._open = False
         self.writes = self.commits = self.failures = self.shared = self.parted = 0
 
@@ -107,6 +110,8 @@ class Store:
             self._writes.put(None)
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(writer.join)
+            while self._kept:
+                self._kept.pop().close()
             self._writer.dispose()
             self._reader.dispose()
 
@@ -137,10 +142,10 @@ class Store:
 
         def run() -> T:
             try:
-                with self._reader.begin() as connection:
+                with self._snapshot() as connection:
                     return work(connection, *arguments)
-            except DBAPIError as error:
-                raise StoreFailed(str(error.orig)) from error
+            except FAILURES as error:
+                raise StoreFailed(_words(error)) from error
 
         return await trio.to_thread.run_sync(run, limiter=self._readers)
 
@@ -154,14 +159,35 @@ class Store:
             "store_parted": self.parted,
         }
 
+    # -- in a reader's thread ------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[sa.Connection]:
+        """Give a connection in a transaction; those that did well are kept: the pool's way costs five reads."""
+        try:
+            connection = self._kept.pop()
+        except IndexError:
+            connection = self._reader.connect()
+        try:
+            with connection.begin():
+                yield connection
+        except FAILURES:
+            connection.close()
+            raise
+        finally:
+            if self._open and not connection.closed:
+                self._kept.append(connection)
+            else:
+                connection.close()
+
     # -- in the writer's thread ----------------------------------------------------------------------------------------
 
     def _prepare(self) -> None:
         try:
             with self._writer.begin() as connection:
                 upgrade(connection)
-        except DBAPIError as error:
-            raise StoreFailed(f"{self._path}: {error.orig}") from error
+        except FAILURES as error:
+            raise StoreFailed(f"{self._path}: {_words(error)}") from error
 
     def _write_groups(self, token: trio.lowlevel.TrioToken) -> None:
         closing = False
@@ -189,11 +215,10 @@ class Store:
                     self._attempt(driver, connection, together)
             self.commits += 1
             self.writes += len(group)
-        except (DBAPIError, sqlite3.Error) as error:
+        except FAILURES as error:
             self.failures += 1
-            words = str(error.orig if isinstance(error, DBAPIError) else error)
             for write in group:
-                write.result, write.failure = None, StoreFailed(words)
+                write.result, write.failure = None, StoreFailed(_words(error))
 
     def _attempt(self, driver: sqlite3.Connection, connection: sa.Connection, together: list[_Write]) -> None:
         """Do writes of one work in a savepoint of their own; an operational error, of disk or lock, fails the group.
@@ -233,6 +258,10 @@ def _by_work(group: Iterable[_Write]) -> Iterable[list[_Write]]:
     return works.values()
 
 
+def _words(error: DBAPIError | sqlite3.Error) -> str:
+    return str(error.orig if isinstance(error, DBAPIError) else error)
+
+
 def _report(group: list[_Write]) -> None:
     for write in group:
         write.done.set()
@@ -250,6 +279,7 @@ def _engine(path: Path, begin: str) -> sa.Engine:
 
     @sa.event.listens_for(engine, "begin")
     def start(connection: sa.Connection) -> None:
-        connection.exec_driver_sql(begin)
+        driver: Any = connection.connection.driver_connection
+        driver.execute(begin)  # SQLAlchemy's own way to say it takes as long as a read
 
     return engine
