@@ -26,15 +26,17 @@ from server import garbage
 from server.money import audit, books, box_office
 from server.money.amounts import Amount, wire_amount
 from server.money.box_office import Purchase
-from server.money.idempotency import Answered, Idempotent, read_request_untrusted
+from server.money.idempotency import Idempotent, read_request_untrusted
 from server.money.ledger import Account, Kind, Leg, Move
 from server.money.payments import wallet
 from server.money.ticket_desk import SELL
+from server.money.ticket_rows import name_ticket
 from server.money.tickets import MAX_QUANTITY, Sale
 from server.money.till import Wish
 from server.store import Store
 
 PRICE = Amount("USD", 500)
+SEEN = {"price_seen": wire_amount(PRICE)}
 FUNDS = 10**12
 FASTEST = 20_000  # purchases per second for which there are sales
 SCHEMA = (
@@ -54,13 +56,6 @@ class Measured:
     p99_ms: float
 
 
-def sell(connection: sa.Connection, purchase: Purchase, now_ms: int) -> Answered:
-    """Do what the API does for a purchase."""
-    ticket = box_office.buy(connection, purchase, now_ms)
-    body = {"ticket": ticket.id, "state": ticket.state.value, "price": wire_amount(ticket.price)}
-    return Answered(201, msgspec.json.encode(body))
-
-
 def prepare(connection: sa.Connection, sales: int, buyers: int) -> None:
     """Fill the wallets and open sales enough for the fastest machine."""
     for number in range(buyers):
@@ -78,11 +73,11 @@ async def measure(folder: Path, buyers: int, seconds: float) -> Measured:
         keys = Idempotent(store)
 
         async def buy(number: int, turn: int) -> None:
-            name = f"buyer{number}"
-            purchase = Purchase(f"sale{turn}", f"{name}-{turn}", name, PRICE)
-            body = msgspec.json.encode(purchase)
-            request = read_request_untrusted(name, "POST /sales/{sale}/tickets", purchase.ticket, body)
-            await keys.write_each(request, turn, SELL, Wish(purchase, turn))
+            name, sale, now_ms = f"buyer{number}", f"sale{turn}", time.time_ns() // 1_000_000
+            purchase = Purchase(sale, name_ticket(now_ms), name, PRICE)
+            body = msgspec.json.encode(SEEN)
+            request = read_request_untrusted(name, f"POST /sales/{sale}/tickets", f"{name}-{turn}", body)
+            await keys.write_each(request, now_ms, SELL, Wish(purchase, now_ms))
 
         measured = await _crowd(buy, buyers, seconds)
         flaws = await store.read(audit.check, 0)

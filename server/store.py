@@ -10,7 +10,8 @@ from __future__ import annotations
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, TypeVarTuple, cast
@@ -25,7 +26,20 @@ from signalling.ports import ArchiveFailed
 MAX_GROUP = 512  # writes in one transaction: enough to make the flush cheap, few enough to bound the wait
 MAX_WAITING = 10_000  # writes; a disk that is so far behind is broken
 READERS = 4
+# A group of purchases changes some 400 pages all over the file: SQLite's own cache of 2 MB would write them twice.
+CACHE_KIB = 16_384
+# Pages that are written again before they get from the log into the file get there once. 32 MB, against 4 as it comes.
+CHECKPOINT_PAGES = 8_000
+FAILURES = (DBAPIError, sqlite3.Error)  # as SQLAlchemy tells them, and as the driver does
 BUSY_MS = 5_000  # another process, such as a backup, may hold the lock for so long
+PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "foreign_keys=ON",
+    f"busy_timeout={BUSY_MS}",
+    f"cache_size=-{CACHE_KIB}",
+    f"wal_autocheckpoint={CHECKPOINT_PAGES}",
+)
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -77,6 +91,7 @@ class Store:
         self._writer = _engine(path, "BEGIN IMMEDIATE")
         self._reader = _engine(path, "BEGIN")
         self._readers = trio.CapacityLimiter(READERS)
+        self._kept: list[sa.Connection] = []  # for reading, at most as many as are used at once
         self._open = False
         self.writes = self.commits = self.failures = self.shared = self.parted = 0
 
@@ -95,6 +110,8 @@ class Store:
             self._writes.put(None)
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(writer.join)
+            while self._kept:
+                self._kept.pop().close()
             self._writer.dispose()
             self._reader.dispose()
 
@@ -125,10 +142,10 @@ class Store:
 
         def run() -> T:
             try:
-                with self._reader.begin() as connection:
+                with self._snapshot() as connection:
                     return work(connection, *arguments)
-            except DBAPIError as error:
-                raise StoreFailed(str(error.orig)) from error
+            except FAILURES as error:
+                raise StoreFailed(_words(error)) from error
 
         return await trio.to_thread.run_sync(run, limiter=self._readers)
 
@@ -142,14 +159,35 @@ class Store:
             "store_parted": self.parted,
         }
 
+    # -- in a reader's thread ------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[sa.Connection]:
+        """Give a connection in a transaction; those that did well are kept: the pool's way costs five reads."""
+        try:
+            connection = self._kept.pop()
+        except IndexError:
+            connection = self._reader.connect()
+        try:
+            with connection.begin():
+                yield connection
+        except FAILURES:
+            connection.close()
+            raise
+        finally:
+            if self._open and not connection.closed:
+                self._kept.append(connection)
+            else:
+                connection.close()
+
     # -- in the writer's thread ----------------------------------------------------------------------------------------
 
     def _prepare(self) -> None:
         try:
             with self._writer.begin() as connection:
                 upgrade(connection)
-        except DBAPIError as error:
-            raise StoreFailed(f"{self._path}: {error.orig}") from error
+        except FAILURES as error:
+            raise StoreFailed(f"{self._path}: {_words(error)}") from error
 
     def _write_groups(self, token: trio.lowlevel.TrioToken) -> None:
         closing = False
@@ -177,11 +215,10 @@ class Store:
                     self._attempt(driver, connection, together)
             self.commits += 1
             self.writes += len(group)
-        except (DBAPIError, sqlite3.Error) as error:
+        except FAILURES as error:
             self.failures += 1
-            words = str(error.orig if isinstance(error, DBAPIError) else error)
             for write in group:
-                write.result, write.failure = None, StoreFailed(words)
+                write.result, write.failure = None, StoreFailed(_words(error))
 
     def _attempt(self, driver: sqlite3.Connection, connection: sa.Connection, together: list[_Write]) -> None:
         """Do writes of one work in a savepoint of their own; an operational error, of disk or lock, fails the group.
@@ -221,6 +258,10 @@ def _by_work(group: Iterable[_Write]) -> Iterable[list[_Write]]:
     return works.values()
 
 
+def _words(error: DBAPIError | sqlite3.Error) -> str:
+    return str(error.orig if isinstance(error, DBAPIError) else error)
+
+
 def _report(group: list[_Write]) -> None:
     for write in group:
         write.done.set()
@@ -233,11 +274,12 @@ def _engine(path: Path, begin: str) -> sa.Engine:
     def prepare(connection: Any, _: object) -> None:
         # The driver's own notion of transactions knows no savepoints: it is switched off, and BEGIN said by hand.
         connection.isolation_level = None
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={BUSY_MS}"):
+        for pragma in PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
 
     @sa.event.listens_for(engine, "begin")
     def start(connection: sa.Connection) -> None:
-        connection.exec_driver_sql(begin)
+        driver: Any = connection.connection.driver_connection
+        driver.execute(begin)  # SQLAlchemy's own way to say it takes as long as a read
 
     return engine

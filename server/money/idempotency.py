@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar, TypeVarTuple
+from typing import Any, Generic, TypeVar, TypeVarTuple
 
 import msgspec
 import sqlalchemy as sa
@@ -62,6 +62,10 @@ def read_request_untrusted(account: str, route: str, key: str | None, body: byte
 
 _FIND = Prepared(
     "SELECT digest, status, body FROM idempotency_keys WHERE account = :account AND route = :route AND key = :key"
+)
+_FIND_EACH = Prepared(
+    "SELECT n.key, k.digest, k.status, k.body FROM json_each(:names) n CROSS JOIN idempotency_keys k"  # in this order
+    " WHERE k.account = n.value ->> 0 AND k.route = n.value ->> 1 AND k.key = n.value ->> 2"
 )
 _ADD = Prepared(
     "INSERT INTO idempotency_keys (account, route, key, digest, status, body, at)"
@@ -131,16 +135,18 @@ def _alone(
 
 def _known_outcomes(connection: sa.Connection, requests: Sequence[Request]) -> list[Outcome | None]:
     """Return what can be said at once; a request that is there twice is new once."""
+    names = [(request.account, request.route, request.key) for request in requests]
+    rows = _FIND_EACH(connection, names=msgspec.json.encode(names).decode())
+    known = {index: row for index, *row in rows}
     outcomes: list[Outcome | None] = []
     seen: set[tuple[str, str, str]] = set()
-    for request in requests:
-        name = (request.account, request.route, request.key)
+    for index, (name, request) in enumerate(zip(names, requests, strict=True)):
         if name in seen:
             outcomes.append(Refused("idempotency_in_flight"))
             continue
         seen.add(name)
         try:
-            outcomes.append(_answered(connection, request))
+            outcomes.append(_answer(known.get(index), request))
         except Refused as refused:
             outcomes.append(refused)
     return outcomes
@@ -152,12 +158,16 @@ def forget(connection: sa.Connection, request: Request) -> None:
 
 
 def _answered(connection: sa.Connection, request: Request) -> Answered | None:
-    row = _FIND(connection, **_name(request)).fetchone()
+    return _answer(_FIND(connection, **_name(request)).fetchone(), request)
+
+
+def _answer(row: Sequence[Any] | None, request: Request) -> Answered | None:
     if row is None:
         return None
-    if row[0] != request.digest:
+    digest, status, body = row
+    if digest != request.digest:
         raise Refused("idempotency_mismatch")
-    return Answered(row[1], row[2].encode(), replayed=True)
+    return Answered(status, body.encode(), replayed=True)
 
 
 def _name(request: Request) -> dict[str, str]:

@@ -24,6 +24,7 @@ from server.money.assets import Assets
 from server.money.box_office import Purchase
 from server.money.idempotency import Answered, Idempotent, Outcome, Request, once_each
 from server.money.shows import Shows
+from server.money.ticket_rows import name_ticket
 from server.money.ticket_views import (
     MyTickets,
     Position,
@@ -46,7 +47,7 @@ from signalling.rooms import Rooms
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-ID_BYTES = 12  # of a sale's or ticket's name; it is no secret
+ID_BYTES = 12  # of a sale's name; it is no secret
 
 
 class NewSale(msgspec.Struct, frozen=True):
@@ -221,7 +222,8 @@ class TicketDesk:
         self._assets.check_surface(sale.price.asset, session.surface)
         await self._require_buyer(actor, sale)
         seen = read_amount_untrusted(price_seen, self._assets)
-        return sale, Purchase(sale.id, f"ticket_{secrets.token_hex(ID_BYTES)}", actor.account, seen), self._wall_ms()
+        now = self._wall_ms()
+        return sale, Purchase(sale.id, name_ticket(now), actor.account, seen), now
 
     async def _charged(self, writing: Awaitable[Answered]) -> Answered:
         try:

@@ -18,6 +18,7 @@ from server.money.amounts import Amount
 from server.money.box_office import Purchase
 from server.money.ledger import PLATFORM, Account, Kind
 from server.money.payments import Terms, wallet
+from server.money.ticket_rows import name_ticket
 from server.money.tickets import RESERVED_FOR_MS, Sale, SaleState, Ticket, TicketState
 from signalling.refusals import Refused
 from tests.money.commands import deposit, do, quote
@@ -352,3 +353,9 @@ async def test_reservations_of_many_shows_run_out_without_standing_in_anybodys_w
     assert store.counters().get("store_collisions", 0) == 0
     told = [logged.event.type for logged in await store.read(eventlog.read_from, 0, 100)]
     assert told[4:] == ["sale.changed", "ticket.expired", "ticket.expired"]
+
+
+def test_the_names_of_tickets_rise_with_time_and_no_two_are_the_same() -> None:
+    names = [name_ticket(now_ms) for now_ms in (0, 9, 10, 0xFFFF, 0x10000, 1_796_000_000_000, 2**47)]
+    assert names == sorted(names)
+    assert len({name_ticket(1) for _ in range(1000)}) == 1000

@@ -156,6 +156,25 @@ async def test_a_reader_sees_what_was_written_and_may_not_stop_a_writer(tmp_path
         assert await store.read(count) == 2
 
 
+async def test_a_read_that_fails_leaves_nothing_open_for_the_next(tmp_path: Path) -> None:
+    def refuse(connection: sa.Connection) -> int:
+        count(connection)
+        raise ValueError("refused")
+
+    def misspell(connection: sa.Connection) -> int:
+        count(connection)
+        return int(connection.exec_driver_sql("SELECT absent FROM accounts").scalar_one())
+
+    async with open_store(tmp_path / "db") as store:
+        for number in range(3):
+            with pytest.raises(StoreFailed, match="no such column"):
+                await store.read(misspell)
+            with pytest.raises(ValueError, match="refused"):
+                await store.read(refuse)
+            await store.write(add, f"n{number}")
+            assert await store.read(count) == number + 1
+
+
 async def test_what_was_asked_before_the_end_is_written(tmp_path: Path) -> None:
     with trio.CancelScope() as caller:
         async with open_store(tmp_path / "db") as store, trio.open_nursery() as nursery:
