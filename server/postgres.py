@@ -1,7 +1,8 @@
 """A node's database on PostgreSQL: a transaction of its own for each write, on a few threads.
 
 PostgreSQL groups the commits of its connections by itself. Transactions that got in each other's way (a deadlock, a
-failed serialization) changed nothing, and are run again.
+failed serialization) changed nothing, and are run again. One that waits too long fails: a thread that waits can't be
+cancelled, so without a limit its request would go on beyond every patience, and keep a connection from all others.
 """
 
 from __future__ import annotations
@@ -23,6 +24,21 @@ MAX_WAITING = 10_000  # writes; a database that is so far behind is broken
 ATTEMPTS = 8  # a hot row makes some collide; what collides so often is not served in time any more
 COLLISIONS = {"40001", "40P01"}  # serialization_failure and deadlock_detected (PostgreSQL, appendix A)
 FIRST_PAUSE_S = 0.005
+LOCK_MS = 5_000  # for a row that another transaction holds: as patient as the other store (BUSY_MS), and ours take ms
+STATEMENT_MS = 10_000  # the largest of ours, over a whole table, take a second; a command has 30 s in all
+# Ours wait for nothing between two statements. One that does belongs to a stopped process, and holds its rows from
+# other nodes: it is longer than a collection of garbage or a busy machine takes.
+IDLE_MS = 15_000
+MIGRATION_MS = 120_000  # a node that starts beside others waits for their migrations, which may rewrite a table
+TIMEOUTS = {"55P03", "57014", "25P03"}  # lock_not_available, query_canceled, idle_in_transaction_session_timeout
+# Of libpq: a machine that vanished without a word is given up after 11 s, also in the middle of what was sent to it.
+LINK = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 11_000,
+}
 _MIGRATION_LOCK = 7_233_200  # nodes that start together bring the schema up to date one after the other
 
 T = TypeVar("T")
@@ -36,15 +52,21 @@ class PostgresStore:
     def __init__(self, url: str) -> None:
         address = sa.make_url(url).set(drivername="postgresql+psycopg")
         self._engine = sa.create_engine(
-            address, pool_size=CONNECTIONS + READERS, max_overflow=0, pool_pre_ping=True, hide_parameters=True
+            address,
+            pool_size=CONNECTIONS + READERS,
+            max_overflow=0,
+            pool_pre_ping=True,
+            hide_parameters=True,
+            connect_args=LINK,
         )
+        sa.event.listen(self._engine, "connect", _limit)
         self._name = address.render_as_string(hide_password=True)
         self._writers = trio.CapacityLimiter(CONNECTIONS)
         self._readers = trio.CapacityLimiter(READERS)
         self._open = False
         self._under_way = self._being_read = 0
         self._drained = trio.Event()
-        self.writes = self.commits = self.failures = self.collisions = 0
+        self.writes = self.commits = self.failures = self.collisions = self.timeouts = 0
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Bring the schema up to date and serve until cancelled. Raises StoreFailed."""
@@ -107,7 +129,7 @@ class PostgresStore:
                     with connection.begin():
                         return work(connection, *arguments)
             except DBAPIError as error:
-                raise StoreFailed(_words(error)) from error
+                raise self._failed(error) from error
 
         self._being_read += 1
         try:
@@ -123,6 +145,7 @@ class PostgresStore:
             "store_commits": self.commits,
             "store_failures": self.failures,
             "store_collisions": self.collisions,
+            "store_timeouts": self.timeouts,
         }
 
     def _note_end(self) -> None:
@@ -134,6 +157,8 @@ class PostgresStore:
     def _prepare(self) -> None:
         try:
             with self._engine.begin() as connection:
+                for limit in ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout"):
+                    connection.exec_driver_sql(f"SET LOCAL {limit} = {MIGRATION_MS}")
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
                 upgrade(connection)
         except DBAPIError as error:
@@ -148,8 +173,23 @@ class PostgresStore:
             if getattr(error.orig, "sqlstate", None) in COLLISIONS:
                 return True, None
             if isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError | sa.exc.InternalError):
-                raise StoreFailed(_words(error)) from error
+                raise self._failed(error) from error
             raise
+
+    def _failed(self, error: DBAPIError) -> StoreFailed:
+        self.timeouts += getattr(error.orig, "sqlstate", None) in TIMEOUTS
+        return StoreFailed(_words(error))
+
+
+def _limit(connection: Any, _: object) -> None:
+    """Bound what a new connection waits for."""
+    limits = {
+        "lock_timeout": LOCK_MS,
+        "statement_timeout": STATEMENT_MS,
+        "idle_in_transaction_session_timeout": IDLE_MS,
+    }
+    connection.execute("; ".join(f"SET {name} = {limit}" for name, limit in limits.items()))
+    connection.commit()
 
 
 def _words(error: DBAPIError) -> str:

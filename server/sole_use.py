@@ -12,6 +12,8 @@ import trio
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
+from server.postgres import LINK
+
 _LOCK = 7_233_209
 PATIENCE_S = 5.0  # a database may take a moment to notice that the node before is gone
 RETRY_S = 0.2
@@ -31,7 +33,9 @@ class SoleUse:
 
     def __init__(self, url: str) -> None:
         address = sa.make_url(url).set(drivername="postgresql+psycopg")
-        self._engine = sa.create_engine(address, poolclass=NullPool, isolation_level="AUTOCOMMIT", hide_parameters=True)
+        self._engine = sa.create_engine(
+            address, poolclass=NullPool, isolation_level="AUTOCOMMIT", hide_parameters=True, connect_args=LINK
+        )
         self.name = address.set(drivername="postgresql").render_as_string(hide_password=True)
         self._connection: sa.Connection | None = None
         self.losses = 0
