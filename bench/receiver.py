@@ -196,6 +196,11 @@ class Receiver:
         """When the viewer's first keyframe was whole (ns since the epoch); 0 for not yet."""
         return int(self.tables.viewers["picture_ns"][row])
 
+    def await_picture(self, row: int) -> None:
+        """Look out for the next whole keyframe of a viewer that gets nothing just now, as if it were the first."""
+        viewers = self.tables.viewers
+        viewers["key_frame"][row], viewers["key_got"][row], viewers["picture_ns"][row] = -1, 0, 0
+
     def arrivals_after(self, row: int, wall_ns: int) -> dict[Heard, list[int]]:
         """Return when packets came after `wall_ns` (ns since the epoch), by kind, of the last LOGGED ones."""
         logged = int(self.tables.viewers["logged"][row])

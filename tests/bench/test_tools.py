@@ -13,7 +13,7 @@ import pytest
 import trio
 from click.testing import CliRunner
 
-from bench import chat, fanout, join, load
+from bench import chat, fanout, first_picture, join, load
 from bench.bare import BareSender
 from bench.mesi import ServerFailed, open_mesi
 from bench.process import NoSuchProcess, cpu_ns, memory_bytes
@@ -76,6 +76,22 @@ async def test_joins_are_counted_and_a_storm_asks_for_few_keyframes(tmp_path: Pa
         assert len(storm.asked_ns) <= storm.most_requests
         assert min(paced.times_ms + storm.times_ms) > 0
         await wait_for_all_quiet(stage)
+
+
+async def test_whoever_buys_sees_a_picture_in_the_lobby_and_from_outside(tmp_path: Path) -> None:
+    async with open_bench(tmp_path) as (_, mesi, stage):
+        lobby, newcomers = await first_picture.run_purchases(mesi, stage, SMALL, 3, 2, per_s=20)
+        for buyers, count in ((lobby, 3), (newcomers, 2)):
+            assert (len(buyers.bought_ms), len(buyers.picture_ms), buyers.blind) == (count, count, 0)
+            times = zip(buyers.bought_ms, buyers.picture_ms, strict=True)
+            assert all(bought + picture > 0 for bought, picture in times), (
+                "what was seen before a purchase is no picture"
+            )
+        assert min(newcomers.picture_ms) > 0, "who was outside can't have seen anything before"
+        report = first_picture.describe((lobby, newcomers), "test")
+        assert ("in the lobby: whoever paid got a picture", True) in report.targets
+        lobby.note(1, 2, 0)
+        assert not first_picture.describe((lobby, newcomers), "test").holds, "one who paid saw nothing"
 
 
 async def wait_for_all_quiet(stage: load.Stage) -> None:
