@@ -363,6 +363,8 @@ class Media:
     def reserve_best(self, room: RoomRow, grant: Grant) -> None:
         """Let only holders of `grant` have the best layer of what is published as simulcast, the others go to all."""
         within = self._rooms[room]
+        if grant == within.best_requires:
+            return
         within.best_requires = grant
         for tracks in within.sources.values():
             for track in tracks.values():

@@ -31,6 +31,7 @@ TOLD = {
     "StreamInterrupted": ("stream.interrupted", ()),
     "StreamResumed": ("stream.resumed", ()),
     "ModeSwitched": ("stream.mode_changed", ("mode",)),
+    "BestPictureSet": ("stream.best_picture", ("best_picture",)),
     "RulesChanged": ("access.rules_changed", ("version",)),
     "AccessGranted": ("access.granted", ("account", "via")),
     "AccessRevoked": ("access.revoked", ("account", "reason", "readmit")),

@@ -55,6 +55,7 @@ COUNTERS = {
     "access_judged": ("access_judged", "Times that an account was judged for a stream."),
     "access_failures": ("access_failures", "Times that it could not be judged, and who was in doubt was put out."),
     "store_collisions": ("store_collisions", "Transactions that were done anew as another had been faster."),
+    "store_timeouts": ("store_timeouts", "Transactions that waited too long, for a row or for their end, and failed."),
     "payment_webhooks": ("payment_webhooks", "Webhooks of payment providers that were understood."),
     "payment_webhooks_refused": ("payment_webhooks_refused", "Those that were not signed, or not understood."),
     "deposits_started": ("deposits_started", "Deposits that people were sent to a payment provider for."),

@@ -47,6 +47,7 @@ streams = Table(
     Column("takeovers", Integer, nullable=False),
     Column("next_mode", String(16)),
     Column("switches_at", BigInteger),
+    Column("best_picture", String(16), nullable=False),
 )
 
 stream_events = Table(

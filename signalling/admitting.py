@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from signalling import best_picture, one_to_one, preparing
 from signalling import commands as c
 from signalling import events as e
-from signalling import one_to_one, preparing
 from signalling.identifiers import AccountId, Mode
 from signalling.one_to_one import Result
 from signalling.refusals import Refused
@@ -29,12 +29,20 @@ def access(
     for account in sorted(state.present):
         was, may = state.admits(account, now_ns), after.admits(account, now_ns)
         if may:
-            events += [] if was else [e.AccessGranted(account, after.epoch, after.via(account))]
+            events += _told_who_may(state, after, account, now_ns)
             continue
         why, readmit = after.refusal(account, now_ns)
         if was or why != state.refusal(account, now_ns)[0]:
             events.append(e.AccessRevoked(account, after.epoch, (reason if was else None) or why, readmit))
     return withdraw_hopeless(after, events)
+
+
+def _told_who_may(state: RoomState, after: RoomState, account: AccountId, now_ns: int) -> list[e.Event]:
+    """Say what a change is to somebody who may watch after it: the way in, or the best picture that came or went."""
+    if not state.admits(account, now_ns):
+        return [e.AccessGranted(account, after.epoch, after.via(account))]
+    has_best = best_picture.change(state, after, account, now_ns)
+    return [] if has_best is None else [e.BestPictureJudged(account, has_best, after.epoch)]
 
 
 def revoke_ticket(state: RoomState, account: AccountId, now_ns: int) -> Result:

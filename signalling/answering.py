@@ -49,6 +49,8 @@ def _command(request: r.Request) -> c.Command | c.Chat:
             return c.ConfirmMode(token, allow_empty)
         case r.LimitTime(seconds=seconds):
             return c.SetTimeLimit(seconds)
+        case r.ReserveBestPicture(best_picture=best_picture):
+            return c.SetBestPicture(best_picture)
         case r.AskOneToOne(seconds=seconds):
             return c.RequestOneToOne(seconds)
         case r.WithdrawOneToOne():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from signalling import admitting, calling, one_to_one, preparing, timing
+from signalling import admitting, best_picture, calling, one_to_one, preparing, timing
 from signalling import events as e
 from signalling.identifiers import AccountId
 from signalling.one_to_one import Result
@@ -53,13 +53,16 @@ def judge(state: RoomState, verdicts: dict[AccountId, Verdict], now_ns: int) -> 
         events += told
     after = replace(state, verdicts={**state.verdicts, **judged})
     changed = [account for account in sorted(judged) if _is_news(before, after, account, now_ns)]
-    if changed:
+    best = {account: best_picture.change(before, after, account, now_ns) for account in sorted(judged)}
+    best = {account: has for account, has in best.items() if has is not None}
+    if changed or best:
         after = replace(after, epoch=state.epoch + 1, prepared=preparing.still_prepared(state, after, now_ns))
     for account in changed:
         if after.admits(account, now_ns):
             events.append(e.AccessGranted(account, after.epoch, after.via(account)))
         else:
             events.append(e.AccessRevoked(account, after.epoch, *after.refusal(account, now_ns)))
+    events += [e.BestPictureJudged(account, bool(has), after.epoch) for account, has in best.items()]
     return admitting.withdraw_hopeless(after, events)
 
 

@@ -133,6 +133,12 @@ class Audience:
                 yield [account], revoked
             case e.RulesChanged(version):
                 yield everyone, w.AccessRulesChanged(server_now=at, stream=of, version=version)
+            case e.BestPictureSet():
+                for has in (True, False):
+                    whose = [account for account in everyone if scene.state.gives_best(account, now.ns) is has]
+                    yield whose, self._best_picture(scene, has, now)
+            case e.BestPictureJudged(account, has):
+                yield [account], self._best_picture(scene, has, now)
             case e.TimeLimitSet(until_ns):
                 ends_at = None if until_ns is None else now.wall_of(until_ns)
                 yield everyone, w.TimeLimitTold(server_now=at, stream=of, ends_at=ends_at)
@@ -225,6 +231,16 @@ class Audience:
                 )
                 yield [account], w.MediaRevoked(server_now=at, stream=of, reason=reason)
                 yield from self._positions(scene, now)
+
+    def _best_picture(self, scene: Scene, has: bool, now: Now) -> WireEvent:
+        state = scene.state
+        return w.BestPictureTold(
+            server_now=now.wall_ms,
+            stream=self._stream,
+            best_picture=state.best_picture,
+            yours=has,
+            epoch=state.epoch,
+        )
 
     def _withdrawn(self, account: AccountId, reason: str, at: int) -> WireEvent:
         if reason == "declined":

@@ -7,7 +7,7 @@ from typing import Literal
 
 from signalling.identifiers import AccountId, Mode
 from signalling.verdicts import Demands, Verdict
-from signalling.views import TicketOffer
+from signalling.views import BestPicture, TicketOffer
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,13 @@ class SetTimeLimit:
     """The streamer lets the stream end in `seconds`, or clears the limit with None."""
 
     seconds: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SetBestPicture:
+    """The streamer says for whom the best layer of the picture is while the stream is public."""
+
+    best_picture: BestPicture
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +297,7 @@ OwnersCommand = (
     | ConfirmMode
     | CallOffMode
     | SetTimeLimit
+    | SetBestPicture
     | GrantTicket
     | RevokeTicket
     | Entitle

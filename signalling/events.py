@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from signalling.identifiers import AccountId, Mode
+from signalling.views import BestPicture
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,23 @@ class RulesChanged:
     """The stream's rules are of this version now, and whoever does not meet them is out."""
 
     version: int
+
+
+@dataclass(frozen=True, slots=True)
+class BestPictureSet:
+    """For whom the best layer of the picture is from now on while the stream is public."""
+
+    best_picture: BestPicture
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class BestPictureJudged:
+    """An account that watches on has the best layer from now on, or no longer."""
+
+    account: AccountId
+    has: bool
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +261,8 @@ Event = (
     | AccessGranted
     | AccessRevoked
     | RulesChanged
+    | BestPictureSet
+    | BestPictureJudged
     | TimeLimitSet
     | TimeWarning
     | OneToOneRequested

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from signalling import admitting, attending, calling, extensions, one_to_one, preparing, switching, timing
+from signalling import admitting, attending, best_picture, calling, extensions, one_to_one, preparing, switching, timing
 from signalling import commands as c
 from signalling import events as e
 from signalling.identifiers import AccountId
@@ -51,6 +51,8 @@ def _step(state: RoomState, actor: AccountId | None, given: c.Command | c.Fact, 
             return switching.call_off(state)
         case c.SetTimeLimit(seconds):
             return timing.set_time_limit(state, seconds, now_ns)
+        case c.SetBestPicture(wanted):
+            return best_picture.reserve(state, wanted)
         case c.GrantTicket(account):
             return admitting.access(state, lambda s: replace(s, tickets=s.tickets | {account}), now_ns)
         case c.RevokeTicket(account):

@@ -12,7 +12,7 @@ from signalling.commands import AT_ONCE, Manner
 from signalling.events import Event
 from signalling.identifiers import AccountId, Mode, StreamId
 from signalling.verdicts import Demands, Sight, Verdict
-from signalling.views import Followed, Kind
+from signalling.views import BestPicture, Followed, Kind
 from signalling.wire_events import ChatMessage
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class StreamRecord(msgspec.Struct, frozen=True, kw_only=True):
     """All of a room that outlives a restart. `former` is the mode to which a one-to-one returns.
 
     `shown_ms` is how long it was on for ticket holders alone, by the time of the writing; at `switches_at` its mode
-    will be `next_mode`.
+    will be `next_mode`. Of a `best_picture` that is not "everyone" a restart lets none but the entitled have it.
     """
 
     id: StreamId
@@ -145,6 +145,7 @@ class StreamRecord(msgspec.Struct, frozen=True, kw_only=True):
     takeovers: int = 0
     next_mode: Mode | None = None
     switches_at: int | None = None
+    best_picture: BestPicture = "everyone"
 
 
 class ArchivedEvent(msgspec.Struct, frozen=True, kw_only=True):

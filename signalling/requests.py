@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from signalling.identifiers import AccountId, Mode, StreamId
+from signalling.views import BestPicture
 
 # Generous for identifiers and tokens of ours; what is longer is none of them.
 Name = Annotated[str, Meta(min_length=1, max_length=128)]
@@ -95,6 +96,12 @@ class LimitTime(_OfStream, frozen=True, kw_only=True, tag="set_time_limit"):
     seconds: Seconds | None
 
 
+class ReserveBestPicture(_OfStream, frozen=True, kw_only=True, tag="set_best_picture"):
+    """While the stream is public, let everyone have the best layer of simulcast, or only who might watch in private."""
+
+    best_picture: BestPicture
+
+
 class AskOneToOne(_OfStream, frozen=True, kw_only=True, tag="request_one_to_one"):
     """I would like a one-to-one."""
 
@@ -177,6 +184,7 @@ Request = (
     | PrepareModeSwitch
     | ConfirmModeSwitch
     | LimitTime
+    | ReserveBestPicture
     | AskOneToOne
     | WithdrawOneToOne
     | ComeToOneToOne

@@ -58,7 +58,7 @@ WRITTEN_FIRST = (
     c.EndStream,
 )
 # What only shuts a door is done even when it can't be written down now: a full disk must not hold it open.
-SHUTTING = (c.ConfirmMode, c.Eject, c.RevokeTicket, c.Disentitle, c.EndStream)
+SHUTTING = (c.ConfirmMode, c.SetBestPicture, c.Eject, c.RevokeTicket, c.Disentitle, c.EndStream)
 MEASURED_EVERY_S = 1.0  # what is not delivered is not paid for, to so many seconds
 WRITTEN_EVERY = 5  # measurements: a crash loses so many seconds of a streamer's pay, and a session costs no more writes
 FACTS_BUFFERED = 65_536  # two facts for each transport of a full node; they are taken at once
@@ -155,6 +155,7 @@ class Room:
         self._changed, self._accepted = trio.Event(), trio.Event()
         self._is_running = self._is_shut = False
         self._row = media.open_room(state.requires)
+        media.reserve_best(self._row, state.best_requires)
         media.open_until(self._row, FOREVER if state.until_ns is None else state.until_ns)
         media.offer(self._row, STREAMER, stream.id)
         media.offer(self._row, GUEST, f"{stream.id}/{GUEST}")
@@ -573,6 +574,7 @@ class Room:
             return
         if (before.epoch, before.one_to_one, before.until_ns) == (after.epoch, after.one_to_one, after.until_ns):
             return
+        self._media.reserve_best(self._row, before.best_requires | after.best_requires)
         staying = self._admitted_by_both(before, after) if before.requires != after.requires else {}
         for transport, account in staying.items():
             self._media.hold(transport, before.holding(account).joined(after.holding(account)))
@@ -583,6 +585,7 @@ class Room:
         self._media.require(self._row, after.requires)
         for transport, account in staying.items():
             self._media.hold(transport, after.holding(account))
+        self._media.reserve_best(self._row, after.best_requires)
         self._media.review(self._row)
 
     def _admitted_by_both(self, before: RoomState, after: RoomState) -> dict[TransportId, AccountId]:
@@ -698,6 +701,8 @@ class Room:
         prepared = self.state.prepared
         if isinstance(given, c.ConfirmMode):
             return prepared is not None and prepared.token == given.token and prepared.mode is not Mode.PUBLIC
+        if isinstance(given, c.SetBestPicture):
+            return given.best_picture != "everyone"
         return isinstance(given, WRITTEN_FIRST)
 
     def _guest_until_ns(self, account: AccountId) -> int:

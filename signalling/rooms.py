@@ -179,7 +179,14 @@ class Rooms:
     # -- streams -------------------------------------------------------------------------------------------------------
 
     async def create_stream(
-        self, actor: Actor, *, title: str, kind: v.Kind = "video", mode: Mode = Mode.PUBLIC, description: str = ""
+        self,
+        actor: Actor,
+        *,
+        title: str,
+        kind: v.Kind = "video",
+        mode: Mode = Mode.PUBLIC,
+        description: str = "",
+        best_picture: v.BestPicture = "everyone",
     ) -> v.StreamView:
         """Open a stream. Raises Refused (already_live, invalid_mode, not_stored) and NoCapacity."""
         if mode is Mode.ONE_TO_ONE:
@@ -193,7 +200,8 @@ class Rooms:
         stream = Stream(
             StreamId(f"s_{secrets.token_hex(8)}"), number, owner, title.strip(), description.strip(), kind, now.wall_ms
         )
-        state = RoomState(actor.account, mode=mode, picture_until_ns=now.ns + WAITING_NS)
+        until_ns = now.ns + WAITING_NS
+        state = RoomState(actor.account, mode=mode, best_picture=best_picture, picture_until_ns=until_ns)
         opening = _Opening(self._prepare(stream, state, Chat(stream.id)))
         assert self._nursery is not None, "rooms live in `run`"
         self._owners[actor.account] = stream.id

@@ -133,6 +133,7 @@ def card(scene: Scene, now: Now) -> Card:
         next_mode=None if state.announced is None else state.announced.mode,
         switches_at=None if state.announced is None else now.wall_of(state.announced.at_ns),
         offer=state.offer,
+        best_picture=state.best_picture,
     )
 
 
@@ -166,7 +167,7 @@ def you(state: RoomState, account: AccountId, now: Now) -> You:
     elif state.in_one_to_one(account):
         role = "guest"
     if state.admits(account, now.ns):
-        return You(True, None, grants, role)
+        return You(True, None, grants, role, best_picture=state.gives_best(account, now.ns))
     reason, readmit = state.refusal(account, now.ns)
     return You(False, reason, grants, role, readmit)
 
@@ -233,6 +234,7 @@ def record(stream: Stream, state: RoomState, now: Now) -> StreamRecord:
         takeovers=state.takeovers,
         next_mode=None if state.announced is None else state.announced.mode,
         switches_at=None if state.announced is None else now.wall_of(state.announced.at_ns),
+        best_picture=state.best_picture,
     )
 
 
@@ -273,5 +275,6 @@ def restored(record: StreamRecord, now: Now, waiting_until_ns: int) -> tuple[Str
         shown_ns=record.shown_ms * 1_000_000,
         takeovers=record.takeovers,
         announced=announced,
+        best_picture="everyone" if record.best_picture == "everyone" else "entitled",
     )
     return stream, state

@@ -9,7 +9,7 @@ from typing import Literal
 from media.forwarding.admission import FOREVER, NOTHING, Grant, Holding
 from signalling.identifiers import AccountId, Mode
 from signalling.verdicts import NO_DEMANDS, UNKNOWN, Demands, Verdict
-from signalling.views import TicketOffer
+from signalling.views import BestPicture, TicketOffer
 
 REQUIRES = {
     Mode.PUBLIC: Grant.WELCOME,
@@ -17,7 +17,7 @@ REQUIRES = {
     Mode.PAID: Grant.WELCOME | Grant.TICKET,
     Mode.ONE_TO_ONE: Grant.WELCOME | Grant.CHOSEN,
 }
-EVERYTHING = Grant.WELCOME | Grant.TICKET | Grant.CHOSEN | Grant.ENTITLED | Grant.HD
+EVERYTHING = Grant.WELCOME | Grant.TICKET | Grant.CHOSEN | Grant.ENTITLED
 # What a missing grant is called when it is the reason, strongest first.
 REASONS = {
     Grant.WELCOME: "ejected",
@@ -124,6 +124,8 @@ class RoomState:
     to meet its `demands` do not find it.
     `shown_ns` is how long the stream was on for ticket holders alone, up to `showing_since_ns` if it is just now.
     `takeovers` counts devices that had to go for newer ones of their accounts.
+    `best_picture` is for whom the best layer of the picture is while the stream is public; who paid for a ticket or a
+    one-to-one, and whom a private stream lets in, has it always.
     `picture` says whether the streamer's media arrives; while it does not, the stream ends at `picture_until_ns`.
     """
 
@@ -147,6 +149,7 @@ class RoomState:
     confirmed: tuple[tuple[str, Mode, int, tuple[AccountId, ...]], ...] = field(default=())
     until_ns: int | None = None
     warnings_s: tuple[int, ...] = ()
+    best_picture: BestPicture = "everyone"
     picture: Literal["waiting", "live", "interrupted"] = "waiting"
     picture_until_ns: int = FOREVER
     takeovers: int = 0
@@ -158,6 +161,12 @@ class RoomState:
     def requires(self) -> Grant:
         """What a viewer must hold."""
         return REQUIRES[self.mode]
+
+    @property
+    def best_requires(self) -> Grant:
+        """What a viewer must hold besides to have the best layer of the picture."""
+        reserved = self.best_picture == "entitled" and self.mode is Mode.PUBLIC
+        return Grant.ENTITLED if reserved else NOTHING
 
     @property
     def holders(self) -> frozenset[AccountId]:
@@ -191,6 +200,9 @@ class RoomState:
             return Holding(holding.holds, until_ns, NOTHING)
         if self.requires & ~holding.keeps:
             return Holding(holding.holds, holding.until_ns, NOTHING)
+        if self.mode is Mode.PUBLIC:
+            # What entitles decides of the best picture alone: whoever judges anew when it lapses takes that back.
+            return Holding(holding.holds, until_ns, NOTHING)
         return Holding(holding.keeps, until_ns, NOTHING)
 
     def supposing(self, account: AccountId, verdict: Verdict) -> RoomState:
@@ -242,11 +254,18 @@ class RoomState:
 
     def admits(self, account: AccountId, now_ns: int) -> bool:
         """Whether a packet to this account would pass, by the forwarding kernel's own rule."""
+        return self._admits(account, self.requires, now_ns)
+
+    def gives_best(self, account: AccountId, now_ns: int) -> bool:
+        """Whether a packet of the best layer would pass to this account, by the same rule."""
+        return self._admits(account, self.requires | self.best_requires, now_ns)
+
+    def _admits(self, account: AccountId, requires: Grant, now_ns: int) -> bool:
         if self.ended is not None or (self.until_ns is not None and now_ns >= self.until_ns):
             return False
         holding = self.holding(account)
         held = holding.holds if now_ns < holding.until_ns else holding.keeps
-        return held & self.requires == self.requires
+        return held & requires == requires
 
     def refusal(self, account: AccountId, now_ns: int) -> tuple[str, tuple[str, ...]]:
         """Why an account may not watch, and which grants would let it."""

@@ -10,6 +10,7 @@ from signalling.identifiers import AccountId, Mode, StreamId
 
 Kind = Literal["video", "audio"]
 StateWord = Literal["waiting", "live", "interrupted", "one_to_one"]
+BestPicture = Literal["everyone", "entitled"]
 Role = Literal["streamer", "guest", "viewer"]
 
 
@@ -40,6 +41,8 @@ class Card(msgspec.Struct, frozen=True):
 
     `started_at` is when it was opened; `state` is "waiting" before the first picture and "interrupted" while the
     streamer's connection is lost. At `switches_at` the mode will be `next_mode`; `offer` are the tickets on sale.
+    `best_picture` is for whom the best layer of simulcast is while the stream is public: "entitled" are those who might
+    watch it if it were private.
     """
 
     id: StreamId
@@ -57,16 +60,21 @@ class Card(msgspec.Struct, frozen=True):
     next_mode: Mode | None = None
     switches_at: int | None = None
     offer: TicketOffer | None = None
+    best_picture: BestPicture = "everyone"
 
 
 class You(msgspec.Struct, frozen=True):
-    """What the asker may do in a stream: `reason` says why not, `readmit` which grants would help."""
+    """What the asker may do in a stream: `reason` says why not, `readmit` which grants would help.
+
+    `best_picture`: the best layer of simulcast is among what may be received.
+    """
 
     admitted: bool
     reason: str | None
     grants: tuple[str, ...]
     role: Role
     readmit: tuple[str, ...] = ()
+    best_picture: bool = False
 
 
 class StreamView(msgspec.Struct, frozen=True):

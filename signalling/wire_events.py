@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from signalling.identifiers import AccountId, Mode, StreamId
-from signalling.views import Card, Money, Person, TicketOffer, You
+from signalling.views import BestPicture, Card, Money, Person, TicketOffer, You
 
 Circle = Literal["main", "one_to_one"]
 
@@ -192,6 +192,17 @@ class RoomPresence(_OfStream, frozen=True, kw_only=True, omit_defaults=True, tag
 
 class StreamStarted(_OfStream, frozen=True, kw_only=True, tag="stream.started"):
     """The first picture is there."""
+
+
+class BestPictureTold(_OfStream, frozen=True, kw_only=True, tag="stream.best_picture"):
+    """For whom the best layer of simulcast is while the stream is public, and whether it is `yours`.
+
+    Said when the streamer changes it, and when you got it or lost it by something else, such as following.
+    """
+
+    best_picture: BestPicture
+    yours: bool
+    epoch: int
 
 
 class ModePrepared(_OfStream, frozen=True, kw_only=True, tag="stream.mode_prepared"):

@@ -22,7 +22,6 @@ class Grant(IntFlag):
     TICKET = 2
     CHOSEN = 4  # the two of a one-to-one
     ENTITLED = 8  # meets a private stream's rules
-    HD = 16  # may receive the highest layer
 
 
 NOTHING = Grant(0)

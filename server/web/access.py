@@ -88,7 +88,8 @@ class EntitlementView(msgspec.Struct, frozen=True):
     """Whether who asks may watch in `mode`, the stream's, or the one to which its one-to-one returns.
 
     If so, `via` says by what, until `until` at most. If not, `ways` says what would help. `denied` is the code of what
-    keeps the account out of every mode, and `missing` what it would have to prove.
+    keeps the account out of every mode, and `missing` what it would have to prove. Who may watch without having the
+    `best_picture` is told in `ways` what would help to that.
     """
 
     mode: Mode
@@ -98,6 +99,7 @@ class EntitlementView(msgspec.Struct, frozen=True):
     ways: Missing | None
     denied: str | None
     missing: tuple[Missing, ...]
+    best_picture: bool
 
 
 def access_routes(people: People, find_account: FindAccount) -> list[Route]:

@@ -36,7 +36,12 @@ def admin_routes(rooms: Rooms, auth: Auth, find_account: FindAccount, longest_to
         new: s.NewStreamFor = asked.body
         owner = Actor(await known(find_account, new.name), new.name)
         stream = await rooms.create_stream(
-            owner, title=new.title, kind=new.kind, mode=Mode(new.mode), description=new.description
+            owner,
+            title=new.title,
+            kind=new.kind,
+            mode=Mode(new.mode),
+            description=new.description,
+            best_picture=new.best_picture,
         )
         return Answer(stream)
 

@@ -80,7 +80,12 @@ def _stream_routes(rooms: Rooms) -> list[Route]:
     async def create(asked: Asked) -> Answer:
         new: s.NewStream = asked.body
         stream = await rooms.create_stream(
-            asked.actor, title=new.title, kind=new.kind, mode=Mode(new.mode), description=new.description
+            asked.actor,
+            title=new.title,
+            kind=new.kind,
+            mode=Mode(new.mode),
+            description=new.description,
+            best_picture=new.best_picture,
         )
         return Answer(stream, {"Location": f"{ROOT}/streams/{stream.card.id}"})
 
@@ -179,6 +184,14 @@ def _mode_routes(rooms: Rooms) -> list[Route]:
             (*OWNING, "invalid_time_limit", "exceeds_time_limit"),
             body=s.TimeLimit,
             result=v.TimeLimitChanged,
+        ),
+        order.route(
+            "PUT",
+            "/best_picture",
+            "Say who has the best picture; answers when whoever lost it gets no more of it",
+            lambda asked: c.SetBestPicture(asked.body.best_picture),
+            (*OWNING, "invalid_request"),
+            body=s.WantedBestPicture,
         ),
     ]
 

@@ -13,7 +13,7 @@ from server.money.assets import Surface
 from server.tokens import Claims
 from signalling.directory import Wanted
 from signalling.identifiers import AccountId, Actor, Mode, StreamId
-from signalling.views import Kind, Page, Reply, StreamView
+from signalling.views import BestPicture, Kind, Page, Reply, StreamView
 
 
 class MediaSession(Protocol):
@@ -35,7 +35,9 @@ class MediaSession(Protocol):
 class Rooms(Protocol):
     """The registry of rooms. Everything may raise Refused, and what media raises of an offer."""
 
-    async def create_stream(self, actor: Actor, *, title: str, kind: Kind, mode: Mode, description: str) -> StreamView:
+    async def create_stream(
+        self, actor: Actor, *, title: str, kind: Kind, mode: Mode, description: str, best_picture: BestPicture
+    ) -> StreamView:
         """Open a stream."""
 
     async def show(self, stream_id: StreamId, viewer: Actor) -> StreamView:

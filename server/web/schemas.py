@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from server.money.assets import Surface
-from signalling.views import Kind, Person
+from signalling.views import BestPicture, Kind, Person
 
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
 Title = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -35,12 +35,13 @@ class Credentials(Taken, frozen=True):
 
 
 class NewStream(Taken, frozen=True):
-    """A stream to open."""
+    """A stream to open; `best_picture` is for whom the best layer of simulcast is while it is public."""
 
     title: Title
     kind: Kind = "video"
     mode: ModeName = "public"
     description: Description = ""
+    best_picture: BestPicture = "everyone"
 
 
 class WantedMode(Taken, frozen=True):
@@ -64,6 +65,16 @@ class TimeLimit(Taken, frozen=True):
     """Seconds from now until the stream ends, null for no limit."""
 
     seconds: int | None
+
+
+class WantedBestPicture(Taken, frozen=True):
+    """For whom the best layer of simulcast is while the stream is public.
+
+    "entitled" are those who might watch it if it were private: whoever meets its rules, and whom the streamer chose by
+    name. In every other mode whoever watches has it. MoQ sessions get what is for everyone.
+    """
+
+    best_picture: BestPicture
 
 
 class MoreSecondsAgreed(Taken, frozen=True):

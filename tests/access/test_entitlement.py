@@ -23,7 +23,13 @@ FINDINGS = st.one_of(
 )
 JUDGEMENTS = st.builds(Judgement, st.sampled_from([None, "kyf_required"]), TIMES, FINDINGS, st.just(NEVER))
 STATES = st.builds(
-    RoomState, st.sampled_from([OWNER, ANN]), st.sampled_from(USUAL), tickets=SOME, entitled=SOME, ejected=SOME
+    RoomState,
+    st.sampled_from([OWNER, ANN]),
+    st.sampled_from(USUAL),
+    tickets=SOME,
+    entitled=SOME,
+    ejected=SOME,
+    best_picture=st.sampled_from(["everyone", "entitled"]),
 )
 
 
@@ -35,8 +41,17 @@ def test_it_agrees_with_the_room(state: RoomState, judgement: Judgement) -> None
     assert told.entitled == supposed.admits(ANN, now.ns)
     if told.entitled and told.until is not None:
         assert not supposed.admits(ANN, now.monotonic_of(told.until))
+    if judgement.rule.until > NOW:  # one that was judged now has not lapsed
+        assert told.best_picture == supposed.gives_best(ANN, now.ns)
     if not told.entitled and told.denied is not None:
         assert told.denied == supposed.refusal(ANN, now.ns)[0]
+
+
+def test_who_watches_without_the_best_picture_is_told_what_would_help_to_it() -> None:
+    missing = Lacking(Invite())
+    state = RoomState(OWNER, best_picture="entitled")
+    told = entitlement(state, ANN, Judgement(None, NEVER, Finding(False, missing=missing), NEVER), NOW)
+    assert (told.entitled, told.best_picture, told.ways) == (True, False, missing)
 
 
 def test_during_a_one_to_one_it_speaks_of_the_mode_that_returns() -> None:

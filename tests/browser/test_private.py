@@ -31,6 +31,31 @@ async def test_a_closed_door_says_what_would_help_and_following_opens_it(theatre
     await streamer.press("#end-confirm")
 
 
+async def test_the_best_picture_is_for_the_streamer_s_people_and_a_viewer_is_told_how_to_get_it(
+    theatre: Theatre,
+) -> None:
+    streamer, stream = await on_air(theatre, "chromium", "best-ann", source="test", best_picture="entitled")
+    await streamer.sees("#best-now", "it is for whoever may watch when it is private")
+    viewer = await theatre.visitor("firefox", await theatre.person("best-bob"))
+    await viewer.watch(stream)
+    await viewer.sees_moving_picture()
+    await viewer.sees("#door", "keeps the best picture for some people")
+    await viewer.sees("#door", "Follow best-ann for the best picture")
+    await viewer.shoot("best-picture")
+    await viewer.press("#door [data-act=follow]")
+    await viewer.sees("#notices", "You have the best picture now")
+    await viewer.sees_no("#door")
+    await (await theatre.person("best-bob")).ask("DELETE", "/follows/best-ann")
+    await viewer.sees("#door", "keeps the best picture for some people")
+    await streamer.press("#best [value=everyone]")
+    await streamer.sees("#best-now", "Whoever watches has it")
+    await streamer.shoot("best-picture-choice")
+    await viewer.sees_no("#door")
+    await viewer.sees("#notices", "The best picture is for everyone now")
+    await streamer.press("#end-stream")
+    await streamer.press("#end-confirm")
+
+
 async def test_an_invitation_link_leads_a_stranger_through_the_log_in_to_the_stream(theatre: Theatre) -> None:
     streamer, _ = await on_air(theatre, "chromium", "invite-ann", source="test", mode="private")
     await streamer.press("#doors summary")

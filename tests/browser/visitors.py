@@ -101,11 +101,14 @@ class Visitor:
         await self.sees("#who", name)
         await self.sees("#setup h1", "Go live")
 
-    async def go_live(self, title: str, *, source: str = "camera", mode: str = "public") -> str:
+    async def go_live(
+        self, title: str, *, source: str = "camera", mode: str = "public", best_picture: str = "everyone"
+    ) -> str:
         """Fill the form and start; returns the stream's id once it is on air."""
         await self.page.open(f"{self.url}/live")
         await self.fill("#title-field", title)
         await self.fill("[name=mode]", mode)
+        await self.fill("[name=best_picture]", best_picture)
         await self.press(f"[name=source][value={source}]")
         await self.press("#go")
         await self.sees("#sending", "On air")

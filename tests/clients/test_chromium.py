@@ -134,10 +134,10 @@ async def test_chromium_s_simulcast_is_watched_in_the_layer_that_is_wished_for(c
         await watched_in(viewer, 960)
         media.prefer(watched.transport, Quality.LOW)
         await watched_in(viewer, 240)
-        media.reserve_best(room, Grant.HD)
+        media.reserve_best(room, Grant.ENTITLED)
         media.prefer(watched.transport, Quality.HIGH)
         await watched_in(viewer, 480)
-        media.hold(watched.transport, Holding(Grant.WELCOME | Grant.HD))
+        media.hold(watched.transport, Holding(Grant.WELCOME | Grant.ENTITLED))
         await watched_in(viewer, 960)
         assert (await stats(viewer))["video"]["lost"] == 0
         nursery.cancel_scope.cancel()

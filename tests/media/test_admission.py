@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from media.forwarding.admission import FOREVER, Admission, Grant, Holding
 from media.forwarding.fanout import ADMITTED, verdict
 
-GRANTS = Grant.WELCOME | Grant.TICKET | Grant.CHOSEN | Grant.ENTITLED | Grant.HD
+GRANTS = Grant.WELCOME | Grant.TICKET | Grant.CHOSEN | Grant.ENTITLED
 UNTIL = (1, 5, 9, FOREVER)
 NOWS = (0, 1, 4, 5, 8, 9, 10)
 

@@ -21,7 +21,7 @@ layers = st.builds(
     row=st.integers(0, 9),
     rate=st.integers(0, 5),
     is_live=st.booleans(),
-    requires=st.sampled_from([NOTHING, Grant.HD, Grant.TICKET]),
+    requires=st.sampled_from([NOTHING, Grant.ENTITLED, Grant.TICKET]),
 )
 
 
@@ -109,9 +109,9 @@ async def test_when_a_layer_ends_its_viewers_get_the_next_and_have_it_back_when_
 
 async def test_a_reserved_best_layer_reaches_only_those_who_hold_its_grant() -> None:
     async with open_world() as world:
-        world.media.reserve_best(world.room, Grant.HD)
+        world.media.reserve_best(world.room, Grant.ENTITLED)
         await go_live(world)
-        without, entitled = await world.watch(), await world.watch(Holding(Grant.WELCOME | Grant.HD))
+        without, entitled = await world.watch(), await world.watch(Holding(Grant.WELCOME | Grant.ENTITLED))
         await shows(world, entitled, "f")
         await shows(world, without, "h")
         assert not any(packet.endswith(b"f") for packet in without[0].rtp)
@@ -142,7 +142,7 @@ async def test_layers_are_offered_as_renditions_and_a_reserved_one_to_nobody() -
         await world.until(lambda: len(renditions()) == 3 and all(renditions().values()))
         found = renditions()
         assert found["video-q"] < found["video-h"] < found["video-f"]
-        world.media.reserve_best(world.room, Grant.HD)
+        world.media.reserve_best(world.room, Grant.ENTITLED)
         assert renditions().keys() == {"video-q", "video-h"}
         world.media.reserve_best(world.room, NOTHING)
         del publisher.sending["q"]

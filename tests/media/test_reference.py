@@ -518,8 +518,8 @@ def test_a_reserved_layer_goes_to_nobody_without_the_grant() -> None:
     with open_turns() as turns:
         both = Both(turns, 0, simulcast=True)
         with_hd, without = both.join(rtx=True), both.join(rtx=True)
-        both.reserve("video", Grant.HD)
-        both.hold(with_hd, Grant.HD | 1, FOREVER, 0)
+        both.reserve("video", Grant.ENTITLED)
+        both.hold(with_hd, Grant.ENTITLED | 1, FOREVER, 0)
         both.want(without, "low")
         both.step([of_layer(both, "video", "key"), of_layer(both, "low", "key")])
         both.want(without, "video")

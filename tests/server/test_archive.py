@@ -44,6 +44,7 @@ async def open_archive(path: Path) -> AsyncIterator[tuple[StoredArchive, Store, 
             started_at=1,
             ends_at=None,
             ended=None,
+            best_picture="entitled",
         )
         yield StoredArchive(store), store, record
 

@@ -247,6 +247,8 @@ def test_a_stream_lives_its_life_as_documented(served: Served) -> None:
     confirmation = {"confirm_token": prepared["confirm_token"], "allow_empty": True}
     ask("POST", "/streams/{stream}/mode/confirm", confirmation, stream=stream)
     ask("PUT", "/streams/{stream}/time_limit", {"seconds": 3600}, stream=stream)
+    ask("PUT", "/streams/{stream}/best_picture", {"best_picture": "entitled"}, stream=stream)
+    assert ask("GET", "/streams/{stream}", stream=stream)["card"]["best_picture"] == "entitled"
     assert ask("GET", "/streams/{stream}/room", stream=stream)["tickets"]
     ask("PUT", "/streams/{stream}/ejected/{name}", stream=stream, name="bob")
     ask("GET", "/me")

@@ -76,6 +76,7 @@ def test_every_request_is_read_by_its_type(encoding: Encoding) -> None:
         "prepare_mode": {"mode": "paid"},
         "confirm_mode": {"confirm_token": "t", "allow_empty": True},
         "set_time_limit": {"seconds": None},
+        "set_best_picture": {"best_picture": "entitled"},
         "request_one_to_one": {"seconds": 300},
         "confirm_one_to_one": {},
         "accept_one_to_one": {"account": "a", "seconds": 300},

@@ -85,6 +85,7 @@ class SimulatedMedia:
         self._numbers = itertools.count(1)
         self.transports: dict[TransportId, Transport] = {}
         self.open_rooms: set[RoomRow] = set()
+        self.best_requires: dict[RoomRow, Grant] = {}
         self._tell, self.events = trio.open_memory_channel[MediaEvent](65_536)
         self.dropped = 0  # packets of publishers whose right is over
 
@@ -95,6 +96,7 @@ class SimulatedMedia:
         self._admission.require(row, requires)
         self._admission.open_until(row, FOREVER)
         self.open_rooms.add(row)
+        self.best_requires[row] = NOTHING
         return row
 
     def close_room(self, room: RoomRow) -> None:
@@ -119,6 +121,10 @@ class SimulatedMedia:
     def require(self, room: RoomRow, requires: Grant) -> None:
         assert room in self.open_rooms
         self._admission.require(room, requires)
+
+    def reserve_best(self, room: RoomRow, grant: Grant) -> None:
+        assert room in self.open_rooms
+        self.best_requires[room] = grant
 
     def open_until(self, room: RoomRow, until_ns: int) -> None:
         assert room in self.open_rooms
@@ -190,9 +196,16 @@ class SimulatedMedia:
         self._tell.send_nowait(Flowing(transport))
 
     def admits(self, transport: TransportId, now_ns: int) -> bool:
+        return self._admits(transport, NOTHING, now_ns)
+
+    def gives_best(self, transport: TransportId, now_ns: int) -> bool:
+        return self._admits(transport, self.best_requires[self.transports[transport].room], now_ns)
+
+    def _admits(self, transport: TransportId, layer_requires: Grant, now_ns: int) -> bool:
         row = self._tables.transports[self.transports[transport].row]
         room = self._tables.rooms[self.transports[transport].room]
-        given = (int(x) for x in (room["requires"], room["open_until"], row["holds"], row["until"], row["keeps"]))
+        requires = int(room["requires"]) | int(layer_requires)
+        given = (requires, *(int(x) for x in (room["open_until"], row["holds"], row["until"], row["keeps"])))
         return bool(verdict(*given, now_ns) == ADMITTED)
 
     def send(self, transport: TransportId, number: int, now_ns: int) -> None:

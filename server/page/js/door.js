@@ -6,7 +6,10 @@ import { openRedeem } from "./invite_code.js";
 import { learnAssets } from "./money.js";
 import { complain } from "./notices.js";
 import { openProof } from "./proof.js";
-import { helpFor, waysOf } from "./rules.js";
+import { TO_BEST, TO_WATCH, helpFor, waysOf } from "./rules.js";
+
+const BEST = "best_picture"; // what is missing to one who may watch
+const KEPT = "The streamer keeps the best picture for some people. All others see the next best.";
 
 /** Reasons that something the viewer does could change. */
 const HELPED = ["not_entitled", "ticket_required", "ticket_revoked", "kyf_required"];
@@ -25,11 +28,11 @@ export class Door {
   }
 
   /**
-   * Show what would help, or nothing while the door is open.
+   * Show what would help to come in, or to the best picture; nothing while all is well.
    * @param {import("./stream_model.js").Model} model
    */
   show({ card, you, ended }) {
-    const reason = ended === null && card && you && !you.admitted && HELPED.includes(you.reason) ? you.reason : "";
+    const reason = ended === null && card && you ? missingTo(card, you) : "";
     if (reason === this.#shut) return;
     this.#shut = reason;
     this.streamer = card?.streamer.name;
@@ -54,13 +57,15 @@ export class Door {
     const groups = all.length > 1 ? { head: "All of these are needed:", lines: all.map((each) => (each.type === "lacking" ? each : waysOf(each))) } : all.length ? waysOf(all[0]) : null;
     show(byId("door"), groups !== null);
     if (groups === null) return;
-    say(byId("door-head"), groups.head);
+    const best = this.#shut === BEST;
+    say(byId("door-heading"), best ? "The best picture" : "What would help");
+    say(byId("door-head"), best ? `${KEPT} ${groups.head}` : groups.head);
     byId("door-ways").replaceChildren(...groups.lines.map((each) => this.#line(each)));
   }
 
   #line(each) {
     if (each.lines) return make("li", { class: "group" }, make("span", {}, each.head), make("ul", {}, ...each.lines.map((inner) => this.#line(inner))));
-    const { text, act, label, amount } = helpFor(each, this.streamer);
+    const { text, act, label, amount } = helpFor(each, this.streamer, this.#shut === BEST ? TO_BEST : TO_WATCH);
     const possible = act && (this.ways[act] || !["tip", "buy"].includes(act)); // no button that does nothing
     const button = possible ? make("button", { type: "button", class: "small strong", data: { act } }, label) : null;
     if (button) button.onclick = () => busy(button, () => this.#do(act, each, amount));
@@ -79,4 +84,10 @@ export class Door {
       complain(error);
     }
   }
+}
+
+/** The reason why somebody may not watch, or has not the best picture, as far as something could be done about it. */
+function missingTo(card, you) {
+  if (you.admitted) return card.kind === "video" && card.best_picture === "entitled" && !you.best_picture ? BEST : "";
+  return HELPED.includes(you.reason) ? you.reason : "";
 }

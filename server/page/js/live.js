@@ -66,9 +66,9 @@ class LivePage {
   }
 
   async #create() {
-    const { title, kind, mode, description } = this.setup.choice;
+    const { title, kind, mode, bestPicture, description } = this.setup.choice;
     try {
-      return (await ask("POST", "/streams", { title, kind, mode, description })).card;
+      return (await ask("POST", "/streams", { title, kind, mode, description, best_picture: bestPicture })).card;
     } catch (error) {
       if (error.code !== "already_live" || !error.extra.stream) throw error;
       this.#offerRunning((await ask("GET", `/streams/${encodeURIComponent(error.extra.stream)}`)).card);

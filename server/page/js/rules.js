@@ -27,23 +27,28 @@ export function ruleInWords(rule, nested = false) {
   return nested && parts.length > 1 ? `(${joined})` : joined;
 }
 
+/** What something helps to, in the words of `helpFor`. */
+export const TO_WATCH = { to: "to watch", gives: "lets you in", then: "you can watch" };
+export const TO_BEST = { to: "for the best picture", gives: "gives you the best picture", then: "you have it" };
+
 /**
  * What would help: one line for each clause that is missing, with the name of what can be done about it at once.
  * @param {any} lacking of the server, a clause that is not met
  * @param {string} streamer
+ * @param {typeof TO_WATCH} [words] what it would help to
  * @returns {{text: string, act: "follow"|"tip"|"buy"|"invite"|"prove"|null, label: string, amount?: import("./money.js").Amount}}
  */
-export function helpFor({ clause, short, wait_s, have }, streamer) {
+export function helpFor({ clause, short, wait_s, have }, streamer, { to, gives, then } = TO_WATCH) {
   switch (clause.type) {
     case "follows":
-      if (wait_s) return line(`You follow ${streamer}. That lets you in after ${inWords(clause.min_age_s)}, in ${inWords(wait_s)}.`);
-      return line(clause.min_age_s ? `Follow ${streamer}: it lets you in after ${inWords(clause.min_age_s)}.` : `Follow ${streamer} to watch.`, "follow", "Follow");
+      if (wait_s) return line(`You follow ${streamer}. That ${gives} after ${inWords(clause.min_age_s)}, in ${inWords(wait_s)}.`);
+      return line(clause.min_age_s ? `Follow ${streamer}: it ${gives} after ${inWords(clause.min_age_s)}.` : `Follow ${streamer} ${to}.`, "follow", "Follow");
     case "sub_tier":
       return line(`Subscribe to ${streamer}${clause.at_least > 1 ? `, tier ${clause.at_least} or higher` : ""}${have ? ` (yours is ${have})` : ""}. ${streamer} grants subscriptions.`);
     case "tips_total":
-      return { ...line(`Tip ${inMoney(short)} more to watch: ${inMoney(clause.at_least)} in all${within(clause.within_s)}.`, "tip", `Tip ${inMoney(short)}`), amount: short };
+      return { ...line(`Tip ${inMoney(short)} more ${to}: ${inMoney(clause.at_least)} in all${within(clause.within_s)}.`, "tip", `Tip ${inMoney(short)}`), amount: short };
     case "single_tip":
-      return { ...line(`Tip ${inMoney(short)} at once to watch${clause.within_s ? `: one tip${within(clause.within_s)} counts` : ""}.`, "tip", `Tip ${inMoney(short)}`), amount: short };
+      return { ...line(`Tip ${inMoney(short)} at once ${to}${clause.within_s ? `: one tip${within(clause.within_s)} counts` : ""}.`, "tip", `Tip ${inMoney(short)}`), amount: short };
     case "invite":
       return line(`Get an invitation from ${streamer}, and open its link.`, "invite", "I have one");
     case "ticket":
@@ -51,7 +56,7 @@ export function helpFor({ clause, short, wait_s, have }, streamer) {
     case "kyf:tier":
       return line(`Your account needs tier ${clause.at_least}. Tiers are given by this site.`);
     case "kyf:account_age":
-      return line(`Your account is too new: in ${inWords(wait_s ?? clause.at_least_s)} you can watch.`);
+      return line(`Your account is too new: in ${inWords(wait_s ?? clause.at_least_s)} ${then}.`);
     case "kyf:age_over":
       return line(`Prove that you are ${clause.years} or older.`, "prove", "Prove it");
     case "kyf:verified":

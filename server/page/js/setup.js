@@ -31,10 +31,10 @@ export class Setup {
 
   /** What was chosen. */
   get choice() {
-    const { title, description, mode, kind, source, camera, microphone, height, codec, bitrate } = this.#form.elements;
+    const { title, description, mode, best_picture, kind, source, camera, microphone, height, codec, bitrate } = this.#form.elements;
     return {
-      title: title.value.trim(), description: description.value.trim(), mode: mode.value, kind: kind.value, source: source.value,
-      camera: camera.value, microphone: microphone.value, height: Number(height.value), codec: codec.value,
+      title: title.value.trim(), description: description.value.trim(), mode: mode.value, bestPicture: best_picture.value, kind: kind.value,
+      source: source.value,      camera: camera.value, microphone: microphone.value, height: Number(height.value), codec: codec.value,
       maxBitrate: Number(bitrate.value) * 1000, withVideo: kind.value === "video",
     };
   }
@@ -85,6 +85,7 @@ export class Setup {
   #choose() {
     const { source, kind } = this.#form.elements;
     show(byId("camera-field"), source.value === "camera" && kind.value === "video");
+    show(byId("best-field"), kind.value === "video");
     show(byId("microphone-field"), source.value !== "test");
     if (this.media || source.value === "test") this.preview();
   }

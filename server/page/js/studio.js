@@ -1,5 +1,6 @@
 /** The streamer's desk: follows the running stream and gives orders to it. */
 
+import { BestPicture } from "./best_picture.js";
 import { CallBar } from "./call_bar.js";
 import { Chat } from "./chat.js";
 import { countDown, inWords, secondsLeft } from "./clock.js";
@@ -48,6 +49,7 @@ export class Studio {
     this.chat = new Chat(socket, card.id, me);
     this.bar = new CallBar(socket, card.id);
     this.modes = new ModeSwitch(socket, card.id);
+    this.best = new BestPicture(socket, card.id);
     this.limit = new TimeLimit(socket, card.id);
     this.requests = new Requests(socket, card.id);
     this.moreTime = new MoreTimeAsked(socket, card.id);
@@ -165,6 +167,7 @@ export class Studio {
     show(byId("closing"), closesAt !== null);
     countDown(byId("closing-time"), closesAt);
     this.modes.show(card);
+    this.best.show(card);
     this.limit.show(card.ends_at);
     this.people.showWatching(names, card.viewers);
     this.requests.show(requests, call === null && ["public", "private"].includes(card.mode));

@@ -212,6 +212,9 @@ function announce(event, me) {
   switch (event.type) {
     case "access.granted":
       return notice("You can watch now.", { key: "access" });
+    case "stream.best_picture":
+      if (event.best_picture === "everyone") return notice("The best picture is for everyone now.", { key: "best" });
+      return event.yours && notice("You have the best picture now.", { key: "best" });
     case "stream.time_limit":
       return event.ends_at === null
         ? notice("The stream has no time limit any more.", { key: "end" })

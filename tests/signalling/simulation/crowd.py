@@ -26,7 +26,7 @@ from tests.signalling.worlds import Client, World, actor
 OWNERS = [actor("olga"), actor("otto")]
 PEOPLE = [actor(name) for name in ("ann", "bob", "cat", "dan", "eve")]
 EVERYBODY = [*OWNERS, *PEOPLE]
-SHUTTING = (c.Eject, c.RevokeTicket, c.Disentitle, c.EndStream, c.ConfirmMode)
+SHUTTING = (c.SetBestPicture, c.Eject, c.RevokeTicket, c.Disentitle, c.EndStream, c.ConfirmMode)
 
 
 class Crowd:
@@ -118,6 +118,7 @@ class Crowd:
             (owner, c.PrepareMode(self.random.choice(list(Mode)), f"token {self._next()}")),
             (owner, c.ConfirmMode(self._token(stream), allow_empty=self.random.random() < 0.8)),
             (owner, c.ConfirmMode(self._token(stream), allow_empty=True)),
+            (owner, c.SetBestPicture(self.random.choice(["everyone", "entitled"]))),
             (owner, c.SetTimeLimit(self.random.choice([None, None, 60, 400, 4000, 5]))),
             (owner, c.GrantTicket(someone.account)),
             (owner, c.RevokeTicket(someone.account)),
@@ -269,6 +270,8 @@ class Crowd:
             if not member.publishes:
                 policy = room.state.admits(member.account, now_ns)
                 assert self.world.media.admits(transport, now_ns) == policy, f"{member.account} is not as decided"
+                best = room.state.gives_best(member.account, now_ns)
+                assert self.world.media.gives_best(transport, now_ns) == best, f"{member.account} has another picture"
             elif member.account != room.state.owner:
                 row = self.world.media.transports[transport].row
                 until_ns = self.world.media._tables.transports["publish_until"][row]
@@ -324,15 +327,19 @@ class Crowd:
             if account == room.state.owner:
                 continue
             admitted: bool | None = None
+            has_best = False
             reason: str | None = None
             epoch = 0
             for event in told:
-                if event["type"].startswith("access.") and event["epoch"] <= epoch:
+                if event["type"].startswith(("access.", "stream.best_picture")) and event["epoch"] <= epoch:
                     continue  # the state that was shown on joining knew it already
                 match event["type"]:
                     case "stream.state":
                         epoch = event["card"]["epoch"]
                         admitted, reason = event["you"]["admitted"], event["you"]["reason"]
+                        has_best = event["you"]["best_picture"]
+                    case "stream.best_picture":
+                        has_best = event["yours"]
                     case "access.granted":
                         assert admitted is not True, f"{account} was let in twice: {told}"
                         admitted, reason = True, None
@@ -342,6 +349,8 @@ class Crowd:
                         admitted, reason = False, event["reason"]
             now_ns = self.world.now_ns
             assert admitted == room.state.admits(account, now_ns), f"{account} was told {admitted}, not so: {told}"
+            if admitted:
+                assert has_best == room.state.gives_best(account, now_ns), f"{account} has another picture than told"
             if not admitted:
                 known = {room.state.refusal(account, now_ns)[0]} | ({"ticket_revoked"} & {reason})
                 assert reason in known, f"{account} was told {reason}"
