@@ -167,9 +167,16 @@ def you(state: RoomState, account: AccountId, now: Now) -> You:
     elif state.in_one_to_one(account):
         role = "guest"
     if state.admits(account, now.ns):
-        return You(True, None, grants, role, best_picture=state.gives_best(account, now.ns))
+        best_picture = state.gives_best(account, now.ns)
+        return You(True, None, grants, role, best_picture=best_picture, extension_s=_extension_s(state, account))
     reason, readmit = state.refusal(account, now.ns)
     return You(False, reason, grants, role, readmit)
+
+
+def _extension_s(state: RoomState, account: AccountId) -> int:
+    session = state.one_to_one
+    asked = None if session is None or not state.in_one_to_one(account) else session.extension
+    return 0 if asked is None else asked.seconds
 
 
 def room(scene: Scene, now: Now) -> RoomView:

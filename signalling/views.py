@@ -66,7 +66,8 @@ class Card(msgspec.Struct, frozen=True):
 class You(msgspec.Struct, frozen=True):
     """What the asker may do in a stream: `reason` says why not, `readmit` which grants would help.
 
-    `best_picture`: the best layer of simulcast is among what may be received.
+    `best_picture`: the best layer of simulcast is among what may be received. `extension_s` are the seconds more that
+    the guest of the running one-to-one asks for: its two know of it, for all others it is 0.
     """
 
     admitted: bool
@@ -75,6 +76,7 @@ class You(msgspec.Struct, frozen=True):
     role: Role
     readmit: tuple[str, ...] = ()
     best_picture: bool = False
+    extension_s: int = 0
 
 
 class StreamView(msgspec.Struct, frozen=True):

@@ -93,6 +93,17 @@ async def test_a_one_to_one_from_the_request_to_the_return(theatre: Theatre) -> 
     await third.sees("#slate", "In a one-to-one")
     assert 0 < await third.seconds_left("#slate-time") <= left
 
+    await guest.press("#call-more")
+    await guest.sees("dialog[open] .yes", "Ask")
+    await guest.press("dialog[open] .yes")
+    await guest.sees("#more", "You asked for 5 minutes more")
+    await guest.page.reload()
+    await guest.sees("#more", "You asked for 5 minutes more")
+    await guest.press("#call-join")
+    await guest.sees_moving_picture()
+    await guest.press("#more-back")
+    await guest.sees_no("#more")
+
     await guest.press("#call-end")
     await guest.sees_no("#call-bar")
     await streamer.sees("#notices", "The guest ended it")

@@ -406,8 +406,11 @@ async def test_more_time_is_held_at_the_same_price_and_paid_together_with_the_fi
             assert (await salon.ask_more(salon.bob, more))[1]["code"] == "extension_exists"
             told = await anns.wait_for("one_to_one.extension_asked")
             assert (told["account"], told["seconds"]) == (salon.bob.id, 120)
+            for person in (salon.ann, salon.bob):  # who reloads the page finds it in the state
+                assert (await person.ask("GET", salon.path.partition("/one_to_one")[0]))["you"]["extension_s"] == 120
             await salon.ann.ask("POST", f"{path}/decline")
             assert (await bobs.wait_for("one_to_one.extension_ended"))["reason"] == "declined"
+            assert (await salon.bob.ask("GET", salon.path.partition("/one_to_one")[0]))["you"]["extension_s"] == 0
             await until(salon.bob, 6000, salon)
 
             assert (await salon.ask_more(salon.bob, more, "m1"))[1]["state"] == "dropped", "what became of it"

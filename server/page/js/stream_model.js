@@ -109,8 +109,8 @@ export function withRoom(model, room) {
 
 function callOf(model, { card, you }) {
   if (card.mode !== "one_to_one" || you.role === "viewer") return null;
-  if (card.one_to_one_ends_at !== null) return { ...model.call, phase: "running", endsAt: card.one_to_one_ends_at };
-  return model.call ?? { phase: "setup", endsAt: null };
+  const known = { ...(model.call ?? { phase: "setup", endsAt: null }), asked: you.extension_s };
+  return card.one_to_one_ends_at === null ? known : { ...known, phase: "running", endsAt: card.one_to_one_ends_at };
 }
 
 function modeChanged(model, { mode, epoch }) {

@@ -10,7 +10,7 @@
  *   started_at: number, ends_at: number|null, one_to_one_ends_at: number|null, next_mode: Mode|null,
  *   switches_at: number|null, best_picture: "everyone"|"entitled"}} Card
  * @typedef {{admitted: boolean, reason: string|null, grants: string[], role: "streamer"|"guest"|"viewer",
- *   readmit: string[], best_picture: boolean}} You
+ *   readmit: string[], best_picture: boolean, extension_s: number}} You
  * @typedef {{stream: string, seq: number, circle: "main"|"one_to_one", from: Person, text: string, at: number}} ChatMessage
  * @typedef {{id: string, name: string, seconds: number|null, confirm_by?: number|null}} WaitingGuest
  * @typedef {{card: Card, participants: {account: Person, admitted: boolean, watching: boolean}[], present: number,
