@@ -43,6 +43,8 @@ class SubscribedTrack(Protocol):
     def ssrc(self) -> int: ...
     @property
     def rtx_ssrc(self) -> int | None: ...
+    @property
+    def stamp(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,7 +382,7 @@ class Forwarder:
         record["track"] = record["wanted"] = track if layer is None else layer
         record["head"], record["transport"] = track, transport
         record["payload_type"], record["rtx_payload_type"] = sent.payload_type, sent.rtx_payload_type or 0
-        record["ssrc"], record["rtx_ssrc"] = sent.ssrc, sent.rtx_ssrc or 0
+        record["ssrc"], record["rtx_ssrc"], record["stamp"] = sent.ssrc, sent.rtx_ssrc or 0, sent.stamp
         record["last_seq"] = (secrets.randbelow(1 << 15) if first_seq is None else first_seq) - 1
         record["rtx_seq"] = secrets.randbelow(1 << 15)
         record["next"] = self.tables.tracks["first_subscription"][track]

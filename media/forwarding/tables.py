@@ -23,6 +23,7 @@ MESSAGES = 64  # messages of one sendmmsg: below 1 ms of queueing at 10 us each
 ARENA = 65_536 * 4  # bytes of ciphertext between two flushes
 RING = 1024  # control datagrams waiting for Python; what comes on top is dropped and counted
 TWCC = 1024  # transport-wide sequence numbers remembered of each publisher
+SENT_LOG = 1024  # packets remembered of each viewer: at 5 Mbit/s those of two seconds; a power of two
 ADDRESSES = 65_536  # slots of the address table; a power of two, four times the transports
 PROBES = 64  # slots looked at for one address
 SSRCS = 32  # sources of one transport, RTX and RTCP included: libsrtp keeps a context for each and looks through them
@@ -144,6 +145,7 @@ TRANSPORT = np.dtype(
         ("delivered_ns", "i8"),  # K: media last forwarded to it, or accepted from it
         ("packets", "u8"),  # K
         ("octets", "u8"),  # K
+        ("stamped", "i8"),  # K: extended transport-wide number of the newest packet sent to it
     ],
     align=True,
 )
@@ -196,6 +198,7 @@ SUBSCRIPTION = np.dtype(
         ("anchored", "u1"),  # K: 0 = the next packet that may start anchors it; P sets 0 at birth
         ("payload_type", "u1"),  # P
         ("rtx_payload_type", "u1"),  # P: 0 none
+        ("stamp", "u1"),  # P: what stamps.py puts before the payload, 0 nothing
         ("fraction_lost", "u1"),  # K: of the newest receiver report
         ("track", "i4"),  # K: the layer that it gets; P at birth
         ("head", "i4"),  # P
@@ -243,6 +246,10 @@ CACHED = np.dtype(
 )  # K
 UNPLANNED = 255
 
+SENT = np.dtype(
+    [("at_ns", "i8"), ("size", "i4")], align=True
+)  # K; octets with the tag, 0 once its arrival was reported
+
 ADDRESS = np.dtype(
     [("high", "u8"), ("low", "u8"), ("port", "u4"), ("row", "i4")], align=True
 )  # P; row + 1, -1 = deleted
@@ -271,6 +278,7 @@ class Tables(NamedTuple):
     cache_data: npt.NDArray[np.uint8]  # [track, CACHE, PAYLOAD]: decrypted payloads; K
     twcc_seq: npt.NDArray[np.int64]  # [slot, TWCC]; K
     twcc_arrival_ns: npt.NDArray[np.int64]  # [slot, TWCC]; K
+    sent_log: npt.NDArray[np.void]  # [transport, SENT_LOG], by transport-wide number
     ring: npt.NDArray[np.void]
     ring_data: npt.NDArray[np.uint8]  # [RING, DATAGRAM]; K
     ring_address: npt.NDArray[np.uint8]  # [RING, 32]; K
@@ -346,6 +354,7 @@ def _layout(capacity: Limits) -> np.dtype[np.void]:
             ("outbox_transports", "i8", (MESSAGES,)),
             ("twcc_seq", "i8", (capacity.tracks, TWCC)),
             ("twcc_arrival_ns", "i8", (capacity.tracks, TWCC)),
+            ("sent_log", SENT, (capacity.transports, SENT_LOG)),
             ("cache_seq", "i8", (capacity.tracks, CACHE)),
             ("cache_info", CACHED, (capacity.tracks, CACHE)),
             # Last, since offsets of fields are 32 bits wide in compiled code and this one is larger than that.
