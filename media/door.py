@@ -717,6 +717,7 @@ class Media:
                 endpoint = self._addressee(datagram.data, datagram.transport)
                 if endpoint is not None:
                     self._guarded(endpoint, endpoint.peer.receive_untrusted, datagram.data, datagram.source)
+            self._layers.look(self.now_ns())
             self._pump_broadcasts()
             self._send_feedback()
 

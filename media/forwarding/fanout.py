@@ -277,7 +277,16 @@ def answer_nack(t, s, seq16):
     if not _spend(t, s, np.int64(t.cache_info[track, slot].size) + 40, now):
         t.counters[Count.RETRANSMISSION_BUDGET] += np.uint64(1)
         return
-    ts = outgoing_ts(t, s, track, slot)
+    if send_repair(t, s, track, ext_seq, now):
+        t.counters[Count.RETRANSMITTED] += np.uint64(1)
+
+
+@njit(nogil=True)
+def send_repair(t, s, track, ext_seq, now):
+    """Send a cached packet that a subscription got before again; the caller has seen that it is there and admitted."""
+    subscription = t.subscriptions[s]
+    transport, stamp, slot = np.int64(subscription.transport), np.int64(subscription.stamp), ext_seq % CACHE
+    seq, ts = ext_seq + subscription.seq_delta, outgoing_ts(t, s, track, slot)
     if subscription.rtx_payload_type:
         t.subscriptions[s].rtx_seq += 1
         payload_type, ssrc = np.int64(subscription.rtx_payload_type), np.int64(subscription.rtx_ssrc)
@@ -286,11 +295,13 @@ def answer_nack(t, s, seq16):
         renumber_picture(t, s, track, slot, t.shared[Shared.ARENA_USED] + header_size(stamp) + 2)
     else:
         payload_type, ssrc = np.int64(subscription.payload_type), np.int64(subscription.ssrc)
+        pad = np.int64(t.cache_info[track, slot].pad)
         size = write_packet(t, transport, stamp, payload_type, ssrc, seq, ts, track, slot, -1, pad)
         renumber_picture(t, s, track, slot, t.shared[Shared.ARENA_USED] + header_size(stamp))
-    if protect_and_queue(t, transport, size, stamp):
-        t.counters[Count.RETRANSMITTED] += np.uint64(1)
-        t.transports[transport].delivered_ns = now
+    if not protect_and_queue(t, transport, size, stamp):
+        return False
+    t.transports[transport].delivered_ns = now
+    return True
 
 
 @njit(nogil=True)

@@ -1,4 +1,4 @@
-"""Which layer of simulcast each viewer gets: of those that arrive and that it may have, the one that fits its wish.
+"""Which layer of simulcast each viewer gets: of those that arrive and that it may have, what fits its way and its wish.
 
 What a layer looks like is not said when it is offered, and clients name layers as they like. So they are ranked by the
 octets that come: more of them are a better picture.
@@ -10,8 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+import numpy as np
+
 from media.forwarding.admission import FOREVER, NOTHING, Grant
+from media.forwarding.allocation import Allowed, Downlink, Told, on_the_wire_bps
 from media.forwarding.forwarder import Forwarder, SubscribedTrack
+from media.forwarding.stamps import NUMBER_OCTETS
+from media.forwarding.tables import Tables
 
 REVIEW_NS = 250_000_000  # how often all are looked at: a viewer whose layer ends sees the next one this much later
 LIVE_NS = 600_000_000  # without a packet for longer a layer has ended; encoders send ten pictures a second or more
@@ -38,14 +43,36 @@ class Layer:
     octets: int = 0
     measured_ns: int = 0
 
+    @property
+    def bps(self) -> float:
+        """What it takes of a viewer's way, in bits a second."""
+        return on_the_wire_bps(self.rate)
 
-def choose(layers: Sequence[Layer], wish: Quality, holds: Grant) -> int | None:
-    """Return the row of the layer that a viewer gets who holds these grants, None when there is none for it now."""
+
+def wished(layers: Sequence[Layer], wish: Quality, holds: Grant) -> list[Layer]:
+    """Return the layers that a viewer may get who holds these grants, the one that fits its wish first, then lesser."""
     able = sorted((one for one in layers if one.is_live and one.requires in holds), key=lambda one: -one.rate)
-    if not able:
-        return None
     last = len(able) - 1
-    return able[{Quality.HIGH: 0, Quality.MEDIUM: (last + 1) // 2, Quality.LOW: last}[wish]].row
+    return able[{Quality.HIGH: 0, Quality.MEDIUM: (last + 1) // 2, Quality.LOW: last}[wish] :] if able else []
+
+
+def choose(
+    layers: Sequence[Layer],
+    wish: Quality,
+    holds: Grant,
+    allowed: Allowed = Allowed(),  # noqa: B008  (a value)
+    current: int | None = None,
+) -> int | None:
+    """Return the row of the layer that a viewer gets who has that of row `current`, None when there is none for it now.
+
+    Where nothing fits what its way is allowed it is the least: pictures that are late are better than none.
+    """
+    candidates = wished(layers, wish, holds)
+    kept_bps = next((one.bps for one in layers if one.row == current), 0.0)
+    for one in candidates:
+        if one.bps <= (allowed.rise_bps if one.bps > kept_bps and one.row != current else allowed.keep_bps):
+            return one.row
+    return candidates[-1].row if candidates else None
 
 
 @dataclass(slots=True)
@@ -53,6 +80,7 @@ class _Viewer:
     transport: int
     wish: Quality
     wanted: int
+    downlink: Downlink
 
 
 @dataclass(slots=True)
@@ -61,6 +89,7 @@ class _Track:
     reserved_for: Grant = NOTHING
     came_ns: int = 0  # when its first layer did
     viewers: dict[int, _Viewer] = field(default_factory=dict)  # by subscription
+    cuts: list[int] = field(default_factory=list)  # of the viewers' estimates, as they were last looked at
 
 
 class Layers:
@@ -97,10 +126,12 @@ class Layers:
         found = self._tracks.get(track)
         if found is None:
             return self._forwarder.subscribe(track, transport, sent)
-        layer = choose(found.layers, wish, self._forwarder.admission.held_by(transport, now_ns))
+        downlink = Downlink(sent.stamp & 15 == NUMBER_OCTETS - 1, joined_ns=now_ns)
+        allowed = downlink.allowed(Told(), 0.0, now_ns, now_ns)
+        layer = choose(found.layers, wish, self._forwarder.admission.held_by(transport, now_ns), allowed)
         wanted = track if layer is None else layer
         subscription = self._forwarder.subscribe(track, transport, sent, layer=wanted)
-        found.viewers[subscription] = _Viewer(transport, wish, wanted)
+        found.viewers[subscription] = _Viewer(transport, wish, wanted, downlink)
         self._track_of[subscription] = found
         return subscription
 
@@ -140,6 +171,19 @@ class Layers:
             self._review(track, now_ns)
         return list(self._tracks)
 
+    def look(self, now_ns: int) -> None:
+        """Move those at once whose way has just turned out to carry less; the kernel wakes Python for that."""
+        cuts = self._forwarder.tables.estimates["cuts"]
+        for track in self._tracks.values():
+            rows = np.fromiter((viewer.transport for viewer in track.viewers.values()), np.int64, len(track.viewers))
+            now = cuts[rows].tolist()
+            if now == track.cuts:
+                continue
+            moved = [place for place, count in enumerate(now) if track.cuts[place : place + 1] != [count]]
+            track.cuts, subscriptions = now, list(track.viewers)
+            for place in moved:
+                self._place(track, subscriptions[place], now_ns)
+
     def _review(self, track: _Track, now_ns: int) -> None:
         self._measure(track, now_ns)
         self._reserve(track, now_ns)
@@ -156,7 +200,8 @@ class Layers:
             elapsed_ns = now_ns - layer.measured_ns
             if elapsed_ns >= RANKED_NS:
                 if layer.is_live:
-                    layer.rate = (octets - layer.octets) * 1_000_000_000 // elapsed_ns
+                    rate = (octets - layer.octets) * 1_000_000_000 // elapsed_ns
+                    layer.rate = (layer.rate + rate) // 2 if layer.rate else rate
                 layer.octets, layer.measured_ns = octets, now_ns
 
     def _reserve(self, track: _Track, now_ns: int) -> None:
@@ -174,8 +219,28 @@ class Layers:
                 self._forwarder.admission.require_for_layer(layer.row, layer.requires)
 
     def _place(self, track: _Track, subscription: int, now_ns: int) -> None:
-        viewer = track.viewers[subscription]
-        wanted = choose(track.layers, viewer.wish, self._forwarder.admission.held_by(viewer.transport, now_ns))
+        viewer, tables = track.viewers[subscription], self._forwarder.tables
+        holds = self._forwarder.admission.held_by(viewer.transport, now_ns)
+        told, flows_ns = _told(tables, viewer.transport)
+        rates = {layer.row: layer.bps for layer in track.layers}
+        current_bps = rates[viewer.wanted]
+        allowed = viewer.downlink.allowed(told, current_bps, flows_ns, now_ns)
+        wanted = choose(track.layers, viewer.wish, holds, allowed, viewer.wanted)
         if wanted is not None and wanted != viewer.wanted:
+            is_up = rates[wanted] > current_bps
+            if is_up or current_bps > allowed.keep_bps:
+                viewer.downlink.moved(is_up, now_ns)
             viewer.wanted = wanted
             self._forwarder.want_layer(subscription, wanted)
+        best = wished(track.layers, viewer.wish, holds)
+        is_best = not best or best[0].row == viewer.wanted
+        probe_bps, every_ns = viewer.downlink.probe(0.0 if is_best else best[0].bps, told, now_ns)
+        tables.estimates["probe_every_ns"][viewer.transport] = every_ns
+        tables.estimates["probe_bps"][viewer.transport] = probe_bps
+
+
+def _told(tables: Tables, transport: int) -> tuple[Told, int]:
+    """Return what a viewer's end told, and when something last left for it."""
+    row = tables.estimates[transport]
+    told = Told(float(row["bps"]), int(row["told_ns"]), float(row["remb_bps"]))
+    return told, int(tables.transports["delivered_ns"][transport])

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from media.forwarding.tables import SENT_LOG
+from media.forwarding.estimates import SENT_LOG
 
 STAMP_SIZE = 8  # octets: the head of a header extension and one word (RFC 8285 section 4.2)
 NUMBER_OCTETS = 2  # of a transport-wide number; a time has three, in 2^-18 s

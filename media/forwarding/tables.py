@@ -14,6 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from media.forwarding.estimates import ESTIMATE, SENT, SENT_LOG, TREND_POINTS
+
 CACHE = 512  # packets kept of each track: 4 s at 1 Mbit/s, 1 s at 4 Mbit/s; a power of two
 PAYLOAD = 1504  # bytes of one cached payload
 DATAGRAM = 2048  # bytes of one receive buffer and of one slot in the control ring
@@ -23,7 +25,6 @@ MESSAGES = 64  # messages of one sendmmsg: below 1 ms of queueing at 10 us each
 ARENA = 65_536 * 4  # bytes of ciphertext between two flushes
 RING = 1024  # control datagrams waiting for Python; what comes on top is dropped and counted
 TWCC = 1024  # transport-wide sequence numbers remembered of each publisher
-SENT_LOG = 1024  # packets remembered of each viewer: at 5 Mbit/s those of two seconds; a power of two
 ADDRESSES = 65_536  # slots of the address table; a power of two, four times the transports
 PROBES = 64  # slots looked at for one address
 SSRCS = 32  # sources of one transport, RTX and RTCP included: libsrtp keeps a context for each and looks through them
@@ -106,7 +107,9 @@ class Count(IntEnum):
     CONSENTS = 45  # no drop: checks answered by the kernel
     UNKNOWN_LAYER = 46
     SWITCHES = 47  # no drop: subscriptions that went over to another layer
-    CELLS = 48
+    WAY_REPORTS = 48  # no drop: transport-wide feedback of viewers
+    PROBES = 49  # no drop: packets sent again to see what a way carries
+    CELLS = 50
 
 
 AUDIO, VIDEO = 1, 2
@@ -246,10 +249,6 @@ CACHED = np.dtype(
 )  # K
 UNPLANNED = 255
 
-SENT = np.dtype(
-    [("at_ns", "i8"), ("size", "i4")], align=True
-)  # K; octets with the tag, 0 once its arrival was reported
-
 ADDRESS = np.dtype(
     [("high", "u8"), ("low", "u8"), ("port", "u4"), ("row", "i4")], align=True
 )  # P; row + 1, -1 = deleted
@@ -279,6 +278,8 @@ class Tables(NamedTuple):
     twcc_seq: npt.NDArray[np.int64]  # [slot, TWCC]; K
     twcc_arrival_ns: npt.NDArray[np.int64]  # [slot, TWCC]; K
     sent_log: npt.NDArray[np.void]  # [transport, SENT_LOG], by transport-wide number
+    estimates: npt.NDArray[np.void]  # [transport]: see estimates.py
+    trends: npt.NDArray[np.float64]  # [transport, TREND_POINTS, 2]: when a group arrived (ms) and its delay (ms); K
     ring: npt.NDArray[np.void]
     ring_data: npt.NDArray[np.uint8]  # [RING, DATAGRAM]; K
     ring_address: npt.NDArray[np.uint8]  # [RING, 32]; K
@@ -354,6 +355,8 @@ def _layout(capacity: Limits) -> np.dtype[np.void]:
             ("outbox_transports", "i8", (MESSAGES,)),
             ("twcc_seq", "i8", (capacity.tracks, TWCC)),
             ("twcc_arrival_ns", "i8", (capacity.tracks, TWCC)),
+            ("estimates", ESTIMATE, (capacity.transports,)),
+            ("trends", "f8", (capacity.transports, TREND_POINTS, 2)),
             ("sent_log", SENT, (capacity.transports, SENT_LOG)),
             ("cache_seq", "i8", (capacity.tracks, CACHE)),
             ("cache_info", CACHED, (capacity.tracks, CACHE)),

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from media.forwarding.tables import SENT_LOG, Count
+from media.forwarding.estimates import SENT_LOG
+from media.forwarding.tables import Count
 from tests.media.test_kernel_robustness import AUDIO_PT, DELTA, KEY, Stage, set_stage
 from tests.media.turns import Packet, open_turns
 
