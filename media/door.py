@@ -26,7 +26,8 @@ from media.forwarding.admission import FOREVER, NOTHING, Grant, Holding
 from media.forwarding.feedback import Feedback
 from media.forwarding.forwarder import Forwarder, Limits
 from media.forwarding.forwarder import NoCapacity as NoCapacity  # raised through this door
-from media.forwarding.layers import Layers, Quality
+from media.forwarding.layers import Layers
+from media.forwarding.layers import Quality as Quality  # what viewers may wish for
 from media.moq.carrier import Code
 from media.moq.origin import Broadcast, Origin
 from media.moq.relay import Peer as Subscriber
