@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import AsyncExitStack
 
 import trio
 
@@ -52,12 +51,15 @@ async def shows(page: Page, width: int, seconds: float) -> float:
 
 
 async def test_each_viewer_gets_the_layer_of_its_network_and_a_layer_less_while_it_shrinks() -> None:
-    async with AsyncExitStack() as ways, trio.open_nursery() as nursery, open_pages(3) as (publisher, wide, thin):
-        media = Media(MediaSettings(("127.0.0.1", 0), limits=LIMITS))
+    media = Media(MediaSettings(("127.0.0.1", 0), limits=LIMITS))
+    async with (
+        open_pages(3) as (publisher, wide, thin),
+        trio.open_nursery() as nursery,
+        relay(media.address, WIDE, WIDE, seed=1) as broad,
+        relay(media.address, Impairment(delay_ms=20), THIN, seed=2) as narrow,
+    ):
         await nursery.start(lambda task_status: media.run(task_status=task_status))
         room = media.open_room(Grant.WELCOME)
-        broad = await ways.enter_async_context(relay(media.address, WIDE, WIDE, seed=1))
-        narrow = await ways.enter_async_context(relay(media.address, Impairment(delay_ms=20), THIN, seed=2))
         offer = await publisher.run(publishing("video/VP8", width=960, encodings=LAYERS))
         answer = media.publish(room, "streamer", str(offer)).answer_sdp
         await publisher.run(ANSWER.replace("SDP", json.dumps(answer)))
