@@ -803,7 +803,12 @@ class Media:
 
     def _review_layers(self, now_ns: int) -> None:
         for row in self._layers.review(now_ns):
-            self._list_layers(self._tracks[row])
+            track = self._tracks[row]
+            self._list_layers(track)
+            self._layers.keep_all(row, self._bridge.is_read(track.path))
+            feeder = self._endpoints.get(track.feeder) if track.feeder is not None else None
+            if feeder is not None:
+                self._feedback.limit(feeder.row, self._layers.limit_bps(row))
 
     def _end_broadcast(self, endpoint: _Endpoint) -> None:
         tracks = endpoint.room.sources.get(endpoint.source, {})

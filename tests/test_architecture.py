@@ -47,6 +47,7 @@ PURE = [
     "media/forwarding/feedback.py",
     "media/forwarding/reference_estimation.py",
     "media/forwarding/allocation.py",
+    "media/forwarding/resting.py",
     "media/forwarding/estimates.py",
     "signalling/policy.py",
     "signalling/admitting.py",

@@ -6,6 +6,7 @@ octets that come: more of them are a better picture.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -15,6 +16,7 @@ import numpy as np
 from media.forwarding.admission import FOREVER, NOTHING, Grant
 from media.forwarding.allocation import Allowed, Downlink, Told, on_the_wire_bps
 from media.forwarding.forwarder import Forwarder, SubscribedTrack
+from media.forwarding.resting import Resting
 from media.forwarding.stamps import NUMBER_OCTETS
 from media.forwarding.tables import Tables
 
@@ -38,7 +40,8 @@ class Layer:
 
     row: int
     rate: int = 0
-    is_live: bool = False
+    is_live: bool = False  # it comes, or would if it did not rest
+    comes: bool = False
     requires: Grant = NOTHING
     octets: int = 0
     measured_ns: int = 0
@@ -90,6 +93,8 @@ class _Track:
     came_ns: int = 0  # when its first layer did
     viewers: dict[int, _Viewer] = field(default_factory=dict)  # by subscription
     cuts: list[int] = field(default_factory=list)  # of the viewers' estimates, as they were last looked at
+    resting: Resting = field(default_factory=Resting)
+    is_read: bool = False  # by somebody of whose layer the kernel does not know
 
 
 class Layers:
@@ -153,7 +158,18 @@ class Layers:
         """Return what may be shown to whom the kernel does not ask about: rows of live layers, with octets a second."""
         found = self._tracks.get(track)
         layers = [] if found is None else found.layers
-        return {layer.row: layer.rate for layer in layers if layer.is_live and not layer.requires}
+        return {layer.row: layer.rate for layer in layers if layer.comes and not layer.requires}
+
+    def keep_all(self, track: int, is_read: bool) -> None:
+        """Have all layers of a track sent, or no more than the viewers get."""
+        found = self._tracks.get(track)
+        if found is not None:
+            found.is_read = is_read
+
+    def limit_bps(self, track: int) -> float:
+        """Return what a publisher need send of a track, in bits a second; infinity for all that it has."""
+        found = self._tracks.get(track)
+        return math.inf if found is None else found.resting.limit_bps
 
     def next_review_ns(self) -> int:
         """When `review` wants to be called (monotonic ns)."""
@@ -189,17 +205,25 @@ class Layers:
         self._reserve(track, now_ns)
         for subscription in track.viewers:
             self._place(track, subscription, now_ns)
+        self._rest(track, now_ns)
+
+    def _rest(self, track: _Track, now_ns: int) -> None:
+        ranked = sorted(((layer.row, layer.bps) for layer in track.layers), key=lambda pair: pair[1])
+        got = self._forwarder.tables.subscriptions["track"]
+        used = {viewer.wanted for viewer in track.viewers.values()} | {int(got[row]) for row in track.viewers}
+        track.resting.look(ranked, [row for row, _ in ranked] if track.is_read else used, now_ns)
 
     def _measure(self, track: _Track, now_ns: int) -> None:
         rows = self._forwarder.tables.tracks
         for layer in track.layers:
             came_ns, octets = int(rows["last_ns"][layer.row]), int(rows["octets"][layer.row])
-            layer.is_live = came_ns > 0 and now_ns - came_ns < LIVE_NS
+            layer.comes = came_ns > 0 and now_ns - came_ns < LIVE_NS
+            layer.is_live = layer.comes or track.resting.is_there(layer.row, now_ns)
             if layer.is_live and not track.came_ns:
                 track.came_ns = now_ns
             elapsed_ns = now_ns - layer.measured_ns
             if elapsed_ns >= RANKED_NS:
-                if layer.is_live:
+                if layer.comes and octets > layer.octets:
                     rate = (octets - layer.octets) * 1_000_000_000 // elapsed_ns
                     layer.rate = (layer.rate + rate) // 2 if layer.rate else rate
                 layer.octets, layer.measured_ns = octets, now_ns

@@ -29,6 +29,13 @@ STATS = """
 """
 
 
+SENT = """
+  const frames = {};
+  (await pc.getStats()).forEach(s => { if (s.type === 'outbound-rtp' && s.rid) frames[s.rid] = s.framesSent; });
+  return frames;
+"""
+
+
 async def watch_through(media: Media, room: int, page: Page, way: Relay) -> None:
     """Have a page watch over a relay: the answer names its port instead of the server's."""
     offer = await page.run(WATCH)
@@ -80,4 +87,35 @@ async def test_each_viewer_gets_the_layer_of_its_network_and_a_layer_less_while_
         broad.down = Link(WIDE, seed=4)
         await shows(wide, 960, 10)
         assert (await seen(thin))["width"] == 240
+        nursery.cancel_scope.cancel()
+
+
+async def sent_layers(page: Page) -> set[str]:
+    """Return the layers of which the publisher sends frames within a second."""
+    before: dict[str, int] = await page.run(SENT)  # type: ignore[assignment]
+    await trio.sleep(1)
+    after: dict[str, int] = await page.run(SENT)  # type: ignore[assignment]
+    return {rid for rid, frames in after.items() if frames > before.get(rid, 0)}
+
+
+async def sends(page: Page, layers: set[str], seconds: float) -> None:
+    with trio.fail_after(seconds):
+        while await sent_layers(page) != layers:
+            pass
+
+
+async def test_chromium_leaves_out_the_layers_that_nobody_watches_and_has_them_back() -> None:
+    media = Media(MediaSettings(("127.0.0.1", 0), limits=LIMITS))
+    async with open_pages(2) as (publisher, viewer), trio.open_nursery() as nursery:
+        await nursery.start(lambda task_status: media.run(task_status=task_status))
+        room = media.open_room(Grant.WELCOME)
+        offer = await publisher.run(publishing("video/VP8", width=960, encodings=LAYERS))
+        answer = media.publish(room, "streamer", str(offer)).answer_sdp
+        await publisher.run(ANSWER.replace("SDP", json.dumps(answer)))
+        await sends(publisher, {"q", "h", "f"}, 20)
+        await sends(publisher, {"q"}, 40)
+        async with relay(media.address, WIDE, WIDE, seed=1) as way:
+            await watch_through(media, room, viewer, way)
+            await shows(viewer, 960, 20)
+            assert await sent_layers(publisher) == {"q", "h", "f"}
         nursery.cancel_scope.cancel()

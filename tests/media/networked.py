@@ -7,7 +7,7 @@ import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import trio
 
@@ -18,7 +18,7 @@ from media.io.native import SO_TIMESTAMPNS
 from media.webrtc.ice import Address, IceCredentials
 from media.webrtc.negotiation import TRANSPORT_CC
 from media.wire import twcc
-from media.wire.rtcp import Pli, build_rtcp, parse_rtcp_untrusted
+from media.wire.rtcp import Pli, Remb, build_rtcp, parse_rtcp_untrusted
 from media.wire.rtp import RtpHeader, build_rtp, parse_rtp_untrusted
 from media.wire.twcc import Twcc
 from tests.media.test_door import DELTA, KEY, RID_ID, Remote, World, write_offer
@@ -31,25 +31,40 @@ TIME_SIZE = 8
 
 
 class PacedSimulcast:
-    """Layers by name with their bits a second: 25 frames a second, and a keyframe of threefold size when asked."""
+    """Layers by name with their bits a second: 25 frames a second, and a keyframe of threefold size when asked.
+
+    As browsers do it leaves out the layers beyond what it is limited to.
+    """
 
     def __init__(self, remote: Remote, rates: dict[str, int]) -> None:
         self.remote, self.rates = remote, rates
-        self.keyframes = 0
+        self.limit_bps = float("inf")
+
+    @property
+    def sent(self) -> str:
+        """The names of the layers that are sent."""
+        totals = accumulate(self.rates.values())
+        names = [name for name, total in zip(self.rates, totals, strict=True) if total <= self.limit_bps]
+        return "".join(names) or next(iter(self.rates))
 
     async def run(self) -> None:
         seqs = dict.fromkeys(self.rates, 1000)
-        wanted, began, read = set(self.rates), trio.current_time(), 0
+        wanted, began, read, before = set(self.rates), trio.current_time(), 0, self.sent
         for number in range(1_000_000):
             for compound in self.remote.rtcp[read:]:
-                asked = {packet.media_ssrc for packet in parse_rtcp_untrusted(compound) if isinstance(packet, Pli)}
+                packets = parse_rtcp_untrusted(compound)
+                asked = {packet.media_ssrc for packet in packets if isinstance(packet, Pli)}
                 wanted |= {name for name, rate in self.rates.items() if rate in asked}
+                for packet in packets:
+                    self.limit_bps = packet.bitrate_bps if isinstance(packet, Remb) else self.limit_bps
             read = len(self.remote.rtcp)
-            for name, rate in self.rates.items():
+            wanted |= set(self.sent) - set(before)
+            before = self.sent
+            for name in before:
+                rate = self.rates[name]
                 size = round(rate * FRAME_S / 8) * (3 if name in wanted else 1)
                 await self._send_frame(name, rate, seqs, number, size, KEY if name in wanted else DELTA)
-            self.keyframes += len(wanted)
-            wanted = set()
+            wanted -= set(before)
             await trio.sleep_until(began + (number + 1) * FRAME_S)
 
     async def _send_frame(
