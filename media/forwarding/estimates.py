@@ -46,6 +46,7 @@ ESTIMATE = np.dtype(
         ("window_least_ns", "i8"),
         ("window_ends_ns", "i8"),
         ("queue_ms", "f8"),
+        ("standing", "i8"),  # reports in a row that told of a long queue
         # what arrives
         ("received_bps", "f8"),
         ("count_from_ns", "i8"),
@@ -88,7 +89,7 @@ OVER_MS = 10.0
 # Frames leave unpaced, so that each is a small queue of its own, and a network's jitter looks like a trend: only where
 # also the quickest packets wait is it a queue.
 QUEUE_MS = 15.0
-STANDING_MS = 80.0  # a queue as long as that is one, whatever the trend
+STANDING_MS, STANDING_REPORTS = 80.0, 2  # a queue as long as that is one, whatever the trend, but a pause is over soon
 BASE_WINDOW_NS = 10 * SECOND_NS
 COUNT_NS = 150 * MS_NS  # GCC
 DECREASE, INCREASE_PER_S, HEADROOM, HEADROOM_BPS = 0.85, 0.08, 1.5, 10_000.0  # GCC

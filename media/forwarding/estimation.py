@@ -49,6 +49,7 @@ from media.forwarding.estimates import (
     SECOND_NS,
     SMOOTHING,
     STANDING_MS,
+    STANDING_REPORTS,
     START_BPS,
     STEP_BPS_PER_S,
     TREND_POINTS,
@@ -226,7 +227,8 @@ def _move_delay_bound(t, row, now):
     e = t.estimates[row]
     elapsed_s = min((now - e.changed_ns) / SECOND_NS, 1.0) if e.changed_ns else 0.0
     t.estimates[row].changed_ns = now
-    if (e.is_over and e.queue_ms > QUEUE_MS) or e.queue_ms > STANDING_MS:
+    t.estimates[row].standing = e.standing + 1 if e.queue_ms > STANDING_MS else 0
+    if (e.is_over and e.queue_ms > QUEUE_MS) or e.standing >= STANDING_REPORTS:
         lowered = DECREASE * e.received_bps
         if e.received_bps > 0 and lowered < e.delay_bps and now - e.cut_ns >= CUT_EVERY_NS:
             t.estimates[row].link_bps = e.received_bps

@@ -139,6 +139,7 @@ class Estimate:
     delay_bps: float = c.START_BPS
     link_bps: float | None = None
     cut_ns: int = 0
+    standing: int = 0
     changed_ns: int | None = None
     loss_bps: float = c.MOST_BPS
     loss_from_ns: int | None = None
@@ -200,7 +201,8 @@ class Estimate:
         elapsed_s = 0.0 if self.changed_ns is None else min((now - self.changed_ns) / c.SECOND_NS, 1.0)
         self.changed_ns = now
         queue_ms = self.waiting.queue_ms
-        if (self.trend.is_over and queue_ms > c.QUEUE_MS) or queue_ms > c.STANDING_MS:
+        self.standing = self.standing + 1 if queue_ms > c.STANDING_MS else 0
+        if (self.trend.is_over and queue_ms > c.QUEUE_MS) or self.standing >= c.STANDING_REPORTS:
             self._lower(now)
         elif not self.trend.is_under and queue_ms <= c.QUEUE_MS:
             is_near = self.link_bps is not None and abs(self.delay_bps - self.link_bps) < c.NEAR_LINK * self.link_bps

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import math
 
-import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.impairment import Impairment
 from media.forwarding.resting import IDLE_NS, WAKING_NS, Resting
-from tests.media.networked import eventually, publish_paced, watch_behind
-from tests.media.test_door import open_world
 
 SECOND_NS = 1_000_000_000
 NOW = 100 * SECOND_NS
 LAYERS = [(7, 150e3), (3, 500e3), (5, 2.5e6)]
-RATES = {"q": 150_000, "h": 500_000, "f": 1_500_000}
 
 
 def test_what_nobody_gets_rests_after_a_while_from_the_best_down_and_the_least_never() -> None:
@@ -50,18 +45,3 @@ def test_whatever_somebody_gets_is_within_the_limit(history: list[tuple[set[int]
         track.look(LAYERS, used, now)
         kept = next((place + 1 for place in (2, 1, 0) if LAYERS[place][0] in used), 1)
         assert track.limit_bps > sum(bps for _, bps in LAYERS[:kept])
-
-
-async def test_a_publisher_leaves_out_what_nobody_watches_and_has_it_back_for_who_comes() -> None:
-    async with open_world() as world:
-        publisher = await publish_paced(world, RATES)
-        await eventually(lambda: publisher.sent == "q", 15)
-        viewer, negotiated = await watch_behind(world, Impairment(rate_bps=5e6, delay_ms=10))
-        await eventually(lambda: bool(viewer.shown) and viewer.shown[-1].layer == "f", 4)
-        assert (
-            viewer.longest_gap_ms(viewer.shown[0].at_ns, (viewer.shown[-1].at_ns - viewer.shown[0].at_ns) / 1e9) < 300
-        )
-        await trio.sleep(1)
-        assert publisher.sent == "qhf"
-        world.media.close(negotiated.transport, "left")
-        await eventually(lambda: publisher.sent == "q", 15)

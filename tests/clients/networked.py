@@ -27,7 +27,6 @@ FRAME_S = 0.04
 PACKET = 1000
 REPORT_S = 0.06
 TRANSPORT_CC_ID = 7
-TIME_SIZE = 8
 
 
 class PacedSimulcast:
@@ -71,7 +70,7 @@ class PacedSimulcast:
         self, name: str, rate: int, seqs: dict[str, int], number: int, size: int, head: bytes
     ) -> None:
         while size > 0:
-            body = head + time.monotonic_ns().to_bytes(TIME_SIZE) + name.encode() * min(size, PACKET)
+            body = head + name.encode() * min(size, PACKET)
             size -= PACKET
             header = RtpHeader(
                 96, seqs[name] & 0xFFFF, 3600 * number, rate, size <= 0, extensions={RID_ID: name.encode()}
@@ -83,11 +82,11 @@ class PacedSimulcast:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A frame whose last packet came: when (monotonic ns), of which layer, and how long it took."""
+    """A frame whose last packet came: when (monotonic ns), of which layer, and how long that one waited in the link."""
 
     at_ns: int
     layer: str
-    took_ms: float
+    waited_ms: float
 
 
 class Behind(Remote):
@@ -137,8 +136,8 @@ class Behind(Remote):
         self.octets.append((out[0], len(datagram)))
         if packet.header.payload_type == 96 and packet.header.marker:
             payload = data[packet.payload_start : packet.payload_end]
-            sent_ns = int.from_bytes(payload[2 : 2 + TIME_SIZE])
-            self.shown.append(Shown(out[0], payload[-1:].decode(), (out[0] - sent_ns) / 1e6))
+            waited_ms = (out[0] - received_ns) / 1e6 - self.link.impairment.delay_ms
+            self.shown.append(Shown(out[0], payload[-1:].decode(), waited_ms))
 
     async def _report(self) -> None:
         while True:
