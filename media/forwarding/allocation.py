@@ -6,7 +6,7 @@ better layer fits it gets that one, from its next keyframe; none in between has 
 come every three seconds, for as long as there is something better to be had. A layer that no longer fits is left at
 once. One that was tried and did not last is not tried again for two seconds, then four, and so on up to thirty.
 
-A viewer that tells nothing gets what it may have, as nothing is known against it.
+A viewer that tells nothing but receiver reports gets what it may have, and a layer less while it loses much.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from media.forwarding.estimates import SECOND_NS, START_BPS
+from media.forwarding.estimates import HIGH_LOSS, SECOND_NS, START_BPS
 
 SOUND_BPS = 50_000.0  # set apart for sound, which always comes first: Opus as browsers send it, with its headers
 WIRE = 1.05  # octets on the wire for each of a payload of a thousand, the usual one: RTP header, stamp and tag
@@ -26,6 +26,7 @@ FIRST_REST_NS, LONGEST_REST_NS = 2 * SECOND_NS, 30 * SECOND_NS
 LASTED_NS = 15 * SECOND_NS  # a layer that was kept for so long was no mistake
 # Receivers with REMB allow half more than what comes, whatever the network carries: that much says "no limit seen".
 REMB_OPEN = 1.3
+LOSSES_SEEN_NS, LESS = 3 * SECOND_NS, 0.9
 REMB_EVERY_NS, REMB_STEP = 2 * SECOND_NS, 5.0  # then so often so much more may be tried: layers are four times apart
 
 
@@ -35,6 +36,7 @@ class Told(NamedTuple):
     bps: float = 0.0
     told_ns: int = 0
     remb_bps: float = 0.0
+    lost: float = 0.0  # share of the picture's packets, by its newest receiver report
 
 
 class Allowed(NamedTuple):
@@ -69,7 +71,7 @@ class Downlink:
         elif told.remb_bps:
             return self._by_remb(told.remb_bps - SOUND_BPS, current_bps, now_ns)
         else:
-            return Allowed()
+            return self._by_losses(told.lost, current_bps, now_ns)
         return Allowed(known, known / RISE_MARGIN if now_ns >= self.rested_ns else current_bps)
 
     def _known_bps(self, told: Told, flows_ns: int, now_ns: int) -> float:
@@ -85,6 +87,12 @@ class Downlink:
         may_try = now_ns >= max(self.rested_ns, self.moved_ns + REMB_EVERY_NS)
         is_open = bps >= REMB_OPEN * current_bps
         return Allowed(bps, (REMB_STEP * current_bps if is_open else bps / RISE_MARGIN) if may_try else current_bps)
+
+    def _by_losses(self, lost: float, current_bps: float, now_ns: int) -> Allowed:
+        """Have a layer less where much is lost; reports come once a second, and tell of what was before."""
+        if lost > HIGH_LOSS and now_ns - self.moved_ns >= LOSSES_SEEN_NS and current_bps:
+            return Allowed(LESS * current_bps, 0.0)
+        return Allowed(rise_bps=math.inf if now_ns >= self.rested_ns else current_bps)
 
     def moved(self, is_up: bool, now_ns: int) -> None:
         """Note that the viewer goes over to a better layer, or to a lesser one as its way does not carry more."""

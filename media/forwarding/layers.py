@@ -245,7 +245,7 @@ class Layers:
     def _place(self, track: _Track, subscription: int, now_ns: int) -> None:
         viewer, tables = track.viewers[subscription], self._forwarder.tables
         holds = self._forwarder.admission.held_by(viewer.transport, now_ns)
-        told, flows_ns = _told(tables, viewer.transport)
+        told, flows_ns = _told(tables, subscription, viewer.transport)
         rates = {layer.row: layer.bps for layer in track.layers}
         current_bps = rates[viewer.wanted]
         allowed = viewer.downlink.allowed(told, current_bps, flows_ns, now_ns)
@@ -263,8 +263,9 @@ class Layers:
         tables.estimates["probe_bps"][viewer.transport] = probe_bps
 
 
-def _told(tables: Tables, transport: int) -> tuple[Told, int]:
+def _told(tables: Tables, subscription: int, transport: int) -> tuple[Told, int]:
     """Return what a viewer's end told, and when something last left for it."""
     row = tables.estimates[transport]
-    told = Told(float(row["bps"]), int(row["told_ns"]), float(row["remb_bps"]))
+    lost = int(tables.subscriptions["fraction_lost"][subscription]) / 256
+    told = Told(float(row["bps"]), int(row["told_ns"]), float(row["remb_bps"]), lost)
     return told, int(tables.transports["delivered_ns"][transport])

@@ -115,3 +115,13 @@ def test_remb_bounds_and_a_layer_more_is_tried_where_it_shows_no_limit() -> None
     way.moved(True, NOW)
     assert way.allowed(told, 500e3, NOW, NOW + SECOND_NS).rise_bps == 500e3
     assert way.allowed(told, 500e3, NOW, NOW + REMB_EVERY_NS).rise_bps == 2.5e6
+
+
+def test_who_only_reports_losses_gets_a_layer_less_while_they_are_many_and_then_all_again() -> None:
+    way = Downlink(is_numbered=False, joined_ns=NOW)
+    assert way.allowed(Told(lost=0.05), 2e6, NOW, NOW) == Allowed()
+    assert 1e6 < way.allowed(Told(lost=0.2), 2e6, NOW, NOW).keep_bps < 2e6
+    way.moved(False, NOW)
+    assert way.allowed(Told(lost=0.2), 5e5, NOW, NOW) == Allowed(math.inf, 5e5)  # of what was before
+    assert way.allowed(Told(lost=0.2), 5e5, NOW, NOW + 3 * SECOND_NS).keep_bps < 5e5
+    assert way.allowed(Told(), 5e5, NOW, way.rested_ns) == Allowed()
