@@ -18,7 +18,6 @@ from media.forwarding.allocation import Allowed, Downlink, Told, on_the_wire_bps
 from media.forwarding.forwarder import Forwarder, SubscribedTrack
 from media.forwarding.resting import Resting
 from media.forwarding.stamps import NUMBER_OCTETS
-from media.forwarding.tables import Tables
 
 REVIEW_NS = 250_000_000  # how often all are looked at: a viewer whose layer ends sees the next one this much later
 LIVE_NS = 600_000_000  # without a packet for longer a layer has ended; encoders send ten pictures a second or more
@@ -46,10 +45,14 @@ class Layer:
     octets: int = 0
     measured_ns: int = 0
 
-    @property
-    def bps(self) -> float:
-        """What it takes of a viewer's way, in bits a second."""
-        return on_the_wire_bps(self.rate)
+    bps: float = field(init=False)  # what it takes of a viewer's way, in bits a second
+
+    def __post_init__(self) -> None:
+        self.rated(self.rate)
+
+    def rated(self, rate: int) -> None:
+        """Note how good it is."""
+        self.rate, self.bps = rate, on_the_wire_bps(rate)
 
 
 def wished(layers: Sequence[Layer], wish: Quality, holds: Grant) -> list[Layer]:
@@ -70,12 +73,17 @@ def choose(
 
     Where nothing fits what its way is allowed it is the least: pictures that are late are better than none.
     """
-    candidates = wished(layers, wish, holds)
     kept_bps = next((one.bps for one in layers if one.row == current), 0.0)
+    fitting = fit(wished(layers, wish, holds), allowed, current, kept_bps)
+    return None if fitting is None else fitting.row
+
+
+def fit(candidates: Sequence[Layer], allowed: Allowed, current: int | None, kept_bps: float) -> Layer | None:
+    """Return the first of `candidates`, the best first, that fits, else the last."""
     for one in candidates:
         if one.bps <= (allowed.rise_bps if one.bps > kept_bps and one.row != current else allowed.keep_bps):
-            return one.row
-    return candidates[-1].row if candidates else None
+            return one
+    return candidates[-1] if candidates else None
 
 
 @dataclass(slots=True)
@@ -84,6 +92,7 @@ class _Viewer:
     wish: Quality
     wanted: int
     downlink: Downlink
+    probe: tuple[float, int] = (0.0, 0)
 
 
 @dataclass(slots=True)
@@ -95,6 +104,22 @@ class _Track:
     cuts: list[int] = field(default_factory=list)  # of the viewers' estimates, as they were last looked at
     resting: Resting = field(default_factory=Resting)
     is_read: bool = False  # by somebody of whose layer the kernel does not know
+    by_row: dict[int, Layer] = field(default_factory=dict)
+    _wished: dict[tuple[Quality, Grant], list[Layer]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.by_row = {layer.row: layer for layer in self.layers}
+
+    def wished(self, wish: Quality, holds: Grant) -> list[Layer]:
+        """Return what the function of this name does, which is the same for most viewers until a layer changes."""
+        found = self._wished.get((wish, holds))
+        if found is None:
+            found = self._wished[wish, holds] = wished(self.layers, wish, holds)
+        return found
+
+    def changed(self) -> None:
+        """Look at the layers anew."""
+        self._wished.clear()
 
 
 class Layers:
@@ -152,7 +177,7 @@ class Layers:
         found = self._track_of.get(subscription)
         if found is not None:
             found.viewers[subscription].wish = wish
-            self._place(found, subscription, now_ns)
+            self._place(found, [subscription], now_ns)
 
     def open_to_all(self, track: int) -> dict[int, int]:
         """Return what may be shown to whom the kernel does not ask about: rows of live layers, with octets a second."""
@@ -197,14 +222,13 @@ class Layers:
                 continue
             moved = [place for place, count in enumerate(now) if track.cuts[place : place + 1] != [count]]
             track.cuts, subscriptions = now, list(track.viewers)
-            for place in moved:
-                self._place(track, subscriptions[place], now_ns)
+            self._place(track, [subscriptions[place] for place in moved], now_ns)
 
     def _review(self, track: _Track, now_ns: int) -> None:
         self._measure(track, now_ns)
         self._reserve(track, now_ns)
-        for subscription in track.viewers:
-            self._place(track, subscription, now_ns)
+        track.changed()
+        self._place(track, list(track.viewers), now_ns)
         self._rest(track, now_ns)
 
     def _rest(self, track: _Track, now_ns: int) -> None:
@@ -225,7 +249,7 @@ class Layers:
             if elapsed_ns >= RANKED_NS:
                 if layer.comes and octets > layer.octets:
                     rate = (octets - layer.octets) * 1_000_000_000 // elapsed_ns
-                    layer.rate = (layer.rate + rate) // 2 if layer.rate else rate
+                    layer.rated((layer.rate + rate) // 2 if layer.rate else rate)
                 layer.octets, layer.measured_ns = octets, now_ns
 
     def _reserve(self, track: _Track, now_ns: int) -> None:
@@ -242,30 +266,40 @@ class Layers:
                 layer.requires = takes[layer.row]
                 self._forwarder.admission.require_for_layer(layer.row, layer.requires)
 
-    def _place(self, track: _Track, subscription: int, now_ns: int) -> None:
-        viewer, tables = track.viewers[subscription], self._forwarder.tables
-        holds = self._forwarder.admission.held_by(viewer.transport, now_ns)
-        told, flows_ns = _told(tables, subscription, viewer.transport)
-        rates = {layer.row: layer.bps for layer in track.layers}
-        current_bps = rates[viewer.wanted]
-        allowed = viewer.downlink.allowed(told, current_bps, flows_ns, now_ns)
-        wanted = choose(track.layers, viewer.wish, holds, allowed, viewer.wanted)
-        if wanted is not None and wanted != viewer.wanted:
-            is_up = rates[wanted] > current_bps
-            if is_up or current_bps > allowed.keep_bps:
-                viewer.downlink.moved(is_up, now_ns)
-            viewer.wanted = wanted
-            self._forwarder.want_layer(subscription, wanted)
-        best = wished(track.layers, viewer.wish, holds)
-        is_best = not best or best[0].row == viewer.wanted
-        probe_bps, every_ns = viewer.downlink.probe(0.0 if is_best else best[0].bps, told, now_ns)
-        tables.estimates["probe_every_ns"][viewer.transport] = every_ns
-        tables.estimates["probe_bps"][viewer.transport] = probe_bps
+    def _place(self, track: _Track, subscriptions: list[int], now_ns: int) -> None:
+        """Move those of a track's viewers who should get another layer: all that is known of them is read at once."""
+        tables, rows = self._forwarder.tables, np.array(subscriptions, np.int64)
+        viewers = [track.viewers[subscription] for subscription in subscriptions]
+        transports = np.array([viewer.transport for viewer in viewers], np.int64)
+        estimates = (tables.estimates[name][transports].tolist() for name in ("bps", "told_ns", "remb_bps"))
+        lost = (tables.subscriptions["fraction_lost"][rows] / 256).tolist()
+        told = map(Told, *estimates, lost)
+        flows_ns = tables.transports["delivered_ns"][transports].tolist()
+        holds = self._forwarder.admission.held_by_each(transports, now_ns)
+        for subscription, viewer, known, last_ns, held in zip(
+            subscriptions, viewers, told, flows_ns, holds, strict=True
+        ):
+            candidates = track.wished(viewer.wish, held)
+            allowed = viewer.downlink.allowed(known, track.by_row[viewer.wanted].bps, last_ns, now_ns)
+            self._move(track, subscription, candidates, allowed, now_ns)
+            is_best = not candidates or candidates[0].row == viewer.wanted
+            self._probe(viewer, viewer.downlink.probe(0.0 if is_best else candidates[0].bps, known, now_ns))
 
+    def _move(self, track: _Track, subscription: int, candidates: list[Layer], allowed: Allowed, now_ns: int) -> None:
+        viewer = track.viewers[subscription]
+        current_bps = track.by_row[viewer.wanted].bps
+        wanted = fit(candidates, allowed, viewer.wanted, current_bps)
+        if wanted is None or wanted.row == viewer.wanted:
+            return
+        is_up = wanted.bps > current_bps
+        if is_up or current_bps > allowed.keep_bps:
+            viewer.downlink.moved(is_up, now_ns)
+        viewer.wanted = wanted.row
+        self._forwarder.want_layer(subscription, wanted.row)
 
-def _told(tables: Tables, subscription: int, transport: int) -> tuple[Told, int]:
-    """Return what a viewer's end told, and when something last left for it."""
-    row = tables.estimates[transport]
-    lost = int(tables.subscriptions["fraction_lost"][subscription]) / 256
-    told = Told(float(row["bps"]), int(row["told_ns"]), float(row["remb_bps"]), lost)
-    return told, int(tables.transports["delivered_ns"][transport])
+    def _probe(self, viewer: _Viewer, probe: tuple[float, int]) -> None:
+        if probe == viewer.probe:
+            return
+        viewer.probe = probe
+        estimates = self._forwarder.tables.estimates
+        estimates["probe_bps"][viewer.transport], estimates["probe_every_ns"][viewer.transport] = probe
