@@ -37,6 +37,7 @@ class Viewer:
     place: Place
     receiver: Receiver
     decrypt: Decrypt = Decrypt.TO_PICTURE
+    stamped: bool = False  # its packets carry transport-wide numbers
     row: int | None = None
     posted_ns: int = 0
     failure: SessionFailed | None = None
@@ -49,7 +50,9 @@ class Viewer:
         """Watch until `leave`."""
         self.posted_ns = time.time_ns()
         try:
-            async with watch(http, self.place.url, self.place.token, on_secured=self._take) as self.endpoint:
+            async with watch(
+                http, self.place.url, self.place.token, on_secured=self._take, tells_arrivals=self.stamped
+            ) as self.endpoint:
                 self.settled.set()
                 await self._leave.wait()
                 self._release()

@@ -53,13 +53,21 @@ class Turn:
 
 
 async def run_fanout(
-    mesi: Mesi, stage: Stage, rate: Rate, viewers: int, seconds: float, repeats: int, server_core: int | None
+    mesi: Mesi,
+    stage: Stage,
+    rate: Rate,
+    viewers: int,
+    seconds: float,
+    repeats: int,
+    server_core: int | None,
+    *,
+    stamped: bool = False,
 ) -> list[Turn]:
     """Measure `repeats` turns."""
     (room,) = await rooms_of_mesi(mesi, 1, viewers)
     publisher = await stage.publish(room.whip, room.token, rate)
     say(f"{viewers} viewers join ...")
-    await stage.join(seat(stage, list(room.places), SAMPLE), joins_per_s=50)
+    await stage.join(seat(stage, list(room.places), SAMPLE, stamped=stamped), joins_per_s=50)
     turns = []
     with _open_drains(viewers) as drains, closing(BareSender([drain.getsockname() for drain in drains], rate)) as bare:
         rows = [
@@ -138,6 +146,7 @@ def _merged(turns: list[Turn]) -> float:
 @click.option("--viewers", default=200, show_default=True)
 @click.option("--video-bps", default=1_000_000, show_default=True, help="Bits a second of video.")
 @click.option("--sound/--no-sound", default=True, help="Sound besides, 50 packets a second.")
+@click.option("--stamped", is_flag=True, help="Packets carry transport-wide numbers, as browsers ask for.")
 @click.option("--seconds", default=10.0, show_default=True, help="Length of each turn.")
 @click.option("--repeats", default=5, show_default=True, help="Turns of server and bare sender each.")
 @click.option("--server-core", type=int, help="The server's processor core [default: the first].")
@@ -148,6 +157,7 @@ def main(
     viewers: int,
     video_bps: int,
     sound: bool,
+    stamped: bool,
     seconds: float,
     repeats: int,
     server_core: int | None,
@@ -162,7 +172,7 @@ def main(
     async def run() -> list[Turn]:
         async with open_mesi(cores.server) as mesi, open_stage(merge=merge) as stage:
             pin(cores.tool)
-            return await run_fanout(mesi, stage, rate, viewers, seconds, repeats, cores.server)
+            return await run_fanout(mesi, stage, rate, viewers, seconds, repeats, cores.server, stamped=stamped)
 
     media = f"{video_bps:,} bit/s{' and sound' if sound else ''}"
     title = f"1 publisher of {media} to {viewers} viewers, server on core {cores.server}"

@@ -67,11 +67,11 @@ async def run_load(stage: Stage, rooms: list[Room], load: Load, pid: int | None 
     return Outcome(window, viewers, joins, asked, before)
 
 
-def seat(stage: Stage, places: list[Place], sample: int) -> list[Viewer]:
+def seat(stage: Stage, places: list[Place], sample: int, *, stamped: bool = False) -> list[Viewer]:
     """Return a viewer for each place; `sample` of them, evenly spread, decrypt everything."""
     every = max(len(places) // sample, 1) if sample else len(places) + 1
     return [
-        Viewer(place, stage.receiver, Decrypt.ALL if number % every == every // 2 else Decrypt.TO_PICTURE)
+        Viewer(place, stage.receiver, Decrypt.ALL if number % every == every // 2 else Decrypt.TO_PICTURE, stamped)
         for number, place in enumerate(places)
     ]
 

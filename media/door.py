@@ -26,7 +26,8 @@ from media.forwarding.admission import FOREVER, NOTHING, Grant, Holding
 from media.forwarding.feedback import Feedback
 from media.forwarding.forwarder import Forwarder, Limits
 from media.forwarding.forwarder import NoCapacity as NoCapacity  # raised through this door
-from media.forwarding.layers import Layers, Quality
+from media.forwarding.layers import Layers
+from media.forwarding.layers import Quality as Quality  # what viewers may wish for
 from media.moq.carrier import Code
 from media.moq.origin import Broadcast, Origin
 from media.moq.relay import Peer as Subscriber
@@ -719,6 +720,7 @@ class Media:
                 endpoint = self._addressee(datagram.data, datagram.transport)
                 if endpoint is not None:
                     self._guarded(endpoint, endpoint.peer.receive_untrusted, datagram.data, datagram.source)
+            self._layers.look(self.now_ns())
             self._pump_broadcasts()
             self._send_feedback()
 
@@ -803,7 +805,12 @@ class Media:
 
     def _review_layers(self, now_ns: int) -> None:
         for row in self._layers.review(now_ns):
-            self._list_layers(self._tracks[row])
+            track = self._tracks[row]
+            self._list_layers(track)
+            self._layers.keep_all(row, self._bridge.is_read(track.path))
+            feeder = self._endpoints.get(track.feeder) if track.feeder is not None else None
+            if feeder is not None:
+                self._feedback.limit(feeder.row, self._layers.limit_bps(row))
 
     def _end_broadcast(self, endpoint: _Endpoint) -> None:
         tracks = endpoint.room.sources.get(endpoint.source, {})

@@ -27,6 +27,7 @@ from media.webrtc.client import ClientPeer
 from media.webrtc.dtls import DtlsRole
 from media.webrtc.events import Closed, PeerEvent, Secured, Transmit
 from media.webrtc.ice import Address, IceCredentials
+from media.webrtc.negotiation import TRANSPORT_CC
 from media.webrtc.sdp import MalformedSdp, parse_sdp_untrusted
 from media.webrtc.srtp import SrtpKeys, open_receiver, open_sender
 from media.wire.malformed import MalformedPacket
@@ -50,6 +51,8 @@ RECEIVED = {
     ),
     "audio": ((111, "opus/48000/2", "minptime=10;useinbandfec=1"),),
 }
+REPAIRED = ("nack", "nack pli", "ccm fir")  # the feedback that is asked for
+TRANSPORT_CC_ID = 3
 
 
 TakeOver = Callable[["Endpoint", SrtpKeys], None]
@@ -275,10 +278,14 @@ async def watch(
     on_rtp: Callable[[bytes, int], None] = lambda packet, at_ns: None,
     *,
     on_secured: TakeOver | None = None,
+    tells_arrivals: bool = False,
 ) -> AsyncIterator[Endpoint]:
-    """Watch a WHEP endpoint for as long as the body runs; `on_secured` as of Endpoint. Raises SessionFailed."""
+    """Watch a WHEP endpoint for as long as the body runs; `on_secured` as of Endpoint. Raises SessionFailed.
+
+    With `tells_arrivals` packets carry transport-wide numbers, and whoever takes them must send the feedback.
+    """
     ice = IceCredentials.random()
-    offer = _offer(ice, "recvonly", kinds, {}, 0)
+    offer = _offer(ice, "recvonly", kinds, {}, 0, (*REPAIRED, "transport-cc") if tells_arrivals else REPAIRED)
     async with _session(http, url, token, ice, offer, on_rtp, on_secured) as endpoint:
         yield endpoint
 
@@ -354,12 +361,19 @@ def _bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
-def _offer(ice: IceCredentials, direction: str, kinds: tuple[Kind, ...], ssrcs: dict[Kind, int], rtx_ssrc: int) -> str:
+def _offer(
+    ice: IceCredentials,
+    direction: str,
+    kinds: tuple[Kind, ...],
+    ssrcs: dict[Kind, int],
+    rtx_ssrc: int,
+    feedback: tuple[str, ...] = REPAIRED,
+) -> str:
     lines = ["v=0", "o=- 1 1 IN IP4 127.0.0.1", "s=-", "t=0 0"]
     lines.append("a=group:BUNDLE " + " ".join(str(mid) for mid in range(len(kinds))))
     for mid, kind in enumerate(kinds):
         formats = RECEIVED[kind] if direction == "recvonly" else RECEIVED[kind][:1]
-        lines += _media(kind, formats)
+        lines += _media(kind, formats, feedback)
         lines += [f"a=mid:{mid}", f"a={direction}", "a=rtcp-mux", "a=rtcp-rsize", "a=setup:actpass"]
         lines += [f"a=ice-ufrag:{ice.ufrag}", f"a=ice-pwd:{ice.password}"]
         lines += [f"a=fingerprint:sha-256 {certificate().fingerprint}", f"a=msid:mesi {kind}"]
@@ -368,15 +382,17 @@ def _offer(ice: IceCredentials, direction: str, kinds: tuple[Kind, ...], ssrcs: 
     return "\r\n".join(lines) + "\r\n"
 
 
-def _media(kind: Kind, formats: tuple[tuple[int, str, str], ...]) -> list[str]:
+def _media(kind: Kind, formats: tuple[tuple[int, str, str], ...], feedback: tuple[str, ...]) -> list[str]:
     numbers = [f"{number} {number + 1}" if kind == "video" else str(number) for number, _, _ in formats]
     lines = [f"m={kind} 9 UDP/TLS/RTP/SAVPF {' '.join(numbers)}", "c=IN IP4 0.0.0.0"]
+    if "transport-cc" in feedback:
+        lines.append(f"a=extmap:{TRANSPORT_CC_ID} {TRANSPORT_CC}")
     for number, name, parameters in formats:
         lines.append(f"a=rtpmap:{number} {name}")
+        lines += [f"a=rtcp-fb:{number} {word}" for word in feedback if kind == "video" or word == "transport-cc"]
         if parameters:
             lines.append(f"a=fmtp:{number} {parameters}")
         if kind == "video":
-            lines += [f"a=rtcp-fb:{number} {word}" for word in ("nack", "nack pli", "ccm fir")]
             lines += [f"a=rtpmap:{number + 1} rtx/90000", f"a=fmtp:{number + 1} apt={number}"]
     return lines
 

@@ -111,6 +111,8 @@ COUNTERS = {
     "keyframes_given_up": ("media_keyframes_given_up", "Keyframes that were asked for often and never came."),
     "losses_given_up": ("media_losses_given_up", "Packets lost on the way in that were asked for and never came."),
     "switches": ("media_layer_switches", "Times that a viewer went over to another layer of simulcast."),
+    "way_reports": ("media_way_reports", "Reports of viewers on when packets arrived (transport-wide feedback)."),
+    "probes": ("media_packets_probing", "Packets sent again to see whether a viewer's network carries more."),
     "replayed": ("media_packets_replayed", "Packets of a cached keyframe sent to a viewer who came later."),
     "retransmitted": ("media_packets_retransmitted", "Packets sent again to a viewer who had lost them."),
     "upstream_rtx": ("media_packets_repaired", "Packets that a publisher sent again."),

@@ -19,6 +19,7 @@ from media.door import (
     Media,
     NoCapacity,
     NoSource,
+    Quality,
     RoomRow,
     TransportId,
 )
@@ -328,6 +329,11 @@ class Rooms:
             return None
         place.session.etag, fragment = place.live.room.restart_ice(place.transport, sdpfrag)
         return place.session.etag, fragment
+
+    async def prefer(self, session_id: str, actor: Actor, quality: Quality) -> None:
+        """Have a media session of the actor's get the picture that it wishes for; raises Refused("session_unknown")."""
+        await trio.lowlevel.checkpoint()
+        self._media.prefer(self._place(session_id, actor).transport, quality)
 
     async def close_session(self, session_id: str, actor: Actor) -> None:
         """End a media session of the actor's; raises Refused("session_unknown")."""

@@ -30,7 +30,7 @@ SHOWN = {
     ],
     "W3 who publishes sends and who watches receives": [
         (OFFERS, "test_a_publishers_offer_is_taken_whole_or_refused_with_the_reason"),
-        (OFFERS, "test_every_recorded_viewer_gets_vp8_and_opus_without_header_extensions"),
+        (OFFERS, "test_every_recorded_viewer_gets_vp8_and_opus_and_tells_of_its_network_as_it_can"),
     ],
     "W4 one bundle with rtcp-mux, its m-lines with port 0 alive": [
         (SDP, "test_a_bundle_only_m_line_with_port_0_is_alive_and_one_without_is_not"),

@@ -59,6 +59,10 @@ class Bridge:
         else:
             self._tapped.pop(path, None)
 
+    def is_read(self, path: str) -> bool:
+        """Whether somebody reads an offer."""
+        return path in self._tapped
+
     def pump(self, now_ns: int) -> list[int]:
         """Pass on what has come; returns the rows of tracks of which a keyframe is needed."""
         return [row for offer in tuple(self._tapped.values()) for row in offer.pump(now_ns)]

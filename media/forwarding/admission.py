@@ -10,6 +10,9 @@ import time
 from dataclasses import dataclass
 from enum import IntFlag
 
+import numpy as np
+import numpy.typing as npt
+
 from media.forwarding.tables import FOREVER, Tables
 
 __all__ = ["FOREVER", "NOTHING", "Admission", "Grant", "Holding"]
@@ -90,6 +93,11 @@ class Admission:
         """Return what a viewer's transport holds at a moment."""
         row = self._transports[transport]
         return Grant(int(row["holds"] if now_ns < row["until"] else row["keeps"]))
+
+    def held_by_each(self, transports: npt.NDArray[np.int64], now_ns: int) -> list[Grant]:
+        """Return what each of many viewers' transports holds at a moment."""
+        until, holds, keeps = (self._transports[name][transports] for name in ("until", "holds", "keeps"))
+        return [Grant(held) for held in np.where(now_ns < until, holds, keeps).tolist()]
 
     def publish_until(self, transport: int, until_ns: int) -> None:
         """Accept a publisher's packets only before `until_ns`."""

@@ -18,6 +18,7 @@ from media.forwarding.sending import (
     send_report,
     write_packet,
 )
+from media.forwarding.stamps import STAMP_SIZE
 from media.forwarding.tables import CACHE, UNPLANNED, VIDEO, Count, Shared
 
 ADMITTED = 0  # otherwise a verdict is the counter of its reason
@@ -218,6 +219,12 @@ def outgoing_ts(t, s, track, slot):
 
 
 @njit(nogil=True)
+def header_size(stamp):
+    """Return the octets of an RTP header with or without a stamp."""
+    return 12 + (STAMP_SIZE if stamp else 0)
+
+
+@njit(nogil=True)
 def send_cached(t, s, track, ext_seq, now):
     """Send one cached packet to one subscription, whose admission the caller has just seen."""
     slot = ext_seq % CACHE
@@ -227,9 +234,10 @@ def send_cached(t, s, track, ext_seq, now):
     transport = np.int64(subscription.transport)
     payload_type, ssrc = np.int64(subscription.payload_type), np.int64(subscription.ssrc)
     pad = np.int64(t.cache_info[track, slot].pad)
-    size = write_packet(t, payload_type, ssrc, seq, ts, track, slot, -1, pad)
-    renumber_picture(t, s, track, slot, t.shared[Shared.ARENA_USED] + 12)
-    if not protect_and_queue(t, transport, size):
+    stamp = np.int64(subscription.stamp)
+    size = write_packet(t, transport, stamp, payload_type, ssrc, seq, ts, track, slot, -1, pad)
+    renumber_picture(t, s, track, slot, t.shared[Shared.ARENA_USED] + header_size(stamp))
+    if not protect_and_queue(t, transport, size, stamp):
         return
     t.subscriptions[s].packets += np.uint64(1)
     t.subscriptions[s].octets += np.uint64(t.cache_info[track, slot].size)
@@ -259,25 +267,41 @@ def answer_nack(t, s, seq16):
     ext_seq = seq - subscription.seq_delta
     slot = ext_seq % CACHE
     pad = np.int64(t.cache_info[track, slot].pad)
-    if ext_seq < subscription.anchor_ext_seq or t.cache_seq[track, slot] != ext_seq or pad == UNPLANNED:
+    stamp = np.int64(subscription.stamp)
+    # The packet itself again would have another stamp under the same nonce, which gives GCM's key away.
+    is_repairable = stamp == 0 or subscription.rtx_payload_type != 0
+    is_there = ext_seq >= subscription.anchor_ext_seq and t.cache_seq[track, slot] == ext_seq and pad != UNPLANNED
+    if not (is_repairable and is_there):
         t.counters[Count.RETRANSMISSION_GONE] += np.uint64(1)
         return
     if not _spend(t, s, np.int64(t.cache_info[track, slot].size) + 40, now):
         t.counters[Count.RETRANSMISSION_BUDGET] += np.uint64(1)
         return
-    ts = outgoing_ts(t, s, track, slot)
+    if send_repair(t, s, track, ext_seq, now):
+        t.counters[Count.RETRANSMITTED] += np.uint64(1)
+
+
+@njit(nogil=True)
+def send_repair(t, s, track, ext_seq, now):
+    """Send a cached packet that a subscription got before again; the caller has seen that it is there and admitted."""
+    subscription = t.subscriptions[s]
+    transport, stamp, slot = np.int64(subscription.transport), np.int64(subscription.stamp), ext_seq % CACHE
+    seq, ts = ext_seq + subscription.seq_delta, outgoing_ts(t, s, track, slot)
     if subscription.rtx_payload_type:
         t.subscriptions[s].rtx_seq += 1
         payload_type, ssrc = np.int64(subscription.rtx_payload_type), np.int64(subscription.rtx_ssrc)
-        size = write_packet(t, payload_type, ssrc, t.subscriptions[s].rtx_seq, ts, track, slot, seq & 0xFFFF, 0)
-        renumber_picture(t, s, track, slot, t.shared[Shared.ARENA_USED] + 14)
+        rtx_seq = np.int64(t.subscriptions[s].rtx_seq)
+        size = write_packet(t, transport, stamp, payload_type, ssrc, rtx_seq, ts, track, slot, seq & 0xFFFF, 0)
+        renumber_picture(t, s, track, slot, t.shared[Shared.ARENA_USED] + header_size(stamp) + 2)
     else:
         payload_type, ssrc = np.int64(subscription.payload_type), np.int64(subscription.ssrc)
-        size = write_packet(t, payload_type, ssrc, seq, ts, track, slot, -1, pad)
-        renumber_picture(t, s, track, slot, t.shared[Shared.ARENA_USED] + 12)
-    if protect_and_queue(t, transport, size):
-        t.counters[Count.RETRANSMITTED] += np.uint64(1)
-        t.transports[transport].delivered_ns = now
+        pad = np.int64(t.cache_info[track, slot].pad)
+        size = write_packet(t, transport, stamp, payload_type, ssrc, seq, ts, track, slot, -1, pad)
+        renumber_picture(t, s, track, slot, t.shared[Shared.ARENA_USED] + header_size(stamp))
+    if not protect_and_queue(t, transport, size, stamp):
+        return False
+    t.transports[transport].delivered_ns = now
+    return True
 
 
 @njit(nogil=True)

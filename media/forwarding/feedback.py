@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -17,7 +18,7 @@ import numpy.typing as npt
 
 from media.forwarding.losses import Losses
 from media.wire import twcc
-from media.wire.rtcp import Fir, Nack, Pli, ReceiverReport, ReportBlock, RtcpPacket, Sdes, build_rtcp
+from media.wire.rtcp import Fir, Nack, Pli, ReceiverReport, Remb, ReportBlock, RtcpPacket, Sdes, build_rtcp
 from media.wire.twcc import Twcc
 
 FOREVER = 2**63 - 1
@@ -30,6 +31,8 @@ REPORT_INTERVAL_NS = 1_000_000_000  # RFC 3550 section 6.2 at our bandwidths, an
 KEYFRAME_INTERVAL_NS = 500_000_000  # a keyframe costs a publisher ten frames: one for any number of viewers joining
 KEYFRAME_PATIENCE_NS = 10_000_000_000  # a publisher that sent none for so long gets no more requests ...
 KEYFRAME_REST_NS = 10_000_000_000  # ... for this long
+NO_LIMIT_BPS = 100_000_000.0  # more than anybody sends
+LIFTED_TIMES = 3  # so often it is said that a limit is lifted: each of them may be lost
 DEFAULT_RTT_NS = 100_000_000  # of a publisher far away: pacing repeats slower than needed costs less than faster
 NTP_FRACTION_BITS = 16  # of the middle 32 bits of an NTP time
 
@@ -77,6 +80,9 @@ class _Publisher:
     report_ns: int = 0
     twcc_next: int = -1  # first transport-wide number not yet reported
     twcc_count: int = 0
+    limit_bps: float = math.inf
+    limit_ns: int = FOREVER  # when it is told next
+    lifted: int = 0  # how often it was told that there is no limit any more
 
 
 class Feedback:
@@ -130,6 +136,15 @@ class Feedback:
             if track.row == track_row:
                 track.is_wanted_here = True
 
+    def limit(self, transport_row: int, bps: float) -> None:
+        """Have a publisher send no more than so many bits a second, as far as it listens to REMB; infinity lifts it.
+
+        Browsers do also where they get transport feedback; simulcast then leaves out the best layers.
+        """
+        publisher = self._publishers.get(transport_row)
+        if publisher is not None and bps != publisher.limit_bps:
+            publisher.limit_bps, publisher.limit_ns, publisher.lifted = bps, 0, 0
+
     def due(self, now_ns: int) -> list[tuple[int, bytes]]:
         """Return (transport row, RTCP) for all that is to be sent now; each fits one datagram."""
         out: list[tuple[int, bytes]] = []
@@ -162,10 +177,20 @@ class Feedback:
         if now_ns >= publisher.twcc_ns:
             publisher.twcc_ns = _following(publisher.twcc_ns, TWCC_INTERVAL_NS, now_ns)
             yield from ([report] for report in self._transport_feedback(publisher, live))
+        if now_ns >= publisher.limit_ns and live:
+            yield [self._limit(publisher, live, now_ns)]
         if now_ns >= publisher.report_ns and live:
             publisher.report_ns = _following(publisher.report_ns, REPORT_INTERVAL_NS, now_ns)
             blocks = tuple(self._report_block(track, now_ns) for track in live)
             yield [ReceiverReport(OUR_SSRC, blocks), Sdes(((OUR_SSRC, CNAME),))]
+
+    def _limit(self, publisher: _Publisher, live: list[_Track], now_ns: int) -> RtcpPacket:
+        publisher.limit_ns = now_ns + REPORT_INTERVAL_NS
+        if publisher.limit_bps == math.inf:
+            publisher.lifted += 1
+            publisher.limit_ns = FOREVER if publisher.lifted == LIFTED_TIMES else publisher.limit_ns
+        ssrcs = tuple(int(self._tables.tracks["ssrc"][track.row]) for track in live)
+        return Remb(OUR_SSRC, round(min(publisher.limit_bps, NO_LIMIT_BPS)), ssrcs)
 
     def _is_fed(self, track: _Track, publisher: _Publisher) -> bool:
         """Whether this publisher's packets have arrived on the track; notices where a source began anew."""

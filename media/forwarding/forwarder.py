@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
 import trio
 from pylibsrtp import Error as SrtpError
 from pylibsrtp import Session
@@ -18,6 +19,7 @@ from pylibsrtp import Session
 from media.forwarding import kernel
 from media.forwarding.addresses import Address, AddressTable, pack_sockaddr, unpack_sockaddr
 from media.forwarding.admission import Admission, Grant, Holding
+from media.forwarding.estimates import ESTIMATE
 from media.forwarding.scheduling import run_at_once
 from media.forwarding.tables import AUDIO, FOREVER, ICE_NAME, RING, RTX_BIT, VIDEO, Count, Limits, Shared, make_tables
 from media.webrtc.srtp import SrtpKeys, context_address, open_receiver, open_sender
@@ -43,6 +45,8 @@ class SubscribedTrack(Protocol):
     def ssrc(self) -> int: ...
     @property
     def rtx_ssrc(self) -> int | None: ...
+    @property
+    def stamp(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +222,7 @@ class Forwarder:
         record[:] = 0
         record["room"], record["publishes"], record["twcc_slot"], record["twcc_highest"] = room, publishes, NO_ROW, -1
         self.tables.payload_types[row] = 0
+        self.tables.estimates[row : row + 1] = np.zeros(1, ESTIMATE)
         record["active"] = 1
         self._bound[row] = set()
         return row
@@ -380,7 +385,7 @@ class Forwarder:
         record["track"] = record["wanted"] = track if layer is None else layer
         record["head"], record["transport"] = track, transport
         record["payload_type"], record["rtx_payload_type"] = sent.payload_type, sent.rtx_payload_type or 0
-        record["ssrc"], record["rtx_ssrc"] = sent.ssrc, sent.rtx_ssrc or 0
+        record["ssrc"], record["rtx_ssrc"], record["stamp"] = sent.ssrc, sent.rtx_ssrc or 0, sent.stamp
         record["last_seq"] = (secrets.randbelow(1 << 15) if first_seq is None else first_seq) - 1
         record["rtx_seq"] = secrets.randbelow(1 << 15)
         record["next"] = self.tables.tracks["first_subscription"][track]

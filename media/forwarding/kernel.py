@@ -13,6 +13,7 @@ import numpy as np
 from numba import njit, types
 
 from media.forwarding.fanout import fan_out
+from media.forwarding.probing import probe_if_due
 from media.forwarding.receiving import receive
 from media.forwarding.sending import flush, read_clock
 from media.forwarding.tables import BATCH, CACHE, LAYOUT, PENDINGS, VIDEO, Count, Shared
@@ -53,9 +54,24 @@ def turn(t):
         while stop < waiting and t.pending[stop].track == t.pending[start].track:
             stop += 1
         fan_out(t, start, stop)
+        probe_viewers(t, start, stop)
         start = stop
     flush(t)
     return got
+
+
+@njit(nogil=True)
+def probe_viewers(t, start, stop):
+    """Behind the last packet of a frame, probe the ways of those who got it and could have better."""
+    last = t.pending[stop - 1]
+    track = np.int64(last.track)
+    if t.tracks[track].kind != VIDEO or not t.cache_info[track, last.ext_seq % CACHE].marker:
+        return
+    s = np.int64(t.tracks[t.tracks[track].head].first_subscription)
+    while s >= 0:
+        if t.subscriptions[s].track == track:
+            probe_if_due(t, s, track)
+        s = np.int64(t.subscriptions[s].next)
 
 
 @njit(nogil=True)

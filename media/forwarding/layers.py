@@ -1,4 +1,4 @@
-"""Which layer of simulcast each viewer gets: of those that arrive and that it may have, the one that fits its wish.
+"""Which layer of simulcast each viewer gets: of those that arrive and that it may have, what fits its way and its wish.
 
 What a layer looks like is not said when it is offered, and clients name layers as they like. So they are ranked by the
 octets that come: more of them are a better picture.
@@ -6,12 +6,18 @@ octets that come: more of them are a better picture.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+import numpy as np
+
 from media.forwarding.admission import FOREVER, NOTHING, Grant
+from media.forwarding.allocation import Allowed, Downlink, Told, on_the_wire_bps
 from media.forwarding.forwarder import Forwarder, SubscribedTrack
+from media.forwarding.resting import Resting
+from media.forwarding.stamps import NUMBER_OCTETS
 
 REVIEW_NS = 250_000_000  # how often all are looked at: a viewer whose layer ends sees the next one this much later
 LIVE_NS = 600_000_000  # without a packet for longer a layer has ended; encoders send ten pictures a second or more
@@ -33,19 +39,51 @@ class Layer:
 
     row: int
     rate: int = 0
-    is_live: bool = False
+    is_live: bool = False  # it comes, or would if it did not rest
+    comes: bool = False
     requires: Grant = NOTHING
     octets: int = 0
     measured_ns: int = 0
 
+    bps: float = field(init=False)  # what it takes of a viewer's way, in bits a second
 
-def choose(layers: Sequence[Layer], wish: Quality, holds: Grant) -> int | None:
-    """Return the row of the layer that a viewer gets who holds these grants, None when there is none for it now."""
+    def __post_init__(self) -> None:
+        self.rated(self.rate)
+
+    def rated(self, rate: int) -> None:
+        """Note how good it is."""
+        self.rate, self.bps = rate, on_the_wire_bps(rate)
+
+
+def wished(layers: Sequence[Layer], wish: Quality, holds: Grant) -> list[Layer]:
+    """Return the layers that a viewer may get who holds these grants, the one that fits its wish first, then lesser."""
     able = sorted((one for one in layers if one.is_live and one.requires in holds), key=lambda one: -one.rate)
-    if not able:
-        return None
     last = len(able) - 1
-    return able[{Quality.HIGH: 0, Quality.MEDIUM: (last + 1) // 2, Quality.LOW: last}[wish]].row
+    return able[{Quality.HIGH: 0, Quality.MEDIUM: (last + 1) // 2, Quality.LOW: last}[wish] :] if able else []
+
+
+def choose(
+    layers: Sequence[Layer],
+    wish: Quality,
+    holds: Grant,
+    allowed: Allowed = Allowed(),  # noqa: B008  (a value)
+    current: int | None = None,
+) -> int | None:
+    """Return the row of the layer that a viewer gets who has that of row `current`, None when there is none for it now.
+
+    Where nothing fits what its way is allowed it is the least: pictures that are late are better than none.
+    """
+    kept_bps = next((one.bps for one in layers if one.row == current), 0.0)
+    fitting = fit(wished(layers, wish, holds), allowed, current, kept_bps)
+    return None if fitting is None else fitting.row
+
+
+def fit(candidates: Sequence[Layer], allowed: Allowed, current: int | None, kept_bps: float) -> Layer | None:
+    """Return the first of `candidates`, the best first, that fits, else the last."""
+    for one in candidates:
+        if one.bps <= (allowed.rise_bps if one.bps > kept_bps and one.row != current else allowed.keep_bps):
+            return one
+    return candidates[-1] if candidates else None
 
 
 @dataclass(slots=True)
@@ -53,6 +91,8 @@ class _Viewer:
     transport: int
     wish: Quality
     wanted: int
+    downlink: Downlink
+    probe: tuple[float, int] = (0.0, 0)
 
 
 @dataclass(slots=True)
@@ -61,6 +101,25 @@ class _Track:
     reserved_for: Grant = NOTHING
     came_ns: int = 0  # when its first layer did
     viewers: dict[int, _Viewer] = field(default_factory=dict)  # by subscription
+    cuts: list[int] = field(default_factory=list)  # of the viewers' estimates, as they were last looked at
+    resting: Resting = field(default_factory=Resting)
+    is_read: bool = False  # by somebody of whose layer the kernel does not know
+    by_row: dict[int, Layer] = field(default_factory=dict)
+    _wished: dict[tuple[Quality, Grant], list[Layer]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.by_row = {layer.row: layer for layer in self.layers}
+
+    def wished(self, wish: Quality, holds: Grant) -> list[Layer]:
+        """Return what the function of this name does, which is the same for most viewers until a layer changes."""
+        found = self._wished.get((wish, holds))
+        if found is None:
+            found = self._wished[wish, holds] = wished(self.layers, wish, holds)
+        return found
+
+    def changed(self) -> None:
+        """Look at the layers anew."""
+        self._wished.clear()
 
 
 class Layers:
@@ -97,10 +156,12 @@ class Layers:
         found = self._tracks.get(track)
         if found is None:
             return self._forwarder.subscribe(track, transport, sent)
-        layer = choose(found.layers, wish, self._forwarder.admission.held_by(transport, now_ns))
+        downlink = Downlink(sent.stamp & 15 == NUMBER_OCTETS - 1, joined_ns=now_ns)
+        allowed = downlink.allowed(Told(), 0.0, now_ns, now_ns)
+        layer = choose(found.layers, wish, self._forwarder.admission.held_by(transport, now_ns), allowed)
         wanted = track if layer is None else layer
         subscription = self._forwarder.subscribe(track, transport, sent, layer=wanted)
-        found.viewers[subscription] = _Viewer(transport, wish, wanted)
+        found.viewers[subscription] = _Viewer(transport, wish, wanted, downlink)
         self._track_of[subscription] = found
         return subscription
 
@@ -116,13 +177,24 @@ class Layers:
         found = self._track_of.get(subscription)
         if found is not None:
             found.viewers[subscription].wish = wish
-            self._place(found, subscription, now_ns)
+            self._place(found, [subscription], now_ns)
 
     def open_to_all(self, track: int) -> dict[int, int]:
         """Return what may be shown to whom the kernel does not ask about: rows of live layers, with octets a second."""
         found = self._tracks.get(track)
         layers = [] if found is None else found.layers
-        return {layer.row: layer.rate for layer in layers if layer.is_live and not layer.requires}
+        return {layer.row: layer.rate for layer in layers if layer.comes and not layer.requires}
+
+    def keep_all(self, track: int, is_read: bool) -> None:
+        """Have all layers of a track sent, or no more than the viewers get."""
+        found = self._tracks.get(track)
+        if found is not None:
+            found.is_read = is_read
+
+    def limit_bps(self, track: int) -> float:
+        """Return what a publisher need send of a track, in bits a second; infinity for all that it has."""
+        found = self._tracks.get(track)
+        return math.inf if found is None else found.resting.limit_bps
 
     def next_review_ns(self) -> int:
         """When `review` wants to be called (monotonic ns)."""
@@ -140,23 +212,44 @@ class Layers:
             self._review(track, now_ns)
         return list(self._tracks)
 
+    def look(self, now_ns: int) -> None:
+        """Move those at once whose way has just turned out to carry less; the kernel wakes Python for that."""
+        cuts = self._forwarder.tables.estimates["cuts"]
+        for track in self._tracks.values():
+            rows = np.fromiter((viewer.transport for viewer in track.viewers.values()), np.int64, len(track.viewers))
+            now = cuts[rows].tolist()
+            if now == track.cuts:
+                continue
+            moved = [place for place, count in enumerate(now) if track.cuts[place : place + 1] != [count]]
+            track.cuts, subscriptions = now, list(track.viewers)
+            self._place(track, [subscriptions[place] for place in moved], now_ns)
+
     def _review(self, track: _Track, now_ns: int) -> None:
         self._measure(track, now_ns)
         self._reserve(track, now_ns)
-        for subscription in track.viewers:
-            self._place(track, subscription, now_ns)
+        track.changed()
+        self._place(track, list(track.viewers), now_ns)
+        self._rest(track, now_ns)
+
+    def _rest(self, track: _Track, now_ns: int) -> None:
+        ranked = sorted(((layer.row, layer.bps) for layer in track.layers), key=lambda pair: pair[1])
+        got = self._forwarder.tables.subscriptions["track"]
+        used = {viewer.wanted for viewer in track.viewers.values()} | {int(got[row]) for row in track.viewers}
+        track.resting.look(ranked, [row for row, _ in ranked] if track.is_read else used, now_ns)
 
     def _measure(self, track: _Track, now_ns: int) -> None:
         rows = self._forwarder.tables.tracks
         for layer in track.layers:
             came_ns, octets = int(rows["last_ns"][layer.row]), int(rows["octets"][layer.row])
-            layer.is_live = came_ns > 0 and now_ns - came_ns < LIVE_NS
+            layer.comes = came_ns > 0 and now_ns - came_ns < LIVE_NS
+            layer.is_live = layer.comes or track.resting.is_there(layer.row, now_ns)
             if layer.is_live and not track.came_ns:
                 track.came_ns = now_ns
             elapsed_ns = now_ns - layer.measured_ns
             if elapsed_ns >= RANKED_NS:
-                if layer.is_live:
-                    layer.rate = (octets - layer.octets) * 1_000_000_000 // elapsed_ns
+                if layer.comes and octets > layer.octets:
+                    rate = (octets - layer.octets) * 1_000_000_000 // elapsed_ns
+                    layer.rated((layer.rate + rate) // 2 if layer.rate else rate)
                 layer.octets, layer.measured_ns = octets, now_ns
 
     def _reserve(self, track: _Track, now_ns: int) -> None:
@@ -173,9 +266,40 @@ class Layers:
                 layer.requires = takes[layer.row]
                 self._forwarder.admission.require_for_layer(layer.row, layer.requires)
 
-    def _place(self, track: _Track, subscription: int, now_ns: int) -> None:
+    def _place(self, track: _Track, subscriptions: list[int], now_ns: int) -> None:
+        """Move those of a track's viewers who should get another layer: all that is known of them is read at once."""
+        tables, rows = self._forwarder.tables, np.array(subscriptions, np.int64)
+        viewers = [track.viewers[subscription] for subscription in subscriptions]
+        transports = np.array([viewer.transport for viewer in viewers], np.int64)
+        estimates = (tables.estimates[name][transports].tolist() for name in ("bps", "told_ns", "remb_bps"))
+        lost = (tables.subscriptions["fraction_lost"][rows] / 256).tolist()
+        told = map(Told, *estimates, lost)
+        flows_ns = tables.transports["delivered_ns"][transports].tolist()
+        holds = self._forwarder.admission.held_by_each(transports, now_ns)
+        for subscription, viewer, known, last_ns, held in zip(
+            subscriptions, viewers, told, flows_ns, holds, strict=True
+        ):
+            candidates = track.wished(viewer.wish, held)
+            allowed = viewer.downlink.allowed(known, track.by_row[viewer.wanted].bps, last_ns, now_ns)
+            self._move(track, subscription, candidates, allowed, now_ns)
+            is_best = not candidates or candidates[0].row == viewer.wanted
+            self._probe(viewer, viewer.downlink.probe(0.0 if is_best else candidates[0].bps, known, now_ns))
+
+    def _move(self, track: _Track, subscription: int, candidates: list[Layer], allowed: Allowed, now_ns: int) -> None:
         viewer = track.viewers[subscription]
-        wanted = choose(track.layers, viewer.wish, self._forwarder.admission.held_by(viewer.transport, now_ns))
-        if wanted is not None and wanted != viewer.wanted:
-            viewer.wanted = wanted
-            self._forwarder.want_layer(subscription, wanted)
+        current_bps = track.by_row[viewer.wanted].bps
+        wanted = fit(candidates, allowed, viewer.wanted, current_bps)
+        if wanted is None or wanted.row == viewer.wanted:
+            return
+        is_up = wanted.bps > current_bps
+        if is_up or current_bps > allowed.keep_bps:
+            viewer.downlink.moved(is_up, now_ns)
+        viewer.wanted = wanted.row
+        self._forwarder.want_layer(subscription, wanted.row)
+
+    def _probe(self, viewer: _Viewer, probe: tuple[float, int]) -> None:
+        if probe == viewer.probe:
+            return
+        viewer.probe = probe
+        estimates = self._forwarder.tables.estimates
+        estimates["probe_bps"][viewer.transport], estimates["probe_every_ns"][viewer.transport] = probe

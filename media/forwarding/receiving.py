@@ -29,6 +29,7 @@ from media.forwarding.tables import (
     Count,
     Shared,
 )
+from media.forwarding.way_feedback import read_remb, read_transport_feedback
 from media.io.native import AF_INET, AF_INET6, memcpy, srtp_unprotect, srtp_unprotect_rtcp
 from media.wire.codecs import Codec
 
@@ -505,9 +506,20 @@ def receive_rtcp(t, i, size, transport, context, now):
             left = _nack(t, data, at, end, transport, left)
         elif kind == 206 and form in (1, 4):
             _want_keyframe(t, data, at, end, transport, form, now)
+        elif kind == 205 and form == 15:
+            read_transport_feedback(t, data, at, end, transport, now)
+        elif kind == 206 and form == 15:
+            _note_remb(t, transport, read_remb(data, at, end), now)
         elif kind in (200, 201):
             _reports(t, data, at + (28 if kind == 200 else 8), end, np.int64(form), transport, now)
         at = end
+
+
+@njit(nogil=True)
+def _note_remb(t, transport, rate, now):
+    if rate > 0:
+        t.estimates[transport].remb_bps = rate
+        t.estimates[transport].told_ns = now
 
 
 @njit(nogil=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from media.forwarding.stamps import STAMP_SIZE, is_numbered, log_sent, write_stamp
 from media.forwarding.tables import ARENA, MESSAGES, Count, Shared
 from media.io.native import (
     CLOCK_MONOTONIC,
@@ -63,8 +64,8 @@ def write_u32(data, at, value):
 
 
 @njit(nogil=True)
-def write_packet(t, payload_type, ssrc, seq, ts, track, slot, osn, pad):
-    """Write one RTP packet at the arena's end, without header extensions; returns its size.
+def write_packet(t, transport, stamp, payload_type, ssrc, seq, ts, track, slot, osn, pad):
+    """Write one RTP packet at the arena's end, with `stamp` as its only header extension; returns its size.
 
     `osn` >= 0 puts the original sequence number before the payload (RFC 4588 section 4); `pad` adds that many octets of
     padding. A payload of no octets goes out as one octet of padding, so that sequence numbers stay contiguous.
@@ -73,12 +74,15 @@ def write_packet(t, payload_type, ssrc, seq, ts, track, slot, osn, pad):
     size = np.int64(t.cache_info[track, slot].size)
     if size == 0 and pad == 0:
         pad = 1
-    out[at] = 0x80 | (0x20 if pad > 0 else 0)
+    out[at] = 0x80 | (0x20 if pad > 0 else 0) | (0x10 if stamp else 0)
     out[at + 1] = payload_type | (0x80 if t.cache_info[track, slot].marker else 0)
     write_u16(out, at + 2, seq)
     write_u32(out, at + 4, ts)
     write_u32(out, at + 8, ssrc)
     start = at + 12
+    if stamp:
+        write_stamp(t, transport, stamp, start, t.shared[Shared.NOW])
+        start += STAMP_SIZE
     if osn >= 0:
         write_u16(out, start, osn)
         start += 2
@@ -92,7 +96,7 @@ def write_packet(t, payload_type, ssrc, seq, ts, track, slot, osn, pad):
 
 
 @njit(nogil=True)
-def protect_and_queue(t, transport, size):
+def protect_and_queue(t, transport, size, stamp):
     """Protect the packet at the arena's end and queue it for `transport`; returns whether it is on its way."""
     at = t.shared[Shared.ARENA_USED]
     t.scratch[2] = size
@@ -105,7 +109,10 @@ def protect_and_queue(t, transport, size):
     if status != 0:
         t.counters[Count.PROTECT_FAILED] += np.uint64(1)
         return False
-    queue(t, transport, t.scratch[2] & 0xFFFFFFFF)
+    size = t.scratch[2] & 0xFFFFFFFF
+    if is_numbered(stamp):
+        log_sent(t, transport, size, t.shared[Shared.NOW])
+    queue(t, transport, size)
     return True
 
 

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from media.forwarding.estimates import ESTIMATE, SENT, SENT_LOG, TREND_POINTS
+
 CACHE = 512  # packets kept of each track: 4 s at 1 Mbit/s, 1 s at 4 Mbit/s; a power of two
 PAYLOAD = 1504  # bytes of one cached payload
 DATAGRAM = 2048  # bytes of one receive buffer and of one slot in the control ring
@@ -105,7 +107,9 @@ class Count(IntEnum):
     CONSENTS = 45  # no drop: checks answered by the kernel
     UNKNOWN_LAYER = 46
     SWITCHES = 47  # no drop: subscriptions that went over to another layer
-    CELLS = 48
+    WAY_REPORTS = 48  # no drop: transport-wide feedback of viewers
+    PROBES = 49  # no drop: packets sent again to see what a way carries
+    CELLS = 50
 
 
 AUDIO, VIDEO = 1, 2
@@ -144,6 +148,7 @@ TRANSPORT = np.dtype(
         ("delivered_ns", "i8"),  # K: media last forwarded to it, or accepted from it
         ("packets", "u8"),  # K
         ("octets", "u8"),  # K
+        ("stamped", "i8"),  # K: extended transport-wide number of the newest packet sent to it
     ],
     align=True,
 )
@@ -196,6 +201,7 @@ SUBSCRIPTION = np.dtype(
         ("anchored", "u1"),  # K: 0 = the next packet that may start anchors it; P sets 0 at birth
         ("payload_type", "u1"),  # P
         ("rtx_payload_type", "u1"),  # P: 0 none
+        ("stamp", "u1"),  # P: what stamps.py puts before the payload, 0 nothing
         ("fraction_lost", "u1"),  # K: of the newest receiver report
         ("track", "i4"),  # K: the layer that it gets; P at birth
         ("head", "i4"),  # P
@@ -271,6 +277,9 @@ class Tables(NamedTuple):
     cache_data: npt.NDArray[np.uint8]  # [track, CACHE, PAYLOAD]: decrypted payloads; K
     twcc_seq: npt.NDArray[np.int64]  # [slot, TWCC]; K
     twcc_arrival_ns: npt.NDArray[np.int64]  # [slot, TWCC]; K
+    sent_log: npt.NDArray[np.void]  # [transport, SENT_LOG], by transport-wide number
+    estimates: npt.NDArray[np.void]  # [transport]: see estimates.py
+    trends: npt.NDArray[np.float64]  # [transport, TREND_POINTS, 2]: when a group arrived (ms) and its delay (ms); K
     ring: npt.NDArray[np.void]
     ring_data: npt.NDArray[np.uint8]  # [RING, DATAGRAM]; K
     ring_address: npt.NDArray[np.uint8]  # [RING, 32]; K
@@ -346,6 +355,9 @@ def _layout(capacity: Limits) -> np.dtype[np.void]:
             ("outbox_transports", "i8", (MESSAGES,)),
             ("twcc_seq", "i8", (capacity.tracks, TWCC)),
             ("twcc_arrival_ns", "i8", (capacity.tracks, TWCC)),
+            ("estimates", ESTIMATE, (capacity.transports,)),
+            ("trends", "f8", (capacity.transports, TREND_POINTS, 2)),
+            ("sent_log", SENT, (capacity.transports, SENT_LOG)),
             ("cache_seq", "i8", (capacity.tracks, CACHE)),
             ("cache_info", CACHED, (capacity.tracks, CACHE)),
             # Last, since offsets of fields are 32 bits wide in compiled code and this one is larger than that.

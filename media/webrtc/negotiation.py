@@ -36,6 +36,7 @@ __all__ = [
 ]
 
 TRANSPORT_CC = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
+ABS_SEND_TIME = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"
 RID = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id"
 REPAIRED_RID = "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id"
 ACCEPTED_EXTENSIONS = (
@@ -52,6 +53,9 @@ LAYERED_CODECS = (Codec.VP8, Codec.H264)
 MAX_LAYERS, MAX_LAYER_NAME = 4, 8
 PUBLISHER_FEEDBACK = ("transport-cc", "ccm fir", "nack", "nack pli")
 VIEWER_FEEDBACK = ("ccm fir", "nack", "nack pli")
+# How a viewer's end may tell what its network carries, best first: the feedback, the extension that it refers to, and
+# how many octets that has.
+STAMPS = (("transport-cc", TRANSPORT_CC, 2), ("goog-remb", ABS_SEND_TIME, 3))
 PROTOCOLS = ("UDP/TLS/RTP/SAVPF", "UDP/TLS/RTP/SAVP", "RTP/SAVPF", "RTP/SAVP")  # RFC 8829 section 5.1.2
 USABLE_HASHES = ("sha-256", "sha-384", "sha-512")  # SHA-1 can be forged (RFC 8122 section 5)
 SESSION_ID_BITS = 62  # RFC 8829 section 5.2.1
@@ -101,6 +105,7 @@ class SentTrack:
     rtx_ssrc: int | None
     nack: bool
     pli: bool
+    stamp: int = 0  # first octet of the header extension of each packet (RFC 8285 section 4.2), 0 for none
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +178,7 @@ def answer_viewer(
             continue
         taken |= choice.payload_types
         tracks.append(track := _sent(media, choice, ssrcs))
-        accepted[index] = _accept_sent(choice, track, sending_parameters(choice, codec), stream)
+        accepted[index] = _accept_sent(media, choice, track, sending_parameters(choice, codec), stream)
     if not accepted:
         names = ", ".join(codec.codec.name for codec in available)
         raise OfferRejected("no_common_codec", f"the stream is in {names}, and the offer can receive none of it")
@@ -291,7 +296,23 @@ def _extensions(media: MediaDescription, layers: Sequence[str] = ()) -> list[Hea
     return list(found.values())
 
 
+def _stamp(media: MediaDescription, choice: Choice) -> tuple[str, HeaderExtension, int] | None:
+    """Return the feedback about its network that a viewer can give, the extension for it, and that one's first octet.
+
+    Where losses are repaired without RTX there is none: one packet sent twice must have the same octets.
+    """
+    if choice.rtx is None and "nack" in choice.format.feedback:
+        return None
+    for feedback, uri, octets in STAMPS:
+        found = next((item for item in media.extensions if item.uri == uri and item.id in ONE_BYTE_IDS), None)
+        received = found is not None and found.direction in (Direction.SENDRECV, Direction.RECVONLY)
+        if found is not None and received and feedback in choice.format.feedback:
+            return feedback, found, found.id << 4 | octets - 1
+    return None
+
+
 def _sent(media: MediaDescription, choice: Choice, ssrcs: Iterator[int]) -> SentTrack:
+    stamp = _stamp(media, choice)
     return SentTrack(
         kind=choice.codec.kind,
         mid=media.mid or "",
@@ -301,15 +322,18 @@ def _sent(media: MediaDescription, choice: Choice, ssrcs: Iterator[int]) -> Sent
         rtx_ssrc=next(ssrcs) if choice.rtx is not None else None,
         nack="nack" in choice.format.feedback,
         pli="nack pli" in choice.format.feedback,
+        stamp=0 if stamp is None else stamp[2],
     )
 
 
-def _accept_sent(choice: Choice, track: SentTrack, fmtp: str, stream: str) -> AcceptedMedia:
-    # No header extensions and no transport-cc towards viewers: packets leave as short as they can be.
-    feedback = tuple(name for name in VIEWER_FEEDBACK if name in choice.format.feedback)
+def _accept_sent(media: MediaDescription, choice: Choice, track: SentTrack, fmtp: str, stream: str) -> AcceptedMedia:
+    stamp = _stamp(media, choice)
+    wanted = VIEWER_FEEDBACK if stamp is None else (*VIEWER_FEEDBACK, stamp[0])
+    extensions = () if stamp is None else (HeaderExtension(stamp[1].id, stamp[1].uri, Direction.SENDRECV),)
+    feedback = tuple(name for name in wanted if name in choice.format.feedback)
     own = (track.ssrc,) if track.rtx_ssrc is None else (track.ssrc, track.rtx_ssrc)
     outgoing = OutgoingStream(msid=f"{stream} {track.kind}", cname=stream, ssrcs=own)
-    return AcceptedMedia(choice.format, fmtp, choice.rtx, feedback, (), outgoing)
+    return AcceptedMedia(choice.format, fmtp, choice.rtx, feedback, extensions, outgoing)
 
 
 def _fresh_ssrcs(random_bits: Callable[[int], int], used: set[int]) -> Iterator[int]:

@@ -17,6 +17,7 @@ MAX_REPORT_BLOCKS = 31  # five bits
 _REPORT_BLOCK = struct.Struct("!IB3sIIII")
 _SENDER_INFO = struct.Struct("!IQIII")
 _CNAME = 1
+_MANTISSA_BITS = 18  # of REMB's rate; what is lost of it is rounded down
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +137,7 @@ def parse_rtcp_untrusted(compound: bytes) -> list[RtcpPacket]:
 
 
 def build_rtcp(*packets: RtcpPacket) -> bytes:
-    """Write packets one after the other; REMB is only ever read, so it is refused here with ValueError."""
+    """Write packets one after the other."""
     return b"".join(_build_one(packet) for packet in packets)
 
 
@@ -282,8 +283,10 @@ def _build_one(packet: RtcpPacket) -> bytes:
             return _packet(PSFB, FIR_FORMAT, struct.pack("!II", sender, 0), *entries)
         case Unknown(packet_type, count, body):
             return _packet(packet_type, count, body)
-        case Remb():
-            raise ValueError("REMB is read, never sent")
+        case Remb(sender, bitrate, ssrcs):
+            exponent = max(bitrate.bit_length() - _MANTISSA_BITS, 0)
+            told = len(ssrcs) << 24 | exponent << _MANTISSA_BITS | bitrate >> exponent
+            return _packet(PSFB, REMB_FORMAT, struct.pack(f"!II4sI{len(ssrcs)}I", sender, 0, b"REMB", told, *ssrcs))
 
 
 def _packet(packet_type: int, count: int, *parts: bytes) -> bytes:

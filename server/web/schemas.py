@@ -11,6 +11,7 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
+from media.door import Quality
 from server.money.assets import Surface
 from signalling.views import BestPicture, Kind, Person
 
@@ -136,6 +137,16 @@ class DirectoryQuery(PageQuery, frozen=True):
     kind: Kind | None = None
     mode: AnyModeName | None = None
     text: Annotated[str, Meta(max_length=200)] = ""
+
+
+class LayerWish(Taken, frozen=True, rename="camel"):
+    """Which picture a viewer wishes for, after the layer extension of WHEP; without `encodingId` what fits best.
+
+    A session has one picture, so that `mediaId` chooses nothing.
+    """
+
+    encoding_id: Quality | None = None
+    media_id: Annotated[str, Meta(max_length=64)] | None = None
 
 
 class Me(msgspec.Struct, frozen=True):

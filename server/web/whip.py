@@ -12,14 +12,17 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from urllib.parse import quote
 
+from media.door import Quality
 from server.config import IceServer
 from server.problems import Problem
 from server.web.ports import MediaSession, Rooms
 from server.web.routes import Access, Answer, Asked, Route, Serve
+from server.web.schemas import LayerWish
 from signalling.identifiers import Actor, StreamId
 
 SDP = "application/sdp"
 SDPFRAG = "application/trickle-ice-sdpfrag"
+LAYER = "urn:ietf:params:whep:ext:core:layer"
 # RFC 9110 section 8.8.3; a weak tag never matches, for If-Match compares strongly.
 ENTITY_TAGS = re.compile(r'(?:W/)?"[\x21\x23-\x7e]*"(?: *, *(?:W/)?"[\x21\x23-\x7e]*")*')
 STRONG_TAG = re.compile(r'(?:^|[ ,])("[\x21\x23-\x7e]*")')
@@ -36,6 +39,15 @@ def whip_routes(rooms: Rooms, ice_servers: tuple[IceServer, ...]) -> list[Route]
     return [
         *_endpoint("whip", "Publish", partial(_open, rooms.publish, "whip", links), rooms),
         *_endpoint("whep", "Watch", partial(_open, rooms.watch, "whep", links), rooms),
+        Route(
+            "POST",
+            "/whep/{stream}/{session}/layer",
+            "Wish for a better or a lesser picture of those that are published",
+            partial(_wish, rooms),
+            body=LayerWish,
+            status=204,
+            problems=(*REFUSALS, "session_unknown"),
+        ),
     ]
 
 
@@ -99,14 +111,16 @@ async def _open(
 ) -> Answer:
     stream = asked.path["stream"]
     session = await open_session(StreamId(stream), asked.actor, asked.body)
+    address = f"/{kind}/{quote(stream, safe='')}/{quote(session.session_id, safe='')}"
     headers = {
-        "Location": f"/{kind}/{quote(stream, safe='')}/{quote(session.session_id, safe='')}",
+        "Location": address,
         "ETag": session.etag,
         "Accept-Patch": SDPFRAG,
         "Cache-Control": "no-store",
     }
-    if links:
-        headers["Link"] = links
+    layer = f'<{address}/layer>; rel="{LAYER}"' if kind == "whep" else ""
+    if links or layer:
+        headers["Link"] = ", ".join(filter(None, [links, layer]))
     return Answer(session.answer_sdp, headers)
 
 
@@ -126,6 +140,11 @@ async def _patch(rooms: Rooms, asked: Asked) -> Answer:
         return Answer(status=204)
     etag, fragment = restarted
     return Answer(fragment, {"ETag": etag, "Cache-Control": "no-store"})
+
+
+async def _wish(rooms: Rooms, asked: Asked) -> Answer:
+    await rooms.prefer(asked.path["session"], asked.actor, asked.body.encoding_id or Quality.HIGH)
+    return Answer()
 
 
 async def _delete(rooms: Rooms, asked: Asked) -> Answer:

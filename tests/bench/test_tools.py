@@ -13,7 +13,7 @@ import pytest
 import trio
 from click.testing import CliRunner
 
-from bench import chat, fanout, first_picture, join, load
+from bench import chat, fanout, first_picture, join, load, way_feedback
 from bench.bare import BareSender
 from bench.mesi import ServerFailed, open_mesi
 from bench.process import NoSuchProcess, cpu_ns, memory_bytes
@@ -176,3 +176,10 @@ def test_a_tool_without_a_server_says_what_it_needs() -> None:
 async def test_every_tool_explains_itself(tool: str) -> None:
     result = await trio.run_process([sys.executable, "-m", f"bench.{tool}", "--help"], capture_stdout=True)
     assert b"--json" in result.stdout
+
+
+async def test_every_report_of_viewers_networks_is_counted_and_what_it_speaks_of() -> None:
+    outcome = await way_feedback.run_feedback(20)
+    assert outcome.taken == outcome.sent == 20 * way_feedback.REPORTS
+    assert outcome.packets > 0.97 * outcome.sent * way_feedback.PACKETS
+    assert 0 < outcome.cpu_s < outcome.seconds

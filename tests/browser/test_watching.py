@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from tests.browser.visitors import Theatre, Visitor
+from tests.browser.visitors import Theatre, Visitor, comes_true
 
 BROWSERS = ("chromium", "firefox")
 
@@ -50,3 +50,28 @@ async def watch_all(viewer: Visitor, stream: str) -> None:
     received = await viewer.received()
     assert received["framesDecoded"] > 0
     assert received["audioPackets"] > 0
+
+
+@pytest.mark.parametrize("publishing", BROWSERS)
+async def test_who_wants_a_small_picture_gets_one_and_the_whole_one_back(theatre: Theatre, publishing: str) -> None:
+    streamer = await theatre.stranger(publishing)
+    await streamer.sign_up(f"layers-on-{publishing}", "a long password")
+    stream = await streamer.go_live(f"Layers from {publishing}", source="test")
+    await streamer.sees_moving_picture("#preview")
+    whole = await width(streamer, "#preview")
+    viewer = await theatre.visitor("chromium", await theatre.person(f"sees-layers-of-{publishing}"))
+    await viewer.watch(stream)
+    await viewer.sees_moving_picture()
+    for quality, least, most in (("automatic", whole, whole), ("low", 1, whole // 2), ("automatic", whole, whole)):
+        await viewer.fill("#quality", quality)
+
+        async def fits(least: int = least, most: int = most) -> bool:
+            return least <= await width(viewer, "#video") <= most
+
+        assert await comes_true(fits, 30), (quality, whole, await width(viewer, "#video"))
+        await viewer.sees_moving_picture()
+    assert await viewer.page.run("return window.connections.length") == 1
+
+
+async def width(visitor: Visitor, selector: str) -> int:
+    return int(await visitor.page.run(f"return document.querySelector('{selector}').videoWidth"))

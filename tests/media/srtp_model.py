@@ -53,7 +53,9 @@ def seal_gcm(key: bytes, salt: bytes, packet: bytes, roc: int = 0) -> bytes:
 def open_gcm(key: bytes, salt: bytes, sealed: bytes, roc: int = 0) -> bytes:
     """Undo `seal_gcm`; raises cryptography's InvalidTag."""
     iv = gcm_iv(salt, int.from_bytes(sealed[8:12]), roc, int.from_bytes(sealed[2:4]))
-    return sealed[:HEADER] + AESGCM(key).decrypt(iv, sealed[HEADER:], sealed[:HEADER])
+    # A header extension is not encrypted either (RFC 7714 section 8.2).
+    head = HEADER + (4 + 4 * int.from_bytes(sealed[HEADER + 2 : HEADER + 4]) if sealed[0] & 0x10 else 0)
+    return sealed[:head] + AESGCM(key).decrypt(iv, sealed[head:], sealed[:head])
 
 
 def _xor(one: bytes, other: bytes) -> bytes:

@@ -33,6 +33,7 @@ class Sent:
     rtx_payload_type: int | None = 121
     ssrc: int = 0x11111111
     rtx_ssrc: int | None = 0x22222222
+    stamp: int = 0
 
 
 def fresh_keys(profile: SrtpProfile = SrtpProfile.AEAD_AES_128_GCM) -> SrtpKeys:

@@ -27,6 +27,7 @@ class Sent:
     ssrc: int
     payload_type: int = 120
     rtx_payload_type: int | None = 121
+    stamp: int = 0
 
     @property
     def rtx_ssrc(self) -> int:
@@ -66,7 +67,7 @@ class Stage:
         return int(self.turns.tables.counters[count])
 
 
-def set_stage(turns: Turns, ssrc: int, codec: Codec = Codec.VP8) -> Stage:
+def set_stage(turns: Turns, ssrc: int, codec: Codec = Codec.VP8, *, stamp: int = 0) -> Stage:
     forwarder = turns.forwarder
     room = forwarder.open_room()
     forwarder.admission.require(room, Grant.WELCOME)
@@ -79,9 +80,10 @@ def set_stage(turns: Turns, ssrc: int, codec: Codec = Codec.VP8) -> Stage:
         forwarder.feed_track(
             track, publisher.row, payload_type=pt, rtx_payload_type=rtx, twcc_extension_id=3, nack=True
         )
+    sound = Sent(ssrc + 2, rtx_payload_type=None if stamp else 121, stamp=stamp)
     subscriptions = (
-        forwarder.subscribe(video, viewer.row, Sent(ssrc), first_seq=100),
-        forwarder.subscribe(audio, viewer.row, Sent(ssrc + 2), first_seq=100),
+        forwarder.subscribe(video, viewer.row, Sent(ssrc, stamp=stamp), first_seq=100),
+        forwarder.subscribe(audio, viewer.row, sound, first_seq=100),
     )
     return Stage(turns, room, publisher, viewer, video, audio, subscriptions, ssrc)
 
@@ -133,6 +135,9 @@ def outside(stages: list[Stage]) -> list[bytes]:
         (tables.twcc_arrival_ns[: LIMITS.tracks + 8], slots),
         (tables.subscriptions[: LIMITS.subscriptions + 8], subscriptions),
         (tables.payload_types[: LIMITS.transports + 8], []),
+        (tables.estimates[: LIMITS.transports + 8], transports),
+        (tables.trends[: LIMITS.transports + 8], transports),
+        (tables.sent_log[: LIMITS.transports + 8], transports),
         (tables.sockaddrs[: LIMITS.transports + 8], []),
         (tables.addresses, []),
         (np.ascontiguousarray(tables.inbox_headers[:, [0, 2, 3]]), []),

@@ -74,7 +74,7 @@ def test_every_recorded_publisher_gets_both_of_its_tracks(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", VIEWERS)
-def test_every_recorded_viewer_gets_vp8_and_opus_without_header_extensions(name: str) -> None:
+def test_every_recorded_viewer_gets_vp8_and_opus_and_tells_of_its_network_as_it_can(name: str) -> None:
     theirs = offer(name)
     answer = answer_viewer(theirs, LOCAL, [VP8, OPUS], stream="streamer")
     ours = check_form(answer.sdp, theirs)
@@ -84,8 +84,11 @@ def test_every_recorded_viewer_gets_vp8_and_opus_without_header_extensions(name:
     assert [ssrc for media in ours.media for ssrc in media.ssrcs] == ssrcs
     assert not {ssrc for media in theirs.media for ssrc in media.ssrcs} & set(ssrcs)
     for track, media in zip(answer.tracks, ours.media, strict=True):
-        assert not media.extensions
-        assert media.codecs[0].feedback <= {"nack", "nack pli", "ccm fir"}
+        told = ("transport-cc", 2) if "aiortc" not in name else ("goog-remb", 3)
+        is_told = name != "roamhq-wrtc010-sub1" and (track.kind == "video" or "aiortc" not in name)
+        assert is_told == bool(media.extensions) == (told[0] in media.codecs[0].feedback)
+        assert track.stamp == (media.extensions[0].id << 4 | told[1] - 1 if is_told else 0)
+        assert media.codecs[0].feedback <= {"nack", "nack pli", "ccm fir", told[0]}
         assert (track.rtx_payload_type is None) == (track.rtx_ssrc is None)
         assert f"a=msid:streamer {track.kind}\r\n" in answer.sdp
 

@@ -56,6 +56,7 @@ class Sent:
     rtx_payload_type: int | None
     ssrc: int
     rtx_ssrc: int | None
+    stamp: int = 0
 
 
 @dataclass

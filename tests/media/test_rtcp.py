@@ -168,9 +168,12 @@ def test_any_bytes_are_packets_or_malformed(datagram: bytes) -> None:
         assert parse_rtcp_untrusted(datagram)
 
 
-def test_remb_is_never_sent() -> None:
-    with pytest.raises(ValueError, match="never sent"):
-        build_rtcp(Remb(1, 1, ()))
+@given(st.integers(0, 2**60), st.lists(st.integers(0, 2**32 - 1), max_size=31))
+def test_a_remb_is_written_as_it_is_read_and_never_says_more(bitrate: int, ssrcs: list[int]) -> None:
+    (read,) = parse_rtcp_untrusted(build_rtcp(Remb(1, bitrate, tuple(ssrcs))))
+    assert isinstance(read, Remb)
+    assert read.ssrcs == tuple(ssrcs)
+    assert bitrate - bitrate / 2**17 <= read.bitrate_bps <= bitrate
 
 
 TEMPLATE = Twcc(1, 2, 0, 250, 0, ())

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from cryptography.exceptions import InvalidTag
@@ -19,6 +18,7 @@ from media.forwarding.forwarder import Forwarder, Limits
 from media.forwarding.kernel import turn as kernel_turn
 from media.forwarding.tables import Count, Tables
 from media.webrtc.srtp import SrtpKeys, SrtpProfile, open_receiver, open_sender
+from media.wire.rtp import parse_rtp_untrusted
 from tests.media import srtp_model
 
 ROLLOVERS = 4  # more than a test's packets can cause
@@ -40,6 +40,7 @@ class Packet:
     timestamp: int
     marker: bool
     payload: bytes
+    extensions: Mapping[int, bytes] = field(default_factory=dict)
 
 
 class End:
@@ -95,10 +96,18 @@ class End:
 
 
 def parse(data: bytes) -> Packet:
-    first, second, seq, ts, ssrc = struct.unpack_from("!BBHII", data)
-    assert first & 0x1F == 0
-    payload = data[12 : -data[-1]] if first & 0x20 else data[12:]
-    return Packet(second & 127, ssrc, seq, ts, second > 127, payload)
+    packet = parse_rtp_untrusted(data)
+    header, payload = packet.header, data[packet.payload_start : packet.payload_end]
+    assert not header.csrcs
+    return Packet(
+        header.payload_type,
+        header.ssrc,
+        header.sequence_number,
+        header.timestamp,
+        header.marker,
+        payload,
+        header.extensions,
+    )
 
 
 class Turns:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from quart import Response
 
 from media.door import NoSource
 from signalling.refusals import Refused
@@ -37,3 +38,29 @@ async def test_who_may_not_watch_is_told_why_and_what_would_help(code: str) -> N
     answer = await site.ask("POST", "/whep/s1", body="v=0", content_type=SDP)
     members = await problem(answer, 403, code)
     assert members["readmit"] == ["ticket"]
+
+
+LAYER = "urn:ietf:params:whep:ext:core:layer"
+
+
+async def wish(site: Site, body: str, token: str = "t-viewer") -> Response:
+    return await site.ask("POST", "/whep/s1/session0/layer", token=token, body=body, content_type="application/json")
+
+
+async def test_a_viewer_is_told_where_to_wish_for_a_picture_and_does() -> None:
+    site = Site()
+    answer = await site.ask("POST", "/whep/s1", token="t-viewer", body="v=0 offer", content_type=SDP)
+    assert f'</whep/s1/session0/layer>; rel="{LAYER}"' in answer.headers["Link"]
+    wishes = ['{"encodingId": "low"}', '{"mediaId": "1", "encodingId": "medium"}', '{"encodingId": "high"}', "{}"]
+    for body in wishes:
+        answer = await wish(site, body)
+        assert answer.status_code == 204
+    wished = [asked[1:] for asked in site.rooms.asked if asked[0] == "prefer"]
+    assert wished == [("session0", name) for name in ("low", "medium", "high", "high")]
+
+
+async def test_a_wish_for_another_s_session_or_for_an_unknown_picture_is_refused() -> None:
+    site = Site()
+    await site.ask("POST", "/whep/s1", token="t-viewer", body="v=0 offer", content_type=SDP)
+    await problem(await wish(site, "{}", token="t-streamer"), 404, "session_unknown")
+    await problem(await wish(site, '{"encodingId": "huge"}'), 422, "invalid_request")

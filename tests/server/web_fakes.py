@@ -9,6 +9,7 @@ from typing import Any
 from quart import Response
 from quart_trio import QuartTrio
 
+from media.door import Quality
 from server.config import IceServer, Rates
 from server.openapi import document
 from server.tokens import Claims
@@ -100,6 +101,10 @@ class FakeRooms:
         if if_match not in ("*", self.etag):
             raise Refused("precondition_failed")
         return ('"second"', "a=ice-ufrag:new\r\n") if if_match == "*" else None
+
+    async def prefer(self, session_id: str, actor: Actor, quality: Quality) -> None:
+        self._own(session_id, actor)
+        self._note("prefer", session_id, quality)
 
     async def close_session(self, session_id: str, actor: Actor) -> None:
         self._own(session_id, actor)

@@ -130,7 +130,7 @@ export class Guest {
   }
 
   #publish() {
-    this.#publishing = new Publishing(this.stream, this.media);
+    this.#publishing = new Publishing(this.stream, this.media, { hasLayers: false });
     this.#publishing.addEventListener("state", ({ detail }) => detail.state === "refused" && complain(detail.problem, "Your picture can't be sent"));
     this.#publishing.start();
   }

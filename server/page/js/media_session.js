@@ -12,7 +12,7 @@ const DISCONNECTED_MS = 4_000; // a change of network heals within that; the ser
  * @param {"whip"|"whep"} kind
  * @param {string} stream
  * @param {RTCPeerConnection} connection with its transceivers
- * @returns {Promise<{over: Promise<"closed"|"failed">, connected: Promise<boolean>, close: () => void}>}
+ * @returns {Promise<{over: Promise<"closed"|"failed">, connected: Promise<boolean>, close: () => void, address: URL}>}
  *   `over` is "closed" when the server ended it; throws Problem when it does not let us in
  */
 export async function openMediaSession(kind, stream, connection) {
@@ -40,7 +40,7 @@ export async function openMediaSession(kind, stream, connection) {
     close();
     throw error;
   }
-  return { ...lifeOf(connection), close };
+  return { ...lifeOf(connection), close, address: session };
 }
 
 /** @param {RTCPeerConnection} connection */

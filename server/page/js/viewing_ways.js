@@ -4,6 +4,8 @@ import { MoqViewing, canWatchOverWebTransport } from "./moq_viewing.js";
 import { Viewing } from "./whep.js";
 
 const KEY = "mesi.way";
+const QUALITY_KEY = "mesi.quality";
+export const QUALITIES = ["automatic", "medium", "low"];
 const PATIENCE_MS = 10_000; // for WebRTC to connect; beyond it a path for UDP is hardly found any more
 const AGAIN_MS = 3000; // when no way works
 const UNPLAYABLE = new Set(["no_common_codec", "unsupported_offer"]);
@@ -37,6 +39,7 @@ export class ViewingWays extends EventTarget {
   constructor(stream, height) {
     super();
     this.#ways = { webrtc: new Viewing(stream), webtransport: new MoqViewing(stream, height) };
+    this.#ways.webrtc.quality = this.quality;
     for (const [name, viewing] of Object.entries(this.#ways)) {
       viewing.addEventListener("state", ({ detail }) => name === this.#way && this.#follow(detail));
       viewing.addEventListener("track", () => name === this.#way && this.dispatchEvent(new CustomEvent("track")));
@@ -61,6 +64,17 @@ export class ViewingWays extends EventTarget {
     this.#failed.clear();
     this.#reconsider();
     this.#tell();
+  }
+
+  /** @returns {string} one of QUALITIES; over WebTransport the player chooses by itself */
+  get quality() {
+    const kept = localStorage.getItem(QUALITY_KEY) ?? "";
+    return QUALITIES.includes(kept) ? kept : "automatic";
+  }
+
+  set quality(quality) {
+    localStorage.setItem(QUALITY_KEY, quality);
+    this.#ways.webrtc.quality = quality;
   }
 
   /** Who talks with the streamer does it over WebRTC, which waits for nothing. @param {boolean} yes */

@@ -1,6 +1,6 @@
 /** Watches a stream over WHEP, and goes on trying for as long as that makes sense. */
 
-import { Problem } from "./api.js";
+import { Problem, authorization, send } from "./api.js";
 import { openMediaSession } from "./media_session.js";
 
 const WAITS_MS = [300, 600, 1200, 2500, 5000];
@@ -22,6 +22,8 @@ export class Viewing extends EventTarget {
   #turns = 0;
   #wake = () => {};
   #end = () => {};
+  #quality = "automatic";
+  /** @type {URL|null} */ #address = null; // of the session
 
   /** @param {string} stream */
   constructor(stream) {
@@ -31,6 +33,20 @@ export class Viewing extends EventTarget {
 
   get isOn() {
     return this.#running !== 0;
+  }
+
+  /** The picture to get of those that are published. @param {"automatic"|"medium"|"low"} quality */
+  set quality(quality) {
+    this.#quality = quality;
+    this.#wish();
+  }
+
+  async #wish() {
+    if (!this.#address) return;
+    const body = JSON.stringify(this.#quality === "automatic" ? {} : { encodingId: this.#quality });
+    const headers = { ...authorization(), "Content-Type": "application/json" };
+    // A session that has just ended wishes for nothing; the next one asks by itself.
+    await send(`${this.#address.href}/layer`, { method: "POST", headers, body }).catch(() => {});
   }
 
   /** Begin, or try again at once. */
@@ -78,6 +94,8 @@ export class Viewing extends EventTarget {
       return false;
     }
     this.connection = connection;
+    this.#address = session.address;
+    if (this.#quality !== "automatic") this.#wish();
     const stopped = new Promise((resolve) => (this.#end = resolve));
     session.connected.then((yes) => yes && this.#running === turn && this.#say("watching"));
     try {
@@ -86,7 +104,7 @@ export class Viewing extends EventTarget {
     } finally {
       session.close();
       if (this.connection === connection) {
-        this.connection = null;
+        this.connection = this.#address = null;
         this.#empty();
       }
     }

@@ -4,6 +4,15 @@ import { Problem, ask } from "./api.js";
 import { openMediaSession } from "./media_session.js";
 
 const WAITS_MS = [300, 1000, 2000, 4000, 8000];
+/**
+ * What is published besides the whole picture, so that viewers get what their networks carry: a quarter and half of its
+ * sides, at rates (bit/s) at which they still look well.
+ */
+const LESSER = [
+  { rid: "q", scaleResolutionDownBy: 4, maxBitrate: 150_000 },
+  { rid: "h", scaleResolutionDownBy: 2, maxBitrate: 500_000 },
+];
+const LAYERED_CODECS = new Set(["VP8", "H264"]); // of others the server takes one encoding
 const FINAL = new Set(["not_the_owner", "stream_ended", "stream_unknown", "no_session", "unsupported_offer"]);
 
 /** The codecs that this browser can send, in the order in which they are offered by themselves. */
@@ -22,6 +31,7 @@ export class Publishing extends EventTarget {
   #media;
   #codec;
   #maxBitrate;
+  #hasLayers;
   #running = 0; // the turn that goes on; 0 for none
   #turns = 0;
   #end = () => {};
@@ -29,14 +39,16 @@ export class Publishing extends EventTarget {
   /**
    * @param {string} stream
    * @param {MediaStream} media
-   * @param {{codec?: string, maxBitrate?: number}} [how] bitrate of the picture in bit/s
+   * @param {{codec?: string, maxBitrate?: number, hasLayers?: boolean}} [how] bitrate of the picture in bit/s, and
+   *   whether lesser ones are published with it
    */
-  constructor(stream, media, { codec = "VP8", maxBitrate = 2_500_000 } = {}) {
+  constructor(stream, media, { codec = "VP8", maxBitrate = 2_500_000, hasLayers = true } = {}) {
     super();
     this.#stream = stream;
     this.#media = media;
     this.#codec = codec;
     this.#maxBitrate = maxBitrate;
+    this.#hasLayers = hasLayers && LAYERED_CODECS.has(codec);
   }
 
   start() {
@@ -98,12 +110,17 @@ export class Publishing extends EventTarget {
   }
 
   #send(connection, track) {
-    const encodings = track.kind === "video" ? [{ maxBitrate: this.#maxBitrate }] : undefined;
+    const encodings = track.kind === "video" ? this.#encodings() : undefined;
     const transceiver = connection.addTransceiver(track, { direction: "sendonly", streams: [this.#media], ...(encodings && { sendEncodings: encodings }) });
     if (track.kind !== "video" || !transceiver.setCodecPreferences) return;
     const known = RTCRtpSender.getCapabilities("video")?.codecs ?? [];
     const first = (codec) => codec.mimeType.toUpperCase() === `VIDEO/${this.#codec}`;
     transceiver.setCodecPreferences([...known.filter(first), ...known.filter((codec) => !first(codec))]);
+  }
+
+  #encodings() {
+    if (!this.#hasLayers) return [{ maxBitrate: this.#maxBitrate }];
+    return [...LESSER.filter(({ maxBitrate }) => maxBitrate < this.#maxBitrate), { rid: "f", maxBitrate: this.#maxBitrate }];
   }
 
   async #isPublishedElsewhere() {

@@ -1,0 +1,121 @@
+"""Real Chromium behind bad networks: through the impairment relay each viewer gets the layer that its own carries."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import trio
+
+from bench.impairment import Impairment, Link, Relay, relay
+from media.door import Media, MediaSettings
+from media.forwarding.admission import Grant, Holding
+from tests.clients.chromium import Page, open_pages
+from tests.clients.test_chromium import ANSWER, WATCH, publishing
+from tests.media.test_door import LIMITS
+
+LAYERS = """
+  [['q', 4, 150], ['h', 2, 450], ['f', 1, 1500]].map(([rid, by, kbps]) =>
+    ({rid, scaleResolutionDownBy: by, maxFramerate: 10, maxBitrate: 1000 * kbps}))
+"""
+THIN = Impairment(rate_bps=300_000, delay_ms=20, queue_ms=500)
+WIDE = Impairment(rate_bps=5_000_000, delay_ms=20, queue_ms=500)
+THIRD = Impairment(rate_bps=1_100_000, delay_ms=20, queue_ms=500)
+STATS = """
+  const seen = {width: 0, frozen: 0};
+  (await pc.getStats()).forEach(s => { if (s.type === 'inbound-rtp' && s.kind === 'video')
+    Object.assign(seen, {width: s.frameWidth ?? 0, frozen: s.totalFreezesDuration ?? 0, frames: s.framesDecoded}); });
+  return seen;
+"""
+
+
+SENT = """
+  const frames = {};
+  (await pc.getStats()).forEach(s => { if (s.type === 'outbound-rtp' && s.rid) frames[s.rid] = s.framesSent; });
+  return frames;
+"""
+
+
+async def watch_through(media: Media, room: int, page: Page, way: Relay) -> None:
+    """Have a page watch over a relay: the answer names its port instead of the server's."""
+    offer = await page.run(WATCH)
+    answer = media.watch(room, "streamer", str(offer), Holding(Grant.WELCOME)).answer_sdp  # type: ignore[arg-type]
+    answer = re.sub(r"127\.0\.0\.1 \d+ typ host", f"127.0.0.1 {way.address[1]} typ host", answer)
+    await page.run(ANSWER.replace("SDP", json.dumps(answer)))
+
+
+async def seen(page: Page) -> dict[str, float]:
+    return await page.run(STATS)  # type: ignore[return-value]
+
+
+async def shows(page: Page, width: int, seconds: float) -> float:
+    """Wait until pictures of this width are decoded; returns how long that took."""
+    began = trio.current_time()
+    with trio.fail_after(seconds):
+        while (await seen(page))["width"] != width:  # noqa: ASYNC110
+            await trio.sleep(0.1)
+    return trio.current_time() - began
+
+
+async def test_each_viewer_gets_the_layer_of_its_network_and_a_layer_less_while_it_shrinks() -> None:
+    media = Media(MediaSettings(("127.0.0.1", 0), limits=LIMITS))
+    async with (
+        open_pages(3) as (publisher, wide, thin),
+        trio.open_nursery() as nursery,
+        relay(media.address, WIDE, WIDE, seed=1) as broad,
+        relay(media.address, Impairment(delay_ms=20), THIN, seed=2) as narrow,
+    ):
+        await nursery.start(lambda task_status: media.run(task_status=task_status))
+        room = media.open_room(Grant.WELCOME)
+        offer = await publisher.run(publishing("video/VP8", width=960, encodings=LAYERS))
+        answer = media.publish(room, "streamer", str(offer)).answer_sdp
+        await publisher.run(ANSWER.replace("SDP", json.dumps(answer)))
+        await watch_through(media, room, wide, broad)
+        await shows(wide, 960, 20)  # the publisher has its own ramp
+        await watch_through(media, room, thin, narrow)
+        await shows(thin, 240, 3)
+        await trio.sleep(3)
+        assert ((await seen(thin))["width"], (await seen(wide))["width"]) == (240, 960)
+
+        before = await seen(wide)
+        broad.down = Link(THIRD, seed=3)
+        await shows(wide, 480, 3)
+        await trio.sleep(2)
+        after = await seen(wide)
+        assert after["width"] == 480
+        assert after["frozen"] - before["frozen"] < 0.5
+        broad.down = Link(WIDE, seed=4)
+        await shows(wide, 960, 10)
+        assert (await seen(thin))["width"] == 240
+        nursery.cancel_scope.cancel()
+
+
+async def sent_layers(page: Page) -> set[str]:
+    """Return the layers of which the publisher sends frames within a second."""
+    before: dict[str, int] = await page.run(SENT)  # type: ignore[assignment]
+    await trio.sleep(1)
+    after: dict[str, int] = await page.run(SENT)  # type: ignore[assignment]
+    return {rid for rid, frames in after.items() if frames > before.get(rid, 0)}
+
+
+async def sends(page: Page, layers: set[str], seconds: float) -> None:
+    with trio.fail_after(seconds):
+        while await sent_layers(page) != layers:
+            pass
+
+
+async def test_chromium_leaves_out_the_layers_that_nobody_watches_and_has_them_back() -> None:
+    media = Media(MediaSettings(("127.0.0.1", 0), limits=LIMITS))
+    async with open_pages(2) as (publisher, viewer), trio.open_nursery() as nursery:
+        await nursery.start(lambda task_status: media.run(task_status=task_status))
+        room = media.open_room(Grant.WELCOME)
+        offer = await publisher.run(publishing("video/VP8", width=960, encodings=LAYERS))
+        answer = media.publish(room, "streamer", str(offer)).answer_sdp
+        await publisher.run(ANSWER.replace("SDP", json.dumps(answer)))
+        await sends(publisher, {"q", "h", "f"}, 20)
+        await sends(publisher, {"q"}, 40)
+        async with relay(media.address, WIDE, WIDE, seed=1) as way:
+            await watch_through(media, room, viewer, way)
+            await shows(viewer, 960, 20)
+            assert await sent_layers(publisher) == {"q", "h", "f"}
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,71 @@
+"""Each viewer gets what its own network carries: real packets, and links as the impairment relay models them."""
+
+from __future__ import annotations
+
+import time
+
+import trio
+
+from bench.impairment import Impairment
+from tests.clients.networked import Behind, eventually, publish_paced, watch_behind
+from tests.media.test_door import open_world
+
+RATES = {"q": 240_000, "h": 700_000, "f": 2_200_000}
+THIN = Impairment(rate_bps=300_000, delay_ms=10, queue_ms=500)
+WIDE = Impairment(rate_bps=5_000_000, delay_ms=10, queue_ms=500)
+THIRD = Impairment(rate_bps=5_000_000 / 3, delay_ms=10, queue_ms=500)
+
+
+def layer(viewer: Behind) -> str:
+    return viewer.shown[-1].layer if viewer.shown else ""
+
+
+async def test_a_thin_viewer_beside_a_wide_one_each_gets_its_layer_within_three_seconds() -> None:
+    async with open_world() as world:
+        await publish_paced(world, RATES)
+        await trio.sleep(2)  # until it is known what its layers take
+        thin, _ = await watch_behind(world, THIN)
+        wide, _ = await watch_behind(world, WIDE)
+        await eventually(lambda: layer(wide) == "f", 3)
+        await trio.sleep(3)
+        settled_ns = time.monotonic_ns()
+        await trio.sleep(5)
+        assert {shown.layer for shown in thin.within(settled_ns, 5)} == {"q"}
+        assert {shown.layer for shown in wide.within(settled_ns, 5)} == {"f"}
+        assert thin.used_bps(settled_ns, 5) > 0.8 * 300_000
+        delays = sorted(shown.waited_ms for shown in thin.within(settled_ns, 5))
+        assert delays[len(delays) * 95 // 100] < 100
+        assert thin.longest_gap_ms(settled_ns, 5) < 300
+        assert wide.longest_gap_ms(settled_ns, 5) < 300
+
+
+async def test_a_link_that_shrinks_to_a_third_costs_a_layer_and_no_freeze_and_it_comes_back() -> None:
+    async with open_world() as world:
+        await publish_paced(world, RATES)
+        await trio.sleep(2)
+        viewer, _ = await watch_behind(world, WIDE)
+        await eventually(lambda: layer(viewer) == "f", 3)
+        await trio.sleep(2)
+        shrunk_ns = time.monotonic_ns()
+        viewer.link.impairment = THIRD
+        await trio.sleep(5)
+        assert {shown.layer for shown in viewer.within(shrunk_ns + 2_000_000_000, 3)} == {"h"}
+        assert viewer.longest_gap_ms(shrunk_ns, 5) < 500
+        delays = sorted(shown.waited_ms for shown in viewer.within(shrunk_ns + 2_000_000_000, 3))
+        assert delays[len(delays) * 95 // 100] < 100
+        viewer.link.impairment = WIDE
+        await eventually(lambda: layer(viewer) == "f", 10)
+
+
+async def test_a_publisher_leaves_out_what_nobody_watches_and_has_it_back_for_who_comes() -> None:
+    async with open_world() as world:
+        publisher = await publish_paced(world, RATES)
+        await eventually(lambda: publisher.sent == "q", 15)
+        viewer, negotiated = await watch_behind(world, WIDE)
+        await eventually(lambda: bool(viewer.shown) and viewer.shown[-1].layer == "f", 4)
+        first, last = viewer.shown[0].at_ns, viewer.shown[-1].at_ns
+        assert viewer.longest_gap_ms(first, (last - first) / 1e9) < 300
+        await trio.sleep(1)
+        assert publisher.sent == "qhf"
+        world.media.close(negotiated.transport, "left")
+        await eventually(lambda: publisher.sent == "q", 15)

@@ -1,0 +1,87 @@
+"""Probes through the kernel: sent behind a frame to those who could have better, and to nobody else."""
+
+from __future__ import annotations
+
+from media.forwarding.admission import Grant, Holding
+from media.forwarding.probing import LEAST_PACKETS, MOST_PACKETS
+from media.forwarding.tables import Count
+from tests.media.test_kernel_robustness import DELTA, KEY, PT, Stage, set_stage
+from tests.media.test_stamps import NUMBERED, numbers
+from tests.media.turns import Packet, Turns, open_turns, protected
+
+RTX_SSRC = 1001
+
+
+def frame(stage: Stage, seq: int, packets: int = 2, *, marker: bool = True) -> list[Packet]:
+    """Publish a frame; returns what the viewer got."""
+    for place in range(packets):
+        is_last = marker and place == packets - 1
+        header = (
+            bytes([0x80, PT | (0x80 if is_last else 0)]) + (seq + place).to_bytes(2) + seq.to_bytes(4) + b"\0\0\0\7"
+        )
+        datagram = protected(
+            stage.publisher, header + (DELTA if seq or place else KEY) + bytes([place]) * (500 + place)
+        )
+        assert datagram is not None
+        stage.publisher.send(datagram)
+    stage.turns.turn()
+    return stage.viewer.drain()[0]
+
+
+def want(turns: Turns, stage: Stage, bps: float, knows: float = 300e3) -> None:
+    estimate = turns.tables.estimates
+    estimate["bps"][stage.viewer.row] = knows
+    estimate["probe_bps"][stage.viewer.row] = bps
+    estimate["probe_due_ns"][stage.viewer.row] = 0
+
+
+def repeats(packets: list[Packet]) -> list[Packet]:
+    return [packet for packet in packets if packet.ssrc == RTX_SSRC]
+
+
+def test_a_probe_repeats_the_largest_packet_behind_the_frame_and_is_noted() -> None:
+    with open_turns() as turns:
+        stage = set_stage(turns, 1000, stamp=NUMBERED)
+        want(turns, stage, 1e6)
+        got = frame(stage, 0)
+        probe = repeats(got)
+        assert got[-len(probe) :] == probe
+        assert len(probe) >= LEAST_PACKETS
+        assert {packet.payload for packet in probe} == {(101).to_bytes(2) + DELTA + b"\x01" * 501}
+        assert numbers(got) == list(range(1, len(got) + 1))
+        record = turns.tables.estimates[stage.viewer.row]
+        assert (record["probe_first"], record["probe_last"]) == (2, len(got))
+        assert stage.counted(Count.PROBES) == len(probe)
+        assert not repeats(frame(stage, 2))  # the next is not due before this one was heard of, or is lost
+
+
+def test_a_probe_is_as_long_as_fifty_ms_of_what_is_known_and_bounded() -> None:
+    with open_turns() as turns:
+        stage = set_stage(turns, 1000, stamp=NUMBERED)
+        want(turns, stage, 2e6, knows=1e6)
+        assert 11 <= len(repeats(frame(stage, 0))) <= 13
+        want(turns, stage, 50e6, knows=40e6)
+        assert len(repeats(frame(stage, 2))) == MOST_PACKETS
+
+
+def test_nobody_is_probed_who_wants_no_more_or_of_whom_nothing_is_known_or_within_a_frame() -> None:
+    with open_turns() as turns:
+        stage = set_stage(turns, 1000, stamp=NUMBERED)
+        want(turns, stage, 0)
+        assert len(frame(stage, 0)) == 2
+        want(turns, stage, 200e3)
+        assert len(frame(stage, 2)) == 2
+        want(turns, stage, 1e6, knows=0)
+        assert len(frame(stage, 4)) == 2
+        want(turns, stage, 1e6)
+        assert len(frame(stage, 6, marker=False)) == 2
+
+
+def test_who_lost_the_right_is_not_probed_either() -> None:
+    with open_turns() as turns:
+        stage = set_stage(turns, 1000, stamp=NUMBERED)
+        assert len(frame(stage, 0)) == 2
+        want(turns, stage, 1e6)
+        turns.forwarder.admission.hold(stage.viewer.row, Holding(Grant(0)))
+        assert frame(stage, 2) == []
+        assert stage.counted(Count.PROBES) == 0
