@@ -65,6 +65,9 @@ TransportId = NewType("TransportId", int)
 
 EVENTS_BUFFERED = 65_536  # two facts for each of the most transports a node can hold; a fact is never lost
 IDLE_TICK_NS = 20_000_000  # how late a publisher's first packet may be noticed
+# From a MoQ publisher's first frame on, for its catalog to name the other kind: a browser lists its sound at once, and
+# its picture when it has found an encoder for the camera's first frame.
+SETTLE_NS = 2_000_000_000
 
 log = structlog.get_logger("media")
 
@@ -100,7 +103,7 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class Flowing:
-    """The first media packet of a publisher was accepted."""
+    """The first media packet of a publisher was accepted, and it is known what all it publishes."""
 
     transport: TransportId
 
@@ -183,6 +186,7 @@ class _Endpoint:
     timer_ns: int = FOREVER
     ufrags: tuple[str, ...] = ()
     watched_tracks: list[int] = field(default_factory=list)
+    lacks: frozenset[str] = frozenset()  # kinds that a viewer asked for and was not given
 
 
 class _Incoming:
@@ -191,18 +195,26 @@ class _Incoming:
     def __init__(self, media: Media, row: int, room: _Room, began: BroadcastBegan, kinds: tuple[str, ...]) -> None:
         self.id, self.row, self.room, self.source = TransportId(next(media.numbers)), row, room, began.source
         self._media, self.injector = media, Injector(media.address)
-        self._flows = False
+        self._missing: set[str] = set(kinds)
+        self._flows_ns = 0
+        self.is_settled = False  # before it is known what all there is, viewers would be given a part of it for good
         self.intake = Intake(began.broadcast, kinds, self, media.now_ns)
 
     def open(self, kind: Kind, codec: CodecDescription, payload_type: int) -> bool:
         """Feed a track of the room from now on."""
+        self._missing.discard(kind)
         return self._media.feed(self, kind, codec, payload_type)
 
     def send(self, packets: list[bytes], report: SenderReport | None) -> None:
         """Pass packets to the forwarding thread."""
         self.injector.send(packets, report)
-        if not self._flows:
-            self._flows = True
+        if not self.is_settled:
+            self._settle(self._media.now_ns())
+
+    def _settle(self, now_ns: int) -> None:
+        self._flows_ns = self._flows_ns or now_ns
+        if not self._missing or now_ns - self._flows_ns >= SETTLE_NS:
+            self.is_settled = True
             self._media.incoming_flows(self.id)
 
     def counters(self) -> Counter[str]:
@@ -463,6 +475,7 @@ class Media:
         if track is None:
             row = self._forwarder.open_track(room.row, kind, codec.codec, codec.clock_rate, layers)
             track = tracks[kind] = _Track(row, codec, layers)
+            self._close_lacking(room, source, kind)
             self._layers.open(row, self.now_ns())
             self._tracks[row] = track
             self._layers.reserve(row, room.best_requires, self.now_ns())
@@ -516,7 +529,7 @@ class Media:
         return True
 
     def incoming_flows(self, transport: TransportId) -> None:
-        """Note that a MoQ publisher's first frame is on its way."""
+        """Note that a MoQ publisher's first frame is on its way, and that it is known what it publishes."""
         self._tell.send_nowait(Flowing(transport))
 
     def broadcast_began(self, broadcast: Broadcast) -> None:
@@ -541,13 +554,15 @@ class Media:
         within = self._rooms[room]
         offer = parse_sdp_untrusted(offer_sdp)
         available = {kind: track for kind, track in within.sources.get(source, {}).items() if track.feeder is not None}
-        if not available:
+        if not available or any(self._is_settling(track) for track in available.values()):
             raise NoSource(source)
         ours = self._our_side()
         codecs = [track.codec for track in available.values()]
         answer = answer_viewer(offer, ours.shown, codecs, stream=source)
         endpoint = self._open_endpoint(within, source, "viewer", ours, answer)
         self._forwarder.admission.hold(endpoint.row, holding)
+        wanted = {media.kind for media in offer.media if media.live}
+        endpoint.lacks = frozenset(wanted - {sent.kind for sent in answer.tracks})
         try:
             for sent in answer.tracks:
                 track = available[sent.kind]
@@ -558,6 +573,10 @@ class Media:
             self.close(endpoint.id, "refused")
             raise
         return Negotiated(endpoint.id, answer.sdp, _etag(ours.shown.ice))
+
+    def _is_settling(self, track: _Track) -> bool:
+        incoming = None if track.feeder is None else self._incoming.get(track.feeder)
+        return incoming is not None and not incoming.is_settled
 
     def restart_ice(self, transport: TransportId, sdpfrag: str) -> tuple[str, str]:
         """Answer an ICE restart with (etag, fragment); the old path serves until the new one is proven.
@@ -692,6 +711,12 @@ class Media:
             if endpoint.role == "viewer" and track.row in endpoint.watched_tracks:
                 self.close(endpoint.id, "codec_changed")
         self._close_track(track)
+
+    def _close_lacking(self, room: _Room, source: str, kind: str) -> None:
+        # An answer is for good: whoever asked for what has come now has to ask again.
+        for endpoint in [self._endpoints[transport] for transport in room.endpoints]:
+            if endpoint.source == source and kind in endpoint.lacks:
+                self.close(endpoint.id, "track_added")
 
     def _close_track(self, track: _Track) -> None:
         self._layers.close(track.row)

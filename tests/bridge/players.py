@@ -194,14 +194,16 @@ class Streamer(Player):
 
 
 @asynccontextmanager
-async def open_streamer(address: tuple[str, int], target: str, path: str) -> AsyncIterator[Streamer]:
-    """Publish the test picture until the block ends."""
+async def open_streamer(
+    address: tuple[str, int], target: str, path: str, picture_from: trio.Event | None = None
+) -> AsyncIterator[Streamer]:
+    """Publish the test picture until the block ends; sound alone until `picture_from`, where it is given."""
     streamer = Streamer(address, target)
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(streamer.run)
             await streamer.until(lambda: streamer.session is not None)
-            nursery.start_soon(stream_picture, streamer.origin, path)
+            nursery.start_soon(stream_picture, streamer.origin, path, "legacy", picture_from)
             yield streamer
             nursery.cancel_scope.cancel()
     finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ import av
 import pytest
 import trio
 
-from server.client import publish
+from media import door
+from server.client import SessionFailed, publish, watch
 from server.demo import send_picture
 from tests.bridge.players import open_player, open_streamer
 from tests.bridge.viewers import Watcher, open_watcher
@@ -27,6 +28,12 @@ async def shown(owner: Person, stream: str) -> dict[str, Any]:
 async def until_state(owner: Person, stream: str, state: str) -> None:
     with trio.fail_after(10):
         while (await shown(owner, stream))["state"] != state:  # noqa: ASYNC110
+            await trio.sleep(0.05)
+
+
+async def until(claim: Callable[[], bool]) -> None:
+    with trio.fail_after(10):
+        while not claim():  # noqa: ASYNC110 -- what it asks about is in another task, which tells nobody
             await trio.sleep(0.05)
 
 
@@ -66,6 +73,48 @@ async def test_what_is_published_over_moq_reaches_webrtc_viewers_with_sound_and_
                 video = player.subscribe(stream, "video")
                 await player.until(lambda: len(player.frames[video]) > 10)
         await until_state(owner, stream, "interrupted")
+
+
+async def test_a_stream_is_live_when_its_publisher_has_named_picture_and_sound_however_long_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "SETTLE_NS", 60_000_000_000)
+    async with open_stage(tmp_path) as (site, owner, stream):
+        viewer = await site.person("viewer")
+        named = trio.Event()
+        async with open_streamer(site.running.quic, target(stream, owner), stream, named):
+            with trio.fail_after(10):
+                while "mesi_incoming_frames 0.0" in (await site.http.get("/metrics")).text:  # noqa: ASYNC110
+                    await trio.sleep(0.05)
+            assert (await shown(owner, stream))["state"] == "waiting"
+            with pytest.raises(SessionFailed, match="no_publisher"):
+                async with open_watcher(site, stream, viewer):
+                    pass
+            named.set()
+            await until_state(owner, stream, "live")
+            async with open_watcher(site, stream, viewer) as watcher:
+                await watcher.until(video=20, audio=20)
+
+
+async def test_who_watches_a_stream_of_sound_alone_asks_again_when_it_gets_a_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "SETTLE_NS", 500_000_000)
+    async with open_stage(tmp_path) as (site, owner, stream):
+        viewer = await site.person("viewer")
+        named = trio.Event()
+        async with open_streamer(site.running.quic, target(stream, owner), stream, named):
+            await until_state(owner, stream, "live")
+            url = site.url("whep", stream)
+            async with (
+                watch(site.http, url, viewer.token) as watching,
+                watch(site.http, url, viewer.token, ("audio",)) as listening,
+            ):
+                named.set()
+                await until(lambda: watching.ended is not None)
+                async with open_watcher(site, stream, viewer) as again:
+                    await again.until(video=20, audio=20)
+                assert listening.ended is None
 
 
 async def test_nobody_else_can_publish_over_moq(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import msgspec
 import trio
 
 from media.moq.containers import wrap_legacy, wrap_loc
@@ -40,15 +41,16 @@ def catalog(container: str) -> Catalog:
     )
 
 
-async def stream_picture(origin: Origin, path: str, container: str = "legacy") -> None:
-    """Publish picture and sound until cancelled."""
+async def stream_picture(
+    origin: Origin, path: str, container: str = "legacy", picture_from: trio.Event | None = None
+) -> None:
+    """Publish picture and sound until cancelled; the picture is not named before `picture_from`, where it is given."""
     broadcast = Broadcast(path)
     video = broadcast.add_track("video", track_info(VIDEO_PRIORITY))
     audio = broadcast.add_track("audio", track_info(AUDIO_PRIORITY))
     named = broadcast.add_track(CATALOG_TRACK, track_info(CATALOG_PRIORITY))
-    group = named.begin_group(0, time.monotonic_ns())
-    named.append(group, Frame(0, write_catalog(catalog(container)), is_keyframe=True))
-    named.finish_group(group)
+    listed = catalog(container)
+    put_alone(named, 0, write_catalog(listed if picture_from is None else msgspec.structs.replace(listed, video=None)))
     origin.begin(broadcast)
     wrap = wrap_loc if container == "loc" else wrap_legacy
     started_ns = time.monotonic_ns()
@@ -58,6 +60,9 @@ async def stream_picture(origin: Origin, path: str, container: str = "legacy") -
     keyframe, keyframe_at_ns = False, started_ns
     while True:
         now_ns = time.monotonic_ns()
+        if picture_from is not None and picture_from.is_set():
+            put_alone(named, 1, write_catalog(listed))
+            picture_from = None
         if now_ns - keyframe_at_ns > GROUP_S * 1_000_000_000:
             picture.request_keyframe()
             keyframe_at_ns = now_ns
@@ -73,6 +78,13 @@ async def stream_picture(origin: Origin, path: str, container: str = "legacy") -
                 writers["video"].write(frame)
                 parts, keyframe = [], False
         await trio.sleep(0.005)
+
+
+def put_alone(track: Track, sequence: int, payload: bytes) -> None:
+    """Write a group of one frame."""
+    group = track.begin_group(sequence, time.monotonic_ns())
+    track.append(group, Frame(0, payload, is_keyframe=True))
+    track.finish_group(group)
 
 
 class GroupWriter:
