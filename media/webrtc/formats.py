@@ -77,6 +77,14 @@ def carries(choice: Choice, codec: CodecDescription) -> bool:
     return choice.codec.codec is codec.codec and _profile_of(choice.codec) is _profile_of(codec)
 
 
+def comes_near(choice: Choice, codec: CodecDescription) -> bool:
+    """Whether a viewer that offered `choice` is known to decode `codec` though it names less.
+
+    Browsers offer of H264 what their encoders make, the lower profiles; their decoders take the others as well.
+    """
+    return choice.codec.codec is codec.codec is Codec.H264
+
+
 def plays_alike(former: CodecDescription, latter: CodecDescription) -> bool:
     """Whether who plays the one goes on with the other: decoders take any H264 level, and one channel or two."""
     return former.codec is latter.codec and _profile_of(former) is _profile_of(latter)

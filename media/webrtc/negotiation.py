@@ -16,6 +16,7 @@ from media.webrtc.formats import (
     best_to_receive,
     carries,
     choices,
+    comes_near,
     receiving_parameters,
     sending_parameters,
 )
@@ -172,8 +173,9 @@ def answer_viewer(
     accepted: dict[int, AcceptedMedia] = {}
     tracks: list[SentTrack] = []
     for index, media in _usable_media(offer, Direction.RECVONLY):
-        pairs = ((choice, codec) for codec in available for choice in choices(media, taken) if carries(choice, codec))
-        choice, codec = next(pairs, (None, None))
+        pairs = [(choice, codec) for codec in available for choice in choices(media, taken)]
+        fitting = (pair for fits in (carries, comes_near) for pair in pairs if fits(*pair))
+        choice, codec = next(fitting, (None, None))
         if choice is None or codec is None:
             continue
         taken |= choice.payload_types

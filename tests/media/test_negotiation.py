@@ -237,6 +237,13 @@ def test_h264_is_matched_by_profile_and_answered_at_the_lower_level(
     assert f"profile-level-id={answered}\r\n" in answer.sdp
 
 
+def test_h264_of_a_profile_that_is_not_offered_goes_to_who_decodes_h264_at_all() -> None:
+    """@moq/publish makes High, Chromium offers no more than Main, and decodes it."""
+    answer = answer_viewer(offer("chromium156-vp8-sub"), LOCAL, [h264("640028")], stream="s")
+    assert [track.payload_type for track in answer.tracks] == [102]
+    assert "profile-level-id=42001f\r\n" in answer.sdp
+
+
 def test_stereo_reaches_the_publisher_and_the_viewer() -> None:
     published = answer_publisher(offer("firefox153-pub"), LOCAL)
     assert "a=fmtp:109 minptime=10;useinbandfec=1;stereo=1;maxplaybackrate=48000\r\n" in published.sdp
