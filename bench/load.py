@@ -1,4 +1,7 @@
-"""`python -m bench.load`: publishers and viewers against any WHIP and WHEP server, and what arrives."""
+"""`python -m bench.load`: publishers and viewers against any WHIP and WHEP server, and what arrives.
+
+Against a Mesi the publishers may come over MoQ instead, on WebTransport or raw QUIC.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import trio
 
 from bench.crowd import Place, Viewer
 from bench.mesi import Mesi, open_mesi
+from bench.moq_publishing import SCHEMES, MoqPlace
 from bench.payload import Rate
 from bench.process import memory_bytes
 from bench.receiver import Decrypt
@@ -17,6 +21,7 @@ from bench.stage import Stage, Window, open_stage
 from bench.tables import Count
 from bench.tool import run_tool
 
+WHIP = "whip"
 SAMPLE = 20  # viewers whose every packet is decrypted: 4 % of a core at 1 Mbit/s
 
 
@@ -27,6 +32,7 @@ class Room:
     whip: str
     token: str
     places: tuple[Place, ...]
+    moq: MoqPlace | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +61,10 @@ async def run_load(stage: Stage, rooms: list[Room], load: Load, pid: int | None 
     """Fill rooms, wait, and measure. Raises SessionFailed when a publisher can't publish."""
     before = memory_bytes(pid) if pid is not None else None
     for number, room in enumerate(rooms):
-        await stage.publish(room.whip, room.token, load.rate, number)
+        if room.moq is None:
+            await stage.publish(room.whip, room.token, load.rate, number)
+        else:
+            await stage.publish_over_moq(room.moq, load.rate, number)
     viewers = seat(stage, [place for room in rooms for place in room.places], load.sample)
     say(f"{len(rooms)} publishing; {len(viewers)} viewers join, {load.joins_per_s:g} a second ...")
     await stage.join(viewers, joins_per_s=load.joins_per_s)
@@ -117,8 +126,8 @@ def _bad(window: Window) -> int:
     return sum(window.totals.count(of) for of in (Count.WRONG_CONTENT, Count.FOREIGN, Count.UNDECRYPTABLE))
 
 
-async def rooms_of_mesi(mesi: Mesi, rooms: int, viewers: int) -> list[Room]:
-    """Open streams on a Mesi, each with its owner, and an account for each viewer."""
+async def rooms_of_mesi(mesi: Mesi, rooms: int, viewers: int, carrier: str = WHIP) -> list[Room]:
+    """Open streams on a Mesi, each with its owner who publishes over `carrier`, and an account for each viewer."""
     owners = await mesi.people([f"owner{number}" for number in range(rooms)])
     people = await mesi.people([f"viewer{number}" for number in range(viewers)])
     made = []
@@ -126,7 +135,8 @@ async def rooms_of_mesi(mesi: Mesi, rooms: int, viewers: int) -> list[Room]:
         stream = await mesi.stream(owner)
         whep = f"{mesi.url}/whep/{stream}"
         places = tuple(Place(whep, person.token, number, person.name) for person in people)
-        made.append(Room(f"{mesi.url}/whip/{stream}", owner.token, places))
+        moq = None if carrier == WHIP else MoqPlace(mesi, owner, stream, carrier)
+        made.append(Room(f"{mesi.url}/whip/{stream}", owner.token, places, moq))
     return made
 
 
@@ -144,6 +154,9 @@ def rooms_of(whip: str, whep: str, token: str, rooms: int, viewers: int) -> list
 @click.option("--whep", metavar="URL", help="Where to watch, likewise.")
 @click.option("--token", default="", help="Bearer token for both.")
 @click.option("--mesi", "own", is_flag=True, help="Start a Mesi server for it instead, in a temporary directory.")
+@click.option(
+    "--publish-over", "carrier", type=click.Choice([WHIP, *SCHEMES]), default=WHIP, help="MoQ's carriers with --mesi."
+)
 @click.option("--pid", type=int, help="The server's process: adds its cost. Known with --mesi.")
 @click.option("--server-core", type=int, help="With --mesi: the one processor core that the server may use.")
 @click.option("--rooms", default=1, show_default=True, help="Publishers, each in its own room.")
@@ -161,6 +174,7 @@ def main(
     whep: str | None,
     token: str,
     own: bool,
+    carrier: str,
     pid: int | None,
     server_core: int | None,
     rooms: int,
@@ -176,13 +190,17 @@ def main(
 ) -> None:
     """Load a WHIP and WHEP server, and say what arrived."""
     load = Load(Rate(video_bps, sound), seconds, warm_up, joins, sample)
-    title = f"{rooms} x (1 publisher, {viewers} viewers), {video_bps:,} bit/s{' and sound' if sound else ''}"
+    if carrier != WHIP and not own:
+        raise click.UsageError("publishing over MoQ needs --mesi")
+    title = (
+        f"{rooms} x (1 publisher over {carrier}, {viewers} viewers), {video_bps:,} bit/s{' and sound' if sound else ''}"
+    )
 
     async def run() -> Outcome:
         if own:
             say("starting a server (the first time compiles its kernel) ...")
             async with open_mesi(server_core) as mesi, open_stage(merge=merge) as stage:
-                return await run_load(stage, await rooms_of_mesi(mesi, rooms, viewers), load, mesi.pid)
+                return await run_load(stage, await rooms_of_mesi(mesi, rooms, viewers, carrier), load, mesi.pid)
         if whip is None or whep is None:
             raise click.UsageError("give --whip and --whep, or --mesi")
         async with open_stage(merge=merge) as stage:

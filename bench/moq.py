@@ -1,9 +1,9 @@
 """`python -m bench.moq`: viewers over WebTransport or raw QUIC, what reaches them, and what it costs on one core.
 
-The publisher comes over WHIP from this process, the viewers are moq-rs in another (bench/moq_viewers.py); both have
-one processor core for themselves, the server the other. With --burners the server shares its core with processes that
-never rest; then viewers come in steps, and what counts is that it carries on: what no longer fits is dropped in whole
-groups, and the others go on. Needs the package's `test` extra.
+The publisher comes over WHIP from this process, or over MoQ from one of its own; the viewers are moq-rs in another
+(bench/moq_viewers.py). They have one processor core for themselves, the server the other. With --burners the server
+shares its core with processes that never rest; then viewers come in steps, and what counts is that it carries on: what
+no longer fits is dropped in whole groups, and the others go on. Needs the package's `test` extra.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ import click
 import trio
 
 from bench.cores import choose_cores, pin
+from bench.load import WHIP
 from bench.mesi import PINNED, Mesi, ServerFailed, open_mesi
+from bench.moq_publishing import SCHEMES, MoqPlace
 from bench.payload import Rate
 from bench.process import cpu_ns, memory_bytes
 from bench.report import Report, say
@@ -36,7 +38,6 @@ MOST_LOST = 0.001  # of the groups
 MOST_LATENCY_MS = 100.0  # p99
 LEAST_OF_PEAK = 0.8  # of the throughput at fewer viewers, on a starved core
 TRACKS = ("video", "audio")
-SCHEMES = {"webtransport": "https", "quic": "moqt"}
 DATAGRAMS, CALLS = 'mesi_quic_total{event="datagrams_sent"}', 'mesi_quic_total{event="send_calls"}'
 GROUPS = 'mesi_moq_total{event="groups_'  # what became of those that were not delivered
 BURN = "while True: pass"
@@ -157,12 +158,22 @@ async def measure(viewers: Viewers, count: int, mesi: Mesi, seconds: float) -> T
 
 
 async def run_steps(
-    mesi: Mesi, stage: Stage, rate: Rate, steps: list[int], seconds: float, scheme: str, core: int | None = None
+    mesi: Mesi,
+    stage: Stage,
+    rate: Rate,
+    steps: list[int],
+    seconds: float,
+    scheme: str,
+    core: int | None = None,
+    published_over: str = WHIP,
 ) -> list[Turn]:
     """Measure one turn for each number of viewers, all in the same room."""
     owner = await mesi.person("owner")
     stream = await mesi.stream(owner)
-    await stage.publish(f"{mesi.url}/whip/{stream}", owner.token, rate)
+    if published_over == WHIP:
+        await stage.publish(f"{mesi.url}/whip/{stream}", owner.token, rate)
+    else:
+        await stage.publish_over_moq(MoqPlace(mesi, owner, stream, published_over, core), rate)
     people = await mesi.people([f"viewer{number}" for number in range(max(steps))])
     turns = []
     for count in steps:
@@ -232,6 +243,7 @@ def _add(report: Report, turn: Turn) -> None:
 @click.command()
 @click.option("--viewers", default="60", show_default=True, help="How many; with commas, one turn for each number.")
 @click.option("--carrier", type=click.Choice(list(SCHEMES)), default="webtransport", show_default=True)
+@click.option("--publish-over", type=click.Choice([WHIP, *SCHEMES]), default=WHIP, show_default=True)
 @click.option("--video-bps", default=2_000_000, show_default=True, help="Bits a second of video.")
 @click.option("--sound/--no-sound", default=True, help="Sound besides, 50 packets a second.")
 @click.option("--seconds", default=20.0, show_default=True, help="Length of each turn.")
@@ -242,6 +254,7 @@ def _add(report: Report, turn: Turn) -> None:
 def main(
     viewers: str,
     carrier: str,
+    publish_over: str,
     video_bps: int,
     sound: bool,
     seconds: float,
@@ -262,11 +275,13 @@ def main(
         async with open_mesi(cores.server) as mesi, open_stage() as stage:
             pin(cores.tool)
             async with open_burners(burners, cores.server):
-                return await run_steps(mesi, stage, rate, steps, seconds, SCHEMES[carrier], cores.tool)
+                scheme = SCHEMES[carrier]
+                return await run_steps(mesi, stage, rate, steps, seconds, scheme, cores.tool, publish_over)
 
     media = f"{video_bps:,} bit/s{' and sound' if sound else ''}"
     starved = f", shared with {burners} that never rest" if burners else ""
-    title = f"1 publisher of {media} to {viewers} viewers over {carrier}, server on core {cores.server}{starved}"
+    title = f"1 publisher of {media} over {publish_over} to {viewers} viewers over {carrier}"
+    title += f", server on core {cores.server}{starved}"
     report = describe(run_tool(run), title, burners)
     report.print(as_json=as_json)
     if not report.holds:

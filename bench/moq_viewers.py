@@ -21,7 +21,7 @@ import moq
 
 from bench.cores import pin
 from bench.report import percentile
-from bench.units import Unit, read_unit
+from bench.units import Unit, is_empty, read_unit
 
 JOINS_AT_ONCE = 8  # handshakes under way: a crowd that joins at once is another bench's
 SHARES = (0.5, 0.99, 0.999)
@@ -127,6 +127,8 @@ async def _take_group(
 ) -> None:
     try:
         async for frame in group:
+            if is_empty(frame.payload):
+                continue
             unit = read_unit(frame.payload, is_video=is_video, whole=checks)
             crowd.count(number, unit, len(frame.payload))
     except moq.Error:

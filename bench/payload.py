@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -68,11 +69,19 @@ class Packet:
         return bytes(self.payload)
 
 
+def cut_as_encoders(total: int) -> list[int]:
+    """Return the sizes of the payloads of a frame of `total` bytes: nearly equal ones."""
+    count = max(-(-total // MAX_PAYLOAD), 1)
+    return [total * (index + 1) // count - total * index // count for index in range(count)]
+
+
 class Source:
     """The packets of one publisher, from `started_ns` (monotonic) on; `sent` counts them by kind."""
 
-    def __init__(self, publisher: int, rate: Rate, *, started_ns: int) -> None:
-        self._publisher, self._rate, self._started_ns = publisher, rate, started_ns
+    def __init__(
+        self, publisher: int, rate: Rate, *, started_ns: int, cut: Callable[[int], list[int]] = cut_as_encoders
+    ) -> None:
+        self._publisher, self._rate, self._started_ns, self._cut = publisher, rate, started_ns, cut
         self._frames = self._sounds = 0
         self._random = random.Random(publisher)
         self._keyframe_wanted = True
@@ -112,12 +121,12 @@ class Source:
         self._keyframe_wanted = False
         total = int(self._rate.video_bps / 8 / FRAME_RATE * (1 - UNEVEN + 2 * UNEVEN * self._random.random()))
         total *= KEYFRAME_SIZE if key else 1
-        count = max(-(-total // MAX_PAYLOAD), 1)
+        sizes = self._cut(total)
+        count = len(sizes)
         timestamp = frame * 90_000 // FRAME_RATE & 0xFFFFFFFF
         packets = []
-        for index in range(count):
-            # Nearly equal, as encoders cut their frames.
-            size = max(total * (index + 1) // count - total * index // count, DESCRIPTOR_SIZE + 10 + STAMP_SIZE)
+        for index, wanted in enumerate(sizes):
+            size = max(wanted, DESCRIPTOR_SIZE + FRAME_HEADER_SIZE + STAMP_SIZE)
             head = bytearray([0x80, 0x80, 0x80 | frame >> 8 & 0x7F, frame & 0xFF])
             if index == 0:
                 head[0] |= 0x10

@@ -11,6 +11,7 @@ import httpx2
 import trio
 
 from bench.crowd import Viewer, fill, open_http
+from bench.moq_publishing import MoqPlace, MoqPublishing
 from bench.payload import Rate
 from bench.process import cpu_ns, memory_bytes
 from bench.publishing import Publishing
@@ -43,7 +44,7 @@ class Stage:
     receiver: Receiver
     http: httpx2.AsyncClient
     nursery: trio.Nursery
-    publishers: dict[int, Publishing] = field(default_factory=dict)
+    publishers: dict[int, Publishing | MoqPublishing] = field(default_factory=dict)
     viewers: list[Viewer] = field(default_factory=list)
 
     async def publish(self, url: str, token: str, rate: Rate, number: int = 0) -> Publishing:
@@ -51,6 +52,12 @@ class Stage:
         publishing: Publishing = await self.nursery.start(self._publish, url, token, rate, number)
         self.publishers[number] = publishing
         return publishing
+
+    async def publish_over_moq(self, place: MoqPlace, rate: Rate, number: int = 0) -> None:
+        """Publish until the end, as publisher `number`, in a process of its own; returns when that is live."""
+        publishing = MoqPublishing(number, place, rate)
+        await self.nursery.start(publishing.run)
+        self.publishers[number] = publishing
 
     async def join(self, viewers: list[Viewer], *, joins_per_s: float) -> None:
         """Let viewers in; returns when they see something, or never will."""

@@ -37,6 +37,11 @@ class Unit(NamedTuple):
     is_right: bool
 
 
+def is_empty(payload: bytes) -> bool:
+    """Whether a frame is nothing but its time: so moq-rs says when its group ends."""
+    return bool(payload) and len(payload) == 1 << (payload[0] >> 6)
+
+
 def read_unit(payload: bytes, *, is_video: bool, whole: bool) -> Unit:
     """Read one frame as it came; raises nothing, whatever it holds."""
     at = (1 << (payload[0] >> 6)) if payload else 0  # a varint's length is in its first two bits (RFC 9000 section 16)

@@ -9,10 +9,15 @@ from pathlib import Path
 import pytest
 
 from bench import moq
+from bench.load import Load, rooms_of_mesi, run_load
+from bench.moq_publisher import cut_as_bridge
 from bench.moq_viewers import Crowd, Groups
 from bench.payload import DESCRIPTOR_SIZE, Rate, Source
-from bench.units import Unit, read_unit
+from bench.tables import Count
+from bench.units import Unit, is_empty, read_unit
+from media.bridge.packetising import packetise_untrusted
 from media.moq.containers import wrap_legacy
+from media.wire.codecs import Codec
 from tests.bench.crowds import SMALL, open_bench
 
 
@@ -29,6 +34,37 @@ async def test_every_frame_reaches_every_viewer_intact(tmp_path: Path, scheme: s
         assert turn.seen["latency_ns"]["0.5"] > 0
         report = moq.describe([turn], "test")
         assert ("every checked byte is what was published", True) in report.targets
+
+
+@pytest.mark.parametrize("carrier", ["webtransport", "quic"])
+async def test_a_publisher_over_moq_reaches_viewers_over_moq_intact(tmp_path: Path, carrier: str) -> None:
+    async with open_bench(tmp_path) as (_, mesi, stage):
+        (turn,) = await moq.run_steps(mesi, stage, SMALL, [2], 1.0, "https", published_over=carrier)
+        assert turn.seen["viewers_heard"] == 2
+        assert turn.seen["frames"] == pytest.approx(2 * 80 * turn.seconds, rel=0.3)
+        assert turn.seen["packets_checked"] >= turn.seen["frames"]
+        assert turn.seen["frames_wrong"] == turn.seen["groups_lost"] == 0
+
+
+async def test_a_publisher_over_moq_reaches_viewers_over_whep_packet_for_packet(tmp_path: Path) -> None:
+    async with open_bench(tmp_path) as (_, mesi, stage):
+        rooms = await rooms_of_mesi(mesi, rooms=1, viewers=2, carrier="webtransport")
+        outcome = await run_load(stage, rooms, Load(Rate(1_000_000), 2.0, 1.0, 50, 2))
+        totals = outcome.window.totals
+        assert outcome.window.silent == 0
+        assert outcome.window.delivered == pytest.approx(outcome.window.expected, rel=0.2)
+        assert totals.count(Count.DECRYPTED) > 500
+        assert totals.lost == totals.lost_inside == 0
+        assert [totals.count(of) for of in (Count.WRONG_CONTENT, Count.FOREIGN, Count.UNDECRYPTABLE)] == [0, 0, 0]
+
+
+def test_frames_are_cut_where_the_bridge_cuts_them() -> None:
+    for total in range(1, 60_000, 7):
+        sizes = cut_as_bridge(total)
+        unit = bytes([0x10]) + bytes(sum(sizes) - DESCRIPTOR_SIZE * len(sizes) - 1)
+        packets = packetise_untrusted(Codec.VP8, unit, is_keyframe=True)
+        assert [len(packet) for packet in packets] == sizes
+        assert len(unit) >= total
 
 
 def frames() -> tuple[list[bytes], bytes]:
@@ -64,6 +100,13 @@ def test_a_frame_is_right_only_when_every_byte_is() -> None:
         read_unit(sound, is_video=False, whole=False).sent_ns, 1, is_right=True
     )
     assert not read_unit(sound[:-1], is_video=False, whole=True).is_right
+
+
+def test_a_frame_of_nothing_but_its_time_is_no_frame() -> None:
+    for at_us in (0, 63, 64, 70_000, 1 << 40):
+        assert is_empty(wrap_legacy(at_us, b""))
+        assert not is_empty(wrap_legacy(at_us, b"x"))
+    assert not is_empty(b"")
 
 
 def test_groups_count_as_lost_when_they_began_while_counted_and_never_came_whole() -> None:
