@@ -1,4 +1,4 @@
-"""A MoQ player over raw QUIC on a real socket: our own engine at the client's end, driven by Trio."""
+"""A MoQ player over raw QUIC or WebTransport on a real socket: our own engine at the client's end, driven by Trio."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import trio
+from aioquic.h3.events import H3Event, HeadersReceived, WebTransportStreamDataReceived
 from aioquic.quic import events as quic_events
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 
 from media.moq import events
+from media.moq.connection import H3_ALPN
 from media.moq.origin import Origin
-from media.moq.quic_carrier import QuicCarrier
+from media.moq.quic_carrier import Http3, QuicCarrier, WebTransportCarrier, from_http_code
 from media.moq.relay import Peer, Relay
 from media.moq.session import Session
 from media.moq.versions import PREFERRED, Version
@@ -26,6 +28,7 @@ from tests.moq.streamer import stream_picture
 PATIENCE_S = 20.0
 BUFFER, ANCILLARY = 65_536, 64
 SO_TIMESTAMPNS = 35  # Linux: the kernel's time of arrival with each datagram
+HTTP_STREAMS = (3, 7, 11)  # of the server: control, encoder and decoder
 
 
 @dataclass
@@ -34,6 +37,7 @@ class Player:
 
     address: tuple[str, int]
     target: str
+    is_web: bool = False  # over WebTransport
     frames: dict[int, list[tuple[int, int | None, bytes]]] = field(default_factory=dict)  # by subscription
     object_bytes: int = 0
     last_object_ns: int = 0
@@ -45,8 +49,9 @@ class Player:
     closed: tuple[int, str] | None = None
 
     def __post_init__(self) -> None:
+        protocol = H3_ALPN if self.is_web else PREFERRED[0].value
         configuration = QuicConfiguration(
-            is_client=True, alpn_protocols=[PREFERRED[0].value], max_datagram_frame_size=65_536, max_data=16 << 20
+            is_client=True, alpn_protocols=[protocol], max_datagram_frame_size=65_536, max_data=16 << 20
         )
         configuration.verify_mode = 0  # type: ignore[assignment]
         configuration.server_name = "localhost"
@@ -56,6 +61,8 @@ class Player:
         self.received_ns = 0
         self.session: Session | None = None
         self.carrier: QuicCarrier | None = None
+        self.http: Http3 | None = None
+        self.connect_stream = 0
         self.stirred = trio.Event()
         self.changed = trio.Event()
 
@@ -112,22 +119,54 @@ class Player:
     def _take_events(self) -> None:
         while (event := self.quic.next_event()) is not None:
             match event:
+                case quic_events.HandshakeCompleted() if self.is_web:
+                    self._ask_for_session()
                 case quic_events.HandshakeCompleted():
-                    self.carrier = QuicCarrier(self.quic, self._wake)
-                    self.session = Session(self.carrier, Version(PREFERRED[0].value), origin=77, path=self.target)
-                    self.session.request_announcements("")
+                    self._begin(QuicCarrier(self.quic, self._wake), self.target)
                 case quic_events.StreamDataReceived(stream_id=stream, data=data, end_stream=is_last):
-                    if stream % 4 == 3 and data:
+                    if stream % 4 == 3 and data and not (self.is_web and stream in HTTP_STREAMS):
                         self.object_bytes += len(data)
                         self.last_object_ns = self.received_ns
-                    if self.session is not None:
+                    if self.http is not None:
+                        self._take_http(self.http.handle_event(event))
+                    elif self.session is not None:
                         self._take(self.session.receive_untrusted(stream, data, is_last=is_last))
                 case quic_events.StreamReset(stream_id=stream, error_code=code):
                     if self.session is not None:
-                        self._take(self.session.reset_untrusted(stream, code))
+                        self._take(self.session.reset_untrusted(stream, from_http_code(code) if self.is_web else code))
                 case quic_events.ConnectionTerminated(error_code=code, reason_phrase=reason):
                     self.closed = (code, reason)
             self.changed.set()
+
+    def _begin(self, carrier: QuicCarrier, path: str | None) -> None:
+        self.carrier = carrier
+        self.session = Session(carrier, Version(PREFERRED[0].value), origin=77, path=path)
+        self.session.request_announcements("")
+
+    def _ask_for_session(self) -> None:
+        self.http = Http3(self.quic)
+        self.connect_stream = self.quic.get_next_available_stream_id()
+        headers = {
+            ":method": "CONNECT",
+            ":scheme": "https",
+            ":authority": "127.0.0.1",
+            ":path": self.target,
+            ":protocol": "webtransport",
+            "wt-available-protocols": f'"{PREFERRED[0].value}"',
+        }
+        encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
+        self.http.send_headers(self.connect_stream, encoded)
+
+    def _take_http(self, found: list[H3Event]) -> None:
+        for event in found:
+            match event:
+                case HeadersReceived(headers=headers) if self.session is None:
+                    assert dict(headers)[b":status"] == b"200"
+                    assert self.http is not None
+                    self._begin(WebTransportCarrier(self.quic, self.http, self.connect_stream, self._wake), None)
+                case WebTransportStreamDataReceived(stream_id=stream, data=data, stream_ended=is_last):
+                    assert self.session is not None
+                    self._take(self.session.receive_untrusted(stream, data, is_last=is_last))
 
     def _take(self, found: list[events.Event]) -> None:
         for event in found:
@@ -152,8 +191,10 @@ class Player:
 
 
 @asynccontextmanager
-async def open_players(address: tuple[str, int], targets: list[str]) -> AsyncIterator[list[Player]]:
-    players = [Player(address, target) for target in targets]
+async def open_players(
+    address: tuple[str, int], targets: list[str], *, is_web: bool = False
+) -> AsyncIterator[list[Player]]:
+    players = [Player(address, target, is_web) for target in targets]
     try:
         async with trio.open_nursery() as nursery:
             for player in players:

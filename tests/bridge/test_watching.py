@@ -72,11 +72,15 @@ async def test_a_session_is_let_in_by_a_token_and_hears_only_of_what_it_may_watc
                 await player.until(lambda: len(player.frames[video]) >= 10)
 
 
-async def test_after_the_confirmation_of_a_cut_no_object_byte_reaches_any_of_fifty_viewers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("carrier", ["quic", "webtransport"])
+async def test_after_the_confirmation_of_a_cut_no_object_byte_reaches_any_of_fifty_viewers(
+    carrier: str, tmp_path: Path
+) -> None:
     with trio.fail_after(60):
         async with open_show(tmp_path) as show:
             people = [await show.site.person(name) for name in ("keeper", *(f"viewer{n}" for n in range(50)))]
-            async with open_players(show.address, [show.target(one) for one in people]) as players:
+            targets = [show.target(one) for one in people]
+            async with open_players(show.address, targets, is_web=carrier == "webtransport") as players:
                 await be_cut(show, players)
 
 
