@@ -31,7 +31,8 @@ from media.forwarding.layers import Quality as Quality  # what viewers may wish 
 from media.moq.carrier import Code
 from media.moq.origin import Broadcast, Origin
 from media.moq.relay import Peer as Subscriber
-from media.moq.relay import Relay, Rights
+from media.moq.relay import Relay
+from media.moq.rights import Rights
 from media.webrtc.certificate import Certificate, Certificates
 from media.webrtc.formats import Kind, plays_alike
 from media.webrtc.ice import Address, IceCredentials

@@ -34,6 +34,7 @@ PURE = [
     "media/moq/delivery.py",
     "media/moq/upstream.py",
     "media/moq/relay.py",
+    "media/moq/rights.py",
     "media/moq/capsules.py",
     "media/moq/containers.py",
     "media/moq/hang.py",

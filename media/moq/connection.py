@@ -20,8 +20,9 @@ from media.moq.capsules import CapsuleReader
 from media.moq.carrier import Code
 from media.moq.events import Event, SetupReceived
 from media.moq.quic_carrier import Http3, QuicCarrier, WebTransportCarrier, from_http_code
-from media.moq.relay import Peer, Relay, Rights
+from media.moq.relay import Peer, Relay
 from media.moq.requests import Admit, OtherServices, OtherSession, Refusal, SessionRequest, split_target_untrusted
+from media.moq.rights import Rights
 from media.moq.session import NEVER_NS, Session
 from media.moq.versions import Version, choose_version
 

@@ -149,8 +149,15 @@ class Delivery:
         """The broadcast's."""
         return self.wish.broadcast
 
+    @property
+    def has_more(self) -> bool:
+        """Whether there is something to write."""
+        return any(cursor.has_more for cursor in self._cursors)
+
     def expire(self, now_ns: int) -> None:
         """Drop the groups that the subscriber no longer wants to see finished."""
+        if len(self._cursors) < 2:
+            return
         patience_ns = max(GRACE_NS, min(self.wish.max_latency_ms * 1_000_000, MAX_LATENCY_NS))
         for cursor, newer in zip(tuple(self._cursors), tuple(self._cursors)[1:], strict=False):
             if now_ns - newer.group.began_ns > patience_ns:
@@ -234,6 +241,11 @@ class Fetched:
     def is_spent(self) -> bool:
         """Never: it ends with its group's last piece, which also ends the stream."""
         return self._is_over
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there is something to write."""
+        return not self._is_over and self._cursor.has_more
 
     def expire(self, now_ns: int) -> None:
         """Stay: nothing is too late for who asks for the past."""

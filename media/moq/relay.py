@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from media.moq import events
 from media.moq.carrier import Carrier, Code
 from media.moq.delivery import Delivery, Fetched
 from media.moq.messages import Subscribe, suffix_of
 from media.moq.origin import DESCRIBING_TRACK, Broadcast, Origin, Track
+from media.moq.rights import Rights
 from media.moq.session import Session
 from media.moq.upstream import Upstream
 
@@ -24,26 +24,6 @@ MAX_LISTENING = 32  # requests for announcements on one session; a player makes 
 MAX_FETCHES = 16
 MAX_WAITING = 64  # requests for tracks that their publisher has not described yet
 MAX_PENDING = 64  # requests of one of whom it is still being found out what it may watch
-
-
-class Rights(Protocol):
-    """What a session may do; asked again and again, so that it may change at any moment."""
-
-    @property
-    def home(self) -> str | None:
-        """The broadcast that it came for, None when it came for none in particular."""
-
-    def is_pending(self, path: str) -> bool:
-        """Whether it is still being found out what it may watch: requests wait for `Peer.review` or `Peer.dismiss`."""
-
-    def may_publish(self, path: str) -> bool:
-        """Whether it may announce this broadcast."""
-
-    def may_watch(self, path: str) -> bool:
-        """Whether it may hear of this broadcast and subscribe to it."""
-
-    def admits(self, path: str) -> bool:
-        """Whether an object of this broadcast may be written to it now."""
 
 
 class Relay:
@@ -118,6 +98,8 @@ class Peer:
         # Broadcasts of which something may be on its way still, and when picture or sound of them was last sent (ns);
         # a room that closes takes its own out.
         self._served: dict[str, int] = {}
+        # What the rights said of each broadcast, while pieces are written: no checkpoint is in between.
+        self._judged: dict[str, bool] | None = None
         self.upstream = Upstream(session, relay.origin, relay.now_ns, rights.may_publish)
         relay.origin.listen(self)
 
@@ -133,16 +115,17 @@ class Peer:
             delivery.expire(now_ns)
             if delivery.is_spent:
                 self._finish(delivery)
+        waiting = [delivery for delivery in self.deliveries.values() if delivery.has_more]
+        if not waiting:
+            return  # most flushes only answer acknowledgements
+        waiting.sort(key=lambda delivery: delivery.urgency, reverse=True)
         room = self._carrier.room()
-        while room > 0:
-            # Sorted anew each time: a piece may have been the last, and priorities are few.
-            for delivery in sorted(self.deliveries.values(), key=lambda delivery: delivery.urgency, reverse=True):
-                written = delivery.write_piece()
-                if written:
-                    room -= written
-                    break
-            else:
-                return
+        self._judged = {}
+        try:
+            while room > 0 and (written := next(filter(None, (delivery.write_piece() for delivery in waiting)), 0)):
+                room -= written
+        finally:
+            self._judged = None
 
     def cut(self, code: int = Code.CUT, path: str | None = None) -> None:
         """Have nothing more reach this peer, of one broadcast or of all: unsent data is lost, streams are reset.
@@ -346,7 +329,7 @@ class Peer:
             waiting.request,
             waiting.wish,
             track,
-            lambda: self.rights.admits(path),
+            lambda: self._admits(path),
             has_sent,
         )
         self.deliveries[waiting.request] = delivery
@@ -354,6 +337,14 @@ class Peer:
         self.session.accept(waiting.request, track.info)
         self._relay.subscribed(path)
         self._carrier.wake()
+
+    def _admits(self, path: str) -> bool:
+        judged = self._judged
+        if judged is None:
+            return self.rights.admits(path)
+        if path not in judged:
+            judged[path] = self.rights.admits(path)
+        return judged[path]
 
     def _fetch(self, wanted: events.FetchWanted) -> None:
         broadcast = self._relay.origin.find(wanted.broadcast)
@@ -367,7 +358,7 @@ class Peer:
             return
         path = wanted.broadcast
         self.deliveries[wanted.request] = Fetched(
-            self.session, self._carrier, wanted, track, group, lambda: self.rights.admits(path)
+            self.session, self._carrier, wanted, track, group, lambda: self._admits(path)
         )
         self._served.setdefault(path, 0)
         self._carrier.wake()

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, unquote
 
 from media.moq.messages import normal_path
 from media.moq.quic_carrier import QuicCarrier
-from media.moq.relay import Rights
+from media.moq.rights import Rights
 from media.moq.versions import Version
 
 MAX_FIELDS = 16  # of a query: there is one that we know

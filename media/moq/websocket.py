@@ -16,8 +16,9 @@ from websockets.typing import Subprotocol
 from media.io.tcp import TcpStream, tcp_below
 from media.moq import qmux
 from media.moq.qmux import DRAFTS, MAX_RECORD_BYTES, QmuxCarrier
-from media.moq.relay import Peer, Relay, Rights
+from media.moq.relay import Peer, Relay
 from media.moq.requests import Admit, Refusal, SessionRequest, split_target_untrusted
+from media.moq.rights import Rights
 from media.moq.session import Session
 from media.moq.versions import PREFERRED, Version
 

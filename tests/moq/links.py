@@ -15,8 +15,9 @@ from aioquic.quic.events import QuicEvent, StreamDataReceived
 
 from media.moq.connection import Connection
 from media.moq.origin import Origin
-from media.moq.relay import Peer, Relay, Rights
+from media.moq.relay import Peer, Relay
 from media.moq.requests import Refusal, SessionRequest
+from media.moq.rights import Rights
 from media.moq.versions import PREFERRED
 from tests.moq.certificates import CERTIFICATE
 from tests.moq.nodes import Everything

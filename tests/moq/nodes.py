@@ -13,8 +13,9 @@ import trio
 
 from media.moq.endpoint import Endpoint, EndpointSettings
 from media.moq.origin import Origin
-from media.moq.relay import Relay, Rights
+from media.moq.relay import Relay
 from media.moq.requests import Refusal, SessionRequest
+from media.moq.rights import Rights
 from media.moq.websocket import QmuxSocket
 
 REQUEST = re.compile(rb"(?:GET|POST) (\S+) HTTP/1\.1\r\n")

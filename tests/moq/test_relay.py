@@ -8,7 +8,7 @@ import pytest
 
 from media.moq import events
 from media.moq.carrier import Code
-from media.moq.delivery import GRACE_NS, MAX_LIVE_GROUPS
+from media.moq.delivery import GRACE_NS, MAX_LIVE_GROUPS, Delivery
 from media.moq.events import Event
 from media.moq.frames import Frame
 from media.moq.messages import TrackInfo
@@ -260,6 +260,26 @@ def test_each_piece_needs_admission_and_what_was_missed_is_not_shown_later(stage
     assert viewer.settle() == []
     stage.group(3, b"open again")
     assert payloads(viewer.settle()) == [b"open again"]
+
+
+def test_admission_is_asked_anew_after_a_fault_of_ours(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    viewer = Client(stage.relay)
+    viewer.subscribe()
+    viewer.settle()
+    written = Delivery.write_piece
+
+    def write_and_fail(delivery: Delivery) -> int:
+        written(delivery)
+        raise RuntimeError
+
+    monkeypatch.setattr(Delivery, "write_piece", write_and_fail)
+    stage.group(1, b"shown", finished=False)
+    with pytest.raises(RuntimeError):
+        viewer.peer.write()
+    monkeypatch.undo()
+    viewer.rights.is_admitted = False
+    stage.group(2, b"SECRET")
+    assert payloads(viewer.settle()) == [b"shown"]
 
 
 def test_a_group_that_begins_without_admission_is_missed_whole(stage: Stage) -> None:

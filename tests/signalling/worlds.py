@@ -34,7 +34,7 @@ from media.forwarding.admission import FOREVER, NOTHING, Admission, Grant, Holdi
 from media.forwarding.fanout import ADMITTED, verdict
 from media.forwarding.forwarder import NoCapacity
 from media.forwarding.tables import ROOM, TRACK, TRANSPORT, Tables
-from media.moq.relay import Rights
+from media.moq.rights import Rights
 from signalling import commands as c
 from signalling import views as v
 from signalling.identifiers import AccountId, Actor, Mode, StreamId
