@@ -21,7 +21,7 @@ from tests.server.nodes import Person
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parents[1]
-SCRIPTS = ("clapper.js", "judge.js", "tone.js", "ear.js", "whip.js", "whep.js", "watch.js")
+SCRIPTS = ("clapper.js", "judge.js", "tone.js", "ear.js", "stamps.js", "whip.js", "whep.js", "watch.js")
 
 
 @dataclass
