@@ -67,8 +67,8 @@ TransportId = NewType("TransportId", int)
 EVENTS_BUFFERED = 65_536  # two facts for each of the most transports a node can hold; a fact is never lost
 IDLE_TICK_NS = 20_000_000  # how late a publisher's first packet may be noticed
 # From a MoQ publisher's first frame on, for its catalog to name the other kind: a browser lists its sound at once, and
-# its picture when it has found an encoder for the camera's first frame.
-SETTLE_NS = 2_000_000_000
+# its picture when it has found an encoder for the camera's first frame, which takes a busy machine seconds.
+SETTLE_NS = 5_000_000_000
 
 log = structlog.get_logger("media")
 
