@@ -42,11 +42,11 @@ async def whip_ffmpeg(stage: Stage) -> AsyncIterator[Look | None]:
 
 
 def moq_publish(codec: str) -> Callable[[Stage], Any]:
-    """Return a page with <moq-publish>, set to a codec that it offers; "" leaves the choice to it: H264."""
+    """Return a page with <moq-publish>, set to a codec that it offers."""
 
     @asynccontextmanager
     async def publisher(stage: Stage) -> AsyncIterator[Look | None]:
-        config = json.dumps({"codec": codec} if codec else {})
+        config = json.dumps({"codec": codec})
         html = f"""<moq-publish url="{escape(stage.moq_url(stage.owner))}" name="{stage.stream}"></moq-publish>
           <script type=module src=/clapper.js></script>
           <script type=module src=/stamps.js></script>
@@ -114,8 +114,7 @@ async def moqrs_viewer(stage: Stage) -> AsyncIterator[Look]:
 PUBLISHERS = {
     "WHIP Chromium": whip_chromium,
     "WHIP FFmpeg": whip_ffmpeg,
-    "@moq/publish VP8": moq_publish("vp8"),
-    "@moq/publish H264": moq_publish(""),
+    "@moq/publish": moq_publish("vp8"),
     "moq-rs": moqrs_publisher,
 }
 VIEWERS = {
@@ -136,4 +135,4 @@ def shows_no_picture(publisher: str, viewer: str, seen: dict[str, Any]) -> bool:
 
     Firefox takes H264 over WebRTC only with a plug-in that it fetches from Mozilla's servers when it first runs.
     """
-    return publisher in ("WHIP FFmpeg", "@moq/publish H264") and viewer.startswith("WHEP") and not seen["h264"]
+    return publisher == "WHIP FFmpeg" and viewer.startswith("WHEP") and not seen["h264"]
