@@ -26,9 +26,10 @@ from media.forwarding.estimates import SECOND_NS, START_BPS
 from media.forwarding.layers import Layer, Quality, choose, wished
 
 NOW = 100 * SECOND_NS
-rates = st.integers(0, 1_000_000)
-layers = st.lists(st.builds(Layer, row=st.integers(0, 9), rate=rates, is_live=st.booleans()), max_size=4)
-allowances = st.tuples(st.floats(0, 1e7), st.floats(0, 1)).map(lambda pair: Allowed(pair[0], pair[0] * pair[1]))
+rates = st.sampled_from([0, 20_000, 60_000, 250_000])
+alive = st.sampled_from([True, True, True, False])
+layers = st.lists(st.builds(Layer, row=st.integers(0, 9), rate=rates, is_live=alive), max_size=4)
+allowances = st.tuples(st.floats(0, 3e6), st.floats(0, 1)).map(lambda pair: Allowed(pair[0], pair[0] * pair[1]))
 
 
 def numbered(**options: int) -> Downlink:
