@@ -10,7 +10,10 @@ import trio
 
 from signalling.commands import AT_ONCE, Manner
 from signalling.events import Event
-from signalling.identifiers import AccountId, Mode, StreamId
+from signalling.identifiers import AccountId, Actor, Mode, StreamId
+from signalling.messenger.model import ConversationId
+from signalling.messenger.views import MessageSent
+from signalling.refusals import Refused
 from signalling.verdicts import Demands, Sight, Verdict
 from signalling.views import BestPicture, Followed, Kind
 from signalling.wire_events import ChatMessage
@@ -100,6 +103,46 @@ class Feed(Protocol):
 
         Raises Refused("invalid_cursor") and ArchiveFailed.
         """
+
+
+class Messenger(Protocol):
+    """Conversations, for those who write over the signalling socket. Raises Refused and ArchiveFailed."""
+
+    async def send(
+        self, actor: Actor, conversation: ConversationId, text: str, client_txn: str, reply_to: int | None
+    ) -> MessageSent:
+        """Write a message, once for each `client_txn`."""
+
+    async def mark(
+        self, actor: Actor, conversation: ConversationId, delivered: int, read: int, *, private: bool
+    ) -> None:
+        """Move markers up to messages."""
+
+    async def type(self, actor: Actor, conversation: ConversationId) -> None:
+        """Show that somebody is writing."""
+
+
+class NoMessenger:
+    """There are no conversations: what a node without them says."""
+
+    async def send(
+        self, actor: Actor, conversation: ConversationId, text: str, client_txn: str, reply_to: int | None
+    ) -> MessageSent:
+        """Know no conversation."""
+        await trio.lowlevel.checkpoint()
+        raise Refused("conversation_unknown")
+
+    async def mark(
+        self, actor: Actor, conversation: ConversationId, delivered: int, read: int, *, private: bool
+    ) -> None:
+        """Know no conversation."""
+        await trio.lowlevel.checkpoint()
+        raise Refused("conversation_unknown")
+
+    async def type(self, actor: Actor, conversation: ConversationId) -> None:
+        """Know no conversation."""
+        await trio.lowlevel.checkpoint()
+        raise Refused("conversation_unknown")
 
 
 class Outbox(Protocol):

@@ -39,6 +39,9 @@ MEANINGLESS = {
     "streamer": "nobody",
     "subscriber": "nobody",
     "webhook": "none",
+    "conversation": "none",
+    "seq": "1",
+    "reaction": "👍",
 }
 Values = st.SearchStrategy[Any]
 # What any request may meet; the document says it once, as the default.
