@@ -54,11 +54,14 @@ class LoggedEvent:
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """An account in a party: it may see the party's events above `since`, up to `until` (None: all that come)."""
+    """A time in a party: its events above `since` may be seen, up to `until` (None: all that come)."""
 
-    account: str
     since: int
     until: int | None
+
+    def sees(self, event: int) -> bool:
+        """Whether the event of that id is one of them."""
+        return self.since < event and (self.until is None or event <= self.until)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,9 +182,15 @@ def leave(connection: sa.Connection, party: str, account: str, until: int) -> No
     _LEAVE(connection, party=PARTY + party, account=account, until=until)
 
 
-def seats(connection: sa.Connection, party: str, after: int) -> dict[str, Seat]:
-    """Return who is in a party, or was when something above an id happened; a party as `audiences` names it."""
-    return {row[0]: Seat(*row) for row in _SEATS(connection, party=party, after=after)}
+def seats(connection: sa.Connection, party: str, after: int) -> dict[str, list[Seat]]:
+    """Return who is in a party, or was when something above an id happened; a party as `audiences` names it.
+
+    Who left and came back has a seat for each time.
+    """
+    found: dict[str, list[Seat]] = {}
+    for account, since, until in _SEATS(connection, party=party, after=after):
+        found.setdefault(account, []).append(Seat(since, until))
+    return found
 
 
 def read_from(

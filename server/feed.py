@@ -239,7 +239,7 @@ def _read(
     until = span.head if account is None else min(span.head, max(after, span.dropped_to) + WINDOW)
     events = eventlog.read_from(connection, after, limit, subject, account, until)
     place = until if len(events) < limit else events[-1].id
-    return _Found(events if account is None else fill(connection, events), place, span)
+    return _Found(events if account is None else fill(connection, events, account), place, span)
 
 
 def _reader(actor: Actor) -> str | None:

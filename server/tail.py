@@ -22,9 +22,9 @@ TURN = 500  # events read at once for all
 MAX_AHEAD = 64  # frames queued for a slow session before more is read: a quarter of what closes it
 MAX_SEATS = 200_000  # kept of parties: some 20 MB; beyond, all are looked up anew
 
-# Adds to events what is not written in the log.
-Fill = Callable[[sa.Connection, Sequence[LoggedEvent]], Sequence[LoggedEvent]]
-Seats = Mapping[str, Seat]
+# Adds to events what is not written in the log, for an account, or for all who may see them alike (None).
+Fill = Callable[[sa.Connection, Sequence[LoggedEvent], str | None], Sequence[LoggedEvent]]
+Seats = Mapping[str, Sequence[Seat]]
 
 
 @dataclass(slots=True, eq=False)
@@ -55,7 +55,7 @@ class News:
     seats: Mapping[str, Seats] = field(default_factory=dict)
 
 
-def as_written(_: sa.Connection, events: Sequence[LoggedEvent]) -> Sequence[LoggedEvent]:
+def as_written(_: sa.Connection, events: Sequence[LoggedEvent], __: str | None) -> Sequence[LoggedEvent]:
     """Add nothing."""
     return events
 
@@ -73,7 +73,7 @@ def read_news(connection: sa.Connection, after: int, known: frozenset[str], fill
     coming = [logged.id for logged in events if logged.event.type.startswith(COMING)]
     changed = {name for event in coming for name in audiences.get(event, ())}
     seats = {name: eventlog.seats(connection, name, after) for name in named if name in changed or name not in known}
-    return News(last, more, events, fill(connection, events), audiences, seats)
+    return News(last, more, events, fill(connection, events, None), audiences, seats)
 
 
 def entry(logged: LoggedEvent) -> LogEntry:
@@ -132,9 +132,9 @@ class Tail:
             if not name.startswith(PARTY):
                 found.update(dict.fromkeys(self._told.get(name, ())))
                 continue
-            for account, seat in self._parties[name].items():
+            for account, seats in self._parties[name].items():
                 followers = self._told.get(account)
-                if followers and seat.since < event and (seat.until is None or event <= seat.until):
+                if followers and any(seat.sees(event) for seat in seats):
                     found.update(dict.fromkeys(followers))
         return list(found)
 

@@ -36,6 +36,11 @@ _LEADERS = Prepared(
     "SELECT account FROM conversation_members"
     " WHERE conversation = :conversation AND standing = 'in' AND role IN ('owner', 'admin')"
 )
+_APART_FROM_LEADERS = Prepared(
+    "SELECT 1 FROM conversation_members m JOIN blocks b ON (b.blocker = m.account AND b.blocked = :account)"
+    " OR (b.blocker = :account AND b.blocked = m.account)"
+    " WHERE m.conversation = :conversation AND m.standing = 'in' AND m.role IN ('owner', 'admin')"
+)
 _FIND_NAMED = Prepared("SELECT id FROM accounts WHERE folded = :folded")
 _ORPHANED = Prepared(
     "SELECT m.conversation, m.account FROM conversation_members m JOIN account_facts f ON f.account = m.account"
@@ -70,9 +75,14 @@ def invite(connection: sa.Connection, doing: Doing, name: str) -> None:
 
 
 def join(connection: sa.Connection, doing: Doing) -> Standing:
-    """Come in, or ask for it. Raises Refused like `membership.join`, too_many_groups and too_many_pending."""
+    """Come in, or ask for it; whom somebody who leads it blocked, or who blocked one of them, finds no such group.
+
+    Raises Refused like `membership.join`, too_many_groups and too_many_pending.
+    """
     conversation, known = _look(connection, doing)
     joined = membership.join(conversation, known, doing.actor, doing.now_ms)
+    if known is None or known.standing is not Standing.INVITED:
+        _require_not_apart(connection, doing)
     opening.require_room(connection, doing.actor)
     if joined.standing is Standing.ASKED:
         _require_few_pending(connection, conversation)
@@ -146,6 +156,11 @@ def _named(
     policy.require_leading(conversation, leader)
     row = _FIND_NAMED(connection, folded=fold(name)).fetchone()
     return None if row is None else rows.find_member(connection, doing.conversation, row[0])
+
+
+def _require_not_apart(connection: sa.Connection, doing: Doing) -> None:
+    if _APART_FROM_LEADERS(connection, conversation=doing.conversation, account=doing.actor).fetchone() is not None:
+        raise Refused("conversation_unknown")
 
 
 def _require_few_pending(connection: sa.Connection, conversation: Conversation) -> None:

@@ -6,6 +6,7 @@ events as there are members, and nobody is told.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
@@ -72,22 +73,19 @@ def mark(connection: sa.Connection, doing: Doing, delivered: int, read: int, *, 
     if conversation is None:
         raise Refused("conversation_unknown")
     member = policy.require_in(rows.find_member(connection, doing.conversation, doing.actor))
-    told = (
-        not private
-        and settings_of(connection, doing.actor).receipts
-        and not _is_apart(connection, conversation, member)
-    )
+    apart = _Apart.of(connection, conversation, member)
+    told = not private and not apart.by_me and settings_of(connection, doing.actor).receipts
     moved = policy.mark(member, conversation.head, delivered=delivered, read=read, told=told)
     if moved == member:
         return member
     rows.save_markers(connection, conversation.id, moved)
     if (moved.delivered, moved.read) != (member.delivered, member.read):
-        fields = {"account": doing.actor, "delivered": moved.delivered, "read": moved.read, "seen": moved.seen}
-        everybody = conversation.members <= RECEIPTS_UP_TO
-        accounts, party = ((), doing.conversation) if everybody else ((doing.actor,), "")
-        shown = {name: value for name, value in fields.items() if name != "seen" or not everybody}
-        told_of = Happened(doing.conversation, "conversation.marked", doing.now_ms, shown, accounts, party)
-        eventlog.append(connection, told_of)
+        fields = {"account": doing.actor, "delivered": moved.delivered, "read": moved.read}
+        # Whom the other has blocked hears the same, and the other nothing.
+        for_all = conversation.members <= RECEIPTS_UP_TO and not apart.by_other
+        accounts, party = ((), doing.conversation) if for_all else ((doing.actor,), "")
+        event = Happened(doing.conversation, "conversation.marked", doing.now_ms, fields, accounts, party)
+        eventlog.append(connection, event)
     if moved.seen > max(member.seen, moved.read):
         fields = {"account": doing.actor, "seen": moved.seen}
         eventlog.append(
@@ -113,13 +111,29 @@ def typed_to(connection: sa.Connection, account: str, conversation: str, up_to: 
     if found is None:
         raise Refused("conversation_unknown")
     member = policy.require_in(rows.find_member(connection, conversation, account))
-    if found.members > up_to or member.role is Role.READER or _is_apart(connection, found, member):
+    if found.members > up_to or member.role is Role.READER or _Apart.of(connection, found, member).is_so:
         return ()
     return tuple(each.account for each in rows.members_in(connection, conversation) if each.account != account)
 
 
-def _is_apart(connection: sa.Connection, conversation: Conversation, member: Member) -> bool:
-    if conversation.kind != "direct":
-        return False
-    other, _ = rows.other_of(connection, conversation.id, member.account)
-    return rows.has_blocked(connection, other, member.account) or rows.has_blocked(connection, member.account, other)
+@dataclass(frozen=True, slots=True)
+class _Apart:
+    """Which of the two of a direct conversation has blocked the other."""
+
+    by_me: bool
+    by_other: bool
+
+    @property
+    def is_so(self) -> bool:
+        """Whether either has."""
+        return self.by_me or self.by_other
+
+    @classmethod
+    def of(cls, connection: sa.Connection, conversation: Conversation, member: Member) -> _Apart:
+        """Look it up."""
+        if conversation.kind != "direct":
+            return cls(by_me=False, by_other=False)
+        other, _ = rows.other_of(connection, conversation.id, member.account)
+        return cls(
+            rows.has_blocked(connection, member.account, other), rows.has_blocked(connection, other, member.account)
+        )

@@ -110,7 +110,7 @@ def members(connection: sa.Connection, account: AccountId, conversation: str, af
     asked = {"conversation": conversation, "after": after, "leads": int(member.leads), "limit": limit}
     found = _MEMBERS(connection, **asked).fetchall()
     return MemberPage(
-        tuple(MemberView(Person(AccountId(id), name), role, standing, None) for id, name, role, standing in found)
+        tuple(MemberView(Person(AccountId(id), name), role, standing) for id, name, role, standing in found)
     )
 
 
@@ -132,7 +132,7 @@ def _view(connection: sa.Connection, account: AccountId, row: tuple[Any, ...], n
     if member.is_in:
         last = next(iter(showing.before(connection, member, id, Place(_END, 1, oldest_kept(keep_s, now_ms)))), None)
     markers: tuple[MarkerView, ...] = ()
-    if member.is_in and count <= RECEIPTS_UP_TO:
+    if member.is_in and count <= RECEIPTS_UP_TO and not blocked:
         others = rows.members_in(connection, id)
         markers = tuple(MarkerView(m.account, m.delivered, m.read) for m in others if m.account != account)
     return ConversationView(

@@ -34,7 +34,10 @@ _SEEN = (
     " WHERE h.account = :account AND h.conversation = x.conversation AND h.seq = x.seq)"
 )
 _FIND = Prepared(f"SELECT {_COLUMNS} WHERE x.conversation = :conversation AND x.seq = :seq")
-_FIND_OPEN = Prepared(f"SELECT {_COLUMNS} WHERE x.conversation = :conversation AND x.seq = :seq AND NOT x.withheld")
+_FIND_FOR = Prepared(
+    f"SELECT {_COLUMNS} WHERE x.conversation = :conversation AND x.seq = :seq"
+    " AND (NOT x.withheld OR x.sender = :account)"
+)
 _BEFORE = Prepared(f"SELECT {_COLUMNS}{_SEEN} AND x.seq < :edge ORDER BY x.seq DESC LIMIT :limit")
 _AFTER = Prepared(f"SELECT {_COLUMNS}{_SEEN} AND x.seq > :edge ORDER BY x.seq LIMIT :limit")
 _PINNED = Prepared(f"SELECT {_COLUMNS}{_SEEN} AND x.pinned_at IS NOT NULL ORDER BY x.pinned_at DESC LIMIT :limit")
@@ -44,9 +47,9 @@ _REACTIONS = Prepared(
 )
 
 
-def message(connection: sa.Connection, conversation: str, seq: int, *, own: bool = True) -> MessageView | None:
-    """Return a message; a withheld one only as its sender's `own`."""
-    row = (_FIND if own else _FIND_OPEN)(connection, conversation=conversation, seq=seq).fetchone()
+def message(connection: sa.Connection, conversation: str, seq: int) -> MessageView | None:
+    """Return a message, whoever may see it."""
+    row = _FIND(connection, conversation=conversation, seq=seq).fetchone()
     return None if row is None else _view(connection, row)
 
 
@@ -78,8 +81,11 @@ def oldest_kept(keep_s: int | None, now_ms: int) -> int:
     return LONG_AGO if keep_s is None else now_ms - keep_s * 1000
 
 
-def fill(connection: sa.Connection, events: Sequence[LoggedEvent]) -> Sequence[LoggedEvent]:
-    """Put the messages into the events that tell of them; null where one is no longer for all who heard of it."""
+def fill(connection: sa.Connection, events: Sequence[LoggedEvent], account: str | None) -> Sequence[LoggedEvent]:
+    """Put the messages into the events that tell of them to an account, or to all who may see them (None).
+
+    Null stands where one is no longer for all who heard of it, or kept no longer.
+    """
     known: dict[tuple[str, int, bool], Any] = {}
     filled = []
     for logged in events:
@@ -88,7 +94,10 @@ def fill(connection: sa.Connection, events: Sequence[LoggedEvent]) -> Sequence[L
             seq, own = int(event.fields["seq"]), OWN in event.fields
             key = event.subject, seq, own
             if key not in known:
-                known[key] = msgspec.to_builtins(message(connection, event.subject, seq, own=own))
+                named = {"conversation": event.subject, "seq": seq}
+                found = _FIND(connection, **named) if own else _FIND_FOR(connection, **named, account=account or "")
+                row = found.fetchone()
+                known[key] = None if row is None else msgspec.to_builtins(_view(connection, row))
             logged = replace(logged, event=replace(event, fields={"seq": seq, "message": known[key]}))
         filled.append(logged)
     return filled

@@ -112,12 +112,12 @@ class MessagePage(msgspec.Struct, frozen=True):
 
 
 class MemberView(msgspec.Struct, frozen=True):
-    """Somebody who belongs to a conversation, was asked to, or asked to."""
+    """Somebody who belongs to a conversation, was asked to, or asked to; `online` where one may know it."""
 
     account: Person
     role: str
     standing: str
-    online: bool | None
+    online: bool = False
 
 
 class MemberPage(msgspec.Struct, frozen=True):

@@ -120,7 +120,7 @@ class Neighbours:
         document = (await self.show.site.http.get(PATH)).json()
         calls = [
             # Of a stream that is not there it does not matter whom one asks about; Joe is there in any case.
-            Call(method.upper(), path.replace("{name}", "joe") if "{stream}" in path else path, *_body(operation))
+            Call(method.upper(), _of_any(path), *_body(operation))
             for path, methods in document["paths"].items()
             for method, operation in methods.items()
             if "{" in path
@@ -132,6 +132,11 @@ class Neighbours:
             ("/api/v1/invites/redeem", {"code": "{secret}"}),
         ]
         return calls + [Call("POST", path, msgspec.json.encode(body), "application/json") for path, body in named]
+
+
+def _of_any(path: str) -> str:
+    path = path.replace("{seq}", "1").replace("{reaction}", "👍")
+    return path.replace("{name}", "joe") if "{stream}" in path else path
 
 
 def _body(operation: dict[str, Any]) -> tuple[bytes, str]:
@@ -180,8 +185,6 @@ async def _things(market: Market, joe: Person) -> dict[str, str]:
         "code": link["code"],
         "invite": invite["id"],
         "conversation": group["id"],
-        "seq": "1",
-        "reaction": "👍",
         "secret": invite["code"],
         "session": next(iter(market.site.running.rooms._places)),
     }

@@ -159,7 +159,7 @@ class Talker:
         """Return the events of the log that they may see, with the messages in them."""
 
         def read(connection: sa.Connection) -> list[tuple[int, Happened]]:
-            events = showing.fill(connection, eventlog.read_from(connection, after, 1000, None, self.id))
+            events = showing.fill(connection, eventlog.read_from(connection, after, 1000, None, self.id), self.id)
             return [(logged.id, logged.event) for logged in events]
 
         return await self.store.read(read)

@@ -109,6 +109,16 @@ async def test_nobody_is_invited_by_whom_he_blocked_and_neither_by_who_blocked_h
         assert await code(store.write(belonging.invite, ann.doing(group), name)) == "account_unknown"
 
 
+async def test_whom_a_leader_blocked_finds_no_group_that_is_open(store: AnyStore) -> None:
+    ann, bob, eve = await people(store, "ann", "bob", "eve")
+    group = await ann.group(eve, joining="open")
+    await ann.block(bob)
+    assert await code(bob.join(group)) == "conversation_unknown"
+    await ann.unblock(bob)
+    await bob.block(eve)
+    assert await code(bob.join(group)) == "done", "she does not lead it"
+
+
 async def test_roles_say_who_may_what(store: AnyStore) -> None:
     ann, bob, eve, joe = await people(store, "ann", "bob", "eve", "joe")
     group = await ann.group(bob, eve, joe)
