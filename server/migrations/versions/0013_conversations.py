@@ -111,6 +111,7 @@ def upgrade() -> None:
         sa.Column("reached_by", sa.String(16), nullable=False),
         sqlite_with_rowid=False,
     )
+    op.add_column("tips", sa.Column("conversation", sa.String(64)))
     if op.get_bind().dialect.name == "postgresql":
         op.execute("CREATE INDEX ix_messages_words ON messages USING gin (to_tsvector('simple', text))")
     else:
