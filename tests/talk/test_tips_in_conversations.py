@@ -12,6 +12,7 @@ from server.money.payments import wallet
 from server.money.tips import Gift, give, reverse
 from signalling.messenger.model import Role
 from signalling.views import Person
+from tests.money.commands import deposit, do
 from tests.money.databases import AnyStore
 from tests.money.test_tips import HOUSE, open_wallets
 from tests.talk.people import NOW, Talker, code
@@ -28,6 +29,7 @@ async def has(store: AnyStore, account: str) -> int:
 
 async def talkers(store: AnyStore) -> tuple[Talker, Talker, Talker]:
     await open_wallets(store)
+    await store.write(do, deposit("ann", 100_000, "USD"))
     ann, bob, eve = (Talker(store, name) for name in ("ann", "bob", "eve"))  # type: ignore[arg-type]
     return ann, bob, eve
 
