@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from server import eventlog
 from server.eventlog import Happened
 from server.prepared import Prepared
-from server.talk import posting, rows
-from server.talk.posting import Draft
+from server.talk import rows
+from server.talk.posting import Batch, Draft, Written
 from signalling.identifiers import AccountId
 from signalling.messenger import policy
 from signalling.messenger.model import Conversation, ConversationId
@@ -51,10 +51,9 @@ def require_both(connection: sa.Connection, conversation: str, sender: AccountId
 
 def show(connection: sa.Connection, grown: Conversation, sender: AccountId, text: str, card: GiftCard, at: int) -> None:
     """Write the message of a tip that was just paid; the tip's id is what its sender calls it."""
-    events: list[Happened] = []
-    draft = Draft(grown.id, sender, text, card.tip, at, Quotas())
-    posting.add(connection, grown, draft, events, text=text, kind=KIND, card=card)
-    eventlog.append_each(connection, events)
+    batch = Batch(connection)
+    batch.add(grown, Draft(grown.id, sender, text, card.tip, at, Quotas()), Written(text, kind=KIND, card=card))
+    batch.write()
 
 
 def take_back(connection: sa.Connection, conversation: str, sender: AccountId, tip: str, at: int) -> None:

@@ -7,6 +7,7 @@ alone, also after the block is taken back.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -86,71 +87,123 @@ def post_each(connection: sa.Connection, drafts: Sequence[Draft]) -> Sequence[Po
     With Refused: conversation_unknown, not_in_conversation, read_only, you_blocked_them, message_unknown,
     message_erased, idempotency_mismatch, message_quota_used.
     """
+    batch = Batch(connection)
     outcomes: list[Posted | Exception] = []
-    events: list[Happened] = []
     for draft in drafts:
         try:
-            outcomes.append(_post(connection, draft, events))
+            outcomes.append(_post(connection, batch, draft))
         except Refused as refused:
             outcomes.append(refused)
-    eventlog.append_each(connection, events)
+    batch.write()
     return outcomes
 
 
-def _post(connection: sa.Connection, draft: Draft, events: list[Happened]) -> Posted:
-    conversation = rows.lock(connection, draft.conversation)
-    member = rows.find_member(connection, draft.conversation, draft.sender)
-    if conversation is None:
-        raise Refused("conversation_unknown")
-    known = _known(connection, draft, policy.require_in(member))
+def _post(connection: sa.Connection, batch: Batch, draft: Draft) -> Posted:
+    conversation = batch.conversation(draft.conversation)
+    sender = policy.require_in(batch.member(draft.conversation, draft.sender))
+    known = batch.said.get((draft.conversation, draft.sender, draft.txn)) or _known(connection, draft, sender)
     if known is not None:
         return Posted(known, replayed=True)
-    sender = policy.require_in(member)
     grown = policy.post(conversation, sender)
     withheld = is_withheld(connection, conversation, sender)
-    text, mentions = _content(connection, draft, sender)
+    text, mentions = _content(connection, batch, draft, sender)
     _spend(connection, draft)
-    add(connection, grown, draft, events, text=text, mentions=mentions, withheld=withheld)
-    _CLEAR_DRAFT(connection, conversation=draft.conversation, account=draft.sender)
+    batch.add(grown, draft, Written(text, mentions, withheld))
+    if sender.drafting:
+        _CLEAR_DRAFT(connection, conversation=draft.conversation, account=draft.sender)
     return Posted(MessageSent(conversation.id, grown.head, draft.at))
 
 
-def add(
-    connection: sa.Connection,
-    grown: Conversation,
-    draft: Draft,
-    events: list[Happened],
-    *,
-    text: str,
-    mentions: tuple[str, ...] = (),
-    withheld: bool = False,
-    kind: str = "text",
-    card: object = None,
-) -> None:
-    """Write the message that a conversation has grown by, and what tells of it into `events`."""
-    _ADD(
-        connection,
-        conversation=grown.id,
-        seq=grown.head,
-        sender=draft.sender,
-        kind=kind,
-        text=text,
-        reply_to=draft.reply_to,
-        mentions=msgspec.json.encode(mentions).decode(),
-        forwarded=draft.origin is not None,
-        card=None if card is None else msgspec.json.encode(card).decode(),
-        at=draft.at,
-        withheld=withheld,
-        txn=draft.txn,
-    )
-    if withheld:
-        _ADVANCE_UNSEEN(connection, id=grown.id, head=grown.head)
-        fields = {"seq": grown.head, OWN: True}
-        told = Happened(grown.id, "message.created", draft.at, fields, (draft.sender,))
-    else:
-        _ADVANCE(connection, id=grown.id, head=grown.head, at=draft.at)
-        told = Happened(grown.id, "message.created", draft.at, {"seq": grown.head}, party=grown.id)
-    events.append(told)
+class Written(msgspec.Struct, frozen=True):
+    """What a message holds: `card` is what it stands for, where it is not a text."""
+
+    text: str
+    mentions: tuple[str, ...] = ()
+    withheld: bool = False
+    kind: str = "text"
+    card: msgspec.Struct | None = None
+
+
+class Batch:
+    """Messages that are written together: what many of them need is read once, and each kind of row written at once."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+        self._conversations: dict[str, Conversation] = {}
+        self._members: dict[tuple[str, str], Member | None] = {}
+        self._rows: list[dict[str, Any]] = []
+        self._seen_at: dict[str, int] = {}
+        self._events: list[Happened] = []
+        self.said: dict[tuple[str, str, str], MessageSent] = {}
+
+    def conversation(self, id: str) -> Conversation:
+        """Return a conversation with the messages of this batch, locked. Raises Refused("conversation_unknown")."""
+        found = self._conversations.get(id) or rows.lock(self._connection, id)
+        if found is None:
+            raise Refused("conversation_unknown")
+        self._conversations[id] = found
+        return found
+
+    def member(self, conversation: str, account: str) -> Member | None:
+        """Return how an account stands to a conversation."""
+        key = conversation, account
+        if key not in self._members:
+            self._members[key] = rows.find_member(self._connection, conversation, account)
+        return self._members[key]
+
+    def add(self, grown: Conversation, draft: Draft, written: Written) -> None:
+        """Add the message that a conversation has grown by."""
+        self._conversations[grown.id] = grown
+        self.said[grown.id, draft.sender, draft.txn] = MessageSent(grown.id, grown.head, draft.at)
+        row = {
+            "conversation": grown.id,
+            "seq": grown.head,
+            "sender": draft.sender,
+            "kind": written.kind,
+            "text": written.text,
+            "reply_to": draft.reply_to,
+            "mentions": msgspec.json.encode(written.mentions).decode(),
+            "forwarded": draft.origin is not None,
+            "card": None if written.card is None else msgspec.json.encode(written.card).decode(),
+            "at": draft.at,
+            "withheld": written.withheld,
+            "txn": draft.txn,
+        }
+        self._rows.append(row)
+        if written.withheld:
+            fields = {"seq": grown.head, OWN: True}
+            told = Happened(grown.id, "message.created", draft.at, fields, (draft.sender,))
+        else:
+            self._seen_at[grown.id] = draft.at
+            told = Happened(grown.id, "message.created", draft.at, {"seq": grown.head}, party=grown.id)
+        self._events.append(told)
+
+    def text_of(self, conversation: str, seq: int) -> str:
+        """Return what a message says that may be one of this batch."""
+        for row in self._rows:
+            if (row["conversation"], row["seq"]) == (conversation, seq):
+                return str(row["text"])
+        return str(_TEXT(self._connection, conversation=conversation, seq=seq).fetchone()[0])
+
+    def find(self, conversation: str, seq: int) -> Message | None:
+        """Return a message that may be one of this batch."""
+        for row in self._rows:
+            if (row["conversation"], row["seq"]) == (conversation, seq):
+                return Message(seq, row["sender"], row["kind"], row["at"], False, row["forwarded"], row["withheld"])
+        return find(self._connection, conversation, seq)
+
+    def write(self) -> None:
+        """Write all messages, and what tells of them."""
+        if not self._rows:
+            return
+        _ADD.many(self._connection, self._rows)
+        for id in dict.fromkeys(row["conversation"] for row in self._rows):
+            head = self._conversations[id].head
+            if id in self._seen_at:
+                _ADVANCE(self._connection, id=id, head=head, at=self._seen_at[id])
+            else:
+                _ADVANCE_UNSEEN(self._connection, id=id, head=head)
+        eventlog.append_each(self._connection, self._events)
 
 
 def _known(connection: sa.Connection, draft: Draft, sender: Member) -> MessageSent | None:
@@ -173,19 +226,19 @@ def is_withheld(connection: sa.Connection, conversation: Conversation, sender: M
     return rows.has_blocked(connection, other, sender.account)
 
 
-def _content(connection: sa.Connection, draft: Draft, sender: Member) -> tuple[str, tuple[str, ...]]:
+def _content(connection: sa.Connection, batch: Batch, draft: Draft, sender: Member) -> tuple[str, tuple[str, ...]]:
     if draft.reply_to is not None:
-        policy.require_seen(sender, find(connection, draft.conversation, draft.reply_to))
+        policy.require_seen(sender, batch.find(draft.conversation, draft.reply_to))
     if draft.origin is None:
         return draft.text, mentioned(connection, draft.conversation, draft.text)
     source, seq = draft.origin
-    reader = rows.find_member(connection, source, draft.sender)
+    reader = batch.member(source, draft.sender)
     if reader is None or not reader.is_in:
         raise Refused("message_unknown")
-    found = policy.require_seen(reader, find(connection, source, seq))
+    found = policy.require_seen(reader, batch.find(source, seq))
     if found.kind != "text":
         raise Refused("message_fixed")
-    return str(_TEXT(connection, conversation=source, seq=seq).fetchone()[0]), ()
+    return batch.text_of(source, seq), ()
 
 
 def mentioned(connection: sa.Connection, conversation: str, text: str) -> tuple[str, ...]:

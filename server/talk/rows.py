@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
 from server.prepared import Prepared
@@ -11,7 +13,7 @@ from signalling.messenger.model import Conversation, ConversationId, Member, Rol
 _CONVERSATION = "id, kind, title, head, members, history, joining, posting, keep_s"
 _FIND = Prepared(f"SELECT {_CONVERSATION} FROM conversations WHERE id = :id")
 _LOCK = Prepared(f"SELECT {_CONVERSATION} FROM conversations WHERE id = :id", locks=True)
-_MEMBER = "account, role, standing, since, seated, delivered, read, seen"
+_MEMBER = "account, role, standing, since, seated, delivered, read, seen, draft <> ''"
 _FIND_MEMBER = Prepared(
     f"SELECT {_MEMBER} FROM conversation_members WHERE conversation = :conversation AND account = :account"
 )
@@ -115,6 +117,7 @@ def name_of(connection: sa.Connection, account: str) -> str:
     return str(_NAME(connection, id=account).fetchone()[0])
 
 
-def _member(row: tuple[str, str, str, int, int, int, int, int]) -> Member:
-    account, role, standing, *numbers = row
-    return Member(AccountId(account), Role(role), Standing(standing), *numbers)
+def _member(row: tuple[Any, ...]) -> Member:
+    account, role, standing, since, seated, delivered, read, seen, drafting = row
+    markers = (delivered, read, seen)
+    return Member(AccountId(account), Role(role), Standing(standing), since, seated, *markers, bool(drafting))

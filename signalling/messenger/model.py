@@ -62,7 +62,8 @@ class Member:
     """How one account stands to a conversation.
 
     It reads messages above `since`. The markers are numbers of messages: what arrived at one of its devices, what it
-    says it has read, and what it has read whether it says so or not. `seated` orders members by how long they are in.
+    says it has read, and what it has read whether it says so or not. `seated` orders members by how long they are in;
+    `drafting` says that something was begun to be written.
     """
 
     account: AccountId
@@ -73,6 +74,7 @@ class Member:
     delivered: int = 0
     read: int = 0
     seen: int = 0
+    drafting: bool = False
 
     @property
     def is_in(self) -> bool:
