@@ -3,6 +3,7 @@
 import { ask } from "./api.js";
 import { busy, byId, make, say, show } from "./dom.js";
 import { openNewGroup } from "./group_dialogs.js";
+import { learnAssets } from "./money.js";
 import { complain } from "./notices.js";
 import { connect, dressPage, shut, waysIn } from "./shell.js";
 import { Talk } from "./talk.js";
@@ -43,6 +44,7 @@ class MessengerPage {
   }
 
   async #fetchAll() {
+    await learnAssets().catch(complain); // amounts of tips can be written then
     await this.talks.fetch();
     await this.#follow();
   }
@@ -96,7 +98,7 @@ class MessengerPage {
   async #writeTo(name) {
     try {
       const { id } = await ask("PUT", `/conversations/direct/${encodeURIComponent(name)}`);
-      history.replaceState(null, "", `/messages?c=${encodeURIComponent(id)}`);
+      if (new URLSearchParams(location.search).has("with")) history.replaceState(null, "", `/messages?c=${encodeURIComponent(id)}`);
       await this.open(id);
       return true;
     } catch (error) {

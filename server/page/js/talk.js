@@ -5,7 +5,6 @@ import { busy, byId, make, say, show } from "./dom.js";
 import { openDialog } from "./dialogs.js";
 import { openForward, openMembers, openShape } from "./group_dialogs.js";
 import { messageRow, waitingRow } from "./message_row.js";
-import { learnAssets } from "./money.js";
 import { complain, notice } from "./notices.js";
 import { Orders } from "./orders.js";
 import { Purse } from "./purse.js";
@@ -19,6 +18,7 @@ export class Talk {
   /** @type {any} */ #talk = null;
   /** @type {Map<number, any>} */ #messages = new Map();
   #list = byId("message-list");
+  #scroll = byId("message-scroll");
   #whole = false; // whether the first message is among them
 
   /** @param {import("./socket.js").Socket} socket @param {import("./wire.js").Person} me @param {any} told */
@@ -97,7 +97,7 @@ export class Talk {
     const known = this.#messages.get(seq);
     if (message === null) this.#messages.delete(seq);
     else if (!message.early || !known) this.#messages.set(seq, message);
-    const atEnd = this.#list.scrollHeight - this.#list.scrollTop - this.#list.clientHeight < 80;
+    const atEnd = this.#scroll.scrollHeight - this.#scroll.scrollTop - this.#scroll.clientHeight < 80;
     this.#draw();
     if (atEnd || message?.early) this.#toEnd();
     this.#mark();
@@ -110,7 +110,6 @@ export class Talk {
       if (this.#talk?.id !== id) return;
       for (const each of page.messages) this.#messages.set(each.seq, each);
       this.#whole = page.messages.length < PAGE;
-      if (page.messages.some(({ kind }) => kind === "tip")) await learnAssets();
       this.#draw();
     } catch (error) {
       complain(error);
@@ -286,7 +285,7 @@ export class Talk {
   }
 
   #toEnd() {
-    this.#list.scrollTop = this.#list.scrollHeight;
+    this.#scroll.scrollTop = this.#scroll.scrollHeight;
   }
 
   #point(seq) {

@@ -2,7 +2,7 @@
 
 import { ask } from "./api.js";
 import { timeOfDay, dayAndTime, serverNow } from "./clock.js";
-import { byId, make, say, show } from "./dom.js";
+import { byId, make, show } from "./dom.js";
 import { complain } from "./notices.js";
 import { shortly } from "./message_row.js";
 
@@ -86,7 +86,6 @@ export class Talks {
     show(byId("no-talks"), shown.length === 0);
     const unread = shown.filter((each) => each.unread && !isMuted(each)).length;
     document.title = `${unread ? `(${unread}) ` : ""}Messages · mesi`;
-    say(byId("talks-heading"), "Messages");
   }
 
   #row(talk) {
