@@ -154,8 +154,11 @@ class Outbox(Protocol):
         A droppable frame may be dropped when the queue is full; of queued frames with one `key` only the newest goes.
         """
 
+    def offer_all(self, frames: Sequence[bytes]) -> None:
+        """Send some, or queue them, as one."""
+
     def waiting(self) -> int:
-        """Return how many frames are queued."""
+        """Return how many frames, or KiB, are queued, whichever is more."""
 
     def close(self, reason: str) -> None:
         """Send what is queued as far as it goes at once, then end the connection with a close frame that says why."""

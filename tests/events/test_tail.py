@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -36,6 +36,10 @@ class SlowSession:
 
     def show(self, event: Encoded, key: str | None = None) -> None:
         self.heard.append(msgspec.json.decode(event.frame(Encoding.JSON))["entry"]["id"])
+
+    def show_all(self, events: Sequence[Encoded]) -> None:
+        for event in events:
+            self.show(event)
 
     def waiting(self) -> int:
         return tail.MAX_AHEAD if self._slow() else 0
