@@ -16,7 +16,7 @@ export class Writing {
   /** @type {Unsent[]} */ #unsent = [];
   #sending = false;
   #talk = "";
-  #typedAt = 0;
+  #typedAt = -TYPING_MS;
   #draftTimer = 0;
   /** @type {any} */ #about = null;
   #edits = false;
@@ -87,7 +87,7 @@ export class Writing {
     if (!text || this.#field.disabled) return;
     show(this.#fault, false);
     clearTimeout(this.#draftTimer);
-    this.#typedAt = 0;
+    this.#typedAt = -TYPING_MS;
     if (this.#edits) this.told.edited(this.#about.seq, text);
     else this.#unsent.push({ conversation: this.#talk, text, client_txn: newKey(), reply_to: this.#about?.seq ?? null });
     this.#forget();
