@@ -81,6 +81,7 @@ async def test_two_people_write_to_each_other(theatre: Theatre) -> None:
     await act(ann, "How are you?", "erase")
     await bob.sees(f"{ROWS} li:last-child", "This message was taken back.")
     await act(bob, "Hello Bob", "hide")
+    await bob.sees_no(f"{ROWS} li:nth-child(4)")
     await ann.sees(ROWS, "Hello Bob")
     assert "Hello Bob" not in await bob.reads(ROWS)
     wrong = await look(ann, "messages")
@@ -179,6 +180,7 @@ async def test_by_keyboard_alone(theatre: Theatre) -> None:
     await tab_to(ann, "write-text")
     await ann.page.press("Typed with care", "Enter")
     await ann.sees(ROWS, "Typed with care")
+    await ann.sees(".mine .status", "Sent")
     (talk,) = (await bob.ask("GET", "/conversations"))["conversations"]
     assert talk["last"]["text"] == "Typed with care"
     assert await focus(ann) == "write-text"
