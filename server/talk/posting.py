@@ -33,7 +33,7 @@ _KNOWN = Prepared(
 _ADD = Prepared(
     "INSERT INTO messages (conversation, seq, sender, kind, text, reply_to, mentions, forwarded, card, at, withheld,"
     " reacted, txn) VALUES (:conversation, :seq, :sender, :kind, :text, :reply_to, :mentions, :forwarded, :card, :at,"
-    " :withheld, FALSE, :txn)"
+    " :withheld, :reacted, :txn)"
 )
 _ADVANCE = Prepared("UPDATE conversations SET head = :head, last_at = :at WHERE id = :id")
 _ADVANCE_UNSEEN = Prepared("UPDATE conversations SET head = :head WHERE id = :id")
@@ -167,6 +167,7 @@ class Batch:
             "card": None if written.card is None else msgspec.json.encode(written.card).decode(),
             "at": draft.at,
             "withheld": written.withheld,
+            "reacted": False,
             "txn": draft.txn,
         }
         self._rows.append(row)
