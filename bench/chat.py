@@ -63,11 +63,9 @@ class Talkers:
 
 
 @asynccontextmanager
-async def open_talkers(mesi: Mesi, stream: str, tokens: list[str]) -> AsyncIterator[Talkers]:
-    """Connect a client for each token, and have all join the stream. Raises ServerFailed."""
-    where = urlsplit(mesi.url)
-    whom = {"host": where.hostname, "port": where.port, "stream": stream, "tokens": tokens}
-    command = [sys.executable, "-m", "bench.chat_clients"]
+async def open_process(module: str, whom: dict[str, Any]) -> AsyncIterator[Talkers]:
+    """Start a module that is told whom to be, and says when all of them are there. Raises ServerFailed."""
+    command = [sys.executable, "-m", module]
     process = await trio.lowlevel.open_process(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         talkers = Talkers(process)
@@ -79,6 +77,15 @@ async def open_talkers(mesi: Mesi, stream: str, tokens: list[str]) -> AsyncItera
         process.kill()
         with trio.CancelScope(shield=True):
             await process.wait()
+
+
+@asynccontextmanager
+async def open_talkers(mesi: Mesi, stream: str, tokens: list[str]) -> AsyncIterator[Talkers]:
+    """Connect a client for each token, and have all join the stream. Raises ServerFailed."""
+    where = urlsplit(mesi.url)
+    whom = {"host": where.hostname, "port": where.port, "stream": stream, "tokens": tokens}
+    async with open_process("bench.chat_clients", whom) as talkers:
+        yield talkers
 
 
 @dataclass(frozen=True, slots=True)

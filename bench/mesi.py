@@ -26,6 +26,9 @@ account_per_s = 10000.0
 account_burst = 100000
 address_per_s = 100000.0
 address_burst = 1000000
+[messages]
+per_s = 100000.0
+burst = 1000000
 [log]
 level = "warning"
 """

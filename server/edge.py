@@ -166,15 +166,25 @@ class Edge:
                 if not self._open[asker]:
                     del self._open[asker]
         except Exception as error:
-            if _is_broken(error):
-                self._counts["broken"] += 1
-            else:
-                self._counts["faults"] += 1
-                if not self._logged.take("", trio.current_time()):
-                    log.exception("connection_fault", peer=peer)
+            self._note(error, peer)
+        except BaseExceptionGroup as group:
+            # Cancelled, and something broke on the way out: the one goes on, the other is no more than a fault here.
+            faults, others = group.split(Exception)
+            if faults is not None:
+                self._note(faults, peer)
+            if others is not None:
+                raise others from None
         finally:
             with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(tcp)
+
+    def _note(self, error: Exception, peer: str) -> None:
+        if _is_broken(error):
+            self._counts["broken"] += 1
+            return
+        self._counts["faults"] += 1
+        if not self._logged.take("", trio.current_time()):
+            log.error("connection_fault", peer=peer, exc_info=error)
 
     async def _serve(self, tcp: trio.SocketStream, peer: str) -> None:
         head = bytearray()

@@ -1,7 +1,8 @@
 """The ordered log of what happened: written in the transaction of what it tells, read by webhooks and resuming clients.
 
 Ids rise in the order of commits. So who has read up to an id has missed nothing, and reads on after it. Each event has
-an audience, written down with it: these accounts may see it, nobody else but administrators. Old events are dropped
+an audience, written down with it: these accounts may see it, nobody else but administrators. An audience may be a
+party, whose accounts come and go: an event is written once for all who are in it at the time. Old events are dropped
 from the front, and up to which id is written down, so that a reader who comes too late can be told.
 """
 
@@ -23,13 +24,16 @@ MAX_READ = 1000  # events in one go: some 200 kB
 # open. PostgreSQL's writers therefore draw theirs one after the other, and hold this lock until they have committed.
 _ORDER_LOCK = 7_233_201
 _GATHERED = "gathered events"
+PARTY = "@"  # begins the name of a party among accounts, whose ids never begin so
+COMING = "member."  # begins the types of the events with which accounts enter and leave parties, and of no others
 
 
 @dataclass(frozen=True, slots=True)
 class Happened:
     """One event: whom or what it concerns (an account, a stream), its type, when (epoch ms), and its fields.
 
-    `accounts` may see it. Without them the subject alone may; where that is a stream, only administrators.
+    `accounts` may see it, and who is in the `party` now. Without either the subject alone may; where that is a stream,
+    only administrators.
     """
 
     subject: str
@@ -37,6 +41,7 @@ class Happened:
     at: int
     fields: Mapping[str, Any]
     accounts: tuple[str, ...] = ()
+    party: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,18 @@ class LoggedEvent:
 
     id: int
     event: Happened
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A time in a party: its events above `since` may be seen, up to `until` (None: all that come)."""
+
+    since: int
+    until: int | None
+
+    def sees(self, event: int) -> bool:
+        """Whether the event of that id is one of them."""
+        return self.since < event and (self.until is None or event <= self.until)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +83,29 @@ _READ = Prepared(f"SELECT {_COLUMNS} FROM event_log WHERE id > :after ORDER BY i
 _READ_SUBJECT = Prepared(
     f"SELECT {_COLUMNS} FROM event_log WHERE subject = :subject AND id > :after ORDER BY id LIMIT :limit"
 )
+# Both halves are bounded by `until`: who reads from far back goes through the log window by window.
 _FOR_ACCOUNT = (
-    f"SELECT {_COLUMNS} FROM event_audience JOIN event_log ON id = event WHERE account = :account AND event > :after"
+    f"SELECT {_COLUMNS} FROM (SELECT event FROM event_audience"
+    " WHERE account = :account AND event > :after AND event <= :until"
+    " UNION SELECT a.event FROM event_parties p JOIN event_audience a ON a.account = p.party"
+    " AND a.event > p.since AND a.event > :after AND a.event <= :until AND (p.until IS NULL OR a.event <= p.until)"
+    " WHERE p.account = :account AND (p.until IS NULL OR p.until > :after)) seen JOIN event_log ON id = event"
 )
-_READ_ACCOUNT = Prepared(f"{_FOR_ACCOUNT} ORDER BY event LIMIT :limit")
-_READ_ACCOUNT_SUBJECT = Prepared(f"{_FOR_ACCOUNT} AND subject = :subject ORDER BY event LIMIT :limit")
+_READ_ACCOUNT = Prepared(f"{_FOR_ACCOUNT} ORDER BY id LIMIT :limit")
+_READ_ACCOUNT_SUBJECT = Prepared(f"{_FOR_ACCOUNT} WHERE subject = :subject ORDER BY id LIMIT :limit")
 _SPAN = Prepared("SELECT dropped_to, COALESCE((SELECT MAX(id) FROM event_log), 0) FROM event_floor")
-_AUDIENCE = Prepared("SELECT DISTINCT account FROM event_audience WHERE event > :after")
+_AUDIENCES = Prepared("SELECT event, account FROM event_audience WHERE event > :after AND event <= :until")
+_SEATS = Prepared(
+    "SELECT account, since, until FROM event_parties WHERE party = :party AND (until IS NULL OR until > :after)"
+)
+_ENTER = Prepared(
+    "INSERT INTO event_parties (party, account, since) VALUES (:party, :account, :since)"
+    " ON CONFLICT (party, account, since) DO UPDATE SET until = NULL"
+)
+_LEAVE = Prepared(
+    "UPDATE event_parties SET until = :until WHERE party = :party AND account = :account AND until IS NULL"
+)
+_FORGET_SEATS = Prepared("DELETE FROM event_parties WHERE until <= :id")
 _OLDEST = Prepared("SELECT id, at FROM event_log WHERE id <= :before ORDER BY id LIMIT :limit")
 _DROP_AUDIENCE = Prepared("DELETE FROM event_audience WHERE event <= :id")
 _DROP = Prepared("DELETE FROM event_log WHERE id <= :id")
@@ -135,15 +168,42 @@ def _row(event: Happened) -> dict[str, Any]:
 
 
 def _audience(event: Happened) -> Iterable[str]:
-    return dict.fromkeys(event.accounts or (event.subject,))
+    party = (PARTY + event.party,) if event.party else ()
+    return dict.fromkeys((*event.accounts, *party) or (event.subject,))
+
+
+def enter(connection: sa.Connection, party: str, account: str, since: int) -> None:
+    """Let an account see a party's events above an id from now on. Ids come from `append` in the same transaction."""
+    _ENTER(connection, party=PARTY + party, account=account, since=since)
+
+
+def leave(connection: sa.Connection, party: str, account: str, until: int) -> None:
+    """Let an account see no more of a party's events than those up to an id."""
+    _LEAVE(connection, party=PARTY + party, account=account, until=until)
+
+
+def seats(connection: sa.Connection, party: str, after: int) -> dict[str, list[Seat]]:
+    """Return who is in a party, or was when something above an id happened; a party as `audiences` names it.
+
+    Who left and came back has a seat for each time.
+    """
+    found: dict[str, list[Seat]] = {}
+    for account, since, until in _SEATS(connection, party=party, after=after):
+        found.setdefault(account, []).append(Seat(since, until))
+    return found
 
 
 def read_from(
-    connection: sa.Connection, after: int, limit: int, subject: str | None = None, account: str | None = None
+    connection: sa.Connection,
+    after: int,
+    limit: int,
+    subject: str | None = None,
+    account: str | None = None,
+    until: int = 2**62,
 ) -> list[LoggedEvent]:
     """Return up to `limit` (at most MAX_READ) events with ids above `after`, in order.
 
-    Of one subject or of all; those that an account may see, or, without one, all.
+    Of one subject or of all; those that an account may see, with ids up to `until`, or, without an account, all.
     """
     asked: dict[str, Any] = {"after": after, "limit": min(limit, MAX_READ)}
     match subject, account:
@@ -152,9 +212,9 @@ def read_from(
         case _, None:
             rows = _READ_SUBJECT(connection, **asked, subject=subject)
         case None, _:
-            rows = _READ_ACCOUNT(connection, **asked, account=account)
+            rows = _READ_ACCOUNT(connection, **asked, account=account, until=until)
         case _:
-            rows = _READ_ACCOUNT_SUBJECT(connection, **asked, account=account, subject=subject)
+            rows = _READ_ACCOUNT_SUBJECT(connection, **asked, account=account, subject=subject, until=until)
     return [LoggedEvent(row[0], Happened(row[1], row[2], row[3], msgspec.json.decode(row[4]))) for row in rows]
 
 
@@ -164,9 +224,15 @@ def span(connection: sa.Connection) -> Span:
     return Span(dropped_to, max(dropped_to, newest))
 
 
-def audience_after(connection: sa.Connection, after: int) -> frozenset[str]:
-    """Return the accounts that may see an event above an id."""
-    return frozenset(row[0] for row in _AUDIENCE(connection, after=after))
+def audiences(connection: sa.Connection, after: int, until: int) -> dict[int, list[str]]:
+    """Return the accounts and parties that may see each event with an id above `after`, up to `until`.
+
+    Parties have PARTY in front.
+    """
+    found: dict[int, list[str]] = {}
+    for event, account in _AUDIENCES(connection, after=after, until=until):
+        found.setdefault(event, []).append(account)
+    return found
 
 
 def drop(connection: sa.Connection, until_ms: int, before: int, limit: int) -> int:
@@ -176,4 +242,5 @@ def drop(connection: sa.Connection, until_ms: int, before: int, limit: int) -> i
         _DROP_AUDIENCE(connection, id=old[-1])
         _DROP(connection, id=old[-1])
         _SET_FLOOR(connection, id=old[-1])
+        _FORGET_SEATS(connection, id=old[-1])
     return len(old)

@@ -1,13 +1,16 @@
 """Reads the event log for people: a page at a time, waiting for what comes next, or all of it over a socket.
 
 An account gets the events whose audience it is in; an administrator gets all. One loop looks whether the log has grown,
-while somebody waits, and wakes those whom the new events are for. It asks the database, since other nodes write there.
+while somebody waits, reads what is new once for all, and wakes those whom it is for. It asks the database, since other
+nodes write there; who has written something here nudges it. A session that follows reads by itself what it has missed,
+and is told by that loop from then on, until it is too slow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import msgspec
 import sqlalchemy as sa
@@ -17,6 +20,7 @@ import trio
 from server import eventlog
 from server.eventlog import LoggedEvent, Span
 from server.store import Database, StoreFailed
+from server.tail import MAX_AHEAD, Fill, Follower, Tail, as_written, entry, read_news
 from signalling.identifiers import Actor
 from signalling.messages import Encoded
 from signalling.refusals import Refused
@@ -24,11 +28,12 @@ from signalling.session import Session
 from signalling.views import Followed
 from signalling.wire_events import LogEntry, LogEntryTold, LogGap
 
-LOOK_S = 0.1  # how late a waiting reader hears of an event; one indexed look-up of the newest id
+LOOK_S = 0.1  # how late a waiting reader hears of an event of another node; one indexed look-up of the newest id
+TURN_S = 0.005  # after a nudge, for what else is just being written to come along
 RETRY_S = 1.0  # a failing database is asked again so often
 BATCH = 100  # events read at once for a session
-MAX_AHEAD = 64  # frames queued for a slow session before more is read: a quarter of what closes it
-MAX_NEWS = 10_000  # events whose audience is looked up, rather than have everybody look
+WINDOW = 50_000  # ids looked through at once for one account: some milliseconds, whatever parties it is in
+WINDOWS = 20  # looked through for one page; then an empty page says how far that was
 PAUSE_S = 0.05  # how often its queue is looked at
 
 log = structlog.get_logger("feed")
@@ -47,10 +52,15 @@ class EventPage(msgspec.Struct, frozen=True):
 
 
 class Feed:
-    """The log as it is read; `run` it in a nursery before the first call. Raises Refused and StoreFailed."""
+    """The log as it is read; `run` it in a nursery before the first call. Raises Refused and StoreFailed.
 
-    def __init__(self, store: Database, wall_ms: Callable[[], int]) -> None:
-        self._store, self._wall_ms = store, wall_ms
+    `fill` adds to events what is not written in the log, for accounts that may see it; administrators do without.
+    """
+
+    def __init__(self, store: Database, wall_ms: Callable[[], int], fill: Fill = as_written) -> None:
+        self._store, self._wall_ms, self._fill = store, wall_ms, fill
+        self._tail = Tail(wall_ms)
+        self._nudged = trio.Event()
         self._waiting: dict[str | None, set[trio.Event]] = {}
         self._wanted = trio.Event()
         self._seen = 0  # the head as it was last looked at: whoever waits from further back has something to read
@@ -70,14 +80,23 @@ class Feed:
                     self.failures += 1
                     log.warning("log_unread", reason=str(failure))
                     await trio.sleep(RETRY_S)
-                await trio.sleep(LOOK_S)
+                with trio.move_on_after(LOOK_S) as pause:
+                    await self._nudged.wait()
+                if not pause.cancelled_caught:
+                    self._nudged = trio.Event()
+                    await trio.sleep(TURN_S)
+
+    def nudge(self) -> None:
+        """Something was just written to the log: look at once."""
+        self._nudged.set()
 
     def counters(self) -> dict[str, int]:
         """How many read along, and what became of it, by name."""
         return {
             "feed_followers": self.followers,
             "feed_waiting": sum(len(waiting) for waiting in self._waiting.values()),
-            "feed_entries_sent": self.sent,
+            "feed_entries_sent": self.sent + self._tail.sent,
+            "feed_fallen_behind": self._tail.fallen_behind,
             "feed_gaps": self.gaps,
             "feed_failures": self.failures,
         }
@@ -107,63 +126,79 @@ class Feed:
         assert self._nursery is not None, "sessions are followed up in `run`"
         scope = trio.CancelScope()
         session.follow(scope.cancel)
-        self._nursery.start_soon(self._send_all, session, start, scope)
+        self._nursery.start_soon(self._send_all, Follower(session, _reader(session.actor), start), scope)
         return Followed(start)
 
     # -- a session that follows ----------------------------------------------------------------------------------------
 
-    async def _send_all(self, session: Session, after: int, scope: trio.CancelScope) -> None:
+    async def _send_all(self, follower: Follower, scope: trio.CancelScope) -> None:
         self.followers += 1
         try:
             with scope:
                 while True:
-                    after = await self._send_some(session, after)
+                    await self._catch_up(follower)
+                    # Without a checkpoint since: it has all that the tail has told so far.
+                    with self._tail.telling(follower):
+                        self._wanted.set()
+                        await follower.behind.wait()
         except Exception:
             log.exception("follow_fault")
-            session.close("internal_error")
+            follower.session.close("internal_error")
         finally:
             self.followers -= 1
 
-    async def _send_some(self, session: Session, after: int) -> int:
-        """Send the next events, waiting for them; returns after which to go on."""
-        try:
-            page = await self._read(session.actor, after, BATCH)
-        except StoreFailed as failure:
-            self.failures += 1
-            log.warning("log_unread", reason=str(failure))
-            await trio.sleep(RETRY_S)
-            return after
-        if page.gap is not None:
-            session.show(Encoded(LogGap(server_now=page.server_now, after=after, dropped_to=page.gap)))
-        for entry in page.events:
+    async def _catch_up(self, follower: Follower) -> None:
+        """Send what the log holds, until there is nothing that the tail would not tell."""
+        while True:
+            try:
+                page = await self._read(follower.session.actor, follower.position, BATCH)
+            except StoreFailed as failure:
+                self.failures += 1
+                log.warning("log_unread", reason=str(failure))
+                await trio.sleep(RETRY_S)
+                continue
+            if page.gap is not None:
+                told = LogGap(server_now=page.server_now, after=follower.position, dropped_to=page.gap)
+                follower.session.show(Encoded(told))
+            await self._send(follower.session, page.events)
+            follower.position = page.next
+            if not page.events and page.next >= self._seen:
+                return
+
+    async def _send(self, session: Session, events: Sequence[LogEntry]) -> None:
+        for told in events:
             while session.waiting() >= MAX_AHEAD:  # noqa: ASYNC110  (a socket tells nobody that it has caught up)
                 await trio.sleep(PAUSE_S)
-            session.show(Encoded(LogEntryTold(server_now=self._wall_ms(), entry=entry)))
+            session.show(Encoded(LogEntryTold(server_now=self._wall_ms(), entry=told)))
             self.sent += 1
-        if not page.events:
-            await self.wait_beyond(page.next, _reader(session.actor))
-        return page.next
 
     # -- reading and waiting -------------------------------------------------------------------------------------------
 
     async def _read(self, actor: Actor, after: int, limit: int, subject: str | None = None) -> EventPage:
-        span, events = await self._store.read(_read, after, limit, subject, _reader(actor))
-        gap = span.dropped_to if after < span.dropped_to else None
+        gap: int | None = None
+        place = after
+        for _ in range(WINDOWS):
+            found = await self._store.read(_read, place, limit, subject, _reader(actor), self._fill)
+            gap = found.span.dropped_to if place == after < found.span.dropped_to else gap
+            place = found.next
+            if found.events or place >= found.span.head:
+                break
         self.gaps += gap is not None
-        whole = len(events) < limit  # then there is nothing more up to the head, and the next look starts there
-        return EventPage(
-            [entry(event) for event in events], span.head if whole else events[-1].id, gap, self._wall_ms()
-        )
+        return EventPage([entry(event) for event in found.events], place, gap, self._wall_ms())
 
     async def _look(self) -> None:
-        seen, concerned = await self._store.read(_news, self._seen)
-        if seen > self._seen:
-            self._seen = seen
+        news = await self._store.read(read_news, self._seen, self._tail.known, self._fill)
+        if news.last > self._seen:
+            self._seen = news.last
+            self._tail.tell(news)
             for account, waiting in self._waiting.items():
-                if account is None or concerned is None or account in concerned:
+                if account is None or self._tail.concerns(news, account):
                     for woken in waiting:
                         woken.set()
-        if not self._waiting:
+            self._tail.tidy()
+            if news.more:
+                self.nudge()
+        if not self._waiting and not self._tail.is_told:
             self._wanted = trio.Event()
 
     async def wait_beyond(self, position: int, account: str | None) -> None:
@@ -187,24 +222,24 @@ class Feed:
                 del self._waiting[account]
 
 
-def entry(logged: LoggedEvent) -> LogEntry:
-    """Show an event as all readers see it."""
-    event = logged.event
-    return LogEntry(id=logged.id, type=event.type, subject=event.subject, at=event.at, data=dict(event.fields))
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Events, the place after which to read on, and which ids there are."""
+
+    events: Sequence[LoggedEvent]
+    next: int
+    span: Span
 
 
 def _read(
-    connection: sa.Connection, after: int, limit: int, subject: str | None, account: str | None
-) -> tuple[Span, list[LoggedEvent]]:
+    connection: sa.Connection, after: int, limit: int, subject: str | None, account: str | None, fill: Fill
+) -> _Found:
     span = eventlog.span(connection)
     _check(after, span)
-    return span, eventlog.read_from(connection, after, limit, subject, account)
-
-
-def _news(connection: sa.Connection, after: int) -> tuple[int, frozenset[str] | None]:
-    """Return the newest id, and whom the events after an id concern: None for many, all of whom are to look."""
-    head = eventlog.span(connection).head
-    return head, eventlog.audience_after(connection, after) if head - after <= MAX_NEWS else None
+    until = span.head if account is None else min(span.head, max(after, span.dropped_to) + WINDOW)
+    events = eventlog.read_from(connection, after, limit, subject, account, until)
+    place = until if len(events) < limit else events[-1].id
+    return _Found(events if account is None else fill(connection, events, account), place, span)
 
 
 def _reader(actor: Actor) -> str | None:

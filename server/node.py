@@ -30,6 +30,7 @@ from server.archive import StoredArchive
 from server.auth import Auth
 from server.commerce import open_commerce
 from server.config import Config, bracketed, parse_address
+from server.conversing import open_conversing
 from server.edge import Address, Edge
 from server.money.assets import Assets
 from server.money.one_to_one_desk import OneToOneDesk
@@ -180,6 +181,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
     commerce = await open_commerce(
         config, assets, store, clock, archive.find_account, rooms, access, wait_beyond, nursery
     )
+    conversing = open_conversing(config.messages, store, clock, rooms, telling.feed, nursery)
     sockets = SignallingSocket(rooms, auth, config.limits.write_timeout_s)
     await nursery.start(sockets.run)
     moq = MoqReception(media.relay, rooms, auth, SystemClock())
@@ -197,6 +199,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
             **commerce.counters(),
             **desk.counters(),
             **telling.counters(),
+            **conversing.counters(),
             **edge.counters(),
             **reception.counters(),
             **moq.counters(),
@@ -222,6 +225,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
             *one_to_one_routes(desk),
             *extension_routes(desk.extensions),
             *telling.routes,
+            *conversing.routes,
         ],
     )
     reception: Reception = app.extensions["reception"]

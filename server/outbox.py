@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import trio
@@ -66,9 +67,14 @@ class SocketOutbox:
             return
         self._put(data, key)
 
+    def offer_all(self, frames: Sequence[bytes]) -> None:
+        """Send, or queue, frames together: one write for all, and one place in the queue."""
+        if self.closed is None:
+            self._put(b"".join(map(self._framing.message, frames)), None)
+
     def waiting(self) -> int:
-        """Return how many frames are queued."""
-        return len(self._queue)
+        """Return how many frames, or KiB, are queued, whichever is more."""
+        return max(len(self._queue), self._bytes // 1024)
 
     def write(self, data: bytes) -> None:
         """Send, or queue, bytes that are frames already."""

@@ -46,6 +46,7 @@ RETRY_AFTER_S = {
     "provider_unavailable": 30,
     "idempotency_in_flight": 1,
     "chat_too_fast": 1,
+    "too_fast": 1,
     "too_many_sessions": 30,
 }
 

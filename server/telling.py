@@ -14,6 +14,7 @@ from server.config import Config
 from server.feed import Feed
 from server.money.clerk import Clerk
 from server.store import Database
+from server.talk.showing import fill
 from server.web.events import event_routes
 from server.web.routes import Route
 from server.web.webhooks import webhook_routes
@@ -35,7 +36,7 @@ class Telling:
 
 async def open_telling(config: Config, store: Database, wall_ms: Callable[[], int], nursery: trio.Nursery) -> Telling:
     """Start what tells of events, on a store that runs."""
-    feed = Feed(store, wall_ms)
+    feed = Feed(store, wall_ms, fill)
     await nursery.start(feed.run)
     # Of a database that no other node uses, who told before a crash is nobody else, and nothing need be waited for.
     holder = secrets.token_hex(8) if config.data.database else "node"

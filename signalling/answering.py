@@ -35,6 +35,14 @@ async def answer(rooms: Rooms, session: Session, request: r.Request) -> object:
             return await rooms.join(session, stream)
         case r.LeaveStream(stream=stream):
             return await rooms.leave(session, stream)
+        case r.SendMessage(conversation=conversation, text=text, client_txn=txn, reply_to=reply_to):
+            return await rooms.messenger.send(session.actor, conversation, text, txn, reply_to)
+        case r.MarkConversation(conversation=conversation, delivered=delivered, read=read, private=private):
+            await rooms.messenger.mark(session.actor, conversation, delivered, read, private=private)
+            return None
+        case r.TypeMessage(conversation=conversation):
+            await rooms.messenger.type(session.actor, conversation)
+            return None
         case _:
             return await rooms.command(request.stream, session.actor, _command(request))
 

@@ -10,7 +10,10 @@ import trio
 
 from signalling.commands import AT_ONCE, Manner
 from signalling.events import Event
-from signalling.identifiers import AccountId, Mode, StreamId
+from signalling.identifiers import AccountId, Actor, Mode, StreamId
+from signalling.messenger.model import ConversationId
+from signalling.messenger.views import MessageSent
+from signalling.refusals import Refused
 from signalling.verdicts import Demands, Sight, Verdict
 from signalling.views import BestPicture, Followed, Kind
 from signalling.wire_events import ChatMessage
@@ -102,6 +105,46 @@ class Feed(Protocol):
         """
 
 
+class Messenger(Protocol):
+    """Conversations, for those who write over the signalling socket. Raises Refused and ArchiveFailed."""
+
+    async def send(
+        self, actor: Actor, conversation: ConversationId, text: str, client_txn: str, reply_to: int | None
+    ) -> MessageSent:
+        """Write a message, once for each `client_txn`."""
+
+    async def mark(
+        self, actor: Actor, conversation: ConversationId, delivered: int, read: int, *, private: bool
+    ) -> None:
+        """Move markers up to messages."""
+
+    async def type(self, actor: Actor, conversation: ConversationId) -> None:
+        """Show that somebody is writing."""
+
+
+class NoMessenger:
+    """There are no conversations: what a node without them says."""
+
+    async def send(
+        self, actor: Actor, conversation: ConversationId, text: str, client_txn: str, reply_to: int | None
+    ) -> MessageSent:
+        """Know no conversation."""
+        await trio.lowlevel.checkpoint()
+        raise Refused("conversation_unknown")
+
+    async def mark(
+        self, actor: Actor, conversation: ConversationId, delivered: int, read: int, *, private: bool
+    ) -> None:
+        """Know no conversation."""
+        await trio.lowlevel.checkpoint()
+        raise Refused("conversation_unknown")
+
+    async def type(self, actor: Actor, conversation: ConversationId) -> None:
+        """Know no conversation."""
+        await trio.lowlevel.checkpoint()
+        raise Refused("conversation_unknown")
+
+
 class Outbox(Protocol):
     """Frames on their way to one connection, bounded: 256 messages or 256 kB, then it is closed as `slow_consumer`."""
 
@@ -111,8 +154,11 @@ class Outbox(Protocol):
         A droppable frame may be dropped when the queue is full; of queued frames with one `key` only the newest goes.
         """
 
+    def offer_all(self, frames: Sequence[bytes]) -> None:
+        """Send some, or queue them, as one."""
+
     def waiting(self) -> int:
-        """Return how many frames are queued."""
+        """Return how many frames, or KiB, are queued, whichever is more."""
 
     def close(self, reason: str) -> None:
         """Send what is queued as far as it goes at once, then end the connection with a close frame that says why."""

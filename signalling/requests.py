@@ -8,11 +8,13 @@ import msgspec
 from msgspec import Meta
 
 from signalling.identifiers import AccountId, Mode, StreamId
+from signalling.messenger.model import ConversationId
 from signalling.views import BestPicture
 
 # Generous for identifiers and tokens of ours; what is longer is none of them.
 Name = Annotated[str, Meta(min_length=1, max_length=128)]
 Stream = Annotated[StreamId, Meta(min_length=1, max_length=128)]
+Conversation = Annotated[ConversationId, Meta(min_length=1, max_length=128)]
 Account = Annotated[AccountId, Meta(min_length=1, max_length=128)]
 Id = Annotated[int, Meta(ge=0, le=2**53 - 1)]  # what every client can count to, JavaScript too
 Seconds = Annotated[int, Meta(ge=-(2**53), le=2**53)]  # which of these make sense is the policy's to say
@@ -169,6 +171,30 @@ class StopStream(_OfStream, frozen=True, tag="end_stream"):
     """End the stream."""
 
 
+class _OfConversation(_Request, frozen=True, kw_only=True):
+    conversation: Conversation
+
+
+class SendMessage(_OfConversation, frozen=True, kw_only=True, tag="message.send"):
+    """Write a message; the same `client_txn` twice is written once."""
+
+    text: Annotated[str, Meta(max_length=MAX_TEXT)]
+    client_txn: Annotated[str, Meta(min_length=1, max_length=64)]
+    reply_to: Id | None = None
+
+
+class MarkConversation(_OfConversation, frozen=True, kw_only=True, tag="conversation.mark"):
+    """I have got, and read, everything up to these messages; unless `private`, others are told."""
+
+    delivered: Id = 0
+    read: Id = 0
+    private: bool = False
+
+
+class TypeMessage(_OfConversation, frozen=True, tag="conversation.type"):
+    """I am writing; say so again every few seconds."""
+
+
 class Ping(_Request, frozen=True, tag="ping"):
     """Ask for a sign of life; the answer carries the server's clock."""
 
@@ -198,5 +224,8 @@ Request = (
     | PutOut
     | LetBackIn
     | StopStream
+    | SendMessage
+    | MarkConversation
+    | TypeMessage
     | Ping
 )

@@ -35,7 +35,18 @@ from signalling.gate import Ungated, Unlogged
 from signalling.identifiers import AccountId, Actor, Mode, StreamId
 from signalling.messages import Encoded, Encoding
 from signalling.policy import WAITING_NS, step
-from signalling.ports import Archive, ArchiveFailed, Clock, Desk, Feed, Gate, NoDesk, Outbox
+from signalling.ports import (
+    Archive,
+    ArchiveFailed,
+    Clock,
+    Desk,
+    Feed,
+    Gate,
+    Messenger,
+    NoDesk,
+    NoMessenger,
+    Outbox,
+)
 from signalling.refusals import Refused
 from signalling.requests import Request, Resume
 from signalling.room import DEVICE_LIMIT, Gone, Room
@@ -136,6 +147,7 @@ class Rooms:
         self._last_number = 0
         self._nursery: trio.Nursery | None = None
         self._desk: Desk = NoDesk()
+        self.messenger: Messenger = NoMessenger()
         self.faults = 0  # rooms ended by an exception of ours
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -150,6 +162,10 @@ class Rooms:
     def attend(self, desk: Desk) -> None:
         """Have what happens in one-to-ones heard from now on, and what is asked for them minded."""
         self._desk = desk
+
+    def talk_through(self, messenger: Messenger) -> None:
+        """Have messages written that sessions send."""
+        self.messenger = messenger
 
     async def require_free(self, stream: StreamId, account: AccountId) -> None:
         """Ask the desk, for a room."""
@@ -516,6 +532,16 @@ class Rooms:
         told = Encoded(event)
         for session in self._sessions.of(account):
             session.tell(told)
+
+    def show_now(self, account: AccountId, event: WireEvent, key: str) -> None:
+        """Show someone what only matters now, on all the account's sessions; of one key the newest alone."""
+        shown = Encoded(event)
+        for session in self._sessions.of(account):
+            session.show(shown, key)
+
+    def is_here(self, account: AccountId) -> bool:
+        """Whether an account has a signalling connection."""
+        return any(session.lost_at_ns is None for session in self._sessions.of(account))
 
     def tell_room(self, stream: StreamId, event: WireEvent, *, key: str | None = None) -> None:
         """Tell all who follow a running stream; with a key, a slow client may hear the newest of its kind alone."""

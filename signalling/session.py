@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
@@ -106,8 +106,13 @@ class Session:
         if self._outbox is not None:
             self._outbox.offer(event.frame(self.encoding), key=key)
 
+    def show_all(self, events: Sequence[Encoded]) -> None:
+        """Send events that this session does not repeat, in one go."""
+        if self._outbox is not None:
+            self._outbox.offer_all([event.frame(self.encoding) for event in events])
+
     def waiting(self) -> int:
-        """Return how many frames wait for a slow connection."""
+        """Return how many frames, or KiB, wait for a slow connection."""
         return 0 if self._outbox is None else self._outbox.waiting()
 
     def follow(self, stop: Callable[[], None]) -> None:

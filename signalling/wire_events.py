@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from signalling.identifiers import AccountId, Mode, StreamId
+from signalling.messenger.model import ConversationId
 from signalling.views import BestPicture, Card, Money, Person, TicketOffer, You
 
 Circle = Literal["main", "one_to_one"]
@@ -404,6 +405,13 @@ class MediaTakenOver(_OfStream, frozen=True, kw_only=True, tag="media.taken_over
 
     session: str | None
     reason: str
+
+
+class TypingShown(WireEvent, frozen=True, kw_only=True, tag="conversation.typing"):
+    """All who are writing in a conversation now, for some seconds; it replaces what was said before."""
+
+    conversation: ConversationId
+    accounts: tuple[Person, ...]
 
 
 class OneToOneOffered(_OfStream, frozen=True, kw_only=True, tag="one_to_one.offer"):

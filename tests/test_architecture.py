@@ -64,6 +64,7 @@ PURE = [
     "signalling/events.py",
     "signalling/refusals.py",
     "signalling/verdicts.py",
+    "signalling/messenger",
     "server/access/rules.py",
     "server/access/judging.py",
     "server/access/entitlement.py",

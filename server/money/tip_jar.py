@@ -57,6 +57,7 @@ class Wish(msgspec.Struct, frozen=True):
     quote: str | None = None
     link: str | None = None
     menu_item: str | None = None
+    conversation: str | None = None
 
 
 class TipJar:
@@ -90,6 +91,7 @@ class TipJar:
             quote=wish.quote,
             link=wish.link,
             menu_item=wish.menu_item,
+            conversation=wish.conversation,
         )
         expired: Refused | None = None
         try:

@@ -26,6 +26,8 @@ from server.money.payments import Terms, pay, wallet
 from server.money.quotes import Quote, Rate, make_quote
 from server.names import fold
 from server.prepared import Prepared
+from server.talk import gifts, rows
+from server.talk.gifts import GiftCard
 from signalling.chat import tidy_untrusted
 from signalling.identifiers import AccountId, StreamId
 from signalling.refusals import Refused
@@ -44,13 +46,14 @@ _FIND_RECIPIENT = Prepared(
 _FIND_STREAM = Prepared("SELECT owner FROM streams WHERE id = :id")
 _ADD = Prepared(
     "INSERT INTO tips (id, sender, recipient, asset, units, fee, target, worth, arrived, stream, link, menu_item,"
-    " message, anonymous, at, withdrawable_at) VALUES (:id, :sender, :recipient, :asset, :units, :fee, :target, :worth,"
-    " :arrived, :stream, :link, :menu_item, :message, :anonymous, :at, :withdrawable_at)"
+    " message, anonymous, at, withdrawable_at, conversation) VALUES (:id, :sender, :recipient, :asset, :units, :fee,"
+    " :target, :worth, :arrived, :stream, :link, :menu_item, :message, :anonymous, :at, :withdrawable_at,"
+    " :conversation)"
 )
 _STANDING = " AND NOT EXISTS (SELECT 1 FROM transfers r WHERE r.of = tips.id)"
 _FIND = Prepared(
     "SELECT t.id, t.sender, s.name, t.recipient, r.name, t.asset, t.units, t.fee, t.target, t.arrived, t.stream,"
-    " t.menu_item, t.message, t.anonymous, t.at, t.withdrawable_at, t.worth FROM tips t"
+    " t.menu_item, t.message, t.anonymous, t.at, t.withdrawable_at, t.conversation, t.worth FROM tips t"
     " JOIN accounts s ON s.id = t.sender JOIN accounts r ON r.id = t.recipient WHERE t.id = :id"
 )
 _BETWEEN = Prepared(
@@ -98,6 +101,7 @@ class Gift:
     quote: str | None = None
     link: str | None = None
     menu_item: str | None = None
+    conversation: str | None = None
 
 
 class TipView(msgspec.Struct, frozen=True, rename={"sender": "from"}):
@@ -119,6 +123,7 @@ class TipView(msgspec.Struct, frozen=True, rename={"sender": "from"}):
     anonymous: bool
     at: int
     withdrawable_at: int
+    conversation: str | None = None
 
 
 def tidy_message_untrusted(text: str) -> str:
@@ -135,15 +140,18 @@ def tidy_message_untrusted(text: str) -> str:
 
 
 def give(connection: sa.Connection, gift: Gift, house: House, now_ms: int) -> TipView:
-    """Pay a tip out and write it down.
+    """Pay a tip out and write it down, in a conversation as a message, too.
 
     Raises Refused, and then nobody was charged: asset_not_allowed_on_surface, account_unknown, self_tip,
     recipient_not_eligible, bad_context, tip_link_unknown, menu_item_unknown, price_changed, quote_expired,
-    rate_unavailable, amount_too_small, step_up_required, and what `books.apply` raises.
+    rate_unavailable, amount_too_small, step_up_required, and what `books.apply` and `gifts.require_both` raise.
     """
     house.assets.check_surface(gift.amount.asset, gift.surface)
     recipient = _recipient(connection, gift, house.assets)
     _check_context(connection, gift, recipient.id, now_ms)
+    grown = None
+    if gift.conversation is not None:
+        grown = gifts.require_both(connection, gift.conversation, gift.sender.id, recipient.id)
     item = gift.menu_item
     label = None if item is None else goals.label_of(connection, recipient.id, item, gift.amount)
     quote = quote_for(connection, gift.amount.asset, gift.quote, house, f"q.{gift.id}", now_ms)
@@ -166,12 +174,16 @@ def give(connection: sa.Connection, gift: Gift, house: House, now_ms: int) -> Ti
         anonymous=gift.anonymous,
         at=now_ms,
         withdrawable_at=ripe_at,
+        conversation=gift.conversation,
     )
     worth = gift.amount.units if quote is None else quote.convert(gift.amount.units)
     _add(connection, tip, worth, gift.link)
     reached = goals.count(connection, _counted(tip, worth, 1), now_ms)
     _tell(connection, "tip.created", tip, now_ms)
     goals.tell_reached(connection, recipient.id, reached, now_ms)
+    if grown is not None:
+        card = GiftCard(tip.id, msgspec.to_builtins(recipient), msgspec.to_builtins(tip.amount))
+        gifts.show(connection, grown, gift.sender.id, gift.message, card, now_ms)
     return tip
 
 
@@ -261,6 +273,7 @@ def _add(connection: sa.Connection, tip: TipView, worth: int, link: str | None) 
         anonymous=tip.anonymous,
         at=tip.at,
         withdrawable_at=tip.withdrawable_at,
+        conversation=tip.conversation,
     )
 
 
@@ -272,10 +285,14 @@ def reverse(connection: sa.Connection, tip_id: str, now_ms: int) -> TipView:
     tip = find(connection, tip_id)
     if tip is None:
         raise Refused("tip_unknown")
+    if tip.conversation is not None:
+        rows.lock(connection, tip.conversation)  # as in giving: before wallets, and before anything is told
     books.apply(connection, Reverse(tip_id), now_ms)
     worth = int(_FIND(connection, id=tip_id).fetchone()[-1])
     goals.count(connection, _counted(tip, worth, -1), now_ms)
     _tell(connection, "tip.reversed", tip, now_ms)
+    if tip.conversation is not None:
+        gifts.take_back(connection, tip.conversation, tip.sender.id, tip.id, now_ms)
     return tip
 
 
@@ -297,6 +314,7 @@ def find(connection: sa.Connection, tip_id: str) -> TipView | None:
         anonymous=bool(row[13]),
         at=row[14],
         withdrawable_at=row[15],
+        conversation=row[16],
     )
 
 

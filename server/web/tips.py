@@ -26,9 +26,9 @@ Id = Annotated[str, Meta(min_length=1, max_length=64)]
 
 
 class Context(s.Taken, frozen=True):
-    """Where a tip is given: on the recipient's profile, or in the stream `id` of the recipient's."""
+    """Where a tip is given: on the recipient's profile, in the stream `id` of the recipient's, or in a conversation."""
 
-    kind: Literal["profile", "stream"] = "profile"
+    kind: Literal["profile", "stream", "conversation"] = "profile"
     id: Id | None = None
 
 
@@ -64,7 +64,15 @@ def tip_routes(jar: TipJar, assets: Assets) -> list[Route]:
         request = read_request_untrusted(asked.actor.account, "POST /tips", key, msgspec.json.encode(new))
         amount = read_amount_untrusted(new.amount, assets)
         wish = Wish(
-            new.to, amount, _stream(new.context), new.message, new.anonymous, new.quote, new.link, new.menu_item
+            new.to,
+            amount,
+            _stream(new.context),
+            new.message,
+            new.anonymous,
+            new.quote,
+            new.link,
+            new.menu_item,
+            new.context.id if new.context.kind == "conversation" else None,
         )
         return answer(await jar.give(asked.session, wish, request))
 
@@ -95,6 +103,7 @@ def tip_routes(jar: TipJar, assets: Assets) -> list[Route]:
             status=201,
             problems=(
                 *("no_session", "rate_limited", "not_stored", "account_unknown", "self_tip", "bad_context"),
+                *("conversation_unknown", "not_in_conversation", "read_only"),
                 "tip_link_unknown",
                 "menu_item_unknown",
                 "price_changed",
@@ -130,6 +139,6 @@ def answer(answered: Answered) -> Answer:
 
 
 def _stream(context: Context) -> StreamId | None:
-    if (context.kind == "stream") != (context.id is not None):
-        raise Refused("bad_context", "a stream has an id, a profile none")
-    return None if context.id is None else StreamId(context.id)
+    if (context.kind != "profile") != (context.id is not None):
+        raise Refused("bad_context", "a stream and a conversation have an id, a profile none")
+    return StreamId(context.id) if context.kind == "stream" and context.id is not None else None

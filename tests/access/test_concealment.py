@@ -30,7 +30,12 @@ FRAGMENT = "a=ice-ufrag:abcd\r\na=ice-pwd:abcdefghijklmnopqrstuvwx\r\n"
 BODIES: dict[str, dict[str, Any]] = {
     "AccountFacts": {},
     "Confirmation": {"confirm_token": "x"},
+    "Forward": {"conversation": "{conversation}", "seq": 1, "client_txn": "t"},
     "Grade": {"tier": 1},
+    "GroupShape": {"title": "A group"},
+    "KeptByMe": {},
+    "Markers": {},
+    "NewConversationMessage": {"text": "hello", "client_txn": "t"},
     "Invitation": {"account": "joe", "seconds": 300},
     "MoreSecondsAgreed": {"seconds": 300},
     "MoreTimeWish": {"seconds": 300},
@@ -39,10 +44,12 @@ BODIES: dict[str, dict[str, Any]] = {
     "Offer": {"choices": [{"seconds": 300}]},
     "OneToOneWish": {"seconds": 300},
     "PriceSeen": {"price_seen": USD_5},
+    "Rewording": {"text": "hello"},
     "SaleChange": {"quantity": 20},
     "SaleToOpen": {"price": USD_5, "quantity": 1},
     "StreamRules": {},
     "TimeLimit": {"seconds": 600},
+    "WantedRole": {"role": "admin"},
     "WantedMode": {"mode": "paid"},
     "Whom": {"account": "joe"},
 }
@@ -113,7 +120,7 @@ class Neighbours:
         document = (await self.show.site.http.get(PATH)).json()
         calls = [
             # Of a stream that is not there it does not matter whom one asks about; Joe is there in any case.
-            Call(method.upper(), path.replace("{name}", "joe") if "{stream}" in path else path, *_body(operation))
+            Call(method.upper(), _of_any(path), *_body(operation))
             for path, methods in document["paths"].items()
             for method, operation in methods.items()
             if "{" in path
@@ -125,6 +132,11 @@ class Neighbours:
             ("/api/v1/invites/redeem", {"code": "{secret}"}),
         ]
         return calls + [Call("POST", path, msgspec.json.encode(body), "application/json") for path, body in named]
+
+
+def _of_any(path: str) -> str:
+    path = path.replace("{seq}", "1").replace("{reaction}", "👍")
+    return path.replace("{name}", "joe") if "{stream}" in path else path
 
 
 def _body(operation: dict[str, Any]) -> tuple[bytes, str]:
@@ -159,6 +171,8 @@ async def _things(market: Market, joe: Person) -> dict[str, str]:
     goal = await ann.ask("POST", "/goals", {"title": "A lamp", "amount": USD_5})
     link = await ann.ask("POST", "/tip_links", {})
     seat = await market.reserve(joe)
+    group = (await market.send(ann, "POST", "/conversations", {"title": "A group", "joining": "open"})).json()
+    await ann.ask("POST", f"/conversations/{group['id']}/messages", {"text": "hello", "client_txn": "t"})
     await ann.ask("PUT", f"/streams/{stream}/one_to_one/offer", {"choices": [{"seconds": 300}]})
     return {
         "stream": stream,
@@ -170,6 +184,7 @@ async def _things(market: Market, joe: Person) -> dict[str, str]:
         "goal": goal["id"],
         "code": link["code"],
         "invite": invite["id"],
+        "conversation": group["id"],
         "secret": invite["code"],
         "session": next(iter(market.site.running.rooms._places)),
     }

@@ -13,7 +13,7 @@ import pytest
 import trio
 from click.testing import CliRunner
 
-from bench import chat, fanout, first_picture, join, load, way_feedback
+from bench import chat, fanout, first_picture, join, load, messages, way_feedback
 from bench.bare import BareSender
 from bench.mesi import ServerFailed, open_mesi
 from bench.process import NoSuchProcess, cpu_ns, memory_bytes
@@ -66,6 +66,15 @@ async def test_every_chat_client_hears_every_message(tmp_path: Path) -> None:
         assert turn.heard["least"] == 20
         report = chat.describe([turn], 5, "test")
         assert ("every client heard every message", True) in report.targets
+
+
+async def test_every_member_of_a_group_hears_every_message_of_it() -> None:
+    async with open_mesi() as mesi:
+        (turn,) = await messages.run_messages(mesi, sockets=6, size=3, rates=[20.0], seconds=1.0)
+        assert turn["said"] == turn["answered"] > 0
+        assert turn["heard"] == 3 * turn["said"]
+        report = messages.describe([turn], 3, "test")
+        assert ("20/s: every message is answered and heard by all of its group", True) in report.targets
 
 
 async def test_joins_are_counted_and_a_storm_asks_for_few_keyframes(tmp_path: Path) -> None:
@@ -172,7 +181,7 @@ def test_a_tool_without_a_server_says_what_it_needs() -> None:
     assert "give --whip and --whep, or --mesi" in result.output
 
 
-@pytest.mark.parametrize("tool", ["load", "fanout", "cut", "chat", "join", "moq"])
+@pytest.mark.parametrize("tool", ["load", "fanout", "cut", "chat", "join", "messages", "moq"])
 async def test_every_tool_explains_itself(tool: str) -> None:
     result = await trio.run_process([sys.executable, "-m", f"bench.{tool}", "--help"], capture_stdout=True)
     assert b"--json" in result.stdout

@@ -15,6 +15,7 @@ import trio
 from prometheus_client.parser import text_string_to_metric_families
 
 from server.config import Config
+from server.edge import Edge
 from tests.server.nodes import open_site, open_socket, small_config
 from tests.server.test_hostile_http import HEALTH, OUTCOME
 from tests.server.test_node import wait_until
@@ -154,3 +155,25 @@ async def test_rates_that_were_exceeded_are_counted(tmp_path: Path) -> None:
         assert [answer.status_code for answer in answers] == [200, 200, 429, 429, 429]
         assert int(answers[-1].headers["Retry-After"]) >= 1
         assert (await samples(node))["mesi_requests_rate_limited_total", "account"] == 3
+
+
+async def test_what_breaks_as_the_node_ends_is_a_fault_of_one_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached = trio.Event()
+
+    async def break_when_cancelled(edge: Edge, tcp: trio.SocketStream, peer: str) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            try:
+                reached.set()
+                await trio.sleep_forever()
+            finally:
+                raise LookupError
+
+    monkeypatch.setattr(Edge, "_serve", break_when_cancelled)
+    async with open_site(tmp_path) as site:
+        host, _, port = site.running.url.removeprefix("http://").rpartition(":")
+        client = await trio.open_tcp_stream(host, int(port))
+        await reached.wait()
+    await client.aclose()

@@ -39,6 +39,9 @@ MEANINGLESS = {
     "streamer": "nobody",
     "subscriber": "nobody",
     "webhook": "none",
+    "conversation": "none",
+    "seq": "1",
+    "reaction": "👍",
 }
 Values = st.SearchStrategy[Any]
 # What any request may meet; the document says it once, as the default.
@@ -253,6 +256,44 @@ def test_a_stream_lives_its_life_as_documented(served: Served) -> None:
     ask("PUT", "/streams/{stream}/ejected/{name}", stream=stream, name="bob")
     ask("GET", "/me")
     ask("POST", "/streams/{stream}/end", stream=stream)
+
+
+def test_a_conversation_lives_its_life_as_documented(served: Served) -> None:
+    http, document = served.http, served.document
+    documented = {(method, path): operation for method, path, operation in operations(document)}
+    http.post("/api/v1/admin/accounts", json={"name": "talker"})
+
+    def ask(method: str, path: str, body: object = None, **names: str) -> Any:
+        headers = {"Idempotency-Key": path}
+        answer = http.request(method, f"/api/v1{path}".format(**names), json=body, headers=headers)
+        assert answer.is_success, answer.text
+        check_answer(answer, documented[method, f"/api/v1{path}"], served)
+        return answer.json() if answer.content else None
+
+    group = ask("POST", "/conversations", {"title": "A life"})["id"]
+    talk = ask("PUT", "/conversations/direct/{name}", name="talker")["id"]
+    for text in ("hello", "world"):
+        ask("POST", "/conversations/{conversation}/messages", {"text": text, "client_txn": text}, conversation=talk)
+    forward = {"conversation": talk, "seq": 1, "client_txn": "f"}
+    assert ask("POST", "/conversations/{conversation}/forwards", forward, conversation=group)["seq"] == 1
+    one = {"conversation": talk, "seq": "1"}
+    ask("PUT", "/conversations/{conversation}/messages/{seq}", {"text": "hi"}, **one)
+    ask("PUT", "/conversations/{conversation}/messages/{seq}/reactions/{reaction}", **one, reaction="👍")
+    ask("PUT", "/conversations/{conversation}/messages/{seq}/pin", **one)
+    assert len(ask("GET", "/conversations/{conversation}/messages", conversation=talk)["messages"]) == 2
+    assert ask("GET", "/conversations")["conversations"]
+    found = http.get("/api/v1/messages", params={"text": "world"})
+    check_answer(found, documented["GET", "/api/v1/messages"], served)
+    assert len(found.json()["messages"]) == 1
+    ask("PUT", "/conversations/{conversation}/markers", {"read": 1}, conversation=talk)
+    ask("PUT", "/conversations/{conversation}/mine", {"draft": "well"}, conversation=talk)
+    assert ask("GET", "/conversations/{conversation}", conversation=talk)["mine"]["draft"] == "well"
+    ask("PUT", "/conversations/{conversation}/members/{name}", conversation=group, name="talker")
+    assert len(ask("GET", "/conversations/{conversation}/members", conversation=group)["members"]) == 2
+    ask("PUT", "/conversations/{conversation}/shape", {"title": "Another"}, conversation=group)
+    ask("PUT", "/me/messenger", ask("GET", "/me/messenger"))
+    ask("DELETE", "/conversations/{conversation}/messages/{seq}", **one)
+    ask("POST", "/conversations/{conversation}/leave", conversation=group)
 
 
 def test_signing_up_and_logging_in_are_as_documented(served: Served) -> None:

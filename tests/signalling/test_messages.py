@@ -73,6 +73,7 @@ def test_hello_carries_a_token_and_where_to_resume(encoding: Encoding) -> None:
 def test_every_request_is_read_by_its_type(encoding: Encoding) -> None:
     extra = {
         "chat": {"text": "hi", "client_txn": "1"},
+        "message.send": {"text": "hi", "client_txn": "1"},
         "prepare_mode": {"mode": "paid"},
         "confirm_mode": {"confirm_token": "t", "allow_empty": True},
         "set_time_limit": {"seconds": None},
@@ -91,6 +92,8 @@ def test_every_request_is_read_by_its_type(encoding: Encoding) -> None:
         fields = {"type": tag, "id": 1, **extra.get(tag, {})}
         if "stream" in kind.__struct_fields__:
             fields["stream"] = "s"
+        if "conversation" in kind.__struct_fields__:
+            fields["conversation"] = "c"
         assert type(decode_request_untrusted(DUMPS[encoding](fields), encoding)) is kind
 
 

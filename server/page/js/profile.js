@@ -36,6 +36,8 @@ class ProfilePage {
     if (mine) this.#openDesk();
     else {
       new FollowButton(() => {}).show(profile, session.account.id);
+      byId("write").href = `/messages?with=${encodeURIComponent(profile.name)}`;
+      show(byId("write"), true);
       new TipBar(byId("tips"), profile.name, { done: () => this.goals.refresh() }).show(true);
       this.#showSubscription(profile.id);
     }

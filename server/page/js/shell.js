@@ -19,7 +19,10 @@ export function dressPage() {
   };
   const here = (address) => (location.pathname === address ? "page" : null);
   const own = `/u/${encodeURIComponent(session.account.name)}`;
-  document.querySelector(".top nav").append(make("a", { href: "/wallet", "aria-current": here("/wallet") }, "Wallet"));
+  document.querySelector(".top nav").append(
+    make("a", { href: "/messages", "aria-current": here("/messages") }, "Messages"),
+    make("a", { href: "/wallet", "aria-current": here("/wallet") }, "Wallet"),
+  );
   place.replaceChildren(
     make("a", { class: "name", href: own, title: "Your page", "aria-current": here(own) }, session.account.name),
     make("button", { type: "button", class: "quiet small", onclick: leave }, "Log out"),

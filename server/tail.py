@@ -1,0 +1,183 @@
+"""Tells sessions that follow the event log what is new, read and encoded once for all of them.
+
+Who is in a party is looked up when an event of it comes, and kept until somebody enters or leaves it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import sqlalchemy as sa
+import trio
+
+from server import eventlog
+from server.eventlog import COMING, PARTY, LoggedEvent, Seat
+from signalling.messages import Encoded
+from signalling.session import Session
+from signalling.wire_events import LogEntry, LogEntryTold
+
+TURN = 1000  # events read at once for all
+MAX_AHEAD = 64  # frames, or KiB, queued for a slow session before more is read: a quarter of what closes it
+AT_ONCE = 8  # events in one write: with the longest texts still less than what closes a slow session
+MAX_SEATS = 200_000  # kept of parties: some 20 MB; beyond, all are looked up anew
+
+# Adds to events what is not written in the log, for an account, or for all who may see them alike (None).
+Fill = Callable[[sa.Connection, Sequence[LoggedEvent], str | None], Sequence[LoggedEvent]]
+Seats = Mapping[str, Sequence[Seat]]
+
+
+@dataclass(slots=True, eq=False)
+class Follower:
+    """A session that follows the log as `account` (None: all of it), and has everything up to `position`.
+
+    `behind` is set once it has to read for itself.
+    """
+
+    session: Session
+    account: str | None
+    position: int
+    behind: trio.Event = field(default_factory=trio.Event)
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What is new up to `last`: events as written, as accounts see them, for whom each is, and who is in new parties.
+
+    Where there is `more`, the next look finds it.
+    """
+
+    last: int
+    more: bool
+    events: Sequence[LoggedEvent] = ()
+    filled: Sequence[LoggedEvent] = ()
+    audiences: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    seats: Mapping[str, Seats] = field(default_factory=dict)
+
+
+def as_written(_: sa.Connection, events: Sequence[LoggedEvent], __: str | None) -> Sequence[LoggedEvent]:
+    """Add nothing."""
+    return events
+
+
+def read_news(connection: sa.Connection, after: int, known: frozenset[str], fill: Fill) -> News:
+    """Return the events above an id, a bounded part of them; parties that are `known` are not looked up."""
+    head = eventlog.span(connection).head
+    if head <= after:
+        return News(after, more=False)
+    events = eventlog.read_from(connection, after, TURN)
+    more = len(events) == TURN
+    last = events[-1].id if more else head
+    audiences = eventlog.audiences(connection, after, last)
+    named = {name for audience in audiences.values() for name in audience if name.startswith(PARTY)}
+    coming = [logged.id for logged in events if logged.event.type.startswith(COMING)]
+    changed = {name for event in coming for name in audiences.get(event, ())}
+    seats = {name: eventlog.seats(connection, name, after) for name in named if name in changed or name not in known}
+    return News(last, more, events, fill(connection, events, None), audiences, seats)
+
+
+def entry(logged: LoggedEvent) -> LogEntry:
+    """Show an event as all readers see it."""
+    event = logged.event
+    return LogEntry(id=logged.id, type=event.type, subject=event.subject, at=event.at, data=dict(event.fields))
+
+
+class Tail:
+    """The sessions that have all that was told so far."""
+
+    def __init__(self, wall_ms: Callable[[], int]) -> None:
+        self._wall_ms = wall_ms
+        self._told: dict[str | None, set[Follower]] = {}
+        self._parties: dict[str, Seats] = {}
+        self.known: frozenset[str] = frozenset()
+        self.sent = self.fallen_behind = 0
+
+    @property
+    def is_told(self) -> bool:
+        """Whether there is anybody."""
+        return bool(self._told)
+
+    @contextmanager
+    def telling(self, follower: Follower) -> Iterator[None]:
+        """Tell a follower what comes; its `behind` is set when it has to read for itself again."""
+        follower.behind = trio.Event()
+        self._told.setdefault(follower.account, set()).add(follower)
+        try:
+            yield
+        finally:
+            self._drop(follower)
+
+    def tell(self, news: News) -> None:
+        """Tell each event to whom it is for and who does not have it yet; to each all of it in few writes."""
+        self._learn(news.seats)
+        pending: dict[Follower, list[tuple[int, Encoded]]] = {}
+        for logged, filled in zip(news.events, news.filled, strict=True):
+            seen = self._audience(news, logged.id)
+            if seen:
+                self._prepare(pending, logged.id, entry(filled), seen)
+            if None in self._told:
+                self._prepare(pending, logged.id, entry(logged), self._told[None])
+        for follower, events in pending.items():
+            self._send(follower, events)
+
+    def concerns(self, news: News, account: str) -> bool:
+        """Whether an account may see anything that is new."""
+        return any(
+            name == account or (name.startswith(PARTY) and account in self._parties.get(name, ()))
+            for audience in news.audiences.values()
+            for name in audience
+        )
+
+    def _audience(self, news: News, event: int) -> list[Follower]:
+        found: dict[Follower, None] = {}
+        for name in news.audiences.get(event, ()):
+            if not name.startswith(PARTY):
+                found.update(dict.fromkeys(self._told.get(name, ())))
+                continue
+            for account, seats in self._parties[name].items():
+                followers = self._told.get(account)
+                if followers and any(seat.sees(event) for seat in seats):
+                    found.update(dict.fromkeys(followers))
+        return list(found)
+
+    def _prepare(
+        self,
+        pending: dict[Follower, list[tuple[int, Encoded]]],
+        event: int,
+        shown: LogEntry,
+        followers: Iterable[Follower],
+    ) -> None:
+        told = event, Encoded(LogEntryTold(server_now=self._wall_ms(), entry=shown))
+        for follower in followers:
+            if event > follower.position:
+                pending.setdefault(follower, []).append(told)
+
+    def _send(self, follower: Follower, events: Sequence[tuple[int, Encoded]]) -> None:
+        for start in range(0, len(events), AT_ONCE):
+            if follower.session.waiting() >= MAX_AHEAD:
+                self.fallen_behind += 1
+                self._drop(follower)
+                follower.behind.set()
+                return
+            part = events[start : start + AT_ONCE]
+            follower.session.show_all([told for _, told in part])
+            follower.position = part[-1][0]
+            self.sent += len(part)
+
+    def tidy(self) -> None:
+        """Forget all parties when too much is kept of them."""
+        if sum(map(len, self._parties.values())) > MAX_SEATS:
+            self._parties.clear()
+            self.known = frozenset()
+
+    def _learn(self, seats: Mapping[str, Seats]) -> None:
+        if seats:
+            self._parties.update(seats)
+            self.known = frozenset(self._parties)
+
+    def _drop(self, follower: Follower) -> None:
+        followers = self._told.get(follower.account, set())
+        followers.discard(follower)
+        if not followers:
+            self._told.pop(follower.account, None)

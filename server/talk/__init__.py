@@ -1,0 +1,1 @@
+"""Conversations in the database: what was decided is written and told of in one transaction."""

@@ -1,0 +1,263 @@
+"""The messenger of a node: what people do in conversations is paced, written down with what tells of it, then told."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import TypeVar, TypeVarTuple
+
+import msgspec
+import sqlalchemy as sa
+
+from server.money.idempotency import Answered, Idempotent, Request
+from server.store import Database
+from server.talk import belonging, changing, marking, opening, posting, reading, searching
+from server.talk.belonging import Doing
+from server.talk.changing import Target
+from server.talk.marking import Kept, Settings
+from server.talk.opening import Shape
+from server.talk.pace import Paces
+from server.talk.posting import Draft
+from server.talk.reading import Edges
+from server.talk.typing import Typing
+from signalling.identifiers import AccountId, Actor
+from signalling.messenger.model import ConversationId, Role
+from signalling.messenger.quotas import Quotas
+from signalling.messenger.views import (
+    ConversationPage,
+    ConversationView,
+    MemberPage,
+    MessagePage,
+    MessageSent,
+    MessageView,
+)
+from signalling.messenger.wording import draft_untrusted, reaction_untrusted, text_untrusted, title_untrusted
+from signalling.ports import Clock
+from signalling.refusals import Refused
+from signalling.rooms import Rooms
+from signalling.views import Person
+
+ID_BYTES = 16  # unguessable: who knows the id of a group may ask to come in
+TYPED_UP_TO = 32  # members of a conversation in which it is shown who writes
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class Messenger:
+    """Conversations on a node's store; raises Refused and StoreFailed. `nudge` has the log looked at."""
+
+    def __init__(
+        self, store: Database, clock: Clock, rooms: Rooms, quotas: Quotas, paces: Paces, nudge: Callable[[], None]
+    ) -> None:
+        self._store, self._clock, self._rooms, self._nudge = store, clock, rooms, nudge
+        self._quotas, self._paces = quotas, paces
+        self._keys = Idempotent(store)
+        self._typing = Typing(rooms, clock.wall_ms)
+        self.sent = self.replayed = self.refused = 0
+
+    async def run(self) -> None:
+        """Let those be forgotten who write no longer, until cancelled."""
+        await self._typing.run()
+
+    def counters(self) -> dict[str, int]:
+        """How much was written, by name."""
+        return {
+            "messages_sent": self.sent,
+            "messages_replayed": self.replayed,
+            "messages_refused": self.refused,
+            "messages_paced": self._paces.refused,
+            "conversations_typed_in": len(self._typing),
+        }
+
+    # -- conversations -------------------------------------------------------------------------------------------------
+
+    async def open_direct(self, actor: Actor, name: str) -> ConversationView:
+        """Return one's conversation with somebody. Raises Refused like `opening.open_direct`, and too_fast."""
+        self._paces.reach(actor.account)
+        now_ms = self._clock.wall_ms()
+        id, _ = await self._write(opening.open_direct, _new_id(), actor.account, name, now_ms)
+        return await self.show(actor, id)
+
+    async def open_group(self, actor: Actor, shape: Shape, request: Request) -> Answered:
+        """Begin a group, once for each key; the answer holds a `ConversationView`."""
+        self._paces.reach(actor.account)
+        shape = msgspec.structs.replace(shape, title=title_untrusted(shape.title))
+        now_ms = self._clock.wall_ms()
+        answered = await self._keys.write(request, now_ms, _open_group, _new_id(), actor.account, shape, now_ms)
+        self._nudge()
+        return answered
+
+    async def page(self, actor: Actor, cursor: str | None, limit: int) -> ConversationPage:
+        """Return some of one's conversations. Raises Refused("invalid_cursor")."""
+        return await self._store.read(reading.page, actor.account, cursor, limit, self._clock.wall_ms())
+
+    async def show(self, actor: Actor, conversation: str) -> ConversationView:
+        """Return a conversation. Raises Refused("conversation_unknown")."""
+        return await self._store.read(reading.show, actor.account, conversation, self._clock.wall_ms())
+
+    async def reshape(self, actor: Actor, conversation: str, shape: Shape) -> ConversationView:
+        """Say what a group is like. Raises Refused like `belonging.change_shape`."""
+        shape = msgspec.structs.replace(shape, title=title_untrusted(shape.title))
+        await self._change(actor, belonging.change_shape, self._doing(actor, conversation), shape)
+        return await self.show(actor, conversation)
+
+    # -- members -------------------------------------------------------------------------------------------------------
+
+    async def members(self, actor: Actor, conversation: str, after: str, limit: int) -> MemberPage:
+        """Return some members, and who of them is here, where there are few."""
+        found = await self._store.read(reading.members, actor.account, conversation, after, limit)
+        shown = await self._store.read(reading.presence_shown, actor.account, [m.account.id for m in found.members])
+        here = {account for account in shown if self._rooms.is_here(account)}
+        return MemberPage(
+            tuple(msgspec.structs.replace(each, online=each.account.id in here) for each in found.members)
+        )
+
+    async def invite(self, actor: Actor, conversation: str, name: str) -> None:
+        """Ask somebody to come in. Raises Refused like `belonging.invite`, and too_fast."""
+        self._paces.reach(actor.account)
+        await self._write(belonging.invite, self._doing(actor, conversation), name)
+
+    async def join(self, actor: Actor, conversation: str) -> ConversationView:
+        """Come in, or ask for it. Raises Refused like `belonging.join`."""
+        await self._change(actor, belonging.join, self._doing(actor, conversation))
+        return await self.show(actor, conversation)
+
+    async def leave(self, actor: Actor, conversation: str) -> None:
+        """Go. Raises Refused like `belonging.leave`."""
+        await self._change(actor, belonging.leave, self._doing(actor, conversation))
+
+    async def remove(self, actor: Actor, conversation: str, name: str, *, ban: bool) -> None:
+        """Put somebody out. Raises Refused like `belonging.remove`."""
+        doing = self._doing(actor, conversation)
+        await self._change(actor, lambda connection: belonging.remove(connection, doing, name, ban=ban))
+
+    async def pardon(self, actor: Actor, conversation: str, name: str) -> None:
+        """Take a ban back. Raises Refused like `belonging.pardon`."""
+        await self._change(actor, belonging.pardon, self._doing(actor, conversation), name)
+
+    async def give_role(self, actor: Actor, conversation: str, name: str, role: Role) -> None:
+        """Give somebody a role. Raises Refused like `belonging.give_role`."""
+        await self._change(actor, belonging.give_role, self._doing(actor, conversation), name, role)
+
+    # -- messages ------------------------------------------------------------------------------------------------------
+
+    async def messages(self, actor: Actor, conversation: str, edges: Edges) -> MessagePage:
+        """Return some messages. Raises Refused like `policy.require_in`."""
+        return await self._store.read(reading.messages, actor.account, conversation, edges, self._clock.wall_ms())
+
+    async def search(
+        self, actor: Actor, text: str, conversation: str | None, before: int, limit: int
+    ) -> list[MessageView]:
+        """Return the newest messages with all words of a text. Raises Refused("too_fast")."""
+        self._paces.change(actor.account)
+        now_ms = self._clock.wall_ms()
+        return await self._store.read(searching.search, actor.account, text, conversation, before, limit, now_ms)
+
+    async def send(
+        self, actor: Actor, conversation: ConversationId, text: str, client_txn: str, reply_to: int | None
+    ) -> MessageSent:
+        """Write a message, once for each `client_txn`. Raises Refused like `posting.post_each`, and too_fast."""
+        return await self._post(actor, self._draft(actor, conversation, text_untrusted(text), client_txn, reply_to))
+
+    async def forward(
+        self, actor: Actor, conversation: ConversationId, origin: tuple[str, int], client_txn: str
+    ) -> MessageSent:
+        """Write what stands in another message. Raises Refused like `send`."""
+        draft = self._draft(actor, conversation, "", client_txn, None)
+        return await self._post(actor, msgspec.structs.replace(draft, origin=origin))
+
+    def _draft(
+        self, actor: Actor, conversation: ConversationId, text: str, client_txn: str, reply_to: int | None
+    ) -> Draft:
+        at = self._clock.wall_ms()
+        return Draft(conversation, actor.account, text, client_txn, at, self._quotas, reply_to)
+
+    async def _post(self, actor: Actor, draft: Draft) -> MessageSent:
+        self._paces.write(actor.account)
+        try:
+            posted = await self._store.write_each(posting.post_each, draft)
+        except Refused:
+            self.refused += 1
+            raise
+        self._nudge()
+        self.sent += not posted.replayed
+        self.replayed += posted.replayed
+        self._typing.end(draft.conversation, Person(actor.account, actor.name))
+        return posted.sent
+
+    async def edit(self, actor: Actor, conversation: str, seq: int, text: str) -> None:
+        """Write a message anew. Raises Refused like `changing.edit`."""
+        text = text_untrusted(text)
+        await self._change(actor, changing.edit, self._target(actor, conversation, seq), text)
+
+    async def erase(self, actor: Actor, conversation: str, seq: int, *, for_all: bool) -> None:
+        """Take a message back. Raises Refused like `changing.erase` and `changing.hide`."""
+        work = changing.erase if for_all else changing.hide
+        await self._change(actor, work, self._target(actor, conversation, seq))
+
+    async def react(self, actor: Actor, conversation: str, seq: int, reaction: str, *, given: bool) -> None:
+        """React to a message, or no longer. Raises Refused like `changing.react`."""
+        work = changing.react if given else changing.unreact
+        await self._change(actor, work, self._target(actor, conversation, seq), reaction_untrusted(reaction))
+
+    async def pin(self, actor: Actor, conversation: str, seq: int, *, pinned: bool) -> None:
+        """Pin a message, or no longer. Raises Refused like `changing.pin`."""
+        await self._change(actor, changing.pin if pinned else changing.unpin, self._target(actor, conversation, seq))
+
+    # -- what is one's own ---------------------------------------------------------------------------------------------
+
+    async def mark(
+        self, actor: Actor, conversation: ConversationId, delivered: int, read: int, *, private: bool
+    ) -> None:
+        """Move markers up to messages. Raises Refused like `policy.require_in`."""
+        doing = self._doing(actor, conversation)
+        work = lambda connection: marking.mark(connection, doing, delivered, read, private=private)  # noqa: E731
+        await self._change(actor, work)
+
+    async def keep(self, actor: Actor, conversation: str, kept: Kept) -> None:
+        """Change what belongs to a member alone. Raises Refused like `policy.require_in`."""
+        if kept.draft is not None:
+            kept = msgspec.structs.replace(kept, draft=draft_untrusted(kept.draft))
+        await self._change(actor, marking.keep, self._doing(actor, conversation), kept)
+
+    async def type(self, actor: Actor, conversation: ConversationId) -> None:
+        """Show to the others, where they are few, that somebody is writing. Raises Refused like `require_in`."""
+        self._paces.change(actor.account)
+        audience = await self._store.read(marking.typed_to, actor.account, conversation, TYPED_UP_TO)
+        if audience:
+            self._typing.begin(conversation, Person(actor.account, actor.name), audience)
+
+    async def settings(self, actor: Actor) -> Settings:
+        """Return what an account has set."""
+        return await self._store.read(marking.settings_of, actor.account)
+
+    async def set_settings(self, actor: Actor, settings: Settings) -> None:
+        """Set who is told what, and who may reach one."""
+        await self._change(actor, marking.set_settings, actor.account, settings)
+
+    # -- writing -------------------------------------------------------------------------------------------------------
+
+    async def _change(self, actor: Actor, work: Callable[[sa.Connection, *Ts], T], *arguments: *Ts) -> T:
+        self._paces.change(actor.account)
+        return await self._write(work, *arguments)
+
+    async def _write(self, work: Callable[[sa.Connection, *Ts], T], *arguments: *Ts) -> T:
+        done = await self._store.write(work, *arguments)
+        self._nudge()
+        return done
+
+    def _doing(self, actor: Actor, conversation: str) -> Doing:
+        return Doing(actor.account, conversation, self._clock.wall_ms())
+
+    def _target(self, actor: Actor, conversation: str, seq: int) -> Target:
+        return Target(actor.account, conversation, seq, self._clock.wall_ms())
+
+
+def _new_id() -> ConversationId:
+    return ConversationId(f"c_{secrets.token_hex(ID_BYTES)}")
+
+
+def _open_group(connection: sa.Connection, id: ConversationId, owner: AccountId, shape: Shape, now_ms: int) -> Answered:
+    opening.open_group(connection, id, owner, shape, now_ms)
+    return Answered(201, msgspec.json.encode(reading.show(connection, owner, id, now_ms)))

@@ -1,0 +1,278 @@
+"""Messages as they are written into the database, each once, and told of with it.
+
+Who writes to somebody who has blocked them is answered as ever, and the message is withheld: it is there for its sender
+alone, also after the block is taken back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from server import eventlog
+from server.eventlog import Happened
+from server.names import fold
+from server.prepared import Prepared
+from server.talk import rows
+from server.talk.showing import OWN
+from signalling.identifiers import AccountId
+from signalling.messenger import policy
+from signalling.messenger.model import Conversation, ConversationId, Member, Message
+from signalling.messenger.quotas import Quotas, day_ends_in_ms, day_of
+from signalling.messenger.views import MessageSent
+from signalling.messenger.wording import mentions_in
+from signalling.refusals import Refused
+
+_KNOWN = Prepared(
+    "SELECT seq, at, text, edited_at, erased_at FROM messages"
+    " WHERE conversation = :conversation AND sender = :sender AND txn = :txn"
+)
+_ADD = Prepared(
+    "INSERT INTO messages (conversation, seq, sender, kind, text, reply_to, mentions, forwarded, card, at, withheld,"
+    " reacted, txn) VALUES (:conversation, :seq, :sender, :kind, :text, :reply_to, :mentions, :forwarded, :card, :at,"
+    " :withheld, :reacted, :txn)"
+)
+_ADVANCE = Prepared("UPDATE conversations SET head = :head, last_at = :at WHERE id = :id")
+_ADVANCE_UNSEEN = Prepared("UPDATE conversations SET head = :head WHERE id = :id")
+_CLEAR_DRAFT = Prepared(
+    "UPDATE conversation_members SET draft = ''"
+    " WHERE conversation = :conversation AND account = :account AND draft <> ''"
+)
+_FIND = Prepared(
+    "SELECT seq, sender, kind, at, erased_at IS NOT NULL, forwarded, withheld FROM messages"
+    " WHERE conversation = :conversation AND seq = :seq"
+)
+_TEXT = Prepared("SELECT text FROM messages WHERE conversation = :conversation AND seq = :seq")
+_TIER = Prepared("SELECT tier FROM account_facts WHERE account = :account")
+_USE = Prepared(
+    "INSERT INTO message_quotas (account, day, used) VALUES (:account, :day, 1) ON CONFLICT (account) DO UPDATE SET"
+    " used = CASE WHEN message_quotas.day = excluded.day THEN message_quotas.used + 1 ELSE 1 END, day = excluded.day"
+    " WHERE message_quotas.day <> excluded.day OR message_quotas.used < :limit RETURNING used"
+)
+_NAMED = Prepared(
+    "SELECT a.id FROM accounts a JOIN conversation_members m ON m.account = a.id"
+    " WHERE a.folded = :folded AND m.conversation = :conversation AND m.standing = 'in'"
+)
+
+
+class Draft(msgspec.Struct, frozen=True):
+    """A message to be written, its text tidied; `txn` is what its sender calls it, once per conversation.
+
+    With `origin`, a conversation and a number, it is that message's text which is written.
+    """
+
+    conversation: ConversationId
+    sender: AccountId
+    text: str
+    txn: str
+    at: int
+    quotas: Quotas
+    reply_to: int | None = None
+    origin: tuple[str, int] | None = None
+
+
+class Posted(msgspec.Struct, frozen=True):
+    """What became of a draft; `replayed` when it had been written before."""
+
+    sent: MessageSent
+    replayed: bool = False
+
+
+def post_each(connection: sa.Connection, drafts: Sequence[Draft]) -> Sequence[Posted | Exception]:
+    """Write messages, each once; those that are refused have written nothing.
+
+    With Refused: conversation_unknown, not_in_conversation, read_only, you_blocked_them, message_unknown,
+    message_erased, idempotency_mismatch, message_quota_used.
+    """
+    batch = Batch(connection)
+    outcomes: list[Posted | Exception] = []
+    for draft in drafts:
+        try:
+            outcomes.append(_post(connection, batch, draft))
+        except Refused as refused:
+            outcomes.append(refused)
+    batch.write()
+    return outcomes
+
+
+def _post(connection: sa.Connection, batch: Batch, draft: Draft) -> Posted:
+    conversation = batch.conversation(draft.conversation)
+    sender = policy.require_in(batch.member(draft.conversation, draft.sender))
+    known = batch.said.get((draft.conversation, draft.sender, draft.txn)) or _known(connection, draft, sender)
+    if known is not None:
+        return Posted(known, replayed=True)
+    grown = policy.post(conversation, sender)
+    withheld = is_withheld(connection, conversation, sender)
+    text, mentions = _content(connection, batch, draft, sender)
+    _spend(connection, draft)
+    batch.add(grown, draft, Written(text, mentions, withheld))
+    if sender.drafting:
+        _CLEAR_DRAFT(connection, conversation=draft.conversation, account=draft.sender)
+    return Posted(MessageSent(conversation.id, grown.head, draft.at))
+
+
+class Written(msgspec.Struct, frozen=True):
+    """What a message holds: `card` is what it stands for, where it is not a text."""
+
+    text: str
+    mentions: tuple[str, ...] = ()
+    withheld: bool = False
+    kind: str = "text"
+    card: msgspec.Struct | None = None
+
+
+class Batch:
+    """Messages that are written together: what many of them need is read once, and each kind of row written at once."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+        self._conversations: dict[str, Conversation] = {}
+        self._members: dict[tuple[str, str], Member | None] = {}
+        self._rows: list[dict[str, Any]] = []
+        self._seen_at: dict[str, int] = {}
+        self._events: list[Happened] = []
+        self.said: dict[tuple[str, str, str], MessageSent] = {}
+
+    def conversation(self, id: str) -> Conversation:
+        """Return a conversation with the messages of this batch, locked. Raises Refused("conversation_unknown")."""
+        found = self._conversations.get(id) or rows.lock(self._connection, id)
+        if found is None:
+            raise Refused("conversation_unknown")
+        self._conversations[id] = found
+        return found
+
+    def member(self, conversation: str, account: str) -> Member | None:
+        """Return how an account stands to a conversation."""
+        key = conversation, account
+        if key not in self._members:
+            self._members[key] = rows.find_member(self._connection, conversation, account)
+        return self._members[key]
+
+    def add(self, grown: Conversation, draft: Draft, written: Written) -> None:
+        """Add the message that a conversation has grown by."""
+        self._conversations[grown.id] = grown
+        self.said[grown.id, draft.sender, draft.txn] = MessageSent(grown.id, grown.head, draft.at)
+        row = {
+            "conversation": grown.id,
+            "seq": grown.head,
+            "sender": draft.sender,
+            "kind": written.kind,
+            "text": written.text,
+            "reply_to": draft.reply_to,
+            "mentions": msgspec.json.encode(written.mentions).decode(),
+            "forwarded": draft.origin is not None,
+            "card": None if written.card is None else msgspec.json.encode(written.card).decode(),
+            "at": draft.at,
+            "withheld": written.withheld,
+            "reacted": False,
+            "txn": draft.txn,
+        }
+        self._rows.append(row)
+        if written.withheld:
+            fields = {"seq": grown.head, OWN: True}
+            told = Happened(grown.id, "message.created", draft.at, fields, (draft.sender,))
+        else:
+            self._seen_at[grown.id] = draft.at
+            told = Happened(grown.id, "message.created", draft.at, {"seq": grown.head}, party=grown.id)
+        self._events.append(told)
+
+    def text_of(self, conversation: str, seq: int) -> str:
+        """Return what a message says that may be one of this batch."""
+        for row in self._rows:
+            if (row["conversation"], row["seq"]) == (conversation, seq):
+                return str(row["text"])
+        return str(_TEXT(self._connection, conversation=conversation, seq=seq).fetchone()[0])
+
+    def find(self, conversation: str, seq: int) -> Message | None:
+        """Return a message that may be one of this batch."""
+        for row in self._rows:
+            if (row["conversation"], row["seq"]) == (conversation, seq):
+                return Message(seq, row["sender"], row["kind"], row["at"], False, row["forwarded"], row["withheld"])
+        return find(self._connection, conversation, seq)
+
+    def write(self) -> None:
+        """Write all messages, and what tells of them."""
+        if not self._rows:
+            return
+        _ADD.many(self._connection, self._rows)
+        for id in dict.fromkeys(row["conversation"] for row in self._rows):
+            head = self._conversations[id].head
+            if id in self._seen_at:
+                _ADVANCE(self._connection, id=id, head=head, at=self._seen_at[id])
+            else:
+                _ADVANCE_UNSEEN(self._connection, id=id, head=head)
+        eventlog.append_each(self._connection, self._events)
+
+
+def _known(connection: sa.Connection, draft: Draft, sender: Member) -> MessageSent | None:
+    row = _KNOWN(connection, conversation=draft.conversation, sender=sender.account, txn=draft.txn).fetchone()
+    if row is None:
+        return None
+    seq, at, text, edited_at, erased_at = row
+    if edited_at is None and erased_at is None and draft.origin is None and text != draft.text:
+        raise Refused("idempotency_mismatch", "this client_txn was used for another message")
+    return MessageSent(draft.conversation, seq, at)
+
+
+def is_withheld(connection: sa.Connection, conversation: Conversation, sender: Member) -> bool:
+    """Whether what somebody writes is kept from the other of two. Raises Refused("you_blocked_them")."""
+    if conversation.kind != "direct":
+        return False
+    other, _ = rows.other_of(connection, conversation.id, sender.account)
+    if rows.has_blocked(connection, sender.account, other):
+        raise Refused("you_blocked_them")
+    return rows.has_blocked(connection, other, sender.account)
+
+
+def _content(connection: sa.Connection, batch: Batch, draft: Draft, sender: Member) -> tuple[str, tuple[str, ...]]:
+    if draft.reply_to is not None:
+        policy.require_seen(sender, batch.find(draft.conversation, draft.reply_to))
+    if draft.origin is None:
+        return draft.text, mentioned(connection, draft.conversation, draft.text)
+    source, seq = draft.origin
+    reader = batch.member(source, draft.sender)
+    if reader is None or not reader.is_in:
+        raise Refused("message_unknown")
+    found = policy.require_seen(reader, batch.find(source, seq))
+    if found.kind != "text":
+        raise Refused("message_fixed")
+    return batch.text_of(source, seq), ()
+
+
+def mentioned(connection: sa.Connection, conversation: str, text: str) -> tuple[str, ...]:
+    """Return the members of a conversation whom a text mentions."""
+    if "@" not in text:
+        return ()
+    found = [
+        row[0]
+        for name in mentions_in(text)
+        for row in _NAMED(connection, folded=fold(name), conversation=conversation).fetchall()
+    ]
+    return tuple(dict.fromkeys(found))
+
+
+def _spend(connection: sa.Connection, draft: Draft) -> None:
+    """Take one of the messages that the sender may write today, unless there is no limit."""
+    if not draft.quotas.per_day:
+        return
+    tier = _TIER(connection, account=draft.sender).fetchone()
+    limit = draft.quotas.limit(0 if tier is None else tier[0])
+    if limit is None:
+        return
+    used = None
+    if limit > 0:
+        used = _USE(connection, account=draft.sender, day=day_of(draft.at), limit=limit).fetchone()
+    if used is None:
+        raise Refused("message_quota_used", limit=limit, retry_after_ms=day_ends_in_ms(draft.at))
+
+
+def find(connection: sa.Connection, conversation: str, seq: int) -> Message | None:
+    """Return a message, as what may be done to it depends on it."""
+    row = _FIND(connection, conversation=conversation, seq=seq).fetchone()
+    if row is None:
+        return None
+    number, sender, kind, at, erased, forwarded, withheld = row
+    return Message(number, AccountId(sender), kind, at, bool(erased), bool(forwarded), bool(withheld))

@@ -1,0 +1,1 @@
+"""Conversations: what may be done in them, decided as pure functions of values."""
