@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 import time
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -63,6 +64,7 @@ class Player:
         self.carrier: QuicCarrier | None = None
         self.http: Http3 | None = None
         self.connect_stream = 0
+        self.early = deque[WebTransportStreamDataReceived]()
         self.stirred = trio.Event()
         self.changed = trio.Event()
 
@@ -164,9 +166,11 @@ class Player:
                     assert dict(headers)[b":status"] == b"200"
                     assert self.http is not None
                     self._begin(WebTransportCarrier(self.quic, self.http, self.connect_stream, self._wake), None)
-                case WebTransportStreamDataReceived(stream_id=stream, data=data, stream_ended=is_last):
-                    assert self.session is not None
-                    self._take(self.session.receive_untrusted(stream, data, is_last=is_last))
+                case WebTransportStreamDataReceived():
+                    self.early.append(event)  # a stream may overtake the answer to our CONNECT
+        while self.session is not None and self.early:
+            part = self.early.popleft()
+            self._take(self.session.receive_untrusted(part.stream_id, part.data, is_last=part.stream_ended))
 
     def _take(self, found: list[events.Event]) -> None:
         for event in found:

@@ -84,6 +84,13 @@ async def test_after_the_confirmation_of_a_cut_no_object_byte_reaches_any_of_fif
                 await be_cut(show, players)
 
 
+async def drained(players: list[Player]) -> None:
+    """Return when nothing was read for a second: what had come before may wait in a socket of a busy machine."""
+    seen: list[int] = []
+    while seen != (seen := [player.object_bytes for player in players]):  # noqa: ASYNC110 -- sockets tell nobody
+        await trio.sleep(1)
+
+
 async def be_cut(show: Show, players: list[Player]) -> None:
     for player in players:
         await player.until(lambda player=player: show.stream in player.announced)
@@ -97,11 +104,9 @@ async def be_cut(show: Show, players: list[Player]) -> None:
     assert done["removed_count"] == 50
     before = [player.object_bytes for player in players]
     await trio.sleep(1)
-    assert max(player.last_object_ns for player in players[1:]) < confirmed_ns
     assert players[0].object_bytes > before[0]
-    settled = [player.object_bytes for player in players]
-    await trio.sleep(1)
-    assert [player.object_bytes for player in players][1:] == settled[1:]
+    await drained(players[1:])
+    assert max(player.last_object_ns for player in players[1:]) < confirmed_ns
     assert all(show.stream in player.retracted for player in players[1:])
     await show.switch("public")
     for player in players:
