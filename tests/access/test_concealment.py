@@ -50,6 +50,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "StreamRules": {},
     "TimeLimit": {"seconds": 600},
     "WantedRole": {"role": "admin"},
+    "WantedBestPicture": {"best_picture": "entitled"},
     "WantedMode": {"mode": "paid"},
     "Whom": {"account": "joe"},
 }

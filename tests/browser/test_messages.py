@@ -81,7 +81,7 @@ async def test_two_people_write_to_each_other(theatre: Theatre) -> None:
     await act(ann, "How are you?", "erase")
     await bob.sees(f"{ROWS} li:last-child", "This message was taken back.")
     await act(bob, "Hello Bob", "hide")
-    await bob.sees_no(f"{ROWS} li:nth-child(4)")
+    await bob.sees_no(f"{ROWS} li:nth-child(3)")
     await ann.sees(ROWS, "Hello Bob")
     assert "Hello Bob" not in await bob.reads(ROWS)
     wrong = await look(ann, "messages")
