@@ -37,6 +37,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "Markers": {},
     "NewConversationMessage": {"text": "hello", "client_txn": "t"},
     "Invitation": {"account": "joe", "seconds": 300},
+    "LayerWish": {},
     "MoreSecondsAgreed": {"seconds": 300},
     "MoreTimeWish": {"seconds": 300},
     "NewInvite": {},

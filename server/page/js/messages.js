@@ -81,7 +81,7 @@ class MessengerPage {
   }
 
   #take(socket, session, { type, subject, data }) {
-    this.talk.take(subject, data.seq, data.message);
+    this.talk.take(subject, data.seq, data.message ?? null); // what I hid myself comes without one
     if (type === "message.created" && data.message && data.message.from.id !== session.account.id && !this.talk.reads(subject))
       socket.request("conversation.mark", { conversation: subject, delivered: data.seq }).catch(() => {});
     this.talks.refreshSoon(subject);
