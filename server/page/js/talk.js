@@ -247,7 +247,7 @@ export class Talk {
   async #goAway() {
     const { id } = this.#talk;
     if ((await this.#ask("POST", "/leave")) === undefined) return;
-    await this.told.changed(id);
+    await this.told.changed(id).catch(complain);
     this.told.closed();
   }
 
@@ -273,9 +273,9 @@ export class Talk {
     if (newest <= this.#talk.mine.seen) return;
     const { id, mine } = this.#talk;
     mine.seen = newest;
-    this.socket.request("conversation.mark", { conversation: id, delivered: newest, read: newest }).then(() => this.told.changed(id), (error) => {
+    this.socket.request("conversation.mark", { conversation: id, delivered: newest, read: newest }).then(() => this.told.changed(id)).catch((error) => {
       mine.seen = 0; // the next look marks anew
-      if (error.code !== "disconnected") complain(error);
+      if (!["disconnected", "unreachable"].includes(error.code)) complain(error);
     });
   }
 
