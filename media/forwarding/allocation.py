@@ -3,7 +3,7 @@
 The ramp of a viewer that tells of its network: it begins with the best layer that fits half a megabit a second, which
 nearly every network carries. Probes begin with the first frame, four a second, and as soon as two of them agree that a
 better layer fits it gets that one, from its next keyframe; none in between has to be shown. After three seconds probes
-come every three seconds, for as long as there is something better to be had. A layer that no longer fits is left at
+come every five, for as long as there is something better to be had. A layer that no longer fits is left at
 once. One that was tried and did not last is not tried again for two seconds, then four, and so on up to thirty.
 
 A viewer that tells nothing but receiver reports gets what it may have, and a layer less while it loses much.
@@ -20,7 +20,7 @@ from media.forwarding.estimates import HIGH_LOSS, SECOND_NS, START_BPS
 SOUND_BPS = 50_000.0  # set apart for sound, which always comes first: Opus as browsers send it, with its headers
 WIRE = 1.05  # octets on the wire for each of a payload of a thousand, the usual one: RTP header, stamp and tag
 RISE_MARGIN = 1.1  # that much more must fit before a better layer is taken: encoders do not keep to a rate exactly
-RAMP_NS, RAMP_EVERY_NS, EVERY_NS = 3 * SECOND_NS, SECOND_NS // 4, 3 * SECOND_NS
+RAMP_NS, RAMP_EVERY_NS, EVERY_NS = 3 * SECOND_NS, SECOND_NS // 4, 5 * SECOND_NS
 SILENT_NS = 2 * SECOND_NS  # after so long without a word, something is said by that
 FIRST_REST_NS, LONGEST_REST_NS = 2 * SECOND_NS, 30 * SECOND_NS
 LASTED_NS = 15 * SECOND_NS  # a layer that was kept for so long was no mistake

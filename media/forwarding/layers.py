@@ -92,6 +92,7 @@ class _Viewer:
     wish: Quality
     wanted: int
     downlink: Downlink
+    demand: int  # what it would get if nothing rested
     probe: tuple[float, int] = (0.0, 0)
 
 
@@ -161,7 +162,7 @@ class Layers:
         layer = choose(found.layers, wish, self._forwarder.admission.held_by(transport, now_ns), allowed)
         wanted = track if layer is None else layer
         subscription = self._forwarder.subscribe(track, transport, sent, layer=wanted)
-        found.viewers[subscription] = _Viewer(transport, wish, wanted, downlink)
+        found.viewers[subscription] = _Viewer(transport, wish, wanted, downlink, wanted)
         self._track_of[subscription] = found
         return subscription
 
@@ -234,7 +235,8 @@ class Layers:
     def _rest(self, track: _Track, now_ns: int) -> None:
         ranked = sorted(((layer.row, layer.bps) for layer in track.layers), key=lambda pair: pair[1])
         got = self._forwarder.tables.subscriptions["track"]
-        used = {viewer.wanted for viewer in track.viewers.values()} | {int(got[row]) for row in track.viewers}
+        used = {row for viewer in track.viewers.values() for row in (viewer.wanted, viewer.demand)}
+        used |= {int(got[row]) for row in track.viewers}
         track.resting.look(ranked, [row for row, _ in ranked] if track.is_read else used, now_ns)
 
     def _measure(self, track: _Track, now_ns: int) -> None:
@@ -289,6 +291,9 @@ class Layers:
         viewer = track.viewers[subscription]
         current_bps = track.by_row[viewer.wanted].bps
         wanted = fit(candidates, allowed, viewer.wanted, current_bps)
+        viewer.demand = viewer.wanted if wanted is None else wanted.row
+        if wanted is not None and not wanted.comes:  # it is being woken
+            wanted = fit([layer for layer in candidates if layer.comes], allowed, viewer.wanted, current_bps)
         if wanted is None or wanted.row == viewer.wanted:
             return
         is_up = wanted.bps > current_bps

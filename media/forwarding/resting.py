@@ -1,8 +1,8 @@
 """Decides up to which layer of simulcast a publisher need send, so that none is sent that nobody gets.
 
 A layer rests when it, and every better one, was for ten seconds neither got nor to be got by anybody; the least never
-does. It counts as one that arrives: who is to get it wakes it, and keeps the layer that it has until it is there. One
-that does not come within four seconds after it was woken is gone like any other that ended.
+does. Who would get it wakes it, and has the best of the others until it is there. One that does not come within fifteen
+seconds after it was woken is gone like any other that ended: browsers find out slowly what their own network carries.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 SECOND_NS = 1_000_000_000
 IDLE_NS = 10 * SECOND_NS  # whoever fell from it for a while is back by then
-WAKING_NS = 4 * SECOND_NS
+WAKING_NS = 15 * SECOND_NS
 # What a publisher that may send so much sends of its layers: all that are kept, and not the least of the next, which
 # encoders begin at a quarter of its full rate, and which has four times the rate of the one below.
 MARGIN = 1.3
@@ -45,6 +45,6 @@ class Resting:
         self.limit_bps = SOUND_BPS + MARGIN * sum(bps for _, bps in layers[:kept]) if rests else math.inf
 
     def is_there(self, row: int, now_ns: int) -> bool:
-        """Whether a layer that does not arrive may be had all the same."""
+        """Whether a layer that does not arrive may be demanded all the same."""
         woken_ns = self._woken_ns.get(row)
         return row in self._rests or (woken_ns is not None and now_ns - woken_ns < WAKING_NS)

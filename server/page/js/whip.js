@@ -4,14 +4,10 @@ import { Problem, ask } from "./api.js";
 import { openMediaSession } from "./media_session.js";
 
 const WAITS_MS = [300, 1000, 2000, 4000, 8000];
-/**
- * What is published besides the whole picture, so that viewers get what their networks carry: a quarter and half of its
- * sides, at rates (bit/s) at which they still look well.
- */
-const LESSER = [
-  { rid: "q", scaleResolutionDownBy: 4, maxBitrate: 150_000 },
-  { rid: "h", scaleResolutionDownBy: 2, maxBitrate: 500_000 },
-];
+const NAMES = ["q", "h", "f"]; // of layers, the least first
+const LESSER_BPS = [150_000, 500_000]; // at which a quarter and half of a picture's sides still look well
+// Chromium sends so many layers of pictures so large, whatever is asked for, and leaves out the last of the others.
+const PIXELS_FOR = [0, 480 * 270, 960 * 540];
 const LAYERED_CODECS = new Set(["VP8", "H264"]); // of others the server takes one encoding
 const FINAL = new Set(["not_the_owner", "stream_ended", "stream_unknown", "no_session", "unsupported_offer"]);
 
@@ -65,7 +61,9 @@ export class Publishing extends EventTarget {
     this.#media = media;
     for (const { sender } of this.connection?.getTransceivers() ?? []) {
       const track = media.getTracks().find((candidate) => candidate.kind === (sender.track?.kind ?? ""));
-      if (track) await sender.replaceTrack(track);
+      if (!track) continue;
+      await sender.replaceTrack(track);
+      if (track.kind === "video" && this.#hasLayers) await this.#fit(sender, track);
     }
   }
 
@@ -110,7 +108,7 @@ export class Publishing extends EventTarget {
   }
 
   #send(connection, track) {
-    const encodings = track.kind === "video" ? this.#encodings() : undefined;
+    const encodings = track.kind !== "video" ? undefined : this.#hasLayers ? this.#encodings(track) : [{ maxBitrate: this.#maxBitrate }];
     const transceiver = connection.addTransceiver(track, { direction: "sendonly", streams: [this.#media], ...(encodings && { sendEncodings: encodings }) });
     if (track.kind !== "video" || !transceiver.setCodecPreferences) return;
     const known = RTCRtpSender.getCapabilities("video")?.codecs ?? [];
@@ -118,9 +116,25 @@ export class Publishing extends EventTarget {
     transceiver.setCodecPreferences([...known.filter(first), ...known.filter((codec) => !first(codec))]);
   }
 
-  #encodings() {
-    if (!this.#hasLayers) return [{ maxBitrate: this.#maxBitrate }];
-    return [...LESSER.filter(({ maxBitrate }) => maxBitrate < this.#maxBitrate), { rid: "f", maxBitrate: this.#maxBitrate }];
+  /** What is to be sent of a picture: itself last, and before it lesser ones, so that viewers get what they can. */
+  #encodings(track) {
+    const { width = 1280, height = 720 } = track.getSettings();
+    const count = PIXELS_FOR.filter((pixels) => width * height >= pixels).length;
+    const lesser = LESSER_BPS.slice(PIXELS_FOR.length - count).filter((rate) => rate < this.#maxBitrate);
+    const rates = [...lesser, this.#maxBitrate];
+    return NAMES.map((rid, place) => ({
+      rid,
+      active: place < rates.length,
+      scaleResolutionDownBy: 2 ** Math.max(rates.length - 1 - place, 0),
+      maxBitrate: rates[place] ?? this.#maxBitrate,
+    }));
+  }
+
+  async #fit(sender, track) {
+    const parameters = sender.getParameters();
+    if (parameters.encodings?.length !== NAMES.length) return;
+    for (const [place, { rid, ...encoding }] of this.#encodings(track).entries()) Object.assign(parameters.encodings[place], encoding);
+    await sender.setParameters(parameters);
   }
 
   async #isPublishedElsewhere() {
