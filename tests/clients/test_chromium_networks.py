@@ -21,6 +21,8 @@ LAYERS = """
 THIN = Impairment(rate_bps=300_000, delay_ms=20, queue_ms=500)
 WIDE = Impairment(rate_bps=5_000_000, delay_ms=20, queue_ms=500)
 THIRD = Impairment(rate_bps=1_100_000, delay_ms=20, queue_ms=500)
+START_S = 20  # the publisher has its own ramp, and three Chromiums fill two cores
+SETTLE_S = 6  # test_downlink holds modelled networks to less
 STATS = """
   const seen = {width: 0};
   (await pc.getStats()).forEach(s => { if (s.type === 'inbound-rtp' && s.kind === 'video')
@@ -71,14 +73,14 @@ async def test_each_viewer_gets_the_layer_of_its_network_and_a_layer_less_while_
         answer = media.publish(room, "streamer", str(offer)).answer_sdp
         await publisher.run(ANSWER.replace("SDP", json.dumps(answer)))
         await watch_through(media, room, wide, broad)
-        await shows(wide, 960, 20)  # the publisher has its own ramp
+        await shows(wide, 960, START_S)
         await watch_through(media, room, thin, narrow)
-        await shows(thin, 240, 3)
+        await shows(thin, 240, START_S)
         await trio.sleep(3)
         assert ((await seen(thin))["width"], (await seen(wide))["width"]) == (240, 960)
 
         broad.down = Link(THIRD, seed=3)
-        await shows(wide, 480, 3)
+        await shows(wide, 480, SETTLE_S)
         await trio.sleep(2)
         assert (await seen(wide))["width"] == 480
         broad.down = Link(WIDE, seed=4)
@@ -113,6 +115,6 @@ async def test_chromium_leaves_out_the_layers_that_nobody_watches_and_has_them_b
         await sends(publisher, {"q"}, 40)
         async with relay(media.address, WIDE, WIDE, seed=1) as way:
             await watch_through(media, room, viewer, way)
-            await shows(viewer, 960, 20)
+            await shows(viewer, 960, START_S)
             assert await sent_layers(publisher) == {"q", "h", "f"}
         nursery.cancel_scope.cancel()
