@@ -41,27 +41,6 @@ async def whip_ffmpeg(stage: Stage) -> AsyncIterator[Look | None]:
         yield None
 
 
-def moq_publish(codec: str) -> Callable[[Stage], Any]:
-    """Return a page with <moq-publish>, set to a codec that it offers."""
-
-    @asynccontextmanager
-    async def publisher(stage: Stage) -> AsyncIterator[Look | None]:
-        config = json.dumps({"codec": codec})
-        html = f"""<moq-publish url="{escape(stage.moq_url(stage.owner))}" name="{stage.stream}"></moq-publish>
-          <script type=module src=/clapper.js></script>
-          <script type=module src=/stamps.js></script>
-          <script type=module src=/moq-publish.js></script>
-          <script type=module>
-            const publisher = document.querySelector("moq-publish");
-            publisher.broadcast.video.hd.config.set({config});
-            publisher.source = "camera";
-          </script>"""
-        async with stage.page("chromium", "publish", html) as page:
-            yield looking_at(page)
-
-    return publisher
-
-
 @asynccontextmanager
 async def moqrs_publisher(stage: Stage) -> AsyncIterator[Look | None]:
     async with stage.moqrs("publish", stage.owner, "moqt"):
@@ -114,7 +93,6 @@ async def moqrs_viewer(stage: Stage) -> AsyncIterator[Look]:
 PUBLISHERS = {
     "WHIP Chromium": whip_chromium,
     "WHIP FFmpeg": whip_ffmpeg,
-    "@moq/publish": moq_publish("vp8"),
     "moq-rs": moqrs_publisher,
 }
 VIEWERS = {
