@@ -14,7 +14,7 @@ import zlib
 import numpy as np
 from numba import njit
 
-from media.forwarding.sending import make_room, queue, write_u16, write_u32
+from media.forwarding.sending import make_room, queue, read_u16, read_u32, write_u16, write_u32
 from media.forwarding.tables import ICE_NAME, Count, Shared
 from media.io.native import AF_INET, AF_INET6
 
@@ -65,13 +65,15 @@ def _is_from_path(t, i, transport):
 def _find_integrity(t, i, size, transport):
     """Return where MESSAGE-INTEGRITY begins, or -1 for anything but the ordinary request."""
     data = t.inbox[i]
-    if size < HEADER or size > MAX_CHECK or size % 4 or _u16(data, 0) != REQUEST or _u16(data, 2) != size - HEADER:
+    if size < HEADER or size > MAX_CHECK or size % 4:
         return -1
-    if _u32(data, 4) != COOKIE:
+    if read_u16(data, 0) != REQUEST or read_u16(data, 2) != size - HEADER:
+        return -1
+    if read_u32(data, 4) != COOKIE:
         return -1
     at, is_named = HEADER, False
     while at + 4 <= size:
-        attribute, length = _u16(data, at), _u16(data, at + 2)
+        attribute, length = read_u16(data, at), read_u16(data, at + 2)
         if attribute == INTEGRITY:
             return at if is_named and length == DIGEST and _ends_after(data, at + 4 + DIGEST, size) else -1
         if at + 4 + length > size:
@@ -101,9 +103,9 @@ def _ends_after(data, at, size):
     """Whether nothing, or one right FINGERPRINT, follows MESSAGE-INTEGRITY (RFC 8489 section 14.7)."""
     if at == size:
         return True
-    if at + 8 != size or _u16(data, at) != FINGERPRINT or _u16(data, at + 2) != 4:
+    if at + 8 != size or read_u16(data, at) != FINGERPRINT or read_u16(data, at + 2) != 4:
         return False
-    return _u32(data, at + 4) == crc32(data, 0, at) ^ FINGERPRINT_XOR
+    return read_u32(data, at + 4) == crc32(data, 0, at) ^ FINGERPRINT_XOR
 
 
 @njit(nogil=True)
@@ -180,7 +182,7 @@ def sha1(t, size):
     h3, h4 = np.int64(0x10325476), np.int64(0xC3D2E1F0)
     for block in range(0, padded, BLOCK):
         for k in range(16):
-            w[k] = _u32(data, block + 4 * k)
+            w[k] = read_u32(data, block + 4 * k)
         for k in range(16, 80):
             w[k] = _rotated(w[k - 3] ^ w[k - 8] ^ w[k - 14] ^ w[k - 16], 1)
         a, b, c, d, e = h0, h1, h2, h3, h4
@@ -215,13 +217,3 @@ def crc32(data, start, size):
     for k in range(start, start + size):
         crc = CRC_STEP[(crc ^ data[k]) & 255] ^ (crc >> 8)
     return crc ^ MASK
-
-
-@njit(nogil=True)
-def _u16(data, at):
-    return (np.int64(data[at]) << 8) | np.int64(data[at + 1])
-
-
-@njit(nogil=True)
-def _u32(data, at):
-    return (_u16(data, at) << 16) | _u16(data, at + 2)

@@ -18,6 +18,7 @@ from media.forwarding.allocation import Allowed, Downlink, Told, on_the_wire_bps
 from media.forwarding.forwarder import Forwarder, SubscribedTrack
 from media.forwarding.resting import Resting
 from media.forwarding.stamps import NUMBER_OCTETS
+from media.forwarding.tables import Shared
 
 REVIEW_NS = 250_000_000  # how often all are looked at: a viewer whose layer ends sees the next one this much later
 LIVE_NS = 600_000_000  # without a packet for longer a layer has ended; encoders send ten pictures a second or more
@@ -94,6 +95,7 @@ class _Viewer:
     downlink: Downlink
     demand: int  # what it would get if nothing rested
     probe: tuple[float, int] = (0.0, 0)
+    cuts: int = 0  # of its estimate, as they were last looked at
 
 
 @dataclass(slots=True)
@@ -102,7 +104,6 @@ class _Track:
     reserved_for: Grant = NOTHING
     came_ns: int = 0  # when its first layer did
     viewers: dict[int, _Viewer] = field(default_factory=dict)  # by subscription
-    cuts: list[int] = field(default_factory=list)  # of the viewers' estimates, as they were last looked at
     resting: Resting = field(default_factory=Resting)
     is_read: bool = False  # by somebody of whose layer the kernel does not know
     by_row: dict[int, Layer] = field(default_factory=dict)
@@ -131,6 +132,7 @@ class Layers:
         self._tracks: dict[int, _Track] = {}
         self._track_of: dict[int, _Track] = {}  # by subscription
         self._due_ns = 0
+        self._cuts = 0  # of all viewers' estimates, as they were last looked at
 
     def open(self, track: int, now_ns: int) -> None:
         """Look after a track, if it has layers."""
@@ -215,15 +217,19 @@ class Layers:
 
     def look(self, now_ns: int) -> None:
         """Move those at once whose way has just turned out to carry less; the kernel wakes Python for that."""
+        in_all = int(self._forwarder.tables.shared[Shared.WAY_CUTS])
+        if in_all == self._cuts:
+            return
+        self._cuts = in_all
         cuts = self._forwarder.tables.estimates["cuts"]
         for track in self._tracks.values():
             rows = np.fromiter((viewer.transport for viewer in track.viewers.values()), np.int64, len(track.viewers))
-            now = cuts[rows].tolist()
-            if now == track.cuts:
-                continue
-            moved = [place for place, count in enumerate(now) if track.cuts[place : place + 1] != [count]]
-            track.cuts, subscriptions = now, list(track.viewers)
-            self._place(track, [subscriptions[place] for place in moved], now_ns)
+            moved = []
+            for (subscription, viewer), count in zip(track.viewers.items(), cuts[rows].tolist(), strict=True):
+                if viewer.cuts != count:
+                    viewer.cuts = count
+                    moved.append(subscription)
+            self._place(track, moved, now_ns)
 
     def _review(self, track: _Track, now_ns: int) -> None:
         self._measure(track, now_ns)

@@ -52,7 +52,8 @@ class Shared(IntEnum):
     OPEN_TRANSPORT = 12  # K: destination of the message that still grows, or -1
     SEGMENT_SIZE = 13  # K: of that message
     NOW = 14  # K: monotonic ns, read anew at least every message
-    CELLS = 15
+    WAY_CUTS = 15  # K: how often the estimate of any viewer's way was lowered at once
+    CELLS = 16
 
 
 class Count(IntEnum):

@@ -13,6 +13,7 @@ from numba import njit
 
 from media.forwarding.estimates import SENT_LOG
 from media.forwarding.estimation import begin_estimate, take_arrival, take_report
+from media.forwarding.sending import read_u16, read_u32
 from media.forwarding.tables import Count, Shared
 
 TICK_NS = 250_000  # what deltas count in
@@ -26,7 +27,7 @@ REMB_NAME = 0x52454D42  # "REMB"
 @njit(nogil=True)
 def read_transport_feedback(t, data, at, end, transport, now):
     """Read one report (`data[at:end]` is the RTCP packet), and judge the way by it."""
-    count, chunks = _u16(data, at + 14) if end - at >= 20 else 0, at + 20
+    count, chunks = read_u16(data, at + 14) if end - at >= 20 else 0, at + 20
     deltas = _deltas_at(data, chunks, end, count)
     if deltas < 0:
         t.counters[Count.MALFORMED_RTCP] += np.uint64(1)
@@ -37,11 +38,11 @@ def read_transport_feedback(t, data, at, end, transport, now):
     if before == 0:
         begin_estimate(t, transport)
     cuts = np.int64(t.estimates[transport].cuts)
-    first = _extend_number(t, transport, _u16(data, at + 12))
-    arrived_ns = _extend_time(t, transport, _u16(data, at + 16) << 8 | np.int64(data[at + 18])) * REFERENCE_NS
+    first = _extend_number(t, transport, read_u16(data, at + 12))
+    arrived_ns = _extend_time(t, transport, read_u16(data, at + 16) << 8 | np.int64(data[at + 18])) * REFERENCE_NS
     number, lost, place = first, np.int64(0), chunks
     while number < first + count:
-        chunk, place = _u16(data, place), place + 2
+        chunk, place = read_u16(data, place), place + 2
         for index in range(min(_length(chunk), first + count - number)):
             size = _octets(_status(chunk, index))
             if size:
@@ -54,16 +55,17 @@ def read_transport_feedback(t, data, at, end, transport, now):
     take_report(t, transport, lost, first + count - 1, now)
     t.counters[Count.WAY_REPORTS] += np.uint64(1)
     if t.estimates[transport].cuts != cuts:
+        t.shared[Shared.WAY_CUTS] += 1
         t.shared[Shared.ATTENTION] = 1
 
 
 @njit(nogil=True)
 def read_remb(data, at, end):
     """Return the rate in bit/s that a message of a receiver's estimate tells, 0 for another message."""
-    if end - at < 20 or _u16(data, at + 12) << 16 | _u16(data, at + 14) != REMB_NAME:
+    if end - at < 20 or read_u32(data, at + 12) != REMB_NAME:
         return 0.0
     exponent = np.int64(data[at + 17]) >> 2
-    mantissa = (np.int64(data[at + 17]) & 3) << 16 | _u16(data, at + 18)
+    mantissa = (np.int64(data[at + 17]) & 3) << 16 | read_u16(data, at + 18)
     return np.float64(mantissa) * 2.0**exponent
 
 
@@ -76,7 +78,7 @@ def _deltas_at(data, at, end, count):
     while seen < count:
         if at + 2 > end:
             return MALFORMED
-        chunk, at = _u16(data, at), at + 2
+        chunk, at = read_u16(data, at), at + 2
         length = min(_length(chunk), count - seen)
         if length == 0:
             return MALFORMED
@@ -116,7 +118,7 @@ def _octets(status):
 def _delta(data, at, size):
     if size == 1:
         return np.int64(data[at])
-    value = _u16(data, at)
+    value = read_u16(data, at)
     return value - 0x10000 if value & 0x8000 else value
 
 
@@ -153,8 +155,3 @@ def _take_arrival(t, transport, number, arrived_ns):
     sent = t.sent_log[transport, number % SENT_LOG]
     take_arrival(t, transport, number, np.int64(sent.at_ns), arrived_ns, np.int64(sent.size))
     t.sent_log[transport, number % SENT_LOG].size = 0
-
-
-@njit(nogil=True)
-def _u16(data, at):
-    return np.int64(data[at]) << 8 | np.int64(data[at + 1])

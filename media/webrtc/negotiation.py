@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from media.webrtc.answer import AcceptedMedia, LocalEndpoint, OutgoingStream, write_answer
 from media.webrtc.attributes import Direction, HeaderExtension, Setup
@@ -179,8 +180,9 @@ def answer_viewer(
         if choice is None or codec is None:
             continue
         taken |= choice.payload_types
-        tracks.append(track := _sent(media, choice, ssrcs))
-        accepted[index] = _accept_sent(media, choice, track, sending_parameters(choice, codec), stream)
+        stamp = _stamp(media, choice)
+        tracks.append(track := _sent(media, choice, stamp, ssrcs))
+        accepted[index] = _accept_sent(choice, track, stamp, sending_parameters(choice, codec), stream)
     if not accepted:
         names = ", ".join(codec.codec.name for codec in available)
         raise OfferRejected("no_common_codec", f"the stream is in {names}, and the offer can receive none of it")
@@ -298,7 +300,13 @@ def _extensions(media: MediaDescription, layers: Sequence[str] = ()) -> list[Hea
     return list(found.values())
 
 
-def _stamp(media: MediaDescription, choice: Choice) -> tuple[str, HeaderExtension, int] | None:
+class _Stamp(NamedTuple):
+    feedback: str
+    extension: HeaderExtension
+    first_octet: int
+
+
+def _stamp(media: MediaDescription, choice: Choice) -> _Stamp | None:
     """Return the feedback about its network that a viewer can give, the extension for it, and that one's first octet.
 
     Where losses are repaired without RTX there is none: one packet sent twice must have the same octets.
@@ -309,12 +317,11 @@ def _stamp(media: MediaDescription, choice: Choice) -> tuple[str, HeaderExtensio
         found = next((item for item in media.extensions if item.uri == uri and item.id in ONE_BYTE_IDS), None)
         received = found is not None and found.direction in (Direction.SENDRECV, Direction.RECVONLY)
         if found is not None and received and feedback in choice.format.feedback:
-            return feedback, found, found.id << 4 | octets - 1
+            return _Stamp(feedback, found, found.id << 4 | octets - 1)
     return None
 
 
-def _sent(media: MediaDescription, choice: Choice, ssrcs: Iterator[int]) -> SentTrack:
-    stamp = _stamp(media, choice)
+def _sent(media: MediaDescription, choice: Choice, stamp: _Stamp | None, ssrcs: Iterator[int]) -> SentTrack:
     return SentTrack(
         kind=choice.codec.kind,
         mid=media.mid or "",
@@ -324,14 +331,16 @@ def _sent(media: MediaDescription, choice: Choice, ssrcs: Iterator[int]) -> Sent
         rtx_ssrc=next(ssrcs) if choice.rtx is not None else None,
         nack="nack" in choice.format.feedback,
         pli="nack pli" in choice.format.feedback,
-        stamp=0 if stamp is None else stamp[2],
+        stamp=0 if stamp is None else stamp.first_octet,
     )
 
 
-def _accept_sent(media: MediaDescription, choice: Choice, track: SentTrack, fmtp: str, stream: str) -> AcceptedMedia:
-    stamp = _stamp(media, choice)
-    wanted = VIEWER_FEEDBACK if stamp is None else (*VIEWER_FEEDBACK, stamp[0])
-    extensions = () if stamp is None else (HeaderExtension(stamp[1].id, stamp[1].uri, Direction.SENDRECV),)
+def _accept_sent(choice: Choice, track: SentTrack, stamp: _Stamp | None, fmtp: str, stream: str) -> AcceptedMedia:
+    wanted: tuple[str, ...] = VIEWER_FEEDBACK
+    extensions: tuple[HeaderExtension, ...] = ()
+    if stamp is not None:
+        wanted = (*wanted, stamp.feedback)
+        extensions = (HeaderExtension(stamp.extension.id, stamp.extension.uri, Direction.SENDRECV),)
     feedback = tuple(name for name in wanted if name in choice.format.feedback)
     own = (track.ssrc,) if track.rtx_ssrc is None else (track.ssrc, track.rtx_ssrc)
     outgoing = OutgoingStream(msid=f"{stream} {track.kind}", cname=stream, ssrcs=own)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from media.door import Negotiated
 from media.forwarding.admission import NOTHING, Grant, Holding
 from media.forwarding.layers import Layer, Quality, choose
+from media.forwarding.tables import Shared
 from media.moq.hang import CATALOG_TRACK, read_catalog_untrusted
 from tests.media.test_door import DELTA, KEY, Remote, World, open_world
 
@@ -94,6 +95,25 @@ async def test_viewers_get_the_layer_they_wish_for_and_go_over_without_a_gap() -
         late = await world.watch()
         await shows(world, late, "f")
         assert {packet[-1:] for packet in late[0].rtp} == {b"f"}  # from the first packet on
+
+
+async def test_a_cut_is_looked_at_once_and_by_nobody_else() -> None:
+    async with open_world() as world:
+        await go_live(world)
+        viewer, other = await world.watch(), await world.watch()
+        await shows(world, viewer, "f")
+        await shows(world, other, "f")
+        layers, tables = world.media._layers, world.media._forwarder.tables
+        layers.look(world.media.now_ns())
+        placed: list[list[int]] = []
+        layers._place = lambda track, subscriptions, now_ns: placed.append(subscriptions)  # type: ignore[method-assign]
+        layers.look(world.media.now_ns())
+        tables.estimates["cuts"][world.media._endpoints[viewer[1].transport].row] += 1
+        layers.look(world.media.now_ns())
+        assert placed == []
+        tables.shared[Shared.WAY_CUTS] += 1
+        layers.look(world.media.now_ns())
+        assert [len(subscriptions) for subscriptions in placed] == [1]
 
 
 async def test_when_a_layer_ends_its_viewers_get_the_next_and_have_it_back_when_it_returns() -> None:

@@ -155,7 +155,7 @@ def test_a_cut_wakes_python_at_once() -> None:
         for rtcp in reports(1, lost):
             told.tell(rtcp)
         assert turns.tables.estimates["cuts"][told.row] == 1
-        assert turns.tables.shared[Shared.ATTENTION] == 1
+        assert turns.tables.shared[Shared.ATTENTION] == turns.tables.shared[Shared.WAY_CUTS] == 1
 
 
 @pytest.mark.parametrize(("mantissa", "exponent"), [(1, 0), (200_000, 0), (0x3FFFF, 3), (2, 63)])
