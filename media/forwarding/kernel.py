@@ -171,8 +171,3 @@ def run(whole):
             write(np.int32(t.shared[Shared.NOTIFY]), t.scratch[13:].ctypes.data, np.uint64(8))
         turns += 1
     return turns
-
-
-def is_cached() -> bool:
-    """Whether the compiled loop came from the cache on disk rather than from the compiler just now."""
-    return bool(run.stats.cache_hits)

@@ -35,7 +35,7 @@ class ByteSession(trio.abc.Stream):
         self._carrier = carrier
         self._stream: int | None = None
         self._unread, self._unsent = bytearray(), bytearray()
-        self._has_ended = self._is_broken = self._has_finished = False
+        self._has_ended = self._is_broken = False
         self._flooded = False
         self._astray = 0
         self._stirred = trio.Event()

@@ -42,7 +42,6 @@ _OTHER = Prepared(
     " WHERE m.conversation = :conversation AND m.account <> :account ORDER BY a.id LIMIT 1"
 )
 _BLOCKED = Prepared("SELECT 1 FROM blocks WHERE blocker = :blocker AND blocked = :blocked")
-_NAME = Prepared("SELECT name FROM accounts WHERE id = :id")
 
 
 def find(connection: sa.Connection, id: str) -> Conversation | None:
@@ -110,11 +109,6 @@ def other_of(connection: sa.Connection, conversation: str, account: str) -> tupl
 def has_blocked(connection: sa.Connection, blocker: str, blocked: str) -> bool:
     """Whether an account blocked another."""
     return _BLOCKED(connection, blocker=blocker, blocked=blocked).fetchone() is not None
-
-
-def name_of(connection: sa.Connection, account: str) -> str:
-    """Return what an account is called."""
-    return str(_NAME(connection, id=account).fetchone()[0])
 
 
 def _member(row: tuple[Any, ...]) -> Member:

@@ -1,7 +1,4 @@
-"""Publishers and viewers that nobody here wrote, each as it comes; every viewer tells what it saw and heard.
-
-A publisher that puts times of its own on sound and picture tells what these say, others have nothing to tell.
-"""
+"""Publishers and viewers that nobody here wrote, each as it comes; every viewer tells what it saw and heard."""
 
 from __future__ import annotations
 
@@ -27,24 +24,24 @@ def looking_at(page: Page) -> Look:
 
 
 @asynccontextmanager
-async def whip_chromium(stage: Stage) -> AsyncIterator[Look | None]:
+async def whip_chromium(stage: Stage) -> AsyncIterator[None]:
     html = "<script type=module src=/clapper.js></script><script type=module src=/whip.js></script>"
     async with stage.page("chromium", "whip", html) as page:
         await stage.negotiate(page, "whip", stage.owner)
-        yield None
+        yield
 
 
 @asynccontextmanager
-async def whip_ffmpeg(stage: Stage) -> AsyncIterator[Look | None]:
+async def whip_ffmpeg(stage: Stage) -> AsyncIterator[None]:
     url = f"{stage.server.url}/whip/{stage.stream}"
     async with process(["-m", "tests.clients.ffmpeg_client", url, stage.owner.token, ""]):
-        yield None
+        yield
 
 
 @asynccontextmanager
-async def moqrs_publisher(stage: Stage) -> AsyncIterator[Look | None]:
+async def moqrs_publisher(stage: Stage) -> AsyncIterator[None]:
     async with stage.moqrs("publish", stage.owner, "moqt"):
-        yield None
+        yield
 
 
 def whep(browser: str) -> Callable[[Stage], Any]:
@@ -102,10 +99,6 @@ VIEWERS = {
     "@moq/watch Firefox": moq_watch("firefox"),
     "moq-rs": moqrs_viewer,
 }
-
-
-# Who tells a frame's own time, not when it was shown.
-HAVE_PUBLISHERS_TIMES = ("moq-rs",)
 
 
 def shows_no_picture(publisher: str, viewer: str, seen: dict[str, Any]) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 
 import av
@@ -19,7 +18,6 @@ class Seen:
     """What was seen and heard so far, times in ms."""
 
     flashes: list[float] = field(default_factory=list)
-    walls: list[float] = field(default_factory=list)  # when these were seen, since the epoch
     beeps: list[tuple[float, float]] = field(default_factory=list)  # and how much of the sound was the tone
     places: list[int] = field(default_factory=list)  # of the bar
     frames: int = 0
@@ -42,7 +40,6 @@ class Eyes:
             is_white = min(top) > 160
             if is_white and not self._was_white:
                 self._seen.flashes.append(at_ms)
-                self._seen.walls.append(time.time() * 1_000)
             self._was_white = is_white
             if is_white:
                 self._seen.white = top

@@ -1,8 +1,7 @@
 // Sees and hears a clapper board as a person at this page does: when it flashes and sounds, and whether all else is right.
-// Times are performance.now()'s, `walls` apart, which says when flashes were seen, since the epoch: what the screen
-// shows and the sound card plays, and when, counts; no player is asked.
+// Times are performance.now()'s: what the screen shows and the sound card plays, and when, counts; no player is asked.
 
-export const seen = (window.seen = { flashes: [], walls: [], beeps: [], places: [], frames: 0, blue: null, white: null,
+export const seen = (window.seen = { flashes: [], beeps: [], places: [], frames: 0, blue: null, white: null,
   h264: RTCRtpReceiver.getCapabilities("video").codecs.some(({ mimeType }) => mimeType === "video/H264") });
 const small = document.createElement("canvas");
 small.width = 32;
@@ -16,10 +15,7 @@ export function look(source, at) {
   const pixel = (x, y) => [...data.slice((y * 32 + x) * 4, (y * 32 + x) * 4 + 3)];
   const top = pixel(16, 6);
   const isWhite = Math.min(...top) > 160;
-  if (isWhite && !wasWhite) {
-    seen.flashes.push(at);
-    seen.walls.push(performance.timeOrigin + performance.now());
-  }
+  if (isWhite && !wasWhite) seen.flashes.push(at);
   wasWhite = isWhite;
   if (isWhite) {
     seen.white = top;
