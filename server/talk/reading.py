@@ -44,6 +44,7 @@ _LIST = (
     f" EXISTS (SELECT 1 {_UNREAD} AND x.mentions LIKE :mention)"
     " FROM conversation_members m JOIN conversations c ON c.id = m.conversation"
     " WHERE m.account = :account AND m.standing IN ('in', 'invited', 'asked')"
+    " AND (c.kind <> 'group' OR c.members > 0)"
 )
 _FIND = Prepared(f"{_LIST} AND c.id = :conversation")
 _PAGE = Prepared(

@@ -2,6 +2,7 @@
 
 Each function returns the members as they are afterwards, those that change alone. A group has one owner for as long as
 anybody is in it: whoever goes as the owner is followed by the admin, or else the member, who is in it for the longest.
+Once all have left, it has ended: who came in then would find what others wrote, and nobody to lead.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ def join(conversation: Conversation, member: Member | None, account: AccountId, 
 
     Raises Refused (conversation_unknown, member_exists, too_many_members).
     """
-    if conversation.kind != "group" or (member is not None and member.standing is Standing.BANNED):
+    if conversation.kind != "group" or conversation.members == 0:
+        raise Refused("conversation_unknown")
+    if member is not None and member.standing is Standing.BANNED:
         raise Refused("conversation_unknown")
     member = Member(account, standing=Standing.OUT) if member is None else member
     match member.standing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from signalling.identifiers import AccountId
@@ -65,6 +65,7 @@ class Group:
                 return membership.give_role(group, actor, target, role)
 
 
+@example("open", [("leave", "ann", "ann", Role.OWNER), ("join", "ann", "ann", Role.OWNER)])
 @given(st.sampled_from(["invited", "asked", "open"]), st.lists(DEEDS, max_size=60))
 def test_a_group_has_one_owner_whatever_happens_and_nobody_is_led_by_who_is_below(
     joining: str, deeds: list[Deed]

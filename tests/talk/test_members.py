@@ -64,6 +64,18 @@ async def test_who_was_put_out_hears_that_and_nothing_more(store: AnyStore) -> N
     assert told == ["all of you", "again"]
 
 
+async def test_a_group_that_all_have_left_has_ended_also_for_who_was_asked_to_come(store: AnyStore) -> None:
+    ann, bob, eve = await people(store, "ann", "bob", "eve")
+    group = await ann.group(bob, joining="open")
+    await ann.invite(group, eve)
+    assert await eve.list() == [group]
+    await bob.leave(group)
+    await ann.leave(group)
+    assert await eve.list() == []
+    for person in (ann, bob, eve):
+        assert await code(person.join(group)) == "conversation_unknown"
+
+
 async def test_a_ban_keeps_out_until_it_is_taken_back(store: AnyStore) -> None:
     ann, bob = await people(store, "ann", "bob")
     group = await ann.group(bob, joining="open")
