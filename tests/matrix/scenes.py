@@ -66,7 +66,10 @@ class Visit:
 
 
 async def play(server: Server, browsers: tuple[Browser, ...], publisher: str) -> Scene:
-    """Play one publisher's scene."""
+    """Play one publisher's scene: to all at once, then to each alone whose player has not brought the two together.
+
+    Players that share two cores with four others run out of sound, and wait for it with the picture gone ahead.
+    """
     scene = Scene()
     async with (
         open_stage(server, publisher.replace("/", " "), *browsers) as stage,
@@ -88,4 +91,6 @@ async def play(server: Server, browsers: tuple[Browser, ...], publisher: str) ->
         async with trio.open_nursery() as nursery:
             for viewer in VIEWERS:
                 nursery.start_soon(attend, viewer)
+        for viewer in [viewer for viewer, apart_ms in scene.apart_ms.items() if abs(apart_ms) >= TOGETHER_MS]:
+            await attend(viewer)
     return scene
