@@ -31,8 +31,8 @@ FLAKE8_ASYNC = (
 )
 CHECKED = ("server", "signalling", "media", "bench", "tests")
 # Tests that do not mind what else the machine does run in a process for each core, file by file. The others hold
-# moving pictures to their time, or start browsers that fill the machine by themselves.
-SIDE_BY_SIDE = ("access", "events", "fuzz", "media", "money", "server", "signalling", "talk")
+# sound and picture, or a cut, to their time.
+SIDE_BY_SIDE = ("access", "browser", "events", "fuzz", "media", "money", "server", "signalling", "talk")
 
 
 def main() -> int:
