@@ -6,11 +6,8 @@ room and no other.
 
 from __future__ import annotations
 
-import itertools
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Protocol
 
 import trio
@@ -27,38 +24,24 @@ from media.door import (
     RoomRow,
     TransportId,
 )
-from media.forwarding.admission import FOREVER
 from signalling import commands as c
 from signalling import events as e
-from signalling import one_to_one
+from signalling import measuring, one_to_one, rights, writing
 from signalling.broadcasts import SessionRights, of_accounts
-from signalling.identifiers import AccountId, Actor, Mode, StreamId
+from signalling.enforcing import Enforcer
+from signalling.identifiers import AccountId, Actor, StreamId
+from signalling.members import Member, Members
 from signalling.minutes import Minutes
 from signalling.policy import deadline_ns, step
 from signalling.ports import Archive, Clock, Desk, NoDesk
 from signalling.refusals import Refused
+from signalling.rights import GUEST, STREAMER
 from signalling.showing import Now, Scene, Stream
-from signalling.state import OneToOne, RoomState
+from signalling.state import RoomState
 from signalling.verdicts import Demands, Sight, Verdict
 from signalling.wire_events import ChatMessage
 
-STREAMER, GUEST = "streamer", "guest"
 DEVICE_LIMIT = "device_limit"
-MAX_UNANSWERED = 256  # media sessions of one account that never connected; each is forgotten after 30 s
-MAX_DEVICES = 2  # of one account that watch one stream: a telephone and a television; a shared account is more
-WRITTEN_FIRST = (
-    c.AcceptOneToOne,
-    c.ConfirmOneToOne,
-    c.Eject,
-    c.Readmit,
-    c.GrantTicket,
-    c.RevokeTicket,
-    c.Entitle,
-    c.Disentitle,
-    c.EndStream,
-)
-# What only shuts a door is done even when it can't be written down now: a full disk must not hold it open.
-SHUTTING = (c.ConfirmMode, c.SetBestPicture, c.Eject, c.RevokeTicket, c.Disentitle, c.EndStream)
 MEASURED_EVERY_S = 1.0  # what is not delivered is not paid for, to so many seconds
 WRITTEN_EVERY = 5  # measurements: a crash loses so many seconds of a streamer's pay, and a session costs no more writes
 FACTS_BUFFERED = 65_536  # two facts for each transport of a full node; they are taken at once
@@ -87,19 +70,6 @@ class Outcome:
 
     events: list[e.Event]
     fenced_ns: int = 0
-
-
-@dataclass(slots=True)
-class _Member:
-    """One account's media transport in the room; `number` orders those that are connected."""
-
-    account: AccountId
-    publishes: bool
-    source: str
-    connected: bool = False
-    number: int = 0
-    flows: bool = False
-    is_closed: bool = False
 
 
 @dataclass(slots=True)
@@ -142,21 +112,16 @@ class Room:
         self._tell_changed = changed
         self._desk = NoDesk() if desk is None else desk
         self._tell_changed, self._tell_arrived, self._tell_displaced = changed, arrived, displaced
-        self._members: dict[TransportId, _Member] = {}
-        self._audience: frozenset[AccountId] = frozenset()  # who receives its broadcasts over MoQ
-        self._attending: frozenset[AccountId] = frozenset()  # who does, or waits to
-        self._sessions: dict[SessionRights, int] = {}  # by which they do, numbered with the connected transports
-        self._transports: dict[AccountId, set[TransportId]] = {}
-        self._numbers = itertools.count(1)
-        self._unanswered: Counter[AccountId] = Counter()
+        self.members = Members()
+        self._attending: frozenset[AccountId] = frozenset()  # who receives its broadcasts over MoQ, or waits to
         self._nursery: trio.Nursery | None = None
         self._turn = trio.Lock()
         self._pass_on, self._facts = trio.open_memory_channel[MediaEvent | Gone](FACTS_BUFFERED)
         self._changed, self._accepted = trio.Event(), trio.Event()
         self._is_running = self._is_shut = False
         self._row = media.open_room(state.requires)
-        media.reserve_best(self._row, state.best_requires)
-        media.open_until(self._row, FOREVER if state.until_ns is None else state.until_ns)
+        self._enforcer = Enforcer(media, self._row, self.members, clock)
+        self._enforcer.begin(state)
         media.offer(self._row, STREAMER, stream.id)
         media.offer(self._row, GUEST, f"{stream.id}/{GUEST}")
         self.ended = trio.Event()
@@ -169,8 +134,7 @@ class Room:
     @property
     def watching(self) -> frozenset[AccountId]:
         """The accounts with a viewer's transport, admitted or not, without the owner."""
-        viewers = {member.account for member in self._members.values() if not member.publishes}
-        return frozenset(viewers | self._audience) - {self.state.owner}
+        return self.members.watching() - {self.state.owner}
 
     @property
     def is_unwritten(self) -> bool:
@@ -257,13 +221,10 @@ class Room:
     def publish(self, actor: Actor, offer_sdp: str) -> Negotiated:
         """Answer a WHIP offer of the streamer, or of the guest of a one-to-one; a former publisher is replaced."""
         self._require_running()
-        source, until_ns = self._publishing_right(actor.account)
-        self._require_few_unanswered(actor.account)
-        replaced = self._publishers(actor.account)
+        source, until_ns = rights.publishing(self.state, actor.account)
+        self.members.require_few_unanswered(actor.account)
         negotiated = self._media.publish(self._row, source, offer_sdp, until_ns=until_ns, kinds=self._kinds())
-        self._add_member(actor, negotiated.transport, source, publishes=True)
-        for transport in replaced:
-            self._media.close(transport, "taken_over")
+        self._take_over(actor, negotiated.transport, source)
         return negotiated
 
     def take_in(self, actor: Actor, began: BroadcastBegan) -> TransportId:
@@ -272,23 +233,22 @@ class Room:
         Raises NoCapacity, and NoSource when it ended meanwhile.
         """
         self._require_running()
-        source, until_ns = self._publishing_right(actor.account)
+        source, until_ns = rights.publishing(self.state, actor.account)
         if source != began.source:
             raise Refused("not_the_owner")
-        replaced = self._publishers(actor.account)
         transport = self._media.take_in(began, until_ns=until_ns, kinds=self._kinds())
-        self._add_member(actor, transport, source, publishes=True)
-        for former in replaced:
-            self._media.close(former, "taken_over")
+        self._take_over(actor, transport, source)
         return transport
+
+    def _take_over(self, actor: Actor, transport: TransportId, source: str) -> None:
+        replaced = self.members.publishing(actor.account)
+        self._add_member(actor, Member(transport, actor.account, source, publishes=True))
+        for former in replaced:
+            self._media.close(former.transport, "taken_over")
 
     def may_publish(self, account: AccountId, source: str) -> bool:
         """Whether an account may publish as `source` this moment; "" is the streamer."""
-        if not self._is_running or self.state.ended is not None:
-            return False
-        if account == self.state.owner:
-            return source == ""
-        return source == GUEST and self._clock.now_ns() < self._guest_until_ns(account)
+        return self._is_running and rights.may_publish(self.state, account, source, self._clock.now_ns())
 
     def watch(self, actor: Actor, offer_sdp: str, verdict: Verdict | None = None) -> Negotiated:
         """Answer a WHEP offer: the streamer's tracks for everyone who may watch, the guest's for the streamer.
@@ -298,11 +258,11 @@ class Room:
         self._require_running()
         now_ns, account = self._clock.now_ns(), actor.account
         state, _ = step(self.state, account, c.Join(verdict), now_ns)
-        self._require_admitted(state, account)
-        self._require_few_unanswered(account)
-        source = GUEST if account == self.state.owner and self.state.one_to_one else STREAMER
+        rights.require_admitted(state, account, now_ns)
+        self.members.require_few_unanswered(account)
+        source = rights.watched_source(self.state, account)
         negotiated = self._media.watch(self._row, source, offer_sdp, state.holding(account))
-        self._add_member(actor, negotiated.transport, source, publishes=False)
+        self._add_member(actor, Member(negotiated.transport, account, source, publishes=False))
         self.enter(actor, verdict)
         return negotiated
 
@@ -329,9 +289,9 @@ class Room:
 
     def receives(self, account: AccountId, source: str) -> bool:
         """Whether what is published here may be written to an account this moment; `source` "" is the streamer."""
-        if not self._is_running or not self.knows(account) or not self.state.admits(account, self._clock.now_ns()):
+        if not self._is_running or not self.knows(account):
             return False
-        return source == "" or (source == GUEST and self.state.one_to_one is not None and account == self.state.owner)
+        return rights.receives(self.state, account, source, self._clock.now_ns())
 
     def shows(self, account: AccountId, sight: Sight) -> bool:
         """Whether an account that is not present finds the stream, as one that it could watch."""
@@ -344,13 +304,13 @@ class Room:
 
         Raises Refused, also for a session that just ended.
         """
-        member = self._members.get(transport)
+        member = self.members.find(transport)
         if member is None or member.is_closed:
             raise Refused("session_unknown")
         try:
             self._require_right(member)
         except Refused:
-            self._close(transport, member)
+            self._close(member)
             raise
         return self._media.restart_ice(transport, sdpfrag)
 
@@ -376,17 +336,14 @@ class Room:
     async def _take(self, fact: MediaEvent | Gone) -> None:
         match fact:
             case Connected():
-                if (member := self._members.get(fact.transport)) is not None:
-                    member.connected, member.number = True, next(self._numbers)
-                    _count_down(self._unanswered, member.account)
+                if (member := self.members.connect(fact.transport)) is not None:
                     await self._limit_devices(member.account)
             case Flowing():
-                if (member := self._members.get(fact.transport)) is not None:
+                if (member := self.members.find(fact.transport)) is not None:
                     member.flows = True
                     await self._take_flow(member)
             case Disconnected():
-                if (member := self._members.pop(fact.transport, None)) is not None:
-                    self._forget_transport(member.account, fact.transport)
+                if (member := self.members.remove(fact.transport)) is not None:
                     await self._take_loss(member)
             case AudienceChanged():
                 await self._take_audience()
@@ -401,44 +358,34 @@ class Room:
             for one in self._media.audience(self._row)
             if isinstance(one.rights, SessionRights)
         ]
-        before, self._attending = self._attending, frozenset(rights.actor.account for rights, _ in here)
-        receiving = [rights for rights, subscribes in here if subscribes]
-        came = {rights.actor.account for rights in receiving if rights not in self._sessions}
-        self._sessions = {rights: self._sessions.get(rights) or next(self._numbers) for rights in receiving}
-        self._audience = frozenset(rights.actor.account for rights in receiving)
-        for rights, _ in here:
-            if not self.knows(rights.actor.account):
-                self._tell_arrived(self.stream.id, rights.actor)
+        before, self._attending = self._attending, frozenset(session.actor.account for session, _ in here)
+        came = self.members.receive(session for session, subscribes in here if subscribes)
+        for session, _ in here:
+            if not self.knows(session.actor.account):
+                self._tell_arrived(self.stream.id, session.actor)
         self._tell_changed(self.stream.id)
         for account in sorted(before - self._attending):
             await self._sweep(account)
         for account in sorted(came):
             await self._limit_devices(account)
 
-    async def _take_flow(self, member: _Member) -> None:
+    async def _take_flow(self, member: Member) -> None:
         if member.account == self.state.owner:
             await self._change(None, c.StreamerFlows(), when=lambda: member.flows)
         await self._change(None, c.MediaFlows(), when=self._both_sides_flow)
 
-    def _add_member(self, actor: Actor, transport: TransportId, source: str, *, publishes: bool) -> None:
-        self._members[transport] = _Member(actor.account, publishes, source)
-        self._transports.setdefault(actor.account, set()).add(transport)
-        self._unanswered[actor.account] += 1
+    def _both_sides_flow(self) -> bool:
+        return measuring.both_flow(self.members, self.state)
+
+    def _add_member(self, actor: Actor, member: Member) -> None:
+        self.members.add(member)
         self.names[actor.account] = actor.name
 
-    def _forget_transport(self, account: AccountId, transport: TransportId) -> None:
-        self._transports[account].discard(transport)
-        if not self._transports[account]:
-            del self._transports[account]
-
-    async def _take_loss(self, member: _Member) -> None:
-        member.flows = False
-        if not member.connected:
-            _count_down(self._unanswered, member.account)
+    async def _take_loss(self, member: Member) -> None:
         if member.publishes:
             await self._change(None, c.MediaStops(), when=lambda: not self._both_sides_flow())
         if member.publishes and self.state.owner == member.account:
-            await self._change(None, c.StreamerLost(), when=lambda: not self._owner_publishes())
+            await self._change(None, c.StreamerLost(), when=lambda: not self.members.publishing(self.state.owner))
         self._tell_changed(self.stream.id)
         await self._sweep(member.account)
 
@@ -451,7 +398,7 @@ class Room:
             await self._change(account, c.Leave(), when=lambda: self._is_gone(account))
 
     def _is_gone(self, account: AccountId) -> bool:
-        here = self._listeners.is_present(account) or account in self._transports or account in self._attending
+        here = self._listeners.is_present(account) or self.members.of(account) or account in self._attending
         return account in self.state.present and not here and not self.state.in_one_to_one(account)
 
     async def _keep_time(self) -> None:
@@ -474,11 +421,12 @@ class Room:
                 await self._accepted.wait()
             await trio.sleep(MEASURED_EVERY_S)
             session, now_ns = self.state.one_to_one, self._clock.now_ns()
-            if session is None or session.running_since_ns is None or now_ns >= session.until_ns:
+            running_since_ns = measuring.measured_since_ns(session, now_ns)
+            if session is None or running_since_ns is None:
                 said = 0
                 continue
-            since_ns = max(looked_ns, session.running_since_ns)
-            if not self._passes_both_ways(session, since_ns):
+            since_ns = max(looked_ns, running_since_ns)
+            if not measuring.passes_both_ways(self._media, self._row, self.members, self.state, since_ns):
                 self.state, _ = step(self.state, None, c.MediaMissed(now_ns - since_ns), now_ns)
             looked_ns, said = now_ns, said + 1
             if session.request and said % WRITTEN_EVERY == 0 and (session := self.state.one_to_one) is not None:
@@ -490,18 +438,6 @@ class Room:
             await trio.sleep(WRITTEN_EVERY * MEASURED_EVERY_S)
             if self.state.showing_since_ns is not None:
                 self._minutes.ask()
-
-    def _passes_both_ways(self, session: OneToOne, since_ns: int) -> bool:
-        ways = {(self.state.owner, GUEST), (session.guest, STREAMER)}
-        passing = {
-            (member.account, member.source)
-            for transport, member in self._members.items()
-            if not member.publishes and not member.is_closed and self._media.delivered_ns(transport) >= since_ns
-        }
-        return all(way in passing or self._passes_over_moq(*way, since_ns) for way in ways)
-
-    def _passes_over_moq(self, account: AccountId, source: str, since_ns: int) -> bool:
-        return self._media.delivered_to(self._row, source, of_accounts(frozenset({account}))) >= since_ns
 
     # -- changes -------------------------------------------------------------------------------------------------------
 
@@ -521,12 +457,12 @@ class Room:
         async with self._turn:
             if not when():
                 return Outcome([])
-            if self._is_written_first(given):
+            if writing.is_written_first(self.state, given):
                 intended, _ = step(self.state, actor, given, self._clock.now_ns())
                 try:
                     await self._minutes.intend(intended)
                 except Refused:
-                    if not isinstance(given, SHUTTING):
+                    if not isinstance(given, writing.SHUTTING):
                         self._minutes.settled()
                         raise
             try:
@@ -547,7 +483,7 @@ class Room:
         now = Now.read(self._clock)
         before = self.state
         self.state, events = step(before, actor, given, now.ns)
-        self._apply(before, _concerned(given))
+        self._enforcer.apply(before, self.state, given)
         self._changed.set()
         if self.state.one_to_one is not None:
             self._accepted.set()
@@ -564,95 +500,39 @@ class Room:
             self._tell_changed(self.stream.id)
         return Outcome(events, fenced_ns)
 
-    def _apply(self, before: RoomState, concerned: frozenset[AccountId]) -> None:
-        # No checkpoint in here, yet packets pass between the stores. None admits whom neither state admits, for both
-        # states' demands come first; none cuts whom both admit, for those hold what both demand before they do.
-        after = self.state
-        if concerned and _of_all(before) == _of_all(after):
-            self._admit_anew(self._transports_of(concerned))
-            self._media.review(self._row, of_accounts(concerned))
-            return
-        if (before.epoch, before.one_to_one, before.until_ns) == (after.epoch, after.one_to_one, after.until_ns):
-            return
-        self._media.reserve_best(self._row, before.best_requires | after.best_requires)
-        staying = self._admitted_by_both(before, after) if before.requires != after.requires else {}
-        for transport, account in staying.items():
-            self._media.hold(transport, before.holding(account).joined(after.holding(account)))
-        self._media.require(self._row, before.requires | after.requires)
-        self._admit_anew(transport for transport in self._members if transport not in staying)
-        closes_ns = FOREVER if after.until_ns is None else after.until_ns
-        self._media.open_until(self._row, 0 if after.ended is not None else closes_ns)
-        self._media.require(self._row, after.requires)
-        for transport, account in staying.items():
-            self._media.hold(transport, after.holding(account))
-        self._media.reserve_best(self._row, after.best_requires)
-        self._media.review(self._row)
-
-    def _admitted_by_both(self, before: RoomState, after: RoomState) -> dict[TransportId, AccountId]:
-        now_ns = self._clock.now_ns()
-        return {
-            transport: member.account
-            for transport, member in self._members.items()
-            if not member.publishes and before.admits(member.account, now_ns) and after.admits(member.account, now_ns)
-        }
-
-    def _admit_anew(self, transports: Iterable[TransportId]) -> None:
-        for transport in transports:
-            member = self._members[transport]
-            if not member.publishes:
-                self._media.hold(transport, self.state.holding(member.account))
-            elif member.account != self.state.owner:
-                self._media.publish_until(transport, self._guest_until_ns(member.account))
-
-    def _transports_of(self, accounts: Iterable[AccountId]) -> list[TransportId]:
-        return [transport for account in accounts for transport in self._transports.get(account, ())]
-
     def _close_revoked(self, events: list[e.Event]) -> None:
         # Those whom a one-to-one or an unfinished payment shuts out wait with their transports open, and come back
         # without joining again.
         gone = {event.account for event in events if isinstance(event, e.AccessRevoked)}
         over = {event.account for event in events if isinstance(event, e.OneToOneEnded)}
-        for transport in self._transports_of(gone | over):
-            member = self._members[transport]
+        for member in self.members.of(*(gone | over)):
             revoked = not member.publishes and member.account in gone and not self._may_wait(member.account)
             if revoked or (member.publishes and member.account in over):
-                self._close(transport, member)
+                self._close(member)
 
     async def _limit_devices(self, account: AccountId) -> None:
         """Let the newest of an account's connected viewers stay, so many as one person has devices."""
-        mine = [(transport, self._members[transport]) for transport in self._transports_of([account])]
-        watching: list[tuple[int, Callable[[], None]]] = [
-            (member.number, partial(self._close, transport, member, DEVICE_LIMIT))
-            for transport, member in mine
-            if member.connected and not member.publishes and not member.is_closed
-        ]
-        watching += [
-            (number, partial(self._displace, rights))
-            for rights, number in self._sessions.items()
-            if rights.actor.account == account
-        ]
-        if account == self.state.owner or len(watching) <= MAX_DEVICES:
+        if account == self.state.owner:
             return
-        for _, make_room in sorted(watching, key=lambda each: each[0])[:-MAX_DEVICES]:
-            make_room()
+        for one in self.members.surplus(account):
+            if isinstance(one, Member):
+                self._close(one, DEVICE_LIMIT)
+            else:
+                self._displace(one)
             await self._change(None, c.TakenOver())
 
-    def _displace(self, rights: SessionRights) -> None:
+    def _displace(self, session: SessionRights) -> None:
         # The session stays, or its player would come again at once, and take the place of the next.
-        self._sessions.pop(rights, None)
-        rights.displaced.add(self.stream.id)
-        self._media.review(self._row, lambda one: one is rights)
-        self._tell_displaced(self.stream.id, rights.actor.account, None)
+        self.members.forget_session(session)
+        session.displaced.add(self.stream.id)
+        self._media.review(self._row, lambda one: one is session)
+        self._tell_displaced(self.stream.id, session.actor.account, None)
 
-    def _close(self, transport: TransportId, member: _Member, reason: str = "access_revoked") -> None:
+    def _close(self, member: Member, reason: str = "access_revoked") -> None:
         member.is_closed, member.flows = True, False
-        self._media.close(transport, reason)
+        self._media.close(member.transport, reason)
 
     # -- rights --------------------------------------------------------------------------------------------------------
-
-    def _publishers(self, account: AccountId) -> list[TransportId]:
-        transports = self._transports_of([account])
-        return [transport for transport in transports if self._members[transport].publishes]
 
     def _kinds(self) -> tuple[str, ...]:
         return ("audio", "video") if self.stream.kind == "video" or self.state.one_to_one else ("audio",)
@@ -661,86 +541,17 @@ class Room:
         if self.state.ended is not None or not self._is_running:
             raise Refused("stream_ended")
 
-    def _require_admitted(self, state: RoomState, account: AccountId) -> None:
-        now_ns = self._clock.now_ns()
-        if not state.admits(account, now_ns):
-            reason, readmit = state.refusal(account, now_ns)
-            verdict = state.verdict(account)
-            help = verdict.help if reason in ("not_entitled", verdict.denied) else {}
-            if "ticket" in readmit and self.state.offer is not None:
-                help = {**help, "offer": self.state.offer}
-            raise Refused(reason, "", readmit=readmit, **help)
-
-    def _require_few_unanswered(self, account: AccountId) -> None:
-        if self._unanswered[account] >= MAX_UNANSWERED:
-            raise Refused("too_many_sessions")
-
-    def _require_right(self, member: _Member) -> None:
+    def _require_right(self, member: Member) -> None:
         now_ns, account = self._clock.now_ns(), member.account
         if member.publishes:
-            self._publishing_right(account)
+            rights.publishing(self.state, account)
         elif not self.state.admits(account, now_ns) and not self._may_wait(account):
-            self._require_admitted(self.state, account)
+            rights.require_admitted(self.state, account, now_ns)
 
     def _may_wait(self, account: AccountId) -> bool:
-        """Whether it is only a one-to-one that shuts an account out, or a payment under way: it is back by itself."""
-        if self.state.one_to_one is not None:
-            return self.state.hears(account)
-        return self.state.refusal(account, self._clock.now_ns())[0] == "payment_pending"
-
-    def _publishing_right(self, account: AccountId) -> tuple[str, int]:
-        if account == self.state.owner:
-            return STREAMER, FOREVER
-        session = self.state.one_to_one
-        if session is None or session.guest != account:
-            raise Refused("not_the_owner", "only the streamer, and the guest of a one-to-one, may publish")
-        return GUEST, session.until_ns
-
-    def _is_written_first(self, given: c.Command | c.Fact) -> bool:
-        # Who may watch, but for the way back to public: a restart must find the narrower, and no ticket lost.
-        prepared = self.state.prepared
-        if isinstance(given, c.ConfirmMode):
-            return prepared is not None and prepared.token == given.token and prepared.mode is not Mode.PUBLIC
-        if isinstance(given, c.SetBestPicture):
-            return given.best_picture != "everyone"
-        return isinstance(given, WRITTEN_FIRST)
-
-    def _guest_until_ns(self, account: AccountId) -> int:
-        session = self.state.one_to_one
-        return session.until_ns if session is not None and session.guest == account else 0
-
-    def _both_sides_flow(self) -> bool:
-        session = self.state.one_to_one
-        if session is None:
-            return False
-        flowing = {member.account for member in self._members.values() if member.publishes and member.flows}
-        return {self.state.owner, session.guest} <= flowing
-
-    def _owner_publishes(self) -> bool:
-        return any(member.publishes and member.account == self.state.owner for member in self._members.values())
-
-
-def _count_down(counter: Counter[AccountId], account: AccountId) -> None:
-    counter[account] -= 1
-    if not counter[account]:
-        del counter[account]
+        return rights.may_wait(self.state, account, self._clock.now_ns())
 
 
 async def _raise(fault: Exception) -> None:
     await trio.lowlevel.checkpoint()
     raise fault
-
-
-def _concerned(given: c.Command | c.Fact) -> frozenset[AccountId]:
-    """Return whom alone a fact can concern, so that its cost does not grow with the audience; empty: anyone."""
-    match given:
-        case c.Judged(known) | c.Seated(known):
-            return frozenset(account for account, _ in known)
-        case c.Hidden(account) | c.Unhidden(account):
-            return frozenset({account})
-        case _:
-            return frozenset()
-
-
-def _of_all(state: RoomState) -> tuple[object, ...]:
-    return state.requires, state.one_to_one, state.until_ns, state.ended

@@ -49,8 +49,8 @@ class Broken:
         return self.site.running.rooms._media
 
     def transport(self, *, publishes: bool) -> int:
-        members = self.live.room._members.items()
-        return next(transport for transport, member in members if member.publishes == publishes)
+        members = self.live.room.members
+        return next(member.transport for member in members if member.publishes == publishes)
 
 
 def raise_in_the_policy(broken: Broken) -> None:

@@ -273,7 +273,7 @@ async def test_the_picture_starts_is_interrupted_and_resumes() -> None:
         streamer = await stage.enter(OWNER, publishes=True)
         await stage.show(streamer, 2)
         await stage.wait_for(e.StreamStarted)
-        stage.media.close(next(iter(stage.room._members)), "lost")
+        stage.media.close(next(iter(stage.room.members)).transport, "lost")
         await stage.wait_for(e.StreamInterrupted)
         assert stage.room.state.picture == "interrupted"
         streamer = await stage.enter(OWNER, publishes=True)

@@ -520,7 +520,7 @@ async def test_a_session_is_deleted_once_also_by_two_requests_at_once(autojump_c
                 await world.rooms.close_session(session.session_id, OWNER)
         await wait_all_tasks_blocked()
         assert world.rooms.counters()["media_sessions"] == 0
-        assert world.room(stream)._members == {}
+        assert not list(world.room(stream).members)
 
 
 async def test_a_publisher_that_takes_over_interrupts_nothing_until_it_fails_to_come(

@@ -264,7 +264,8 @@ class Crowd:
             self._check_one_to_one(room.state, now_ns)
 
     def _check_admission(self, room: Room, now_ns: int) -> None:
-        for transport, member in room._members.items():
+        for member in room.members:
+            transport = member.transport
             if transport not in self.world.media.transports:
                 continue  # it ended this moment
             if not member.publishes:
@@ -310,13 +311,12 @@ class Crowd:
         assert self.world.media.open_rooms == live, "rows of ended rooms are not free"
 
     def _check_presence(self, room: Room) -> None:
-        watching = {member.account for member in room._members.values() if not member.publishes} - {room.state.owner}
+        watching = {member.account for member in room.members if not member.publishes} - {room.state.owner}
         assert watching <= room.state.present, "somebody watches who is not present"
-        assert set(room._members) <= set(self.world.media.transports), "a room remembers a transport that is gone"
-        for transport, member in room._members.items():
+        for member in room.members:
             may = room.state.admits(member.account, self.world.now_ns)
             assert member.publishes or may or room._may_wait(member.account), "a cut transport is still open"
-            assert transport in self.world.media.transports
+            assert member.transport in self.world.media.transports, "a room remembers a transport that is gone"
 
     def _check_what_was_told(self, stream: StreamId, room: Room) -> None:
         """Follow what each client was told: it must know where it stands, and be told every change once."""
@@ -361,8 +361,8 @@ class Crowd:
             return  # the room went on meanwhile
         before = {id(t): len(t.got) for t in self.world.media.transports.values()}
         self.world.send_all()
-        for transport, member in live.room._members.items():
-            open_transport = self.world.media.transports.get(transport)
+        for member in live.room.members:
+            open_transport = self.world.media.transports.get(member.transport)
             if open_transport is not None and live.room.names[member.account] in answer.removed:
                 assert len(open_transport.got) == before[id(open_transport)], f"{member.account} got one packet more"
 
