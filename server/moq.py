@@ -14,9 +14,9 @@ from server.problems import CATALOGUE
 from server.tokens import Claims
 from signalling.broadcasts import SessionRights
 from signalling.identifiers import StreamId
+from signalling.moq_sessions import MoqSessions
 from signalling.ports import Clock
 from signalling.refusals import Refused
-from signalling.rooms import Rooms
 
 ROOT = "moq"  # sessions are at /moq for all streams, and at /moq/<stream> for one
 ROUND_S = 1.0  # how late a session ends whose stream has; what it may no longer have ends at once
@@ -34,7 +34,7 @@ class AuthPort(Protocol):
 class MoqReception:
     """Judges who asks for a session; `run` it in a nursery."""
 
-    def __init__(self, relay: Relay, rules: Rooms, auth: AuthPort, clock: Clock) -> None:
+    def __init__(self, relay: Relay, rules: MoqSessions, auth: AuthPort, clock: Clock) -> None:
         self._relay, self._rules, self._auth, self._clock = relay, rules, auth, clock
         self._nursery: trio.Nursery | None = None
         self._news = trio.Event()

@@ -184,7 +184,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
     conversing = open_conversing(config.messages, store, clock, rooms, telling.feed, nursery)
     sockets = SignallingSocket(rooms, auth, config.limits.write_timeout_s)
     await nursery.start(sockets.run)
-    moq = MoqReception(media.relay, rooms, auth, SystemClock())
+    moq = MoqReception(media.relay, rooms.moq_sessions, auth, SystemClock())
     await nursery.start(moq.run)
     qmux = QmuxSocket(media.relay, moq.admit)
 

@@ -50,7 +50,7 @@ def build_app(
     interface = [
         *api_routes(rooms, auth, find_account),
         *admin_routes(rooms, auth, find_account, settings.longest_token_s),
-        *whip_routes(rooms, settings.ice_servers),
+        *whip_routes(rooms.media_sessions, settings.ice_servers),
         *more,
     ]
     interface.append(openapi_route(tuple(interface)))

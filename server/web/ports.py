@@ -33,22 +33,8 @@ class MediaSession(Protocol):
         """The ICE session, as a strong entity tag with its quotation marks."""
 
 
-class Rooms(Protocol):
-    """The registry of rooms. Everything may raise Refused, and what media raises of an offer."""
-
-    async def create_stream(
-        self, actor: Actor, *, title: str, kind: Kind, mode: Mode, description: str, best_picture: BestPicture
-    ) -> StreamView:
-        """Open a stream."""
-
-    async def show(self, stream_id: StreamId, viewer: Actor) -> StreamView:
-        """Return one stream, and what the viewer may do there."""
-
-    async def browse(self, viewer: Actor, *, cursor: str | None, limit: int, wanted: Wanted) -> Page:
-        """Return a part of the directory."""
-
-    async def command(self, stream_id: StreamId, actor: Actor, command: Any) -> Reply:
-        """Do one of `signalling.commands`; returns when it is done for the last packet, too."""
+class MediaSessions(Protocol):
+    """The WHIP and WHEP sessions. Everything may raise Refused, and what media raises of an offer."""
 
     async def publish(self, stream_id: StreamId, actor: Actor, offer_sdp: str) -> MediaSession:
         """Answer a WHIP offer."""
@@ -67,6 +53,28 @@ class Rooms(Protocol):
 
     async def close_session(self, session_id: str, actor: Actor) -> None:
         """End a session of the actor's; another's, or none, is Refused("session_unknown")."""
+
+
+class Rooms(Protocol):
+    """The rooms. Everything may raise Refused."""
+
+    @property
+    def media_sessions(self) -> MediaSessions:
+        """What is published into them and watched of them."""
+
+    async def create_stream(
+        self, actor: Actor, *, title: str, kind: Kind, mode: Mode, description: str, best_picture: BestPicture
+    ) -> StreamView:
+        """Open a stream."""
+
+    async def show(self, stream_id: StreamId, viewer: Actor) -> StreamView:
+        """Return one stream, and what the viewer may do there."""
+
+    async def browse(self, viewer: Actor, *, cursor: str | None, limit: int, wanted: Wanted) -> Page:
+        """Return a part of the directory."""
+
+    async def command(self, stream_id: StreamId, actor: Actor, command: Any) -> Reply:
+        """Do one of `signalling.commands`; returns when it is done for the last packet, too."""
 
 
 class Auth(Protocol):

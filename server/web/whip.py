@@ -15,7 +15,7 @@ from urllib.parse import quote
 from media.door import Quality
 from server.config import IceServer
 from server.problems import Problem
-from server.web.ports import MediaSession, Rooms
+from server.web.ports import MediaSession, MediaSessions
 from server.web.routes import Access, Answer, Asked, Route, Serve
 from server.web.schemas import LayerWish
 from signalling.identifiers import Actor, StreamId
@@ -33,17 +33,17 @@ WATCHING = ("no_publisher", "no_common_codec", "ticket_required", "not_entitled"
 PATCHING = ("session_unknown", "precondition_required", "precondition_failed", "no_restart")
 
 
-def whip_routes(rooms: Rooms, ice_servers: tuple[IceServer, ...]) -> list[Route]:
-    """Return the routes of both protocols over one registry of rooms."""
+def whip_routes(sessions: MediaSessions, ice_servers: tuple[IceServer, ...]) -> list[Route]:
+    """Return the routes of both protocols over the sessions of one node."""
     links = link_header(ice_servers)
     return [
-        *_endpoint("whip", "Publish", partial(_open, rooms.publish, "whip", links), rooms),
-        *_endpoint("whep", "Watch", partial(_open, rooms.watch, "whep", links), rooms),
+        *_endpoint("whip", "Publish", partial(_open, sessions.publish, "whip", links), sessions),
+        *_endpoint("whep", "Watch", partial(_open, sessions.watch, "whep", links), sessions),
         Route(
             "POST",
             "/whep/{stream}/{session}/layer",
             "Wish for a better or a lesser picture of those that are published",
-            partial(_wish, rooms),
+            partial(_wish, sessions),
             body=LayerWish,
             status=204,
             problems=(*REFUSALS, "session_unknown"),
@@ -62,7 +62,7 @@ def link_header(servers: tuple[IceServer, ...]) -> str:
     return ", ".join(values)
 
 
-def _endpoint(kind: str, verb: str, post: Serve, rooms: Rooms) -> list[Route]:
+def _endpoint(kind: str, verb: str, post: Serve, sessions: MediaSessions) -> list[Route]:
     endpoint, session = f"/{kind}/{{stream}}", f"/{kind}/{{stream}}/{{session}}"
     offering = (*REFUSALS, *OFFERS, *(WATCHING if kind == "whep" else ("not_the_owner",)))
     # A HEAD that names the type tells a player that this address speaks WHEP; Quart answers it from the GET.
@@ -95,14 +95,16 @@ def _endpoint(kind: str, verb: str, post: Serve, rooms: Rooms) -> list[Route]:
             "PATCH",
             session,
             "Trickle ICE candidates (204), or restart ICE (200)",
-            partial(_patch, rooms),
+            partial(_patch, sessions),
             takes=SDPFRAG,
             body=str,
             gives=SDPFRAG,
             result=str,
             problems=(*REFUSALS, *PATCHING),
         ),
-        Route("DELETE", session, "End the session", partial(_delete, rooms), problems=(*REFUSALS, "session_unknown")),
+        Route(
+            "DELETE", session, "End the session", partial(_delete, sessions), problems=(*REFUSALS, "session_unknown")
+        ),
     ]
 
 
@@ -124,7 +126,7 @@ async def _open(
     return Answer(session.answer_sdp, headers)
 
 
-async def _patch(rooms: Rooms, asked: Asked) -> Answer:
+async def _patch(sessions: MediaSessions, asked: Asked) -> Answer:
     if_match = asked.headers.get("If-Match", "").strip()
     if not if_match:
         raise Problem("precondition_required", "If-Match must be the session's ETag, or * to restart ICE")
@@ -135,20 +137,20 @@ async def _patch(rooms: Rooms, asked: Asked) -> Answer:
         if len(strong) != 1:
             raise Problem("precondition_failed", "If-Match must be one strong entity tag: that of the ICE session")
         if_match = strong[0]
-    restarted = await rooms.restart_ice(asked.path["session"], asked.actor, if_match, asked.body)
+    restarted = await sessions.restart_ice(asked.path["session"], asked.actor, if_match, asked.body)
     if restarted is None:
         return Answer(status=204)
     etag, fragment = restarted
     return Answer(fragment, {"ETag": etag, "Cache-Control": "no-store"})
 
 
-async def _wish(rooms: Rooms, asked: Asked) -> Answer:
-    await rooms.prefer(asked.path["session"], asked.actor, asked.body.encoding_id or Quality.HIGH)
+async def _wish(sessions: MediaSessions, asked: Asked) -> Answer:
+    await sessions.prefer(asked.path["session"], asked.actor, asked.body.encoding_id or Quality.HIGH)
     return Answer()
 
 
-async def _delete(rooms: Rooms, asked: Asked) -> Answer:
-    await rooms.close_session(asked.path["session"], asked.actor)
+async def _delete(sessions: MediaSessions, asked: Asked) -> Answer:
+    await sessions.close_session(asked.path["session"], asked.actor)
     return Answer()
 
 

@@ -188,7 +188,7 @@ async def _things(market: Market, joe: Person) -> dict[str, str]:
         "invite": invite["id"],
         "conversation": group["id"],
         "secret": invite["code"],
-        "session": next(iter(market.site.running.rooms._places)),
+        "session": next(iter(market.site.running.rooms.media_sessions._places)),
     }
 
 

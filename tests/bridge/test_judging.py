@@ -138,7 +138,7 @@ async def test_sessions_over_moq_count_as_devices_and_the_newest_stay(tmp_path: 
             await player.until(lambda player=player, video=video, seen=seen: len(player.frames[video]) > seen + 10)
         assert bound.last_object_ns < told_ns
         assert bound.closed is None  # its player would come again at once
-        room = show.site.running.rooms._live[show.stream].room  # type: ignore[index]
+        room = show.site.running.rooms._registry._running[show.stream].room  # type: ignore[index]
         assert room.state.takeovers == 2
 
 

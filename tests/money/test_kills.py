@@ -92,7 +92,8 @@ async def deliver(node: SmallNode) -> None:
     """Have the stream be on for ticket holders, and seen, for longer than its sale asks for, and end it."""
     stream, ann = node.rooms.stream_of(AccountId("ann")), actor("ann")
     if stream is not None:
-        published = node.rooms._places[(await node.rooms.publish(stream, ann, "offer")).session_id].transport
+        sessions = node.rooms.media_sessions
+        published = sessions._places[(await sessions.publish(stream, ann, "offer")).session_id].transport
         node.media.connect(published)
         node.media.flow(published)
         await trio.testing.wait_all_tasks_blocked()

@@ -473,7 +473,7 @@ async def test_a_node_that_dies_while_more_time_is_asked_for_gives_it_back_and_s
 async def test_who_gives_up_while_the_room_is_slow_is_not_in_it_for_nothing(tmp_path: Path, more: bool) -> None:
     async with open_salon(tmp_path / "node", tmp_path) as (salon, anns, bobs), AsyncExitStack() as stack:
         rooms, stream = salon.site.running.rooms, StreamId(salon.stream)
-        desk, room, bob = rooms._desk, rooms._live[stream].room, Actor(AccountId(salon.bob.id), "bob")
+        desk, room, bob = rooms._desk, rooms._registry._running[stream].room, Actor(AccountId(salon.bob.id), "bob")
         assert isinstance(desk, OneToOneDesk)
         price = WireAmount("USD", "3000")
         if more:

@@ -14,7 +14,7 @@ import signalling.room
 from media.door import Media
 from server.client import Publisher, publish, watch
 from signalling.identifiers import AccountId, StreamId
-from signalling.rooms import _Live
+from signalling.registry import Live
 from tests.media.test_door import DELTA, KEY
 from tests.server.nodes import Site, open_site, open_socket
 
@@ -41,8 +41,8 @@ class Broken:
         self.site, self.stream, self.owner, self.monkeypatch = site, StreamId(stream), AccountId(owner), monkeypatch
 
     @property
-    def live(self) -> _Live:
-        return self.site.running.rooms._live[self.stream]
+    def live(self) -> Live:
+        return self.site.running.rooms._registry._running[self.stream]
 
     @property
     def media(self) -> Media:
@@ -128,8 +128,8 @@ async def test_a_fault_in_a_room_ends_it_and_other_viewers_miss_no_packet(
             assert len(cut.numbers) == ended_at
             whole.assert_whole(60)
             assert rooms.counters()["room_faults"] == 1
-            assert site.running.rooms._nursery is not None
-            hosts = [task for task in site.running.rooms._nursery.child_tasks if "_host" in task.name]
+            assert site.running.rooms._registry._nursery is not None
+            hosts = [task for task in site.running.rooms._registry._nursery.child_tasks if "_host" in task.name]
             assert len(hosts) == 1
             await eve.ask("GET", f"/streams/{unlucky}", status=410)
             assert (await eve.ask("GET", f"/streams/{sound}"))["card"]["state"] == "live"
@@ -177,6 +177,6 @@ async def test_the_end_of_one_transport_is_no_affair_of_the_others_in_its_room(
                 await until(lambda: len(whole.numbers) > seen + 40)
                 assert len(cut.numbers) == ended_at
                 whole.assert_whole(60)
-                await until(lambda: site.running.rooms._live[StreamId(stream)].room.watching == {bob.id})
+                await until(lambda: site.running.rooms._registry._running[StreamId(stream)].room.watching == {bob.id})
                 assert site.running.rooms.counters()["room_faults"] == 0
             nursery.cancel_scope.cancel()

@@ -61,6 +61,10 @@ class FakeRooms:
     sessions: dict[str, Actor] = field(default_factory=dict)
     etag: str = '"first"'
 
+    @property
+    def media_sessions(self) -> FakeRooms:
+        return self
+
     def _note(self, *asked: Any) -> None:
         self.asked.append(asked)
         if self.failing is not None:

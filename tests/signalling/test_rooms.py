@@ -12,10 +12,10 @@ from media.forwarding.forwarder import NoCapacity
 from signalling import commands as c
 from signalling import views as v
 from signalling.identifiers import Mode, StreamId
+from signalling.media_sessions import MediaSession
 from signalling.minutes import PATIENCE_S
 from signalling.ports import ArchiveFailed, StreamRecord
 from signalling.refusals import Refused
-from signalling.rooms import MediaSession
 from tests.signalling.worlds import Client, Disk, World, actor, open_world
 
 OWNER, ANN, BOB, CAT = (actor(name) for name in ("owner", "ann", "bob", "cat"))
@@ -306,7 +306,7 @@ async def test_a_device_that_is_not_connected_yet_takes_nobodys_place_and_keeps_
         await world.publish(stream, OWNER)
         first = await world.watch(stream, ANN)
         before = set(world.media.transports)
-        await world.rooms.watch(stream, ANN, "offer")
+        await world.rooms.media_sessions.watch(stream, ANN, "offer")
         (slow,) = set(world.media.transports) - before
         second = await world.watch(stream, ANN)
         await settle()
@@ -325,19 +325,19 @@ def rewrite(record: StreamRecord, **changes: object) -> StreamRecord:
 
 
 def fault_in_telling(world: World, stream: StreamId) -> None:
-    live = world.rooms._live[stream]
+    live = world.rooms._registry._running[stream]
     live.audience._told = lambda *_: 1 / 0  # type: ignore[method-assign, assignment, return-value]
 
 
 def fault_in_showing(world: World, stream: StreamId) -> None:
-    live = world.rooms._live[stream]
+    live = world.rooms._registry._running[stream]
     live.audience.show_presence = lambda *_: 1 / 0  # type: ignore[method-assign, assignment, return-value]
     live.room.enter(CAT)
 
 
 def fault_in_the_table(world: World, stream: StreamId) -> None:
     require = world.media.require
-    mine = world.rooms._live[stream].room._row
+    mine = world.rooms._registry._running[stream].room._row
     world.media.require = lambda row, grant: 1 / 0 if row == mine else require(row, grant)  # type: ignore
 
 
@@ -419,7 +419,7 @@ async def test_who_is_gone_and_back_in_one_moment_is_present(autojump_clock: Moc
         async with trio.open_nursery() as nursery:
             nursery.start_soon(world.rooms.command, stream, OWNER, c.GrantTicket(ANN.account))
             await wait_all_tasks_blocked()
-            await world.rooms.close_session(first.session_id, BOB)
+            await world.rooms.media_sessions.close_session(first.session_id, BOB)
             await wait_all_tasks_blocked()
             again = await world.watch(stream, BOB)
         assert BOB.account in world.room(stream).state.present
@@ -470,7 +470,10 @@ async def test_who_waits_outside_a_one_to_one_may_change_the_network_and_comes_b
         bob = await world.watch(stream, BOB)
         await start_one_to_one(world, stream)
         assert got(world, bob) == 0
-        assert await world.rooms.restart_ice(bob.session_id, BOB, "*", "restart") == ('"next"', "fragment")
+        assert await world.rooms.media_sessions.restart_ice(bob.session_id, BOB, "*", "restart") == (
+            '"next"',
+            "fragment",
+        )
         assert got(world, bob) == 0
         await world.rooms.command(stream, OWNER, c.EndOneToOne())
         assert got(world, bob) == 1
@@ -490,7 +493,7 @@ async def test_who_is_put_out_while_waiting_is_told_and_no_ice_restart_helps(
         assert page.last("access.revoked")["reason"] == "ejected"
         assert world.transport(bob) is None
         with pytest.raises(Refused, match="session_unknown"):
-            await world.rooms.restart_ice(bob.session_id, BOB, "*", "restart")
+            await world.rooms.media_sessions.restart_ice(bob.session_id, BOB, "*", "restart")
         await world.rooms.command(stream, OWNER, c.EndOneToOne())
         assert page.types().count("access.granted") == 0
         await world.rooms.command(stream, OWNER, c.Readmit(BOB.account))
@@ -505,7 +508,7 @@ async def test_a_fragment_for_a_session_that_ends_this_moment_finds_none(
         session = await world.publish(stream, OWNER)
         world.media.close(world.transports[session.session_id], "lost")
         with pytest.raises(Refused, match="session_unknown"):
-            await world.rooms.restart_ice(session.session_id, OWNER, "*", "restart")
+            await world.rooms.media_sessions.restart_ice(session.session_id, OWNER, "*", "restart")
 
 
 async def test_a_session_is_deleted_once_also_by_two_requests_at_once(autojump_clock: MockClock) -> None:
@@ -513,11 +516,11 @@ async def test_a_session_is_deleted_once_also_by_two_requests_at_once(autojump_c
         stream = await world.create(OWNER)
         session = await world.publish(stream, OWNER)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(world.rooms.close_session, session.session_id, OWNER)
+            nursery.start_soon(world.rooms.media_sessions.close_session, session.session_id, OWNER)
             await trio.lowlevel.checkpoint()
             await trio.lowlevel.checkpoint()
             with pytest.raises(Refused, match="session_unknown"):
-                await world.rooms.close_session(session.session_id, OWNER)
+                await world.rooms.media_sessions.close_session(session.session_id, OWNER)
         await wait_all_tasks_blocked()
         assert world.rooms.counters()["media_sessions"] == 0
         assert not list(world.room(stream).members)

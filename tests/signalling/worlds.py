@@ -38,11 +38,12 @@ from media.moq.rights import Rights
 from signalling import commands as c
 from signalling import views as v
 from signalling.identifiers import AccountId, Actor, Mode, StreamId
+from signalling.media_sessions import MediaSession
 from signalling.messages import Encoding
 from signalling.ports import ArchivedEvent, ArchiveFailed, StreamRecord
 from signalling.requests import Resume
 from signalling.room import Room
-from signalling.rooms import MediaSession, Rooms
+from signalling.rooms import Rooms
 from signalling.session import Session
 from signalling.wire_events import ChatMessage
 
@@ -357,27 +358,27 @@ class World:
         return self.clock.now_ns()
 
     def room(self, stream: StreamId) -> Room:
-        return self.rooms._live[stream].room
+        return self.rooms._registry.find(stream, None).room
 
     async def create(self, owner: Actor, mode: Mode = Mode.PUBLIC) -> StreamId:
         return (await self.rooms.create_stream(owner, title="A stream", mode=mode)).card.id
 
     async def publish(self, stream: StreamId, actor: Actor) -> MediaSession:
         """Publish, connect, and send the first packet."""
-        session = self._placed(await self.rooms.publish(stream, actor, "offer"))
+        session = self._placed(await self.rooms.media_sessions.publish(stream, actor, "offer"))
         self.media.connect(self.transports[session.session_id])
         self.media.flow(self.transports[session.session_id])
         await trio.testing.wait_all_tasks_blocked()
         return session
 
     async def watch(self, stream: StreamId, actor: Actor) -> MediaSession:
-        session = self._placed(await self.rooms.watch(stream, actor, "offer"))
+        session = self._placed(await self.rooms.media_sessions.watch(stream, actor, "offer"))
         self.media.connect(self.transports[session.session_id])
         await trio.testing.wait_all_tasks_blocked()
         return session
 
     def _placed(self, session: MediaSession) -> MediaSession:
-        self.transports[session.session_id] = self.rooms._places[session.session_id].transport
+        self.transports[session.session_id] = self.rooms.media_sessions._places[session.session_id].transport
         return session
 
     def transport(self, session: MediaSession) -> Transport | None:

@@ -14,11 +14,12 @@ from media.door import NoCapacity
 from signalling import commands as c
 from signalling import views as v
 from signalling.identifiers import AccountId, Actor, Mode, StreamId
+from signalling.media_sessions import MediaSession
 from signalling.policy import step
 from signalling.ports import StreamRecord
 from signalling.refusals import Refused
+from signalling.registry import Live
 from signalling.room import Room
-from signalling.rooms import MediaSession
 from signalling.showing import Now, restored
 from signalling.state import RoomState
 from tests.signalling.worlds import Client, World, actor
@@ -68,7 +69,7 @@ class Crowd:
             ]
         )
         self._busy += 1
-        if not self.world.rooms._live:
+        if not self.running:
             await self._try(self._create)
             return
         self._nursery.start_soon(self._try, deed)
@@ -100,7 +101,7 @@ class Crowd:
 
     def _stream(self) -> StreamId:
         """Choose a stream, most often one that is on."""
-        known = list(self.world.rooms._live if self.random.random() < 0.95 else self.streams)
+        known = list(self.running if self.random.random() < 0.95 else self.streams)
         known = [stream for stream in known if stream in self.streams]
         if not known:
             raise Refused("stream_unknown")
@@ -148,7 +149,7 @@ class Crowd:
 
     async def _call(self) -> None:
         stream = self._stream()
-        present = sorted(self.world.room(stream).state.present) if stream in self.world.rooms._live else []
+        present = sorted(self.world.room(stream).state.present) if stream in self.running else []
         guest = actor(self.random.choice(present)) if present else PEOPLE[0]
         await self._order(stream, guest, c.RequestOneToOne())
         await self._order(stream, self.streams[stream], c.AcceptOneToOne(guest.account, 300))
@@ -172,17 +173,17 @@ class Crowd:
 
     async def _watch(self) -> None:
         stream, who = self._stream(), self.random.choice(EVERYBODY)
-        session = await self.world.rooms.watch(stream, who, "offer")
+        session = await self.world.rooms.media_sessions.watch(stream, who, "offer")
         transport = self._place(stream, who, session)
         if transport and self.random.random() < 0.9:
             self.world.media.connect(transport)
 
     async def _publish(self) -> None:
         stream = self._stream()
-        called = self.world.rooms._live[stream].room.state.one_to_one if stream in self.world.rooms._live else None
+        called = self.running[stream].room.state.one_to_one if stream in self.running else None
         guest = [actor(called.guest)] * 3 if called is not None else []
         who = self.random.choice([*[self.streams[stream]] * 4, *guest, self.random.choice(PEOPLE)])
-        session = await self.world.rooms.publish(stream, who, "offer")
+        session = await self.world.rooms.media_sessions.publish(stream, who, "offer")
         transport = self._place(stream, who, session)
         if transport and self.random.random() < 0.9:
             self.world.media.connect(transport)
@@ -192,7 +193,7 @@ class Crowd:
 
     def _place(self, stream: StreamId, who: Actor, session: MediaSession) -> int | None:
         self.sessions.append((stream, who, session))
-        place = self.world.rooms._places.get(session.session_id)
+        place = self.world.rooms.media_sessions._places.get(session.session_id)
         if place is not None:
             self.world.transports[session.session_id] = place.transport
         return None if place is None else place.transport
@@ -230,12 +231,12 @@ class Crowd:
     async def _restart_ice(self) -> None:
         if self.sessions:
             _, who, session = self.random.choice(self.sessions)
-            await self.world.rooms.restart_ice(session.session_id, who, "*", "restart")
+            await self.world.rooms.media_sessions.restart_ice(session.session_id, who, "*", "restart")
 
     async def _close_session(self) -> None:
         if self.sessions:
             _, who, session = self.random.choice(self.sessions)
-            await self.world.rooms.close_session(session.session_id, who)
+            await self.world.rooms.media_sessions.close_session(session.session_id, who)
 
     async def _say(self) -> None:
         await self.world.rooms.command(
@@ -249,10 +250,14 @@ class Crowd:
         self._numbers += 1
         return self._numbers
 
+    @property
+    def running(self) -> dict[StreamId, Live]:
+        return self.world.rooms._registry._running
+
     # -- what must hold ------------------------------------------------------------------------------------------------
 
     def rooms(self) -> list[tuple[StreamId, Room]]:
-        return [(stream, live.room) for stream, live in sorted(self.world.rooms._live.items())]
+        return [(stream, live.room) for stream, live in sorted(self.running.items())]
 
     def check(self) -> None:
         """Check what holds at every moment, also in the middle of changes."""
@@ -356,7 +361,7 @@ class Crowd:
                 assert reason in known, f"{account} was told {reason}"
 
     def _check_after_confirmation(self, stream: StreamId, answer: v.ModeChanged) -> None:
-        live = self.world.rooms._live.get(stream)
+        live = self.running.get(stream)
         if live is None or live.room.state.epoch != answer.epoch:
             return  # the room went on meanwhile
         before = {id(t): len(t.got) for t in self.world.media.transports.values()}
