@@ -13,7 +13,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Literal, NewType
+from functools import partial
+from typing import Literal
 
 import structlog
 import trio
@@ -22,12 +23,25 @@ from media.bridge.bridge import Bridge
 from media.bridge.injecting import Injector
 from media.bridge.intake import Intake
 from media.bridge.offering import OfferedTrack
+from media.facts import (
+    Attendee,
+    AudienceChanged,
+    BroadcastBegan,
+    Connected,
+    Disconnected,
+    Flowing,
+    MediaEvent,
+    MediaSettings,
+    Negotiated,
+    NoSource,
+    RoomRow,
+    TransportId,
+)
 from media.forwarding.admission import FOREVER, NOTHING, Grant, Holding
 from media.forwarding.feedback import Feedback
-from media.forwarding.forwarder import Forwarder, Limits
-from media.forwarding.forwarder import NoCapacity as NoCapacity  # raised through this door
-from media.forwarding.layers import Layers
-from media.forwarding.layers import Quality as Quality  # what viewers may wish for
+from media.forwarding.forwarder import Forwarder, NoCapacity
+from media.forwarding.layers import Layers, Quality
+from media.ice_tcp import IceTcp, open_listeners
 from media.moq.carrier import Code
 from media.moq.origin import Broadcast, Origin
 from media.moq.relay import Peer as Subscriber
@@ -61,8 +75,23 @@ from media.webrtc.sdpfrag import answer_fragment, parse_sdpfrag_untrusted
 from media.webrtc.stun import username_untrusted
 from media.wire.rtcp import SenderReport
 
-RoomRow = NewType("RoomRow", int)
-TransportId = NewType("TransportId", int)
+__all__ = [
+    "Attendee",
+    "AudienceChanged",
+    "BroadcastBegan",
+    "Connected",
+    "Disconnected",
+    "Flowing",
+    "Media",
+    "MediaEvent",
+    "MediaSettings",
+    "Negotiated",
+    "NoCapacity",
+    "NoSource",
+    "Quality",
+    "RoomRow",
+    "TransportId",
+]
 
 EVENTS_BUFFERED = 65_536  # two facts for each of the most transports a node can hold; a fact is never lost
 IDLE_TICK_NS = 20_000_000  # how late a publisher's first packet may be noticed
@@ -71,78 +100,6 @@ IDLE_TICK_NS = 20_000_000  # how late a publisher's first packet may be noticed
 SETTLE_NS = 5_000_000_000
 
 log = structlog.get_logger("media")
-
-
-class NoSource(Exception):
-    """Nobody publishes what was asked for; a viewer may try again shortly."""
-
-
-@dataclass(frozen=True, slots=True)
-class MediaSettings:
-    """Where media arrives: `address` is bound, and `advertise` lists what clients are told besides (1:1 NAT)."""
-
-    address: Address
-    advertise: tuple[Address, ...] = ()
-    limits: Limits = field(default_factory=Limits)
-
-
-@dataclass(frozen=True, slots=True)
-class Negotiated:
-    """A transport whose answer is ready; it lives from now on, and dies by itself when the client never comes."""
-
-    transport: TransportId
-    answer_sdp: str
-    etag: str
-
-
-@dataclass(frozen=True, slots=True)
-class Connected:
-    """ICE and DTLS are done: media can flow."""
-
-    transport: TransportId
-
-
-@dataclass(frozen=True, slots=True)
-class Flowing:
-    """The first media packet of a publisher was accepted, and it is known what all it publishes."""
-
-    transport: TransportId
-
-
-@dataclass(frozen=True, slots=True)
-class Disconnected:
-    """The transport is gone, its rows are free; `reason` is a word for people and logs."""
-
-    transport: TransportId
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Attendee:
-    """A MoQ session that is here for a room: by its rights, and whether it subscribes or only waits to."""
-
-    rights: Rights
-    subscribes: bool
-
-
-@dataclass(frozen=True, slots=True)
-class BroadcastBegan:
-    """A MoQ session announced what `source` of a room publishes; `Media.take_in` or `turn_down` is the answer."""
-
-    room: RoomRow
-    source: str
-    rights: Rights
-    broadcast: Broadcast
-
-
-@dataclass(frozen=True, slots=True)
-class AudienceChanged:
-    """Who is here for a room's broadcasts may have changed."""
-
-    room: RoomRow
-
-
-MediaEvent = Connected | Flowing | Disconnected | AudienceChanged | BroadcastBegan
 
 
 @dataclass(slots=True)
@@ -235,6 +192,8 @@ class Media:
         self._certificates = Certificates(clock_ns())
         self._forwarder = Forwarder(settings.address, settings.limits)
         self._candidates = (self._forwarder.address, *settings.advertise)
+        self._tcp = IceTcp(self._forwarder, self, open_listeners(settings, self._forwarder.address))
+        self._tcp_candidates = self._tcp.candidates(settings.advertise)
         self._feedback = Feedback(self._forwarder.tables)
         self._layers = Layers(self._forwarder)
         self._tracks: dict[int, _Track] = {}
@@ -267,6 +226,7 @@ class Media:
         forwarding = trio.CancelScope(shield=True)  # outlives the rest, for the socket to say the last words
         async with trio.open_nursery() as nursery:
             await nursery.start(self._forward, forwarding)
+            nursery.start_soon(self._tcp.run)
             nursery.start_soon(self._serve_control)
             nursery.start_soon(self._keep_time)
             task_status.started()
@@ -399,6 +359,7 @@ class Media:
 
     async def fence(self) -> None:
         """Return when no packet that was admitted before this call is still on its way out."""
+        self._tcp.cut()
         await self._forwarder.fence()
 
     def hold(self, transport: TransportId, holding: Holding) -> None:
@@ -590,7 +551,7 @@ class Media:
             raise OfferRejected("no_restart", "the fragment carries no ice-ufrag and ice-pwd")
         local = endpoint.peer.restart_ice(fragment.ice)
         self._index_ufrags(endpoint)
-        return _etag(local), answer_fragment(local, self._candidates, fragment)
+        return _etag(local), answer_fragment(local, self._candidates, fragment, tcp_candidates=self._tcp_candidates)
 
     def is_ice_restart(self, transport: TransportId, sdpfrag: str) -> bool:
         """Whether a fragment asks for an ICE restart (new credentials) rather than trickling candidates."""
@@ -661,6 +622,7 @@ class Media:
             "transport_faults": self.faults,
             **self._bridge.counters(),
             **self._count_incoming(),
+            **self._tcp.counters(),
             **self.relay.counters(),
         }
 
@@ -677,7 +639,7 @@ class Media:
     def _our_side(self) -> _OurSide:
         certificate = self._certificates.current(self.now_ns())
         ice = IceCredentials.random()
-        shown = LocalEndpoint(ice=ice, fingerprint=certificate.fingerprint, candidates=self._candidates)
+        shown = LocalEndpoint(ice, certificate.fingerprint, self._candidates, self._tcp_candidates)
         return _OurSide(certificate, shown)
 
     def _open_endpoint(
@@ -749,6 +711,23 @@ class Media:
             self._layers.look(self.now_ns())
             self._pump_broadcasts()
             self._send_feedback()
+
+    def expects_untrusted(self, check: bytes) -> bool:
+        """Whether a datagram is a check that names a session of ours."""
+        names = username_untrusted(check)
+        return names is not None and names[0] in self._by_ufrag
+
+    def take_check_untrusted(self, check: bytes, source: Address, seen_as: Address) -> None:
+        """Take a check that came from `seen_as`, carried here as if from `source`."""
+        endpoint = self._addressee(check, self._forwarder.owner(source))
+        if endpoint is not None:
+            self._guarded(endpoint, partial(endpoint.peer.receive_untrusted, seen_as=seen_as), check, source)
+
+    def lose(self, source: Address) -> None:
+        """Send nothing to an address any more, whose connection ended."""
+        endpoint = self._by_row.get(self._forwarder.owner(source))
+        if endpoint is not None:
+            self._guarded(endpoint, lambda now_ns: endpoint.peer.lose(source))
 
     def _addressee(self, datagram: bytes, row: int) -> _Endpoint | None:
         names = username_untrusted(datagram)

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from media.io.networks import is_loopback
-from server.config import Config, own_addresses
+from server.addresses import own_addresses
+from server.config import Config
 
 SOL_UDP = 17
 UDP_SEGMENT = 103  # linux/udp.h: generic segmentation offload, since Linux 4.18
@@ -38,8 +39,11 @@ def findings(config: Config) -> Iterator[Finding]:
     """Look at one thing after the other."""
     yield Finding(True, True, "configuration: every key is known and in range")
     yield _data(Path(config.data.dir))
-    yield _port(config.listen.host, config.listen.port, socket.SOCK_STREAM, "--listen")
-    yield _port(config.media.host, config.media.port, socket.SOCK_DGRAM, "--media")
+    yield _port(config.listen.host, config.listen.port, socket.SOCK_STREAM, "--listen HOST:PORT")
+    yield _port(config.media.host, config.media.port, socket.SOCK_DGRAM, "--media HOST:PORT")
+    if config.media.tcp:
+        port = config.media.tcp_port or config.media.port
+        yield _port(config.media.host, port, socket.SOCK_STREAM, "tcp_port under [media]")
     yield _reach(config.listen.host, config.media.host)
     yield _segmentation()
     yield _files(config.limits.connections)
@@ -71,7 +75,7 @@ def _is_taken(lock: Path) -> bool:
     return False
 
 
-def _port(host: str, port: int, kind: socket.SocketKind, option: str) -> Finding:
+def _port(host: str, port: int, kind: socket.SocketKind, choice: str) -> Finding:
     name = "TCP" if kind is socket.SOCK_STREAM else "UDP"
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=kind)[0]
@@ -81,7 +85,7 @@ def _port(host: str, port: int, kind: socket.SocketKind, option: str) -> Finding
             probe.bind(address)
     except OSError as error:
         remedy = "another program uses it" if error.errno == errno.EADDRINUSE else str(error.strerror)
-        return Finding(False, True, f"{name} {host}:{port}: {remedy}; choose another with {option} HOST:PORT")
+        return Finding(False, True, f"{name} {host}:{port}: {remedy}; choose another with {choice}")
     return Finding(True, True, f"{name} {host}:{port}: free")
 
 

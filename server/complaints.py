@@ -20,6 +20,10 @@ _MISSING = re.compile(r"Object missing required field `(?P<name>.*)`", re.DOTALL
 _AT = re.compile(r" - at `(?:key in )?\$(?P<path>.*?)`$", re.DOTALL)
 
 
+class ConfigError(Exception):
+    """The configuration can't be used; the message names the file, the line where there is one, and the remedy."""
+
+
 @dataclass(frozen=True, slots=True)
 class Complaint:
     """`where` leads to the value, by names and by positions in lists; `words` go on from it."""

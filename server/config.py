@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import base64
-import contextlib
-import ipaddress
 import re
-import socket
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,7 +11,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from server.complaints import Complaint, explain
+from server.addresses import AUTO, Host, MediaAddress, Port, check_media, outward_address, parse_address
+from server.complaints import Complaint, ConfigError, explain
 from server.money.assets import DEFAULTS, Assets, AssetSettings
 from server.money.quotes import DEFAULT_RATES, RateSettings, fixed_rates
 
@@ -23,9 +21,6 @@ HINTS = {
     "log.level": "; one of debug, info, warning, error",
 }
 MAX_FILE_BYTES = 65_536  # nobody writes more by hand; also bounds the search for the line of a fault
-Port = Annotated[int, Meta(ge=0, le=65_535)]
-AUTO = "auto"  # of the media address: see `outward_address`
-Host = Annotated[str, Meta(min_length=1, max_length=253)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 PerSecond = Annotated[float, Meta(gt=0, le=1_000_000)]
 Region = Annotated[str, Meta(pattern=r"^[A-Z]{2}(-[A-Z0-9]{1,3})?$")]  # ISO 3166-1 alpha-2, or 3166-2
@@ -33,23 +28,11 @@ Secret = Annotated[str, Meta(pattern=r"^whsec_[A-Za-z0-9+/]{32,88}={0,2}$")]  # 
 Burst = Annotated[int, Meta(ge=1, le=1_000_000)]
 
 
-class ConfigError(Exception):
-    """The configuration can't be used; the message names the file, the line where there is one, and the remedy."""
-
-
 class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where HTTP and the signalling socket are served (one TCP port). Port 0 takes any free one."""
 
     host: Host = "127.0.0.1"
     port: Port = 8080
-
-
-class MediaAddress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where media arrives (one UDP port); `advertise` lists "ip:port" that clients are told besides (1:1 NAT)."""
-
-    host: Host = AUTO
-    port: Port = 7882
-    advertise: Annotated[tuple[str, ...], Meta(max_length=8)] = ()
 
 
 class Quic(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -265,7 +248,7 @@ def load(path: Path | None = None) -> Config:
     except msgspec.ValidationError as error:
         complaint = explain(str(error))
         raise ConfigError(f"{path} line {_line_of(complaint, text)}: {complaint}{_remedy(complaint)}") from None
-    for where, problem in (*check_addresses(config), *check_money(config), *check_webhooks(config)):
+    for where, problem in (*check_media(config.media), *check_money(config), *check_webhooks(config)):
         raise ConfigError(f"{path} line {_line_of(Complaint(where, ''), text)}: {Complaint(where, problem)}")
     return config
 
@@ -282,49 +265,9 @@ def override(config: Config, *, listen: str | None = None, media: str | None = N
         config = msgspec.structs.replace(config, data=Data(data))
     if config.media.host == AUTO:
         config = msgspec.structs.replace(config, media=msgspec.structs.replace(config.media, host=outward_address()))
-    for where, problem in check_addresses(config):
+    for where, problem in check_media(config.media):
         raise ConfigError(str(Complaint(where, problem)))
     return config
-
-
-def parse_address(text: str, name: str) -> tuple[str, int]:
-    """Split "HOST:PORT" or "[IPv6]:PORT"; raises ConfigError."""
-    split = re.fullmatch(r"\[(?P<six>[^\]]+)\]:(?P<six_port>\d{1,5})|(?P<host>[^:\s]+):(?P<port>\d{1,5})", text)
-    port = int(split["six_port"] or split["port"]) if split else -1
-    if split is None or not 0 <= port <= 65_535:
-        raise ConfigError(f"{name} {text}: must be HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080")
-    return split["six"] or split["host"], port
-
-
-def check_addresses(config: Config) -> list[tuple[tuple[str, str], str]]:
-    """Return (where, what is wrong) for each media address that clients could not reach."""
-    problems = []
-    try:
-        if config.media.host != AUTO and ipaddress.ip_address(config.media.host).is_unspecified:
-            # Replies would leave from whatever address the kernel picks, and browsers drop them.
-            own = ", ".join(own_addresses())
-            problems.append((("media", "host"), f"must be one address of this machine, not a wildcard: one of {own}"))
-    except ValueError:
-        problems.append((("media", "host"), f"must be an IP address, such as 127.0.0.1; {config.media.host} is a name"))
-    for extra in config.media.advertise:
-        try:
-            ipaddress.ip_address(parse_address(extra, "advertise")[0])
-        except (ConfigError, ValueError):
-            problems.append((("media", "advertise"), f'"{extra}" must be "IP:PORT", such as "203.0.113.7:7882"'))
-    return problems
-
-
-def outward_address() -> str:
-    """Return the IPv4 address that a packet to another network would leave from; without a way there, the loopback.
-
-    Firefox pairs no candidate of its own with a loopback address, so a page of this machine could not play from there.
-    """
-    try:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.connect(("192.0.2.1", 9))  # which sends nothing
-            return str(probe.getsockname()[0])
-    except OSError:
-        return "127.0.0.1"
 
 
 def check_money(config: Config) -> list[tuple[tuple[str, ...], str]]:
@@ -363,27 +306,6 @@ def _is_secret(text: str) -> bool:
         return 24 <= len(base64.b64decode(text.removeprefix("whsec_"))) <= 64
     except ValueError:
         return False
-
-
-def own_addresses() -> list[str]:
-    """Return this machine's IP addresses, loopback first."""
-    found = {"127.0.0.1"}
-    # The address that a packet to elsewhere would leave from; connecting a UDP socket sends nothing.
-    for family, far in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
-        try:
-            with socket.socket(family, socket.SOCK_DGRAM) as probe:
-                probe.connect((far, 9))
-                found.add(probe.getsockname()[0])
-        except OSError:
-            continue
-    with contextlib.suppress(OSError):
-        found |= {str(entry[4][0]) for entry in socket.getaddrinfo(socket.gethostname(), None)}
-    return sorted(found, key=lambda address: (not ipaddress.ip_address(address.split("%")[0]).is_loopback, address))
-
-
-def bracketed(host: str) -> str:
-    """Return a host as it stands in an address with a port: IPv6 in brackets."""
-    return f"[{host}]" if ":" in host else host
 
 
 def _read(path: Path) -> str:

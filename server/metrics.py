@@ -32,6 +32,7 @@ GAUGES = {
     "qmux_connections": ("qmux_connections", "WebSocket connections with a MoQ session."),
     "bridged_broadcasts": ("bridged_broadcasts", "WebRTC publishers whose streams MoQ players may watch."),
     "bridged_broadcasts_read": ("bridged_broadcasts_read", "Those that somebody watches over MoQ now."),
+    "ice_tcp_connections": ("ice_tcp_connections", "TCP connections that carry WebRTC now."),
     "incoming_broadcasts": ("incoming_broadcasts", "Streams that are published over MoQ now."),
     "uses_gso": ("media_uses_gso", "1 while packets for one viewer are sent merged (UDP GSO), 0 where it is refused."),
 }
@@ -204,6 +205,7 @@ PREFIXES = {
     "quic_": ("quic", "event", "What became of QUIC connections and datagrams."),
     "qmux_": ("qmux", "event", "What became of WebSocket connections with a MoQ session."),
     "moq_": ("moq", "event", "What became of requests, groups and datagrams of MoQ sessions."),
+    "ice_tcp_": ("ice_tcp", "event", "What became of TCP connections that carry WebRTC, and of datagrams in them."),
     "peer_": ("media_control_datagrams_dropped", "reason", "STUN and DTLS datagrams that had no effect."),
 }
 

@@ -26,10 +26,11 @@ from server.access.guests import Guests
 from server.access.people import People
 from server.access.proofs import Proofs
 from server.access.service import Access
+from server.addresses import bracketed, parse_address
 from server.archive import StoredArchive
 from server.auth import Auth
 from server.commerce import open_commerce
-from server.config import Config, bracketed, parse_address
+from server.config import Config
 from server.conversing import open_conversing
 from server.edge import Address, Edge
 from server.money.assets import Assets
@@ -258,6 +259,7 @@ def _open_media(config: Config) -> Media:
     settings = MediaSettings(
         (config.media.host, config.media.port),
         tuple(parse_address(extra, "advertise") for extra in config.media.advertise),
+        config.media.tcp_port if config.media.tcp else None,
         MediaLimits(
             rooms=limits.rooms,
             transports=limits.transports,
@@ -269,7 +271,7 @@ def _open_media(config: Config) -> Media:
         return Media(settings)
     except OSError as error:
         where = f"{config.media.host}:{config.media.port}"
-        raise NodeFailed(f"can't use UDP {where} for media ({error}): choose another with --media HOST:PORT") from error
+        raise NodeFailed(f"can't use {where} for media ({error}): choose another with --media HOST:PORT") from error
 
 
 def _open_quic(config: Config, tcp: Address, media: Media, moq: MoqReception, services: ByteServices) -> Endpoint:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from server.config import own_addresses
+from server.addresses import own_addresses
 from server.tokens import write_secret
 
 VALID = datetime.timedelta(days=365)

@@ -15,7 +15,7 @@ TESTS = Path(__file__).resolve().parent
 WHIP, WHEP, NODE = "server/test_whip.py", "server/test_whep.py", "server/test_node.py"
 SDP, OFFERS, STUN = "media/test_sdp.py", "media/test_negotiation.py", "media/test_stun.py"
 PEER, DTLS, DOOR, KERNEL = "media/test_peer.py", "media/test_dtls.py", "media/test_door.py", "media/test_forwarder.py"
-ROOMS = "signalling/test_rooms.py"
+ROOMS, TCP = "signalling/test_rooms.py", "media/test_ice_tcp.py"
 
 SHOWN = {
     "W1 an offer is answered 201 with SDP, Location and a strong ETag": [
@@ -127,6 +127,11 @@ SHOWN = {
         (PEER, "test_an_ice_restart_moves_the_path_and_keeps_the_keys"),
         (PEER, "test_the_two_halves_of_old_and_new_credentials_do_not_mix"),
     ],
+    "I9 ICE over TCP": [
+        (TCP, "test_publisher_and_viewer_over_tcp_and_their_feedback"),
+        (TCP, "test_what_waits_for_a_slow_viewer_is_dropped_with_its_right"),
+        (TCP, "test_strangers_get_nothing_and_are_counted"),
+    ],
     "I10 several addresses of ours": [
         (OFFERS, "test_every_m_line_that_lives_carries_all_our_addresses_best_first"),
     ],
@@ -171,7 +176,6 @@ SHOWN = {
 NOT_DONE = {
     "W18": "a viewer without a common codec is refused (406) and gets no counter-offer: optional, and no player asks",
     "W19": "server-sent events and layer selection over WHEP: extensions that the signalling socket makes needless",
-    "I9": "ICE over TCP: who has no UDP needs TURN, and the Link headers name it",
     "I11": "candidates of clients are never used: a lite server answers where the checks come from",
     "D11": "no session lives for the 2^48 packets after which keys must change",
 }

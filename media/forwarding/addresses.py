@@ -58,6 +58,11 @@ class AddressTable:
                 return
         raise AddressTableFull(address)
 
+    def owner(self, address: Address) -> int:
+        """Return the transport that an address belongs to, or -1."""
+        slot = self._slots.get(address)
+        return -1 if slot is None else int(self._table["row"][slot]) - 1
+
     def unbind(self, address: Address, transport: int) -> None:
         """Forget an address, unless it belongs to another transport by now."""
         slot = self._slots.get(address)

@@ -99,6 +99,22 @@ class Admission:
         until, holds, keeps = (self._transports[name][transports] for name in ("until", "holds", "keeps"))
         return [Grant(held) for held in np.where(now_ns < until, holds, keeps).tolist()]
 
+    def reaches(self, transport: int, now_ns: int) -> bool:
+        """Whether a transport has all that its room requires at a moment, as the kernel judges it.
+
+        Publishers are sent feedback alone, for which nothing is required.
+        """
+        if self._transports["publishes"][transport]:
+            return True
+        room = self._rooms[int(self._transports["room"][transport])]
+        return now_ns < room["open_until"] and not int(room["requires"]) & ~self.held_by(transport, now_ns)
+
+    def next_lapse_ns(self, transport: int, now_ns: int) -> int:
+        """Return when a viewer's rights, or its room's time, end by themselves next."""
+        row = self._transports[transport]
+        ends = (int(row["until"]), int(self._rooms["open_until"][int(row["room"])]))
+        return min((end_ns for end_ns in ends if end_ns > now_ns), default=FOREVER)
+
     def publish_until(self, transport: int, until_ns: int) -> None:
         """Accept a publisher's packets only before `until_ns`."""
         self._transports["publish_until"][transport] = until_ns

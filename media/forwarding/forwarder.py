@@ -6,8 +6,7 @@ import os
 import secrets
 import socket
 import threading
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -20,6 +19,7 @@ from media.forwarding import kernel
 from media.forwarding.addresses import Address, AddressTable, pack_sockaddr, unpack_sockaddr
 from media.forwarding.admission import Admission, Grant, Holding
 from media.forwarding.estimates import ESTIMATE
+from media.forwarding.fences import Fences
 from media.forwarding.scheduling import run_at_once
 from media.forwarding.tables import AUDIO, FOREVER, ICE_NAME, RING, RTX_BIT, VIDEO, Count, Limits, Shared, make_tables
 from media.webrtc.srtp import SrtpKeys, context_address, open_receiver, open_sender
@@ -100,7 +100,8 @@ class Forwarder:
         self._wake = os.eventfd(0, os.EFD_NONBLOCK)
         self._notify = os.eventfd(0, os.EFD_NONBLOCK)
         self._attention = trio.Event()
-        self._fences: deque[tuple[int, Callable[[], None]]] = deque()
+        self._fences = Fences(self.tables, lambda: os.eventfd_write(self._wake, 1))
+        self.after_fence = self._fences.after
         self._died: Exception | None = None
         self.control_send_failed = 0
         self.feedback_failed = 0
@@ -127,12 +128,13 @@ class Forwarder:
                 os.eventfd_read(self._notify)
                 if self._died is not None:
                     raise RuntimeError("the forwarding thread died") from self._died
-                self._pass_fences()
+                self._fences.look()
                 self._attention.set()
         finally:
             self.tables.shared[Shared.STOP] = 1
             os.eventfd_write(self._wake, 1)
             thread.join()
+            self._fences.end()
             self._socket.close()
             os.close(self._wake)
             os.close(self._notify)
@@ -163,21 +165,8 @@ class Forwarder:
     async def fence(self) -> None:
         """Return when every batch begun before this call is out: nothing decided earlier is still on its way."""
         passed = trio.Event()
-        self._after_fence(passed.set)
+        self.after_fence(passed.set)
         await passed.wait()
-
-    def _after_fence(self, do: Callable[[], None]) -> None:
-        if self.tables.shared[Shared.STOP]:
-            return  # the thread is gone or going, and with it whatever a fence would wait for
-        number = int(self.tables.shared[Shared.FENCE_ASKED]) + 1
-        self.tables.shared[Shared.FENCE_ASKED] = number
-        self._fences.append((number, do))
-        os.eventfd_write(self._wake, 1)
-
-    def _pass_fences(self) -> None:
-        done = int(self.tables.shared[Shared.FENCE_DONE])
-        while self._fences and self._fences[0][0] <= done:
-            self._fences.popleft()[1]()
 
     def send(self, datagram: bytes, destination: Address) -> None:
         """Send a control datagram from the media socket; never blocks, failures are counted."""
@@ -213,7 +202,7 @@ class Forwarder:
         """Let nothing leave the room any more; its row is free a fence later."""
         self.tables.rooms["open_until"][room] = 0
         self.tables.rooms["active"][room] = 0
-        self._after_fence(lambda: self._rooms.free.append(room))
+        self.after_fence(lambda: self._rooms.free.append(room))
 
     def open_transport(self, room: int, *, publishes: bool) -> int:
         """Open a transport that holds nothing, may not publish, and has neither keys nor address yet."""
@@ -245,7 +234,7 @@ class Forwarder:
             if log != NO_ROW:
                 self._arrival_logs.free.append(log)
 
-        self._after_fence(free)
+        self.after_fence(free)
 
     def bind_address(self, transport: int, address: Address) -> None:
         """Take media and DTLS from `address` for this transport."""
@@ -253,9 +242,16 @@ class Forwarder:
         self._bound[transport].add(address)
 
     def unbind_address(self, transport: int, address: Address) -> None:
-        """Take nothing from `address` any more."""
+        """Take nothing from `address`, and send nothing there, any more."""
         self._addresses.unbind(address, transport)
         self._bound[transport].discard(address)
+        raw = pack_sockaddr(address)
+        if self.tables.sockaddrs[transport, : len(raw)].tobytes() == raw:
+            self.tables.transports["address_size"][transport] = 0
+
+    def owner(self, address: Address) -> int:
+        """Return the transport that takes media and DTLS from `address`, or -1."""
+        return self._addresses.owner(address)
 
     def send_to(self, transport: int, address: Address) -> None:
         """Send media to `address` from now on."""
@@ -364,7 +360,7 @@ class Forwarder:
         rows = self.layers(track)
         for row in rows:
             tracks["active"][row] = 0
-        self._after_fence(lambda: self._tracks.free.extend(rows))
+        self.after_fence(lambda: self._tracks.free.extend(rows))
 
     def subscribe(
         self,
@@ -417,7 +413,7 @@ class Forwarder:
             while subscriptions["next"][before] != subscription:
                 before = int(subscriptions["next"][before])
             subscriptions["next"][before] = following
-        self._after_fence(lambda: self._subscriptions.free.append(subscription))
+        self.after_fence(lambda: self._subscriptions.free.append(subscription))
 
     # -- what the kernel saw -------------------------------------------------------------------------------------------
 

@@ -16,6 +16,18 @@ UNSENT_BYTES = 16_384
 RESET_AT_CLOSE = struct.pack("ii", 1, 0)  # struct linger
 
 
+def has_unsent(connection: trio.socket.SocketType) -> bool:
+    """Whether the kernel holds something of a connection that has not left once."""
+    return connection.fileno() >= 0 and any(fcntl.ioctl(connection.fileno(), SIOCOUTQNSD, bytes(4)))
+
+
+def reset(connection: trio.socket.SocketType) -> None:
+    """End a connection at once; nothing leaves any more but the reset itself."""
+    if connection.fileno() >= 0:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_CLOSE)
+        connection.close()
+
+
 class TcpStream(trio.abc.HalfCloseableStream):
     """A connected socket, alone or below TLS. After `expect`, `is_clear` says whether that has left the machine."""
 
@@ -34,15 +46,11 @@ class TcpStream(trio.abc.HalfCloseableStream):
         """Whether everything has left once: only its loss could have it leave again."""
         if self._expected or self._left:
             return False
-        if self.socket.fileno() < 0:
-            return True
-        return not any(fcntl.ioctl(self.socket.fileno(), SIOCOUTQNSD, bytes(4)))
+        return not has_unsent(self.socket)
 
     def reset(self) -> None:
         """End the connection at once; nothing leaves any more but the reset itself, and every use of it raises."""
-        if self.socket.fileno() >= 0:
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_CLOSE)
-            self.socket.close()
+        reset(self.socket)
 
     # -- as a stream ---------------------------------------------------------------------------------------------------
 

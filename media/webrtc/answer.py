@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from media.webrtc.attributes import HeaderExtension
@@ -12,16 +12,22 @@ from media.webrtc.ice import Address, IceCredentials
 from media.webrtc.sdp import MediaDescription, PayloadFormat, SessionDescription
 
 HOST_TYPE_PREFERENCE = 126  # RFC 8445 section 5.1.2.2
+# Below whatever UDP has (RFC 6544 section 4.2), as libwebrtc does it.
+TCP_TYPE_PREFERENCE, PASSIVE_PREFERENCE = 90, 4 << 13
 COMPONENT = 1  # RTP; with rtcp-mux there is no other
 
 
 @dataclass(frozen=True, slots=True)
 class LocalEndpoint:
-    """What a transport is reached by: its ICE side, the certificate's SHA-256 fingerprint, addresses best first."""
+    """What a transport is reached by: its ICE side, the certificate's SHA-256 fingerprint, addresses best first.
+
+    `tcp_candidates` are where connections are taken (RFC 6544).
+    """
 
     ice: IceCredentials
     fingerprint: str
     candidates: tuple[Address, ...]
+    tcp_candidates: tuple[Address, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +77,16 @@ def write_answer(
     return "\r\n".join(lines) + "\r\n"
 
 
-def candidate_lines(candidates: Iterable[Address]) -> Iterator[str]:
+def candidate_lines(candidates: Sequence[Address], tcp_candidates: Iterable[Address] = ()) -> Iterator[str]:
     """Write host candidates with falling priority (RFC 8839 section 5.1), and that there will be no more."""
     for number, (host, port) in enumerate(candidates):
         priority = HOST_TYPE_PREFERENCE << 24 | (65_535 - number) << 8 | (256 - COMPONENT)
         address = ipaddress.ip_address(host)
         yield f"a=candidate:{number + 1} {COMPONENT} udp {priority} {address} {port} typ host"
+    for number, (host, port) in enumerate(tcp_candidates):
+        priority = TCP_TYPE_PREFERENCE << 24 | (PASSIVE_PREFERENCE + 8_191 - number) << 8 | (256 - COMPONENT)
+        address, foundation = ipaddress.ip_address(host), len(candidates) + number + 1
+        yield f"a=candidate:{foundation} {COMPONENT} tcp {priority} {address} {port} typ host tcptype passive"
     yield "a=end-of-candidates"
 
 
@@ -109,7 +119,7 @@ def _accepted(
     yield f"a=fingerprint:sha-256 {local.fingerprint}"
     yield "a=setup:active" if dtls_role is DtlsRole.CLIENT else "a=setup:passive"
     # The first of a bundle would do (RFC 9143 section 7.1.3), but aiortc with max-bundle reads those of the last.
-    yield from candidate_lines(local.candidates)
+    yield from candidate_lines(local.candidates, local.tcp_candidates)
     yield from _formats(taken)
     yield from (f"a=extmap:{extension.id} {extension.uri}" for extension in taken.extensions)
     yield from (f"a=rid:{rid} recv" for rid in taken.layers)

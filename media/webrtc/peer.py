@@ -86,13 +86,15 @@ class Peer:
         handshake = {"handshakes": self._dtls.attempts, "repeated_flights": self._dtls.repeated_flights}
         return counted | handshake
 
-    def receive_untrusted(self, datagram: bytes, source: Address, now_ns: int) -> list[PeerEvent]:
-        """Take one STUN or DTLS datagram."""
+    def receive_untrusted(
+        self, datagram: bytes, source: Address, now_ns: int, *, seen_as: Address | None = None
+    ) -> list[PeerEvent]:
+        """Take one STUN or DTLS datagram; of one that was carried here `seen_as` is where it came from."""
         if self._is_closed:
             return self._dropped(Drop.CLOSED)
         first = datagram[0] if datagram else 255
         if first < 4:
-            return self._receive_check(datagram, source, now_ns)
+            return self._receive_check(datagram, source, seen_as or source, now_ns)
         if not 20 <= first < 64:
             return self._dropped(Drop.NOT_OURS)
         if source not in self._addresses:
@@ -131,6 +133,16 @@ class Peer:
         self._restart = (local, remote)
         return local
 
+    def lose(self, address: Address) -> list[PeerEvent]:
+        """Forget an address that ended, as connections do; media has nowhere to go until the next check."""
+        if self._addresses.pop(address, None) is None:
+            return []
+        if address == self._path:
+            self._path, self._is_nominated = None, False
+        if address == self._dtls_address:
+            self._dtls_address = None
+        return [AddressForgotten(address)]
+
     def close(self) -> list[PeerEvent]:
         """Revoke consent: say close_notify and answer nothing any more."""
         if self._is_closed:
@@ -139,7 +151,7 @@ class Peer:
         farewell = self._dtls.close()
         return [Transmit(datagram, self._path) for datagram in farewell] if self._path else []
 
-    def _receive_check(self, datagram: bytes, source: Address, now_ns: int) -> list[PeerEvent]:
+    def _receive_check(self, datagram: bytes, source: Address, seen_as: Address, now_ns: int) -> list[PeerEvent]:
         check = stun.parse_untrusted(datagram)
         if check is None:
             return self._dropped(Drop.NOT_STUN)
@@ -156,7 +168,7 @@ class Peer:
         if credentials is not self.local:
             self._adopt_restart()
         self._heard_ns = max(self._heard_ns, now_ns)
-        answer = stun.success_response(check.transaction, source, credentials.password)
+        answer = stun.success_response(check.transaction, seen_as, credentials.password)
         return [Transmit(answer, source), *self._validate(source, check.nominates, now_ns)]
 
     def _credentials_for(self, username: str | None) -> IceCredentials | None:

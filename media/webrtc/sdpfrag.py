@@ -48,7 +48,13 @@ def parse_sdpfrag_untrusted(text: str) -> SdpFragment:
     return SdpFragment(ice, sum(level.candidates for level in levels), media)
 
 
-def answer_fragment(local: IceCredentials, candidates: Sequence[Address], answering: SdpFragment | None = None) -> str:
+def answer_fragment(
+    local: IceCredentials,
+    candidates: Sequence[Address],
+    answering: SdpFragment | None = None,
+    *,
+    tcp_candidates: Sequence[Address] = (),
+) -> str:
     """Write the answer to an ICE restart: our new credentials and all candidates.
 
     The m-line and mid of the fragment that it answers are repeated, as clients match by them.
@@ -58,5 +64,5 @@ def answer_fragment(local: IceCredentials, candidates: Sequence[Address], answer
         kind, protocol, mid = answering.media[0]
         lines += [f"a=group:BUNDLE {' '.join(mid for _, _, mid in answering.media)}"]
         lines += [f"m={kind} 9 {protocol} 0", f"a=mid:{mid}"]
-    lines += [*ice_lines(local), *candidate_lines(candidates)]
+    lines += [*ice_lines(local), *candidate_lines(candidates, tcp_candidates)]
     return "\r\n".join(lines) + "\r\n"

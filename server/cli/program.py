@@ -14,7 +14,8 @@ import click
 from server.cli.ledger import ledger
 from server.cli.options import print_answer, remote_options
 from server.cli.remote import Remote, connect
-from server.config import Config, ConfigError, load, override
+from server.complaints import ConfigError
+from server.config import Config, load, override
 
 MODES = click.Choice(["public", "private", "paid"])
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}

@@ -11,8 +11,9 @@ import trio
 
 from media.io.networks import is_loopback
 from server import garbage, log
+from server.addresses import bracketed, own_addresses
 from server.cli.patience import patience
-from server.config import Config, bracketed, own_addresses
+from server.config import Config
 from server.tls import WILDCARDS
 
 KERNEL = "Compiling the forwarding kernel (once; up to a minute) "

@@ -81,21 +81,31 @@ async def decoded(page: Page, more_than: float) -> dict[str, dict[str, float]]:
             await trio.sleep(0.1)
 
 
-@pytest.mark.parametrize("codec", ["video/VP8", "video/VP9", "video/H264", "video/AV1"])
-async def test_chromium_publishes_and_chromium_decodes_until_it_is_cut_off(codec: str) -> None:
+def reached_by(protocol: str, answer: str) -> str:
+    """Return an answer with the candidates of one protocol alone, as JSON."""
+    lines = answer.splitlines(keepends=True)
+    return json.dumps("".join(line for line in lines if "a=candidate:" not in line or f" {protocol} " in line))
+
+
+@pytest.mark.parametrize(
+    ("codec", "protocol"),
+    [("video/VP8", "tcp"), ("video/VP9", "udp"), ("video/H264", "udp"), ("video/AV1", "udp")],
+)
+async def test_chromium_publishes_and_chromium_decodes_until_it_is_cut_off(codec: str, protocol: str) -> None:
     async with trio.open_nursery() as nursery, open_pages(2) as (publisher, viewer):
         media = Media(MediaSettings(("127.0.0.1", 0), limits=LIMITS))
         await nursery.start(lambda task_status: media.run(task_status=task_status))
         room = media.open_room(Grant.WELCOME)
         offer = await publisher.run(publishing(codec))
         answer = media.publish(room, "streamer", str(offer)).answer_sdp
-        await publisher.run(ANSWER.replace("SDP", json.dumps(answer)))
+        await publisher.run(ANSWER.replace("SDP", reached_by(protocol, answer)))
         offer = await viewer.run(WATCH)
         watched = media.watch(room, "streamer", str(offer), Holding(Grant.WELCOME))
-        await viewer.run(ANSWER.replace("SDP", json.dumps(watched.answer_sdp)))
+        await viewer.run(ANSWER.replace("SDP", reached_by(protocol, watched.answer_sdp)))
         seen = await decoded(viewer, more_than=40)
         assert seen["video"]["lost"] == 0
         assert seen["audio"]["energy"] > 0
+        assert media.counters()["ice_tcp_connections"] == (2 if protocol == "tcp" else 0)
 
         media.require(room, Grant.WELCOME | Grant.TICKET)
         await media.fence()

@@ -26,6 +26,7 @@ from media.webrtc.sdp import MAX_MEDIA, MalformedSdp, parse_sdp_untrusted
 from media.webrtc.sdpfrag import answer_fragment, parse_sdpfrag_untrusted
 from media.wire import twcc
 from media.wire.codecs import Codec, starts_keyframe
+from media.wire.framing import MAX_FRAME, FrameReader, framed
 from media.wire.malformed import MalformedPacket
 from media.wire.rtcp import Nack, Remb, Unknown, build_rtcp, parse_rtcp_untrusted
 from media.wire.rtp import build_rtp, parse_rtp_untrusted
@@ -108,6 +109,20 @@ def frame_seeds() -> Iterator[bytes]:
 def packet_seeds(kind: str) -> Iterator[bytes]:
     for name in RECORDINGS:
         yield from sorted(set(recorded_packets(name, kind)), key=len)[:: 40 if kind == "rtp" else 8]
+
+
+def read_frames_of_a_stream(data: bytes) -> None:
+    """Take the bytes as a stream that comes in two parts, cut where its first byte says."""
+    cut, whole, parts = data[0] if data else 0, FrameReader(), FrameReader()
+    with suppress(MalformedPacket):
+        found = whole.feed_untrusted(data)
+        assert all(0 < len(frame) <= MAX_FRAME for frame in found)
+        assert [*parts.feed_untrusted(data[:cut]), *parts.feed_untrusted(data[cut:])] == found
+
+
+def stream_seeds() -> Iterator[bytes]:
+    for client in RECORDED_CLIENTS:
+        yield framed([memoryview(datagram) for kind in ("stun", "dtls") for datagram in recorded(client, kind)[:4]])
 
 
 def twcc_seeds() -> Iterator[bytes]:
@@ -335,6 +350,7 @@ TARGETS = {
     "rtp": Target(read_rtp, lambda: packet_seeds("rtp")),
     "rtcp": Target(read_rtcp, lambda: packet_seeds("rtcp")),
     "twcc": Target(read_twcc, twcc_seeds),
+    "framing": Target(read_frames_of_a_stream, stream_seeds, TEXT),
     "frames": Target(read_frame, frame_seeds, TEXT),
     "stun": Target(read_stun, stun_seeds),
     "dtls-records": Target(read_records, dtls_seeds),

@@ -164,12 +164,12 @@ class World:
 
 
 @asynccontextmanager
-async def open_world() -> AsyncIterator[World]:
+async def open_world(kind: type[World] = World) -> AsyncIterator[World]:
     with ExitStack() as sockets:  # closed after the tasks that read them
         async with trio.open_nursery() as nursery:
             media = Media(MediaSettings(("127.0.0.1", 0), limits=LIMITS))
             await nursery.start(lambda task_status: media.run(task_status=task_status))
-            world = World(media, nursery)
+            world = kind(media, nursery)
             nursery.start_soon(world.listen)
             sockets.callback(lambda: [remote.socket.close() for remote in world.remotes])
             try:

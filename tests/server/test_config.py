@@ -12,7 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from server.config import LISTED, Config, ConfigError, Listen, load, outward_address, override, parse_address
+from server.addresses import outward_address, parse_address
+from server.complaints import ConfigError
+from server.config import LISTED, Config, Listen, load, override
 
 SHIPPED = Path(__file__).resolve().parents[2] / "config.toml"
 

@@ -15,8 +15,8 @@ import trio.testing
 from cryptography import x509
 
 from server import tls
+from server.addresses import own_addresses
 from server.cli.remote import Remote
-from server.config import own_addresses
 from tests.server.nodes import small_config
 from tests.server.thread_node import thread_node
 

@@ -1,0 +1,90 @@
+"""What passes through the door of media besides calls: settings in, facts out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NewType
+
+from media.forwarding.forwarder import Limits
+from media.moq.origin import Broadcast
+from media.moq.rights import Rights
+from media.webrtc.ice import Address
+
+RoomRow = NewType("RoomRow", int)
+TransportId = NewType("TransportId", int)
+
+
+class NoSource(Exception):
+    """Nobody publishes what was asked for; a viewer may try again shortly."""
+
+
+@dataclass(frozen=True, slots=True)
+class MediaSettings:
+    """Where media arrives: `address` is bound, and `advertise` lists what clients are told besides (1:1 NAT).
+
+    Connections of clients without UDP are taken on `tcp_port`: 0 is the number of the UDP port, None takes none.
+    """
+
+    address: Address
+    advertise: tuple[Address, ...] = ()
+    tcp_port: int | None = 0
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Negotiated:
+    """A transport whose answer is ready; it lives from now on, and dies by itself when the client never comes."""
+
+    transport: TransportId
+    answer_sdp: str
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """ICE and DTLS are done: media can flow."""
+
+    transport: TransportId
+
+
+@dataclass(frozen=True, slots=True)
+class Flowing:
+    """The first media packet of a publisher was accepted, and it is known what all it publishes."""
+
+    transport: TransportId
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The transport is gone, its rows are free; `reason` is a word for people and logs."""
+
+    transport: TransportId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attendee:
+    """A MoQ session that is here for a room: by its rights, and whether it subscribes or only waits to."""
+
+    rights: Rights
+    subscribes: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BroadcastBegan:
+    """A MoQ session announced what `source` of a room publishes; `Media.take_in` or `turn_down` is the answer."""
+
+    room: RoomRow
+    source: str
+    rights: Rights
+    broadcast: Broadcast
+
+
+@dataclass(frozen=True, slots=True)
+class AudienceChanged:
+    """Who is here for a room's broadcasts may have changed."""
+
+    room: RoomRow
+
+
+MediaEvent = Connected | Flowing | Disconnected | AudienceChanged | BroadcastBegan
