@@ -49,11 +49,16 @@ class Quic(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class IceServer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A STUN or TURN server that WHIP and WHEP clients are told of (RFC 9725 section 4.6)."""
+    """A STUN or TURN server that clients are told of (RFC 9725 section 4.6).
+
+    With a `secret`, which the TURN server shares, each account gets credentials of its own that last `lifetime_s`.
+    """
 
     url: Annotated[str, Meta(pattern=r"^(stun|stuns|turn|turns):[\w.:\[\]-]+(\?transport=(udp|tcp))?$")]
     username: Annotated[str, Meta(max_length=512, pattern=r'^[^"\\\x00-\x1f\x7f]*$')] = ""
     credential: Annotated[str, Meta(max_length=512, pattern=r'^[^"\\\x00-\x1f\x7f]*$')] = ""
+    secret: Annotated[str, Meta(max_length=512)] = ""
+    lifetime_s: Annotated[int, Meta(ge=60, le=2_592_000)] = 86_400
 
 
 class ProviderSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -248,7 +253,12 @@ def load(path: Path | None = None) -> Config:
     except msgspec.ValidationError as error:
         complaint = explain(str(error))
         raise ConfigError(f"{path} line {_line_of(complaint, text)}: {complaint}{_remedy(complaint)}") from None
-    for where, problem in (*check_media(config.media), *check_money(config), *check_webhooks(config)):
+    for where, problem in (
+        *check_media(config.media),
+        *check_ice(config),
+        *check_money(config),
+        *check_webhooks(config),
+    ):
         raise ConfigError(f"{path} line {_line_of(Complaint(where, ''), text)}: {Complaint(where, problem)}")
     return config
 
@@ -268,6 +278,15 @@ def override(config: Config, *, listen: str | None = None, media: str | None = N
     for where, problem in check_media(config.media):
         raise ConfigError(str(Complaint(where, problem)))
     return config
+
+
+def check_ice(config: Config) -> list[tuple[tuple[str | int, ...], str]]:
+    """Return (where, what is wrong) for servers with two kinds of credentials."""
+    return [
+        (("ice_servers", number, "secret"), "takes the place of username and credential: leave those out")
+        for number, server in enumerate(config.ice_servers)
+        if server.secret and (server.username or server.credential)
+    ]
 
 
 def check_money(config: Config) -> list[tuple[tuple[str, ...], str]]:

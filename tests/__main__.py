@@ -21,6 +21,7 @@ PROGRAMS = {
     "pulseaudio": "pulseaudio",  # without a sound card Firefox plays no Web Audio
     "node": "nodejs",
     "npm": "npm",
+    "turnserver": "coturn",
     "pg_ctlcluster": "postgresql",
 }
 NODE_PACKAGES = ROOT / "tests" / "browser"  # has a lock file; `npm ci` installs what it says

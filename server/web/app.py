@@ -13,6 +13,7 @@ from server.openapi import openapi_route
 from server.problems import CATALOGUE, Problem
 from server.web.admin import admin_routes
 from server.web.api import api_routes
+from server.web.ice_servers import IceServers, ice_server_routes
 from server.web.pages import page_routes
 from server.web.ports import Auth, FindAccount, Rooms, WebSettings
 from server.web.routes import Access, Answer, Asked, Reception, Route, Serve
@@ -46,11 +47,12 @@ def build_app(
     `metrics` gives the text for Prometheus, `quic` QUIC's port and the hash (hex) of the certificate that it shows;
     `more` are the routes of parts that a node has besides rooms.
     """
-    reception = Reception(auth, settings)
+    reception, ice_servers = Reception(auth, settings), IceServers(settings.ice_servers)
     interface = [
         *api_routes(rooms, auth, find_account),
         *admin_routes(rooms, auth, find_account, settings.longest_token_s),
-        *whip_routes(rooms.media_sessions, settings.ice_servers),
+        *whip_routes(rooms.media_sessions, ice_servers),
+        *ice_server_routes(ice_servers),
         *more,
     ]
     interface.append(openapi_route(tuple(interface)))

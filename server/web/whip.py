@@ -13,8 +13,8 @@ from functools import partial
 from urllib.parse import quote
 
 from media.door import Quality
-from server.config import IceServer
 from server.problems import Problem
+from server.web.ice_servers import IceServers
 from server.web.ports import MediaSession, MediaSessions
 from server.web.routes import Access, Answer, Asked, Route, Serve
 from server.web.schemas import LayerWish
@@ -33,12 +33,11 @@ WATCHING = ("no_publisher", "no_common_codec", "ticket_required", "not_entitled"
 PATCHING = ("session_unknown", "precondition_required", "precondition_failed", "no_restart")
 
 
-def whip_routes(sessions: MediaSessions, ice_servers: tuple[IceServer, ...]) -> list[Route]:
+def whip_routes(sessions: MediaSessions, ice_servers: IceServers) -> list[Route]:
     """Return the routes of both protocols over the sessions of one node."""
-    links = link_header(ice_servers)
     return [
-        *_endpoint("whip", "Publish", partial(_open, sessions.publish, "whip", links), sessions),
-        *_endpoint("whep", "Watch", partial(_open, sessions.watch, "whep", links), sessions),
+        *_endpoint("whip", "Publish", partial(_open, sessions.publish, "whip", ice_servers), sessions),
+        *_endpoint("whep", "Watch", partial(_open, sessions.watch, "whep", ice_servers), sessions),
         Route(
             "POST",
             "/whep/{stream}/{session}/layer",
@@ -49,17 +48,6 @@ def whip_routes(sessions: MediaSessions, ice_servers: tuple[IceServer, ...]) -> 
             problems=(*REFUSALS, "session_unknown"),
         ),
     ]
-
-
-def link_header(servers: tuple[IceServer, ...]) -> str:
-    """Return the value of a Link header that lists STUN and TURN servers (RFC 9725 section 4.6)."""
-    values = []
-    for server in servers:
-        value = f'<{server.url}>; rel="ice-server"'
-        if server.username:
-            value += f'; username="{server.username}"; credential="{server.credential}"; credential-type="password"'
-        values.append(value)
-    return ", ".join(values)
 
 
 def _endpoint(kind: str, verb: str, post: Serve, sessions: MediaSessions) -> list[Route]:
@@ -109,7 +97,10 @@ def _endpoint(kind: str, verb: str, post: Serve, sessions: MediaSessions) -> lis
 
 
 async def _open(
-    open_session: Callable[[StreamId, Actor, str], Awaitable[MediaSession]], kind: str, links: str, asked: Asked
+    open_session: Callable[[StreamId, Actor, str], Awaitable[MediaSession]],
+    kind: str,
+    ice_servers: IceServers,
+    asked: Asked,
 ) -> Answer:
     stream = asked.path["stream"]
     session = await open_session(StreamId(stream), asked.actor, asked.body)
@@ -121,8 +112,8 @@ async def _open(
         "Cache-Control": "no-store",
     }
     layer = f'<{address}/layer>; rel="{LAYER}"' if kind == "whep" else ""
-    if links or layer:
-        headers["Link"] = ", ".join(filter(None, [links, layer]))
+    if links := ", ".join(filter(None, [ice_servers.link_header(asked.actor), layer])):
+        headers["Link"] = links
     return Answer(session.answer_sdp, headers)
 
 

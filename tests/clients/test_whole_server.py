@@ -15,7 +15,9 @@ import trio
 
 from tests.browser.browsers import Browser, start_chromium
 from tests.browser.servers import Server, running
+from tests.browser.test_ways import NO_PATH, preload
 from tests.browser.visitors import open_theatre
+from tests.clients.relays import SECRET, relay
 from tests.clients.test_aiortc import start as start_aiortc
 from tests.server.nodes import Person
 
@@ -27,8 +29,11 @@ WRTC = ["node", str(HERE / "wrtc_client.mjs")]
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running(Server(Path(tmp_path_factory.mktemp("clients")))) as server:
-        yield server
+    folder = Path(tmp_path_factory.mktemp("clients"))
+    with relay(tmp_path_factory.mktemp("relay")) as address:
+        (folder / "config.toml").write_text(f'[[ice_servers]]\nurl = "{address}"\nsecret = "{SECRET}"\n')
+        with running(Server(folder)) as server:
+            yield server
 
 
 @pytest.fixture(scope="module")
@@ -61,14 +66,18 @@ async def until_live(owner: Person, stream: str) -> None:
             await trio.sleep(0.1)
 
 
-async def test_ffmpeg_publishes_h264_and_chromium_decodes_it(server: Server, chromium: Browser) -> None:
+async def test_ffmpeg_publishes_h264_and_chromium_decodes_it_through_a_turn_server(
+    server: Server, chromium: Browser
+) -> None:
     async with open_theatre(server, chromium) as theatre:
         owner = await theatre.person("ffmpeg")
         stream = await new_stream(server, owner)
         async with process([*FFMPEG, f"{server.url}/whip/{stream}", owner.token, "dtls_active"]):
             await until_live(owner, stream)
             viewer = await theatre.visitor("chromium", await theatre.person("viewer"))
+            await preload(viewer, NO_PATH)
             await viewer.watch(stream)
+            await viewer.sees(".way", "Plays over WebRTC")
             await viewer.sees_moving_picture()
             await viewer.hears()
         await owner.ask("POST", f"/streams/{stream}/end")

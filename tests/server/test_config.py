@@ -32,6 +32,7 @@ FAULTS = {
     '[media]\nport = 1\nadvertise = ["nat"]\n': 'line 3: media.advertise: "nat" must be "IP:PORT"',
     '[media]\nhost = "localhost"\n': "line 2: media.host: must be an IP address",
     '[[ice_servers]]\nurl = "stun:a"\n[[ice_servers]]\nurl = "http://b"\n': "line 4: ice_servers[1].url: must be text",
+    '[[ice_servers]]\nurl = "turn:a"\nusername = "b"\nsecret = "c"\n': "line 4: ice_servers[0].secret: takes the place",
     '[[ice_servers]]\nurl = "stun:a"\n[[ice_servers]]\nusername = ""\n[log]\n': "line 3: ice_servers[1].url: is miss",
     '"a.b" = 1\n': "line 1: 'a.b': is not known here",
     '"\\n" = 1\n': r"line 1: '\n': is not known here",

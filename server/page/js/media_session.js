@@ -1,9 +1,20 @@
 /** Opens one WHIP or WHEP session over HTTP and says when it is over (RFC 9725, draft-ietf-wish-whep-04). */
 
-import { authorization, send } from "./api.js";
+import { ask, authorization, send } from "./api.js";
 
 const CONNECT_MS = 15_000;
 const DISCONNECTED_MS = 4_000; // a change of network heals within that; the server's consent lasts 30 s
+
+let known = { iceServers: [], until: 0 };
+
+/** A connection that may go through the TURN servers of the platform: who gathers must know of them before. */
+export async function newConnection() {
+  if (Date.now() >= known.until) {
+    const { ice_servers, lifetime_s } = await ask("GET", "/ice_servers").catch(() => ({ ice_servers: [], lifetime_s: 0 }));
+    known = { iceServers: ice_servers, until: Date.now() + (lifetime_s * 1000) / 2 };
+  }
+  return new RTCPeerConnection({ bundlePolicy: "max-bundle", iceServers: known.iceServers });
+}
 
 /**
  * The offer goes out without candidates: the server is ICE-lite, names its own address in the answer and learns ours

@@ -1,7 +1,7 @@
 /** Watches a stream over WHEP, and goes on trying for as long as that makes sense. */
 
 import { Problem, authorization, send } from "./api.js";
-import { openMediaSession } from "./media_session.js";
+import { newConnection, openMediaSession } from "./media_session.js";
 
 const WAITS_MS = [300, 600, 1200, 2500, 5000];
 /** Codes that trying again does not change; who is let in again starts again. */
@@ -84,7 +84,7 @@ export class Viewing extends EventTarget {
   /** @returns {Promise<boolean>} whether media came through before it was over */
   async #watchOnce(turn) {
     this.#say("connecting");
-    const connection = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
+    const connection = await newConnection();
     connection.ontrack = ({ track }) => this.#running === turn && this.#add(track);
     connection.addTransceiver("audio", { direction: "recvonly" });
     connection.addTransceiver("video", { direction: "recvonly" });

@@ -1,7 +1,7 @@
 /** Publishes a MediaStream over WHIP, and comes back by itself after a lost network. */
 
 import { Problem, ask } from "./api.js";
-import { openMediaSession } from "./media_session.js";
+import { newConnection, openMediaSession } from "./media_session.js";
 
 const WAITS_MS = [300, 1000, 2000, 4000, 8000];
 const NAMES = ["q", "h", "f"]; // of layers, the least first
@@ -88,7 +88,7 @@ export class Publishing extends EventTarget {
 
   async #publishOnce(turn) {
     this.#say("connecting");
-    const connection = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
+    const connection = await newConnection();
     for (const track of this.#media.getTracks()) this.#send(connection, track);
     const session = await openMediaSession("whip", this.#stream, connection);
     if (this.#running !== turn) {
