@@ -62,7 +62,7 @@ async def run_feedback(viewers: int) -> Outcome:
 def _prepare(forwarder: Forwarder, end: socket.socket) -> list[bytes]:
     """Open a viewer's transport as if it had been sent a thousand packets; returns its reports on them, encrypted."""
     end.bind(("127.0.0.1", 0))
-    end.connect(forwarder.address)
+    end.connect(forwarder.addresses[0])
     profile = SrtpProfile.AEAD_AES_128_GCM
     size = profile.key_size + profile.salt_size
     keys = SrtpKeys(profile, os.urandom(size), os.urandom(size))

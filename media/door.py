@@ -49,7 +49,7 @@ from media.moq.relay import Relay
 from media.moq.rights import Rights
 from media.webrtc.certificate import Certificate, Certificates
 from media.webrtc.formats import Kind, plays_alike
-from media.webrtc.ice import Address, IceCredentials
+from media.webrtc.ice import Address, IceCredentials, Path
 from media.webrtc.negotiation import (
     CodecDescription,
     LocalEndpoint,
@@ -190,9 +190,9 @@ class Media:
     def __init__(self, settings: MediaSettings, *, clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
         self.now_ns = clock_ns
         self._certificates = Certificates(clock_ns())
-        self._forwarder = Forwarder(settings.address, settings.limits)
-        self._candidates = (self._forwarder.address, *settings.advertise)
-        self._tcp = IceTcp(self._forwarder, self, open_listeners(settings, self._forwarder.address))
+        self._forwarder = Forwarder(settings.address, settings.limits, settings.also)
+        self._candidates = (*self._forwarder.addresses, *settings.advertise)
+        self._tcp = IceTcp(self._forwarder, self, open_listeners(settings, self._forwarder.addresses))
         self._tcp_candidates = self._tcp.candidates(settings.advertise)
         self._feedback = Feedback(self._forwarder.tables)
         self._layers = Layers(self._forwarder)
@@ -218,8 +218,8 @@ class Media:
 
     @property
     def address(self) -> Address:
-        """The bound UDP address."""
-        return self._forwarder.address
+        """The first bound UDP address."""
+        return self._forwarder.addresses[0]
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Forward until cancelled; then every client is told. Raises what the forwarding thread died of."""
@@ -717,13 +717,13 @@ class Media:
         names = username_untrusted(check)
         return names is not None and names[0] in self._by_ufrag
 
-    def take_check_untrusted(self, check: bytes, source: Address, seen_as: Address) -> None:
+    def take_check_untrusted(self, check: bytes, source: Path, seen_as: Address) -> None:
         """Take a check that came from `seen_as`, carried here as if from `source`."""
         endpoint = self._addressee(check, self._forwarder.owner(source))
         if endpoint is not None:
             self._guarded(endpoint, partial(endpoint.peer.receive_untrusted, seen_as=seen_as), check, source)
 
-    def lose(self, source: Address) -> None:
+    def lose(self, source: Path) -> None:
         """Send nothing to an address any more, whose connection ended."""
         endpoint = self._by_row.get(self._forwarder.owner(source))
         if endpoint is not None:

@@ -20,14 +20,16 @@ class NoSource(Exception):
 
 @dataclass(frozen=True, slots=True)
 class MediaSettings:
-    """Where media arrives: `address` is bound, and `advertise` lists what clients are told besides (1:1 NAT).
+    """Where media arrives: `address` is bound, and `also` are, other addresses of this machine.
 
-    Connections of clients without UDP are taken on `tcp_port`: 0 is the number of the UDP port, None takes none.
+    `advertise` lists what clients are told besides (1:1 NAT). Connections of clients without UDP are taken on
+    `tcp_port`: 0 is the number of the UDP port, None takes none.
     """
 
     address: Address
     advertise: tuple[Address, ...] = ()
     tcp_port: int | None = 0
+    also: tuple[Address, ...] = ()
     limits: Limits = field(default_factory=Limits)
 
 

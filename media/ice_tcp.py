@@ -25,8 +25,10 @@ import trio
 from media.facts import MediaSettings
 from media.forwarding.addresses import Address
 from media.forwarding.forwarder import Forwarder
+from media.forwarding.sockets import path_through
 from media.io.networks import network_of
 from media.io.tcp import has_unsent, reset
+from media.webrtc.ice import Path
 from media.wire.framing import FrameReader, framed
 from media.wire.malformed import MalformedPacket
 
@@ -57,21 +59,22 @@ class Agent(Protocol):
         """Whether a datagram is a check that names a session of ours."""
         ...
 
-    def take_check_untrusted(self, check: bytes, source: Address, seen_as: Address) -> None:
+    def take_check_untrusted(self, check: bytes, source: Path, seen_as: Address) -> None:
         """Take a check from `source`, whose sender is to hear that it is seen as another address."""
         ...
 
-    def lose(self, source: Address) -> None:
+    def lose(self, source: Path) -> None:
         """Forget an address: nothing comes from there any more, and nothing must be sent there."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A bound TCP socket, and where the forwarding thread takes datagrams of those who connect to it."""
+    """A bound TCP socket, and the one by which the forwarding thread takes datagrams of those who connect to it."""
 
     socket: socket.socket
     media: Address
+    number: int  # of the thread's socket
 
     @property
     def address(self) -> Address:
@@ -80,26 +83,33 @@ class Listener:
         return host, port
 
 
-def open_listeners(settings: MediaSettings, media: Address) -> list[Listener]:
-    """Bind where connections are taken, beside the UDP address; raises OSError, which names what is taken."""
+def open_listeners(settings: MediaSettings, media: Sequence[Address]) -> list[Listener]:
+    """Bind where connections are taken, beside the UDP addresses; raises OSError, which names what is taken."""
+    listeners: list[Listener] = []
     if settings.tcp_port is None:
-        return []
+        return listeners
+    any_will_do = not settings.tcp_port and not settings.address[1]  # as did for UDP
     try:
-        return [_open_listener(media, settings.tcp_port or media[1])]
+        for number, address in enumerate(media):
+            opened = _listen(address, settings.tcp_port or address[1], any_will_do=any_will_do)
+            listeners.append(Listener(opened, address, number))
     except OSError:
-        if settings.tcp_port or settings.address[1]:
-            raise
-        return [_open_listener(media, 0)]  # any UDP port would do, and in TCP this one is another's
+        for listener in listeners:
+            listener.socket.close()
+        raise
+    return listeners
 
 
-def _open_listener(media: Address, port: int) -> Listener:
+def _listen(media: Address, port: int, *, any_will_do: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in media[0] else socket.AF_INET
     try:
         opened = socket.create_server((media[0], port), family=family, backlog=1_024)
     except OSError as error:
+        if any_will_do:
+            return _listen(media, 0, any_will_do=False)
         raise OSError(error.errno, f"TCP port {port}: {os.strerror(error.errno or 0)}") from error
     opened.setblocking(False)
-    return Listener(opened, media)
+    return opened
 
 
 class IceTcp:
@@ -143,9 +153,9 @@ class IceTcp:
                 except OSError as error:
                     await trio.sleep(FULL_PAUSE_S if error.errno in FULL else 0.0)
                 else:
-                    nursery.start_soon(self._guard, stream.socket, listener.media)
+                    nursery.start_soon(self._guard, stream.socket, listener)
 
-    async def _guard(self, connection: trio.socket.SocketType, media: Address) -> None:
+    async def _guard(self, connection: trio.socket.SocketType, listener: Listener) -> None:
         try:
             seen_as = connection.getpeername()[:2]
             network = network_of(seen_as[0])
@@ -155,7 +165,7 @@ class IceTcp:
             self._open[network] += 1
             try:
                 self.counts["accepted"] += 1
-                await self._serve(connection, seen_as, media)
+                await self._serve(connection, seen_as, listener)
             finally:
                 self._open[network] -= 1
                 if not self._open[network]:
@@ -172,7 +182,7 @@ class IceTcp:
             else:
                 connection.close()
 
-    async def _serve(self, connection: trio.socket.SocketType, seen_as: Address, media: Address) -> None:
+    async def _serve(self, connection: trio.socket.SocketType, seen_as: Address, listener: Listener) -> None:
         reader = FrameReader()
         try:
             first: list[bytes] = []
@@ -182,7 +192,7 @@ class IceTcp:
             if not first or not self._agent.expects_untrusted(first[0]):
                 self.counts["strangers"] += 1
                 return
-            carried = _Carried(connection, seen_as, media, self._forwarder, self._agent, self.counts)
+            carried = _Carried(connection, seen_as, listener, self._forwarder, self._agent, self.counts)
             self._carried.add(carried)
             try:
                 await carried.run(first, reader)
@@ -200,15 +210,15 @@ class _Carried:
         self,
         connection: trio.socket.SocketType,
         seen_as: Address,
-        media: Address,
+        listener: Listener,
         forwarder: Forwarder,
         agent: Agent,
         counts: Counter[str],
     ) -> None:
         self._connection, self._seen_as = connection, seen_as
         self._forwarder, self._agent, self._counts = forwarder, agent, counts
-        self._datagrams = _open_datagrams(media)
-        self._source: Address = self._datagrams.getsockname()[:2]
+        self._datagrams = _open_datagrams(listener.media)
+        self._source = path_through(self._datagrams.getsockname()[:2], listener.number)
         self._unwritten = memoryview(b"")
         self._carries_media = False  # what is unwritten, or has not left
 

@@ -16,19 +16,25 @@ from server.complaints import ConfigError
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 Host = Annotated[str, Meta(min_length=1, max_length=253)]
 AUTO = "auto"  # of the media address: see `outward_address`
+MAX_MEDIA_HOSTS = 8  # sockets that the forwarding thread reads
 
 
 class MediaAddress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where media arrives (one UDP port); `advertise` lists "ip:port" that clients are told besides (1:1 NAT).
+    """Where media arrives: one UDP port on each address; `advertise` lists "ip:port" told besides (1:1 NAT).
 
     With `tcp`, connections of clients without UDP are taken, too: on `tcp_port`, 0 for the number of the UDP port.
     """
 
-    host: Host = AUTO
+    host: Host | Annotated[tuple[Host, ...], Meta(min_length=1, max_length=MAX_MEDIA_HOSTS)] = AUTO
     port: Port = 7882
     tcp: bool = True
     tcp_port: Port = 0
     advertise: Annotated[tuple[str, ...], Meta(max_length=8)] = ()
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The addresses, the best first."""
+        return (self.host,) if isinstance(self.host, str) else self.host
 
 
 def parse_address(text: str, name: str) -> tuple[str, int]:
@@ -47,20 +53,25 @@ def bracketed(host: str) -> str:
 
 def check_media(media: MediaAddress) -> list[tuple[tuple[str, str], str]]:
     """Return (where, what is wrong) for each address that clients could not reach."""
-    problems = []
-    try:
-        if media.host != AUTO and ipaddress.ip_address(media.host).is_unspecified:
-            # Replies would leave from whatever address the kernel picks, and browsers drop them.
-            own = ", ".join(own_addresses())
-            problems.append((("media", "host"), f"must be one address of this machine, not a wildcard: one of {own}"))
-    except ValueError:
-        problems.append((("media", "host"), f"must be an IP address, such as 127.0.0.1; {media.host} is a name"))
+    problems = [(("media", "host"), words) for words in map(_wrong_with, media.hosts) if words]
+    if len(set(media.hosts)) < len(media.hosts):
+        problems.append((("media", "host"), "names an address twice"))
     for extra in media.advertise:
         try:
             ipaddress.ip_address(parse_address(extra, "advertise")[0])
         except (ConfigError, ValueError):
             problems.append((("media", "advertise"), f'"{extra}" must be "IP:PORT", such as "203.0.113.7:7882"'))
     return problems
+
+
+def _wrong_with(host: str) -> str:
+    try:
+        if host == AUTO or not ipaddress.ip_address(host).is_unspecified:
+            return ""
+    except ValueError:
+        return f"must be an IP address, such as 127.0.0.1; {host} is a name"
+    # Replies would leave from whatever address the kernel picks, and browsers drop them.
+    return f"must be addresses of this machine, not a wildcard: any of {', '.join(own_addresses())}"
 
 
 def outward_address() -> str:

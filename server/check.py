@@ -40,11 +40,12 @@ def findings(config: Config) -> Iterator[Finding]:
     yield Finding(True, True, "configuration: every key is known and in range")
     yield _data(Path(config.data.dir))
     yield _port(config.listen.host, config.listen.port, socket.SOCK_STREAM, "--listen HOST:PORT")
-    yield _port(config.media.host, config.media.port, socket.SOCK_DGRAM, "--media HOST:PORT")
-    if config.media.tcp:
-        port = config.media.tcp_port or config.media.port
-        yield _port(config.media.host, port, socket.SOCK_STREAM, "tcp_port under [media]")
-    yield _reach(config.listen.host, config.media.host)
+    for host in config.media.hosts:
+        yield _port(host, config.media.port, socket.SOCK_DGRAM, "--media HOST:PORT")
+        if config.media.tcp:
+            port = config.media.tcp_port or config.media.port
+            yield _port(host, port, socket.SOCK_STREAM, "tcp_port under [media]")
+    yield _reach(config.listen.host, config.media.hosts)
     yield _segmentation()
     yield _files(config.limits.connections)
     yield _buffers()
@@ -89,8 +90,9 @@ def _port(host: str, port: int, kind: socket.SocketKind, choice: str) -> Finding
     return Finding(True, True, f"{name} {host}:{port}: free")
 
 
-def _reach(listen: str, media: str) -> Finding:
-    if is_loopback(media) and not (listen == "localhost" or is_loopback(listen)):
+def _reach(listen: str, hosts: tuple[str, ...]) -> Finding:
+    media = ", ".join(hosts)
+    if all(map(is_loopback, hosts)) and not (listen == "localhost" or is_loopback(listen)):
         others = [address for address in own_addresses() if not is_loopback(address)]
         remedy = f"; --media {others[0]}:PORT changes that" if others else ""
         return Finding(False, False, f"media: other machines can open the page, but media stays on {media}{remedy}")

@@ -273,8 +273,8 @@ def override(config: Config, *, listen: str | None = None, media: str | None = N
         config = msgspec.structs.replace(config, media=msgspec.structs.replace(config.media, host=host, port=port))
     if data is not None:
         config = msgspec.structs.replace(config, data=Data(data))
-    if config.media.host == AUTO:
-        config = msgspec.structs.replace(config, media=msgspec.structs.replace(config.media, host=outward_address()))
+    hosts = tuple(outward_address() if host == AUTO else host for host in config.media.hosts)
+    config = msgspec.structs.replace(config, media=msgspec.structs.replace(config.media, host=hosts))
     for where, problem in check_media(config.media):
         raise ConfigError(str(Complaint(where, problem)))
     return config

@@ -257,9 +257,10 @@ def _open_issuers(config: Config) -> Issuers:
 def _open_media(config: Config) -> Media:
     limits = config.limits
     settings = MediaSettings(
-        (config.media.host, config.media.port),
+        (config.media.hosts[0], config.media.port),
         tuple(parse_address(extra, "advertise") for extra in config.media.advertise),
         config.media.tcp_port if config.media.tcp else None,
+        tuple((host, config.media.port) for host in config.media.hosts[1:]),
         MediaLimits(
             rooms=limits.rooms,
             transports=limits.transports,
@@ -270,7 +271,7 @@ def _open_media(config: Config) -> Media:
     try:
         return Media(settings)
     except OSError as error:
-        where = f"{config.media.host}:{config.media.port}"
+        where = f"{', '.join(config.media.hosts)} port {config.media.port}"
         raise NodeFailed(f"can't use {where} for media ({error}): choose another with --media HOST:PORT") from error
 
 

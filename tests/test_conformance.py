@@ -16,6 +16,7 @@ WHIP, WHEP, NODE = "server/test_whip.py", "server/test_whep.py", "server/test_no
 SDP, OFFERS, STUN = "media/test_sdp.py", "media/test_negotiation.py", "media/test_stun.py"
 PEER, DTLS, DOOR, KERNEL = "media/test_peer.py", "media/test_dtls.py", "media/test_door.py", "media/test_forwarder.py"
 ROOMS, TCP = "signalling/test_rooms.py", "media/test_ice_tcp.py"
+OWN = "media/test_own_addresses.py"
 
 SHOWN = {
     "W1 an offer is answered 201 with SDP, Location and a strong ETag": [
@@ -44,6 +45,8 @@ SHOWN = {
     ],
     "W7 all candidates in the answer": [
         (OFFERS, "test_every_m_line_that_lives_carries_all_our_addresses_best_first"),
+        (OWN, "test_one_watches_over_ipv6_and_one_over_ipv4_what_is_published_over_ipv6"),
+        (OWN, "test_a_client_reaches_two_addresses_from_one_and_hears_each_from_where_it_asked"),
     ],
     "W8 OPTIONS without a token, and CORS": [
         (WHIP, "test_a_preflight_needs_no_token_and_tells_no_secret"),
@@ -134,6 +137,8 @@ SHOWN = {
     ],
     "I10 several addresses of ours": [
         (OFFERS, "test_every_m_line_that_lives_carries_all_our_addresses_best_first"),
+        (OWN, "test_one_watches_over_ipv6_and_one_over_ipv4_what_is_published_over_ipv6"),
+        (OWN, "test_a_client_reaches_two_addresses_from_one_and_hears_each_from_where_it_asked"),
     ],
     "I12 unknown attributes are ignored": [
         (STUN, "test_any_bytes_give_a_message_or_nothing"),

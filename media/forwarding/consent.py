@@ -50,6 +50,8 @@ def answer_check(t, i, size, transport, now):
 @njit(nogil=True)
 def _is_from_path(t, i, transport):
     # Family, port and address lie in the first 8 bytes for IPv4; for IPv6 the flow label in between does not count.
+    if t.transports[transport].socket != t.shared[Shared.SOCKET]:
+        return False
     came, path = t.inbox_address[i], t.sockaddrs[transport]
     for k in range(4):
         if came[k] != path[k]:

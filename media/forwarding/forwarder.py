@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,12 +20,13 @@ from media.forwarding.admission import Admission, Grant, Holding
 from media.forwarding.estimates import ESTIMATE
 from media.forwarding.fences import Fences
 from media.forwarding.scheduling import run_at_once
+from media.forwarding.sockets import MediaSockets, end_of, number_of, path_through, same_place
 from media.forwarding.tables import AUDIO, FOREVER, ICE_NAME, RING, RTX_BIT, VIDEO, Count, Limits, Shared, make_tables
+from media.webrtc.ice import Path
 from media.webrtc.srtp import SrtpKeys, context_address, open_receiver, open_sender
 
 __all__ = ["ControlDatagram", "Forwarder", "Limits", "NoCapacity"]
 
-SOCKET_BUFFER = 4 << 20  # bytes: 30 ms of 1 Gbit/s, while the thread is not scheduled
 NO_ROW = -1
 
 
@@ -54,7 +54,7 @@ class ControlDatagram:
     """A STUN or DTLS datagram; `transport` is the row that validated its source, or -1."""
 
     data: bytes
-    source: Address
+    source: Path
     transport: int
 
 
@@ -85,9 +85,9 @@ class _Rows:
 
 
 class Forwarder:
-    """One socket, one thread, one set of tables; methods belong to the Trio thread, and only the async ones wait."""
+    """Some sockets, one thread, one set of tables; methods belong to the Trio thread, and only the async ones wait."""
 
-    def __init__(self, address: Address, limits: Limits) -> None:
+    def __init__(self, address: Address, limits: Limits, also: Sequence[Address] = ()) -> None:
         self.tables = make_tables(limits)
         self.admission = Admission(self.tables)
         self._addresses = AddressTable(self.tables)
@@ -95,8 +95,8 @@ class Forwarder:
         self._tracks, self._subscriptions = _Rows(limits.tracks), _Rows(limits.subscriptions)
         self._arrival_logs = _Rows(limits.tracks)
         self._keys: dict[int, _Keys] = {}
-        self._bound: dict[int, set[Address]] = {}
-        self._socket = _open_socket(address)
+        self._bound: dict[int, set[Path]] = {}
+        self._sockets = MediaSockets((address, *also))
         self._wake = os.eventfd(0, os.EFD_NONBLOCK)
         self._notify = os.eventfd(0, os.EFD_NONBLOCK)
         self._attention = trio.Event()
@@ -106,14 +106,14 @@ class Forwarder:
         self.control_send_failed = 0
         self.feedback_failed = 0
         shared = self.tables.shared
-        shared[Shared.SOCKET], shared[Shared.WAKE] = self._socket.fileno(), self._wake
+        self.tables.sockets[: 1 + len(also)] = self._sockets.descriptors
+        shared[Shared.SOCKET_COUNT], shared[Shared.WAKE] = 1 + len(also), self._wake
         shared[Shared.NOTIFY] = self._notify
 
     @property
-    def address(self) -> Address:
-        """The bound UDP address."""
-        name = self._socket.getsockname()
-        return name[0], name[1]
+    def addresses(self) -> tuple[Address, ...]:
+        """The bound UDP addresses."""
+        return self._sockets.addresses
 
     # -- running -----------------------------------------------------------------------------------------------------
 
@@ -135,7 +135,7 @@ class Forwarder:
             os.eventfd_write(self._wake, 1)
             thread.join()
             self._fences.end()
-            self._socket.close()
+            self._sockets.close()
             os.close(self._wake)
             os.close(self._notify)
 
@@ -156,7 +156,7 @@ class Forwarder:
         for number in range(int(shared[Shared.RING_TAIL]), int(shared[Shared.RING_HEAD])):
             slot = number % RING
             entry = self.tables.ring[slot]
-            source = unpack_sockaddr(self.tables.ring_address[slot].tobytes())
+            source = path_through(unpack_sockaddr(self.tables.ring_address[slot].tobytes()), int(entry["socket"]))
             data = self.tables.ring_data[slot, : entry["size"]].tobytes()
             datagrams.append(ControlDatagram(data, source, int(entry["transport"])))
             shared[Shared.RING_TAIL] = number + 1
@@ -168,10 +168,10 @@ class Forwarder:
         self.after_fence(passed.set)
         await passed.wait()
 
-    def send(self, datagram: bytes, destination: Address) -> None:
-        """Send a control datagram from the media socket; never blocks, failures are counted."""
+    def send(self, datagram: bytes, destination: Path) -> None:
+        """Send a control datagram; never blocks, failures are counted."""
         try:
-            self._socket.sendto(datagram, destination)
+            self._sockets.send(datagram, destination)
         except OSError:
             self.control_send_failed += 1
 
@@ -186,7 +186,8 @@ class Forwarder:
         except SrtpError:
             self.feedback_failed += 1
             return
-        self.send(datagram, unpack_sockaddr(self.tables.sockaddrs[transport].tobytes()))
+        address = unpack_sockaddr(self.tables.sockaddrs[transport].tobytes())
+        self.send(datagram, path_through(address, int(self.tables.transports["socket"][transport])))
 
     # -- rows --------------------------------------------------------------------------------------------------------
 
@@ -223,8 +224,8 @@ class Forwarder:
         self.admission.publish_until(transport, 0)
         record["active"][transport] = 0
         record["tx"][transport] = record["rx"][transport] = 0
-        for address in self._bound.pop(transport):
-            self._addresses.unbind(address, transport)
+        for path in self._bound.pop(transport):
+            self._addresses.unbind(end_of(path), transport)
         keys = self._keys.pop(transport, None)
         log = int(record["twcc_slot"][transport])
         record["twcc_slot"][transport] = NO_ROW
@@ -236,29 +237,34 @@ class Forwarder:
 
         self.after_fence(free)
 
-    def bind_address(self, transport: int, address: Address) -> None:
-        """Take media and DTLS from `address` for this transport."""
-        self._addresses.bind(address, transport)
-        self._bound[transport].add(address)
+    def bind_address(self, transport: int, path: Path) -> None:
+        """Take media and DTLS from where a path leads for this transport."""
+        self._addresses.bind(end_of(path), transport)
+        self._bound[transport].add(path)
 
-    def unbind_address(self, transport: int, address: Address) -> None:
-        """Take nothing from `address`, and send nothing there, any more."""
-        self._addresses.unbind(address, transport)
-        self._bound[transport].discard(address)
-        raw = pack_sockaddr(address)
-        if self.tables.sockaddrs[transport, : len(raw)].tobytes() == raw:
-            self.tables.transports["address_size"][transport] = 0
+    def unbind_address(self, transport: int, path: Path) -> None:
+        """Take nothing from where a path leads, unless another leads there, and send nothing along it any more."""
+        bound = self._bound[transport]
+        bound.discard(path)
+        if end_of(path) not in map(end_of, bound):
+            self._addresses.unbind(end_of(path), transport)
+        record = self.tables.transports
+        goes_there = same_place(self.tables.sockaddrs[transport].tobytes(), path)
+        if goes_there and record["socket"][transport] == number_of(path):
+            record["address_size"][transport] = 0
 
-    def owner(self, address: Address) -> int:
-        """Return the transport that takes media and DTLS from `address`, or -1."""
-        return self._addresses.owner(address)
+    def owner(self, path: Path) -> int:
+        """Return the transport that takes media and DTLS from where a path leads, or -1."""
+        return self._addresses.owner(end_of(path))
 
-    def send_to(self, transport: int, address: Address) -> None:
-        """Send media to `address` from now on."""
-        raw = pack_sockaddr(address)
+    def send_to(self, transport: int, path: Path) -> None:
+        """Send media along `path` from now on."""
+        raw, record = pack_sockaddr(end_of(path)), self.tables.transports
+        record["address_size"][transport] = 0  # no packet leaves to the one address through the socket of the other
         self.tables.sockaddrs[transport, : len(raw)] = memoryview(raw)
-        self.tables.transports["address_size"][transport] = len(raw)
-        self.tables.transports["gso_refused"][transport] = 0
+        record["socket"][transport] = number_of(path)
+        record["address_size"][transport] = len(raw)
+        record["gso_refused"][transport] = 0
 
     def answer_checks(self, transport: int, username: str, password: str) -> None:
         """Let the kernel answer checks with this USERNAME (RFC 8445 section 7.3), from where media goes to."""
@@ -435,13 +441,3 @@ class Forwarder:
             "feedback_failed": self.feedback_failed,
             "uses_gso": int(self.tables.shared[Shared.USE_GSO]),
         }
-
-
-def _open_socket(address: Address) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-    opened = socket.socket(family, socket.SOCK_DGRAM)
-    opened.setblocking(False)
-    opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER)
-    opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)
-    opened.bind(address)
-    return opened

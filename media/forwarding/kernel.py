@@ -79,7 +79,7 @@ def receive_batch(t, waiting):
     """Receive up to BATCH datagrams; returns how many packets wait in `pending` and how many datagrams came."""
     for i in range(BATCH):
         t.inbox_headers[i, 1] = np.uint64(32)
-    socket = np.int32(t.shared[Shared.SOCKET])
+    socket = np.int32(t.sockets[t.shared[Shared.SOCKET]])
     got = recvmmsg(socket, t.inbox_headers.ctypes.data, np.uint32(BATCH), np.int32(MSG_DONTWAIT), np.uint64(0))
     now = read_clock(t)
     for i in range(max(got, 0)):
@@ -151,17 +151,21 @@ def run(whole):
     """Forward until `shared[STOP]`; returns the number of turns. Runs in a thread of its own."""
     t = whole[0]
     turns = 0
-    t.scratch[10] = t.shared[Shared.SOCKET] | (POLLIN << 32)
-    t.scratch[11] = t.shared[Shared.WAKE] | (POLLIN << 32)
+    count = t.shared[Shared.SOCKET_COUNT]
+    t.polls[0] = t.shared[Shared.WAKE] | (POLLIN << 32)
+    for number in range(count):
+        t.polls[1 + number] = t.sockets[number] | (POLLIN << 32)
     while t.shared[Shared.STOP] == 0:
-        poll(t.scratch[10:].ctypes.data, np.uint64(2), np.int32(IDLE_MS))
-        if t.scratch[11] >> 48:
+        poll(t.polls.ctypes.data, np.uint64(1 + count), np.int32(IDLE_MS))
+        if t.polls[0] >> 48:
             read(np.int32(t.shared[Shared.WAKE]), t.scratch[12:].ctypes.data, np.uint64(8))
         # After the wake-up is taken: a fence asked in between would have none left, and wait for IDLE_MS.
         asked = t.shared[Shared.FENCE_ASKED]
-        for _ in range(ROUNDS):
-            if turn(t) < BATCH:
-                break
+        for number in range(count):
+            t.shared[Shared.SOCKET] = number
+            for _ in range(ROUNDS):
+                if turn(t) < BATCH:
+                    break
         if asked != t.shared[Shared.FENCE_DONE]:
             t.shared[Shared.FENCE_DONE] = asked
             t.shared[Shared.ATTENTION] = 1

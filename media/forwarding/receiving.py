@@ -124,7 +124,7 @@ def to_control(t, i, size, transport):
     memcpy(t.ring_data[slot].ctypes.data, t.inbox[i].ctypes.data, np.uint64(kept))
     memcpy(t.ring_address[slot].ctypes.data, t.inbox_address[i].ctypes.data, np.uint64(32))
     t.ring[slot].size = kept
-    t.ring[slot].transport = transport
+    t.ring[slot].transport, t.ring[slot].socket = transport, t.shared[Shared.SOCKET]
     t.counters[Count.CONTROL] += np.uint64(1)
     t.shared[Shared.RING_HEAD] += 1
     t.shared[Shared.ATTENTION] = 1

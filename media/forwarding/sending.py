@@ -201,9 +201,16 @@ def _send_queued(t):
 
 @njit(nogil=True)
 def _send_messages(t, first, count):
-    """Send messages `first` and following in one call; returns how many left, 0 or less when the first did not."""
+    """Send messages `first` and following, as far as they share a socket, in one call.
+
+    Returns how many left, 0 or less when the first did not.
+    """
     where = t.outbox_headers.ctypes.data + np.uint64(64 * first)
-    sent = sendmmsg(np.int32(t.shared[Shared.SOCKET]), where, np.uint32(count), np.int32(MSG_DONTWAIT))
+    socket = t.transports[t.outbox_transports[first]].socket
+    alike = 1
+    while alike < count and t.transports[t.outbox_transports[first + alike]].socket == socket:
+        alike += 1
+    sent = sendmmsg(np.int32(t.sockets[socket]), where, np.uint32(alike), np.int32(MSG_DONTWAIT))
     t.counters[Count.SEND_CALLS] += np.uint64(1)
     for i in range(first, first + sent):
         t.counters[Count.SENT] += np.uint64(t.outbox_counts[i])

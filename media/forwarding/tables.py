@@ -28,6 +28,7 @@ TWCC = 1024  # transport-wide sequence numbers remembered of each publisher
 ADDRESSES = 65_536  # slots of the address table; a power of two, four times the transports
 PROBES = 64  # slots looked at for one address
 SSRCS = 32  # sources of one transport, RTX and RTCP included: libsrtp keeps a context for each and looks through them
+SOCKETS = 8  # UDP sockets, one for each address of ours
 FOREVER = 2**63 - 1
 RID = 8  # octets of a layer's name that are told apart (RFC 8852 allows more; clients use one to three)
 ICE_NAME = 64  # bytes of a username that the kernel answers checks for; a longer one is Python's
@@ -43,7 +44,7 @@ class Shared(IntEnum):
     RING_HEAD = 3  # K: control datagrams written so far
     RING_TAIL = 4  # P: control datagrams taken so far
     USE_GSO = 5  # P sets 1 at start, K sets 0 for good when the kernel or the path refuses it
-    SOCKET = 6  # P: the UDP socket's file descriptor
+    SOCKET = 6  # K: the number of the socket that is read now
     WAKE = 7  # P: eventfd that ends the thread's poll
     NOTIFY = 8  # P: eventfd that wakes the Trio thread
     ATTENTION = 9  # K within one turn: something for Python to look at
@@ -53,7 +54,8 @@ class Shared(IntEnum):
     SEGMENT_SIZE = 13  # K: of that message
     NOW = 14  # K: monotonic ns, read anew at least every message
     WAY_CUTS = 15  # K: how often the estimate of any viewer's way was lowered at once
-    CELLS = 16
+    SOCKET_COUNT = 16  # P
+    CELLS = 17
 
 
 class Count(IntEnum):
@@ -142,6 +144,7 @@ TRANSPORT = np.dtype(
         ("ice_name_size", "u1"),  # P: bytes of `ice_names[row]`, 0 while Python answers all checks
         ("gso_refused", "u1"),  # K: the way to it takes no merged packets; P clears it with a new address
         ("address_size", "u4"),  # P: bytes of `sockaddrs[row]`, 0 before a nomination
+        ("socket", "i4"),  # P: number of the socket through which it is reached
         ("twcc_slot", "i4"),  # P: row of the arrival log, -1 none
         ("twcc_highest", "i8"),  # K: extended transport-wide sequence number
         ("ssrc_count", "i4"),  # K: how many of `ssrcs[row]` are taken; P sets 0 at birth
@@ -254,7 +257,7 @@ ADDRESS = np.dtype(
     [("high", "u8"), ("low", "u8"), ("port", "u4"), ("row", "i4")], align=True
 )  # P; row + 1, -1 = deleted
 
-CONTROL = np.dtype([("size", "i4"), ("transport", "i4"), ("address_size", "i4")], align=True)  # K
+CONTROL = np.dtype([("size", "i4"), ("transport", "i4"), ("socket", "i4")], align=True)  # K
 
 PENDING = np.dtype([("track", "i4"), ("ext_seq", "i8")], align=True)  # K
 
@@ -286,6 +289,8 @@ class Tables(NamedTuple):
     ring_address: npt.NDArray[np.uint8]  # [RING, 32]; K
     counters: npt.NDArray[np.uint64]
     shared: npt.NDArray[np.int64]
+    sockets: npt.NDArray[np.int64]  # [SOCKETS]: file descriptors; P
+    polls: npt.NDArray[np.int64]  # [SOCKETS + 1]: struct pollfd of each, after that of WAKE; K
     # the kernel's own buffers
     inbox: npt.NDArray[np.uint8]  # [BATCH, DATAGRAM]
     inbox_address: npt.NDArray[np.uint8]  # [BATCH, 32]
@@ -324,6 +329,8 @@ def _layout(capacity: Limits) -> np.dtype[np.void]:
         [
             ("shared", "i8", (Shared.CELLS,)),
             ("counters", "u8", (Count.CELLS,)),
+            ("sockets", "i8", (SOCKETS,)),
+            ("polls", "i8", (SOCKETS + 1,)),
             ("scratch", "i8", (16,)),
             ("hash_input", "u1", (448,)),
             ("hash_words", "i8", (80,)),

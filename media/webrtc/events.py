@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from media.webrtc.ice import Address
+from media.webrtc.ice import Path
 from media.webrtc.srtp import SrtpKeys
 
 
@@ -38,28 +38,28 @@ class Transmit:
     """Send `datagram` to `destination`."""
 
     datagram: bytes
-    destination: Address
+    destination: Path
 
 
 @dataclass(frozen=True, slots=True)
 class AddressValidated:
     """Datagrams from `address` belong to this peer from now on."""
 
-    address: Address
+    address: Path
 
 
 @dataclass(frozen=True, slots=True)
 class AddressForgotten:
     """Datagrams from `address` no longer belong to this peer."""
 
-    address: Address
+    address: Path
 
 
 @dataclass(frozen=True, slots=True)
 class Nominated:
     """Send media to `address` from now on."""
 
-    address: Address
+    address: Path
 
 
 @dataclass(frozen=True, slots=True)

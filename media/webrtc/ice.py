@@ -8,6 +8,8 @@ import string
 from dataclasses import dataclass, field
 
 Address = tuple[str, int]
+# Somebody's address, and behind it the number of our socket that it reaches, where that is not the first.
+Path = tuple[str, int] | tuple[str, int, int]
 
 ICE_CHARS = string.ascii_letters + string.digits + "+/"  # RFC 8839 section 5.4
 UFRAG_LENGTH = 8  # 48 bits: enough that two sessions of a node never meet by chance

@@ -23,7 +23,7 @@ from media.webrtc.events import (
     Secured,
     Transmit,
 )
-from media.webrtc.ice import Address, IceCredentials
+from media.webrtc.ice import Address, IceCredentials, Path
 
 __all__ = [
     "PEER_COUNTERS",
@@ -65,9 +65,9 @@ class Peer:
         self.local, self.remote = local, remote
         self._restart: tuple[IceCredentials, IceCredentials] | None = None
         self._dtls = Dtls(certificate, dtls_role, fingerprints)
-        self._addresses: OrderedDict[Address, int] = OrderedDict()  # when each was validated, least recently first
-        self._path: Address | None = None  # where media goes
-        self._dtls_address: Address | None = None  # where the handshake happens
+        self._addresses: OrderedDict[Path, int] = OrderedDict()  # when each was validated, least recently first
+        self._path: Path | None = None  # where media goes
+        self._dtls_address: Path | None = None  # where the handshake happens
         self._is_nominated = False
         self._due_by_ns = now_ns + HALF_OPEN_NS
         self._heard_ns = now_ns
@@ -87,14 +87,14 @@ class Peer:
         return counted | handshake
 
     def receive_untrusted(
-        self, datagram: bytes, source: Address, now_ns: int, *, seen_as: Address | None = None
+        self, datagram: bytes, source: Path, now_ns: int, *, seen_as: Address | None = None
     ) -> list[PeerEvent]:
         """Take one STUN or DTLS datagram; of one that was carried here `seen_as` is where it came from."""
         if self._is_closed:
             return self._dropped(Drop.CLOSED)
         first = datagram[0] if datagram else 255
         if first < 4:
-            return self._receive_check(datagram, source, seen_as or source, now_ns)
+            return self._receive_check(datagram, source, seen_as or (source[0], source[1]), now_ns)
         if not 20 <= first < 64:
             return self._dropped(Drop.NOT_OURS)
         if source not in self._addresses:
@@ -133,7 +133,7 @@ class Peer:
         self._restart = (local, remote)
         return local
 
-    def lose(self, address: Address) -> list[PeerEvent]:
+    def lose(self, address: Path) -> list[PeerEvent]:
         """Forget an address that ended, as connections do; media has nowhere to go until the next check."""
         if self._addresses.pop(address, None) is None:
             return []
@@ -151,7 +151,7 @@ class Peer:
         farewell = self._dtls.close()
         return [Transmit(datagram, self._path) for datagram in farewell] if self._path else []
 
-    def _receive_check(self, datagram: bytes, source: Address, seen_as: Address, now_ns: int) -> list[PeerEvent]:
+    def _receive_check(self, datagram: bytes, source: Path, seen_as: Address, now_ns: int) -> list[PeerEvent]:
         check = stun.parse_untrusted(datagram)
         if check is None:
             return self._dropped(Drop.NOT_STUN)
@@ -184,7 +184,7 @@ class Peer:
         self.local, self.remote = self._restart
         self._restart = None
 
-    def _validate(self, source: Address, nominates: bool, now_ns: int) -> list[PeerEvent]:
+    def _validate(self, source: Path, nominates: bool, now_ns: int) -> list[PeerEvent]:
         events: list[PeerEvent] = []
         if source not in self._addresses:
             events.append(AddressValidated(source))
@@ -203,7 +203,7 @@ class Peer:
         events += self._after_dtls(self._dtls.start(now_ns), source, now_ns)
         return events + self._forget_stale(now_ns)
 
-    def _move_path(self, address: Address) -> list[PeerEvent]:
+    def _move_path(self, address: Path) -> list[PeerEvent]:
         if address == self._path:
             return []
         self._path = address
@@ -220,7 +220,7 @@ class Peer:
                 forgotten.append(AddressForgotten(address))
         return forgotten
 
-    def _receive_dtls(self, datagram: bytes, source: Address, now_ns: int) -> list[PeerEvent]:
+    def _receive_dtls(self, datagram: bytes, source: Path, now_ns: int) -> list[PeerEvent]:
         junk_before = self._dtls.junk_datagrams
         answer = self._dtls.receive_untrusted(datagram, now_ns)
         if self._dtls.junk_datagrams > junk_before:
@@ -228,7 +228,7 @@ class Peer:
         self._dtls_address = source
         return self._after_dtls(answer, source, now_ns)
 
-    def _after_dtls(self, datagrams: list[bytes], destination: Address, now_ns: int) -> list[PeerEvent]:
+    def _after_dtls(self, datagrams: list[bytes], destination: Path, now_ns: int) -> list[PeerEvent]:
         events: list[PeerEvent] = [Transmit(datagram, destination) for datagram in datagrams]
         match self._dtls.state:
             case DtlsState.FAILED:

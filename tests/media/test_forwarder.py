@@ -81,10 +81,10 @@ class Remote:
         self, seq: int, ts: int, payload: bytes, *, pt: int = PUBLISHER_PT, ssrc: int = 7, marker: bool = False
     ) -> None:
         header = struct.pack("!BBHII", 0x80, pt | (0x80 if marker else 0), seq & 0xFFFF, ts & 0xFFFFFFFF, ssrc)
-        self.socket.sendto(self.tx.protect(header + payload), self.forwarder.address)
+        self.socket.sendto(self.tx.protect(header + payload), self.forwarder.addresses[0])
 
     def send_rtcp(self, rtcp: bytes) -> None:
-        self.socket.sendto(self.tx.protect_rtcp(rtcp), self.forwarder.address)
+        self.socket.sendto(self.tx.protect_rtcp(rtcp), self.forwarder.addresses[0])
 
     def drain(self) -> list[Packet]:
         packets, self.reports = [], getattr(self, "reports", [])
@@ -456,7 +456,7 @@ async def test_a_full_ring_drops_control_datagrams_and_no_media() -> None:
         viewer = world.viewer()
         stranger = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         for number in range(1500):
-            stranger.sendto(b"\x16" + bytes(50), world.forwarder.address)
+            stranger.sendto(b"\x16" + bytes(50), world.forwarder.addresses[0])
             if number % 100 == 0:
                 await world.settle()
         world.publisher.send(0, 0, KEY)
@@ -474,11 +474,11 @@ async def test_garbage_is_counted_and_hurts_nobody() -> None:
         stranger = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         for number in range(3000):
             junk = chance.randbytes(chance.randrange(0, 1600))
-            stranger.sendto(junk, world.forwarder.address)
-            world.publisher.socket.sendto(junk, world.forwarder.address)
+            stranger.sendto(junk, world.forwarder.addresses[0])
+            world.publisher.socket.sendto(junk, world.forwarder.addresses[0])
             rtp = bytes([0x80 | chance.randrange(64), chance.choice([96, 97, 111, 224, 255])])
             body = chance.randbytes(chance.randrange(10, 200))
-            world.publisher.socket.sendto(world.publisher.tx.protect(_safe(rtp + body)), world.forwarder.address)
+            world.publisher.socket.sendto(world.publisher.tx.protect(_safe(rtp + body)), world.forwarder.addresses[0])
             rtcp = bytes([0x80 | chance.randrange(64), chance.choice([200, 201, 202, 203, 205, 206, 207])])
             compound = rtcp + chance.randbytes(2 + 4 * chance.randrange(1, 20))
             viewer.send_rtcp(compound)
@@ -525,7 +525,7 @@ async def test_the_arrival_log_holds_transport_wide_numbers() -> None:
     async with open_world() as world:
         extension = b"\xbe\xde\x00\x01" + bytes([0x31]) + (777).to_bytes(2) + b"\x00"
         header = struct.pack("!BBHII", 0x90, PUBLISHER_PT, 1, 0, 7) + extension
-        world.publisher.socket.sendto(world.publisher.tx.protect(header + KEY), world.forwarder.address)
+        world.publisher.socket.sendto(world.publisher.tx.protect(header + KEY), world.forwarder.addresses[0])
         await world.settle()
         slot = world.forwarder.tables.transports["twcc_slot"][world.publisher.row]
         highest = world.forwarder.tables.transports["twcc_highest"][world.publisher.row]

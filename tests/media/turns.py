@@ -64,7 +64,7 @@ class End:
             srtp_model.derive(keys.local, srtp_model.SALT, 12),
         )
         self.shadow: Session = open_receiver(keys)
-        self._to = forwarder.address
+        self._to = forwarder.addresses[0]
         self._sealed: dict[tuple[bytes, int, bytes], bytes] = {}
 
     def send(self, datagram: bytes) -> None:
