@@ -7,11 +7,11 @@ import json
 import pytest
 import trio
 
-from media.door import Media, MediaSettings
+from media.door import Media, MediaSettings, Negotiated
 from media.forwarding.admission import Grant, Holding
 from media.forwarding.layers import Quality
 from tests.clients.chromium import Page, open_pages
-from tests.media.test_door import LIMITS
+from tests.media.test_door import LIMITS, attribute
 
 # A moving canvas and a tone need no camera and no permission.
 PUBLISH = """
@@ -122,6 +122,21 @@ def reached_by(protocol: str, answer: str) -> str:
     return json.dumps("".join(line for line in lines if "a=candidate:" not in line or f" {protocol} " in line))
 
 
+async def restart_ice(media: Media, page: Page, watched: Negotiated) -> None:
+    """Have a page restart ICE as after a change of network, and go on with the answer's new credentials."""
+    offer = str(await page.run("pc.restartIce(); await pc.setLocalDescription(); return pc.localDescription.sdp;"))
+    fresh = "".join(f"a={name}:{attribute(offer, name)}\r\n" for name in ("ice-ufrag", "ice-pwd"))
+    assert media.is_ice_restart(watched.transport, fresh)
+    _, fragment = media.restart_ice(watched.transport, fresh)
+    answer = watched.answer_sdp
+    for name in ("ice-ufrag", "ice-pwd"):
+        answer = answer.replace(attribute(answer, name), attribute(fragment, name))
+    await page.run(ANSWER.replace("SDP", json.dumps(answer)))
+    with trio.fail_after(20):
+        while media._endpoints[watched.transport].peer.local.ufrag != attribute(fragment, "ice-ufrag"):  # noqa: ASYNC110
+            await trio.sleep(0.05)
+
+
 @pytest.mark.parametrize(
     ("codec", "protocol", "is_sealed"),
     [
@@ -150,6 +165,10 @@ async def test_chromium_publishes_and_chromium_decodes_until_it_is_cut_off(
         assert seen["video"]["lost"] == 0
         assert seen["audio"]["energy"] > 0
         assert media.counters()["ice_tcp_connections"] == (2 if protocol == "tcp" else 0)
+        if codec == "video/H264":
+            await restart_ice(media, viewer, watched)
+            seen = await decoded(viewer, more_than=seen["video"]["frames"] + 25)
+            assert seen["video"]["lost"] == 0
         if is_sealed:
             opened = await viewer.run("return window.opened")
             assert isinstance(opened, dict)

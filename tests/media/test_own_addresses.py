@@ -70,7 +70,8 @@ async def watch_at(world: World, remote: Remote) -> Negotiated:
     world.remotes.append(remote)
     offer = write_offer(remote.ice, "recvonly")
     negotiated = world.media.watch(world.room, "streamer", offer, Holding(Grant.WELCOME))
-    await remote.connect(negotiated.answer_sdp, world.nursery)
+    with trio.fail_after(20):
+        await remote.connect(negotiated.answer_sdp, world.nursery)
     return negotiated
 
 
@@ -83,7 +84,8 @@ async def test_one_watches_over_ipv6_and_one_over_ipv4_what_is_published_over_ip
         for host, port in (four, six):
             assert f" {host} {port} typ host\r\n" in answer
         assert [host for host, _ in world.media._tcp_candidates] == [FOUR, SIX]
-        await publisher.connect(answer, world.nursery)
+        with trio.fail_after(20):
+            await publisher.connect(answer, world.nursery)
         viewers = Remote(IceCredentials.random(), four), SixRemote(IceCredentials.random(), six)
         for viewer in viewers:
             await watch_at(world, viewer)
