@@ -344,6 +344,8 @@ class Media:
             for track in tracks.values():
                 self._layers.reserve(track.row, grant, self.now_ns())
                 self._list_layers(track)
+        for transport in within.endpoints:
+            self._tcp.distrust(self._endpoints[transport].row)
 
     def prefer(self, transport: TransportId, quality: Quality) -> None:
         """Give a viewer the layer that fits its wish; one that just closed wishes for nothing any more."""
@@ -365,7 +367,11 @@ class Media:
     def hold(self, transport: TransportId, holding: Holding) -> None:
         """Replace what a viewer's transport holds; one that just closed holds nothing any more."""
         if transport in self._endpoints:
-            self._forwarder.admission.hold(self._endpoints[transport].row, holding)
+            row, admission = self._endpoints[transport].row, self._forwarder.admission
+            is_less = admission.held_by(row, self.now_ns()) & ~holding.holds
+            admission.hold(row, holding)
+            if is_less:
+                self._tcp.distrust(row)
 
     def publish_until(self, transport: TransportId, until_ns: int) -> None:
         """Accept a publisher's packets only before `until_ns` (monotonic); 0 stops it at once."""

@@ -16,6 +16,7 @@ import struct
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -139,6 +140,12 @@ class IceTcp:
         for carried in tuple(self._carried):
             carried.cut()
 
+    def distrust(self, transport: int) -> None:
+        """Drop what waits for a transport that may not have all of it any more; what is decided from now on goes."""
+        for carried in tuple(self._carried):
+            if carried.transport == transport:
+                carried.distrust()
+
     async def run(self) -> None:
         """Serve until cancelled; no connection can end it."""
         async with trio.open_nursery() as nursery:
@@ -221,6 +228,7 @@ class _Carried:
         self._source = path_through(self._datagrams.getsockname()[:2], listener.number)
         self._unwritten = memoryview(b"")
         self._carries_media = False  # what is unwritten, or has not left
+        self._distrusted = 0  # fences until nothing waits that was decided before rights were lessened
 
     async def run(self, first: list[bytes], reader: FrameReader) -> None:
         """Carry in both directions until either end, or the session, has gone. Raises MalformedPacket and OSError."""
@@ -232,7 +240,7 @@ class _Carried:
                 nursery.start_soon(self._send, nursery.cancel_scope)
                 while True:
                     await trio.sleep(LOOK_S)
-                    if self._forwarder.owner(self._source) < 0:
+                    if self.transport < 0:
                         nursery.cancel_scope.cancel()
         except* trio.ClosedResourceError:
             pass  # it was cut
@@ -243,6 +251,23 @@ class _Carried:
         """Have the forwarding thread send here no more, before somebody else can get the same port."""
         self._agent.lose(self._source)
         self._forwarder.after_fence(self._datagrams.close)
+
+    @property
+    def transport(self) -> int:
+        """The row of the transport that it belongs to, or -1."""
+        return self._forwarder.owner(self._source)
+
+    def distrust(self) -> None:
+        """Let no media pass until the forwarding thread has sent all that it decided before."""
+        self._distrusted += 1
+        self.cut()
+        self._forwarder.after_fence(self._trust)
+
+    def _trust(self) -> None:
+        self._distrusted -= 1
+        with suppress(OSError):  # nothing waits any more, or it has ended meanwhile
+            while self._datagrams.recv(READ_BYTES):
+                self._counts["withheld"] += 1
 
     def cut(self) -> bool:
         """End the connection if media waits in it that may not leave; returns whether."""
@@ -327,11 +352,12 @@ class _Carried:
         return not self._unwritten and not has_unsent(self._connection)
 
     def _may_send(self) -> bool:
-        transport = self._forwarder.owner(self._source)
-        return transport >= 0 and self._forwarder.admission.reaches(transport, time.monotonic_ns())
+        if self._distrusted or self.transport < 0:
+            return False
+        return self._forwarder.admission.reaches(self.transport, time.monotonic_ns())
 
     def _until_lapse_s(self) -> float:
-        transport, now_ns = self._forwarder.owner(self._source), time.monotonic_ns()
+        transport, now_ns = self.transport, time.monotonic_ns()
         if transport < 0:
             return math.inf
         return (self._forwarder.admission.next_lapse_ns(transport, now_ns) - now_ns) / 1e9

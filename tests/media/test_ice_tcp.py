@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from media import ice_tcp
-from media.door import Disconnected
+from media.door import Disconnected, Negotiated
 from media.forwarding.admission import NOTHING, Grant, Holding
 from media.webrtc import stun
 from media.wire.framing import MAX_FRAME, FrameReader, framed
@@ -22,6 +22,7 @@ from media.wire.malformed import MalformedPacket
 from media.wire.rtp import RtpHeader, build_rtp
 from tests.media.framed import FramedRemote, FramedWorld, tcp_candidate
 from tests.media.test_door import DELTA, KEY, Remote, World, open_world, write_offer
+from tests.media.test_layers import EVERY_S, SIZES, go_live, shown, shows
 from tests.media.test_peer import a_check
 
 
@@ -102,24 +103,53 @@ async def test_after_the_fence_nothing_leaves_to_who_lost_the_right_and_it_goes_
         assert world.media.counters()["ice_tcp_cut"] == 0
 
 
+def send_without_a_pause(world: World, publisher: Remote, watched: Negotiated, layer: str = "") -> None:
+    """Send a packet, and wait until the forwarding thread has sent it on, while nothing else of Python runs."""
+    seq, ssrc = (5_000, SIZES[layer]) if layer else (1, 5)
+    packet = publisher.tx.protect(build_rtp(RtpHeader(96, seq, 3000 * seq, ssrc), KEY + layer.encode()))
+    former_ns = world.media.delivered_ns(watched.transport)
+    give_up_ns = time.monotonic_ns() + 5_000_000_000
+    with socket.fromfd(publisher.socket.fileno(), socket.AF_INET, socket.SOCK_DGRAM) as sending:
+        sending.sendto(packet, world.media.address)
+    while world.media.delivered_ns(watched.transport) == former_ns:
+        assert time.monotonic_ns() < give_up_ns
+
+
 async def test_what_was_sent_and_not_carried_on_before_the_cut_is_not_carried_on() -> None:
     async with open_world(MixedWorld) as world:
         publisher, _ = await world.publish()
         viewer, watched = await world.watch()
         await publisher.send(0, KEY)
         await world.until(lambda: viewer.rtp)
-        former_ns = world.media.delivered_ns(watched.transport)
-        packet = publisher.tx.protect(build_rtp(RtpHeader(96, 1, 3000, 5), KEY))
-        with socket.fromfd(publisher.socket.fileno(), socket.AF_INET, socket.SOCK_DGRAM) as sending:
-            sending.sendto(packet, world.media.address)
-        give_up_ns = time.monotonic_ns() + 5_000_000_000
-        while world.media.delivered_ns(watched.transport) == former_ns:  # without a pause: nothing is carried meanwhile
-            assert time.monotonic_ns() < give_up_ns
+        send_without_a_pause(world, publisher, watched)
         viewer.rtp.clear()
         world.media.hold(watched.transport, Holding(NOTHING))
         await world.until(lambda: world.media.counters()["ice_tcp_withheld"])
         await trio.sleep(0.05)
         assert viewer.rtp == []
+
+
+@pytest.mark.parametrize("how", ["hold", "reserve"])
+async def test_what_waits_of_the_best_picture_goes_with_the_right_to_it(how: str) -> None:
+    async with open_world(MixedWorld) as world:
+        if how == "hold":
+            world.media.reserve_best(world.room, Grant.ENTITLED)
+        publisher = await go_live(world)
+        viewer, watched = await world.watch(Holding(Grant.WELCOME | (Grant.ENTITLED if how == "hold" else NOTHING)))
+        await shows(world, (viewer, watched), "f")
+        publisher.sending.clear()
+        await trio.sleep(4 * EVERY_S)
+        send_without_a_pause(world, publisher.remote, watched, "f")
+        viewer.rtp.clear()
+        if how == "hold":
+            world.media.hold(watched.transport, Holding(Grant.WELCOME))
+        else:
+            world.media.reserve_best(world.room, Grant.ENTITLED)
+        await world.media.fence()
+        publisher.sending = {name: SIZES[name] for name in ("q", "h")}
+        await world.until(lambda: shown(viewer) == "h")
+        assert not any(packet.endswith(b"f") for packet in viewer.rtp)
+        assert world.media.counters()["ice_tcp_withheld"]
 
 
 async def fill(world: World, publisher: Remote, viewer: FramedRemote) -> None:
