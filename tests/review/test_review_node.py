@@ -17,11 +17,10 @@ from trio_websocket import ConnectionClosed
 
 from server.review.filing import MAX_OPEN
 from server.review.sanctions import STRIKES
-from server.review.settings import Review
 from tests.money.databases import running
-from tests.money.test_one_to_one_node import PRICE, books_are_right, open_salon
+from tests.money.test_one_to_one_node import PRICE, books_are_right, on, open_salon
 from tests.money.test_ticket_node import eventually
-from tests.server.nodes import Person, Site, open_site, open_socket, small_config
+from tests.server.nodes import Person, Site, open_site, open_socket
 
 NO: dict[str, Any] = {"finding": "not_upheld", "to_reporter": "nothing was wrong", "to_respondent": "nothing was wrong"}
 FALSE = {**NO, "finding": "false_report", "strike": True}
@@ -52,9 +51,8 @@ async def convene(site: Site) -> Court:
 
 
 @asynccontextmanager
-async def open_court(folder: Path, **settings: Any) -> AsyncIterator[Court]:
-    config = msgspec.structs.replace(small_config(folder), review=Review(**settings))
-    async with open_site(folder, config) as site:
+async def open_court(folder: Path, place: Path | str = "") -> AsyncIterator[Court]:
+    async with open_site(folder, on(folder, place)) as site:
         yield await convene(site)
 
 
@@ -198,8 +196,8 @@ def plain(answer: httpx2.Response, *names: str) -> tuple[int, list[str], dict[st
     return answer.status_code, sorted(answer.headers), body
 
 
-async def test_one_report_about_the_same_waits_and_no_more_than_some_in_all(tmp_path: Path) -> None:
-    async with open_court(tmp_path) as court:
+async def test_one_report_about_the_same_waits_and_no_more_than_some_in_all(tmp_path: Path, place: Path | str) -> None:
+    async with open_court(tmp_path / "node", place) as court:
         first = await court.report(court.bob, "ann")
         assert (await court.report(court.bob, "Ann"))["id"] == first["id"]
         assert (await court.report(court.bob, "ann", "unfair_block"))["id"] != first["id"]
@@ -214,8 +212,10 @@ async def test_one_report_about_the_same_waits_and_no_more_than_some_in_all(tmp_
         assert "mesi_reports_filed_total 10.0" in (await court.site.http.get("/metrics")).text
 
 
-async def test_a_suspension_cuts_at_once_ends_by_itself_and_can_be_contested_meanwhile(tmp_path: Path) -> None:
-    async with open_court(tmp_path) as court:
+async def test_a_suspension_cuts_at_once_ends_by_itself_and_can_be_contested_meanwhile(
+    tmp_path: Path, place: Path | str
+) -> None:
+    async with open_court(tmp_path / "node", place) as court:
         first, second = [await court.report(court.bob, "ann", reason) for reason in ("spam", "unfair_block")]
         out = {**NO, "finding": "upheld", "sanction": "suspension"}
         async with open_socket(court.site, court.ann) as anns:
