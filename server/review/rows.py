@@ -52,6 +52,7 @@ _SAME = Prepared(
 _COUNT_OPEN = Prepared(
     "SELECT count(*) FROM cases WHERE reporter = :reporter AND kind = 'report' AND state IN ('open', 'taken')"
 )
+_COUNT_FILED = Prepared("SELECT count(*) FROM cases WHERE reporter = :reporter AND kind = 'report'")
 _DUE = Prepared("SELECT id FROM cases WHERE state = 'decided' AND appeal_until <= :now LIMIT :limit")
 _IN_HAND_OF = Prepared("SELECT id FROM cases WHERE reviewer = :reviewer")
 _LOG = Prepared("INSERT INTO case_log (case_id, account, did, at) VALUES (:case_id, :account, :did, :at)")
@@ -180,6 +181,11 @@ def count_alike(connection: sa.Connection, about: About) -> int:
 def count_open(connection: sa.Connection, reporter: str) -> int:
     """Return how many reports of somebody's are not decided yet."""
     return int(_COUNT_OPEN(connection, reporter=reporter).fetchone()[0])
+
+
+def count_filed(connection: sa.Connection, reporter: str) -> int:
+    """Return how many reports somebody has filed, decided ones too."""
+    return int(_COUNT_FILED(connection, reporter=reporter).fetchone()[0])
 
 
 def due(connection: sa.Connection, now_ms: int, limit: int) -> list[str]:

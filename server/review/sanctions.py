@@ -64,8 +64,14 @@ def lift_due(connection: sa.Connection, now_ms: int, limit: int) -> list[Account
 
 def paused_until(connection: sa.Connection, account: str, now_ms: int) -> int | None:
     """Return until when an account reports nothing for its false reports (epoch ms), None where it may."""
+    count, last = strikes(connection, account, now_ms)
+    return last + PAUSE_MS if last is not None and count >= STRIKES and now_ms < last + PAUSE_MS else None
+
+
+def strikes(connection: sa.Connection, account: str, now_ms: int) -> tuple[int, int | None]:
+    """Return how many reports of an account were false lately, and when the last of them was decided (epoch ms)."""
     count, last = _STRIKES(connection, account=account, since=now_ms - STRIKES_MS).fetchone()
-    return last + PAUSE_MS if count >= STRIKES and now_ms < last + PAUSE_MS else None
+    return count, last
 
 
 def _lift(connection: sa.Connection, rows: list[tuple[int, str, str, bool]], now_ms: int) -> list[AccountId]:

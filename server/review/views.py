@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from server.money.amounts import WireAmount
 from server.prepared import Prepared
-from server.review import rows, stakes
+from server.review import rows, sanctions, stakes
 from server.review.cases import Case, Decision, Outcome, Proposal, State
 from server.review.evidence import Bundle
 from server.review.rows import About, Filed
@@ -103,7 +103,8 @@ class EvidenceView(msgspec.Struct, frozen=True):
 class Docket(msgspec.Struct, frozen=True):
     """A case as reviewers see it; with the evidence only where it was asked for alone, which is logged.
 
-    `alike` is how many cases about the same wait.
+    `alike` is how many cases about the same wait, `reports` how many the reporter has filed, and `strikes` how many of
+    those were false lately.
     """
 
     id: str
@@ -124,6 +125,8 @@ class Docket(msgspec.Struct, frozen=True):
     legal_hold: bool
     stakes: tuple[StakeView, ...]
     alike: int
+    reports: int
+    strikes: int
     evidence: EvidenceView | None
 
 
@@ -189,6 +192,8 @@ def _docket(connection: sa.Connection, filed: Filed, bundle: Bundle | None) -> D
         legal_hold=filed.legal_hold,
         stakes=tuple(_stake(each) for each in stakes.of_case(connection, case.id)),
         alike=rows.count_alike(connection, filing.about),
+        reports=rows.count_filed(connection, case.reporter),
+        strikes=sanctions.strikes(connection, case.reporter, case.opened_at)[0],
         evidence=None if bundle is None else EvidenceView(*msgspec.structs.astuple(bundle)),
     )
 

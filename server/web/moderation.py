@@ -69,7 +69,7 @@ class ModeratorList(msgspec.Struct, frozen=True):
     moderators: tuple[ModeratorView, ...]
 
 
-class Role(msgspec.Struct, frozen=True):
+class OwnRole(msgspec.Struct, frozen=True):
     """That who asks is a reviewer; nobody else gets an answer."""
 
     reviewer: bool
@@ -82,7 +82,7 @@ def moderation_routes(desk: ReviewDesk) -> list[Route]:
 
 def _looking_routes(desk: ReviewDesk) -> list[Route]:
     async def role(asked: Asked) -> Answer:
-        return Answer(Role(True))
+        return Answer(OwnRole(True))
 
     async def queue(asked: Asked) -> Answer:
         query: QueueQuery = asked.query
@@ -97,7 +97,7 @@ def _looking_routes(desk: ReviewDesk) -> list[Route]:
 
     one = f"{MOD}/cases/{{case}}"
     return [
-        _route(desk, "GET", f"{MOD}/role", "Whether I review", role, result=Role),
+        _route(desk, "GET", f"{MOD}/role", "Whether I review", role, result=OwnRole),
         _route(desk, "GET", f"{MOD}/cases", "Cases, the oldest first", queue, query=QueueQuery, result=DocketPage),
         _route(desk, "GET", one, "A case with its evidence; that I looked is logged", look, ("case_unknown",)),
         _route(

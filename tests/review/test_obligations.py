@@ -12,14 +12,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from server.money.amounts import split
-from server.money.ledger import Kind
+from server.money.ledger import Kind, Leg, Move
 from server.money.one_to_ones import State as Call
 from server.money.one_to_ones import due
+from server.money.payments import wallet
 from server.prepared import Prepared
 from server.review import deciding, evidence, rows
 from server.review.cases import Object, RunOut, Second, State, Take
+from server.review.stakes import Stake, repay
 from signalling.refusals import Refused
-from tests.review.worlds import APPEAL_MS, FUNDS, PRICE, TERMS, World, copied, outcome, template
+from tests.money import commands
+from tests.review.worlds import APPEAL_MS, FUNDS, PRICE, TERMS, World, copied, find_terms, outcome, template
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +155,47 @@ def test_who_was_blocked_after_paying_reports_it_with_all_that_was_paid(world: W
     assert {line["phase"] for line in known["ledger"]} == {"hold", "posted", "immediate"}
 
 
+def test_a_ticket_is_paid_back_by_reviewers_once_it_was_paid_out_and_by_the_sale_before(world: World) -> None:
+    world.open_sale()
+    ticket = world.buy()
+    first = world.report()
+    assert world.stakes(first.case.id) == []
+    world.decide(first.case.id, outcome(0))
+    world.earn()
+    assert [stake.subject for stake in world.stakes(world.report().case.id)] == [ticket]
+
+
+@pytest.mark.parametrize("parts", [(10_000, 2500), (2500, 10_000), (2500, 0), (0, 7500), (3333, 3334)])
+@pytest.mark.parametrize("kind", ["frozen", "one_to_one", "ticket"])
+def test_an_appeal_moves_the_difference_and_no_more(world: World, kind: str, parts: tuple[int, int]) -> None:
+    if kind == "ticket":
+        world.open_sale()
+        world.buy()
+        world.earn()
+    else:
+        world.ask()
+        world.reach(Call.RUNNING)
+    if kind == "one_to_one":
+        world.hang_up(300_000)
+    settled = world.block("ann", 300_000)
+    case = settled.cases[0].case.id if settled.cases else world.report().case.id
+    for part, reviewer in zip(parts, ("mod1", "mod2"), strict=True):
+        world.decide(case, outcome(part), reviewer)
+        back = split(PRICE, [part, 10_000 - part])[0]
+        assert (world.worth("bob"), world.flaws()) == (FUNDS - PRICE + back, [])
+        if kind != "ticket":
+            assert abs(world.worth("ann") - net(PRICE - back)) <= 1
+        if reviewer == "mod1":
+            world.move(case, Object("bob", "no"), "bob")
+
+
+def test_what_is_too_little_to_arrive_goes_back(world: World) -> None:
+    stake = Stake("x", "c", "one_to_one", "r", "bob", "ann", "USD", 1, 9999, frozen=True)
+    commands.do(world.connection, Move("m", "test", (Leg(wallet("bob", "USD"), stake.escrow, 1),)))
+    after = repay(world.connection, stake, 0, find_terms, 1)
+    assert (after.refunded, after.frozen, world.has("bob"), world.flaws()) == (1, False, FUNDS, [])
+
+
 # -- any order ---------------------------------------------------------------------------------------------------------
 
 Action = Callable[[World], object]
@@ -172,6 +216,13 @@ def with_sale(act: Callable[[World], object]) -> Action:
     return lambda world: act(world) if world.sales else None
 
 
+def judge(world: World, case: str, part: int, other: int, who: str) -> None:
+    """Decide a case, have a side appeal, and decide it for good."""
+    world.decide(case, outcome(part))
+    world.move(case, Object(who, "no"), who)
+    world.decide(case, outcome(other), "mod2")
+
+
 ACTIONS: st.SearchStrategy[Action] = st.one_of(
     st.just(World.ask),
     st.sampled_from([Call.QUEUED, Call.ACCEPTED, Call.RUNNING]).map(lambda s: with_call(lambda w: w.reach(s))),
@@ -185,6 +236,9 @@ ACTIONS: st.SearchStrategy[Action] = st.one_of(
     st.just(World.report),
     st.tuples(PART, st.sampled_from(["mod1", "mod2"]), st.integers(0, 9)).map(
         lambda given: in_case(lambda w, case: w.decide(case, outcome(given[0]), given[1]), given[2])
+    ),
+    st.tuples(PART, PART, WHO, st.integers(0, 9)).map(
+        lambda given: in_case(lambda w, case: judge(w, case, *given[:3]), given[3])
     ),
     st.tuples(WHO, st.integers(0, 9)).map(
         lambda given: in_case(lambda w, case: w.move(case, Object(given[0], "no"), given[0]), given[1])

@@ -242,6 +242,7 @@ async def test_who_reported_falsely_too_often_reports_no_more_for_a_while(tmp_pa
             filed = await court.report(court.bob, f"nobody{number}")
             decided = await court.decide(filed["id"], FALSE)
             assert decided["decisions"][0]["outcome"]["strike"]
+            assert (decided["reports"], decided["strikes"]) == (number + 1, number + 1)
         refused = await court.report(court.bob, "ann", status=403)
         assert refused["code"] == "reports_paused"
         assert refused["until"] > 0

@@ -9,6 +9,7 @@ import { inMoney, learnAssets } from "./money.js";
 import { complain, notice } from "./notices.js";
 import { REASONS } from "./reporting.js";
 import { connect, dressPage, shut, waysIn } from "./shell.js";
+import { counted } from "./words.js";
 
 const PAGE = 50;
 const session = dressPage();
@@ -80,7 +81,7 @@ class ReviewPage {
     say(byId("case-title"), titleOf(one.about, one.kind));
     say(byId("case-facts"), `${dayAndTime(one.opened_at)} · ${state}${reviewer ? ` · with ${reviewer}` : ""}${one.legal_hold ? " · on hold" : ""}`);
     byId("case-sides").replaceChildren(...pairs([
-      ["Reporter", one.reporter],
+      ["Reporter", `${one.reporter} (${counted(one.reports, "report")}, ${counted(one.strikes, "false one")} lately)`],
       ["Reported", one.respondent ?? "does not exist"],
       ["Reason", one.kind === "report" ? REASONS[one.reason] ?? one.reason : "Cut short by who was paid"],
       ["Words", one.words],
