@@ -14,7 +14,7 @@ class CaseTold(WireEvent, frozen=True, kw_only=True, tag="case"):
 
 
 class ReviewWaiting(WireEvent, frozen=True, kw_only=True, tag="review.waiting"):
-    """To reviewers: a case, or an appeal, waits for one of them."""
+    """To reviewers: a case waits for one of them; `state` is open, appealed, or second for one who agrees or not."""
 
     case: str
     state: str

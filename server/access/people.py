@@ -48,7 +48,7 @@ class Seen:
 
 
 class Owed(Protocol):
-    """What two people owe each other, and what is to become of it when one blocks the other."""
+    """What two people owe each other and what becomes of it when one blocks the other; and decisions about accounts."""
 
     def delivered_between(self, one: AccountId, other: AccountId) -> dict[str, int]:
         """Return how many milliseconds were delivered of what runs between two, by what it is called."""
@@ -60,6 +60,9 @@ class Owed(Protocol):
 
     async def carry(self, settled: Any) -> None:
         """Do and tell what follows from what was settled."""
+
+    def outlast(self, connection: sa.Connection, account: AccountId) -> None:
+        """Let no decision end the suspension of an account by itself: an operator has suspended it."""
 
 
 class People:
@@ -146,6 +149,8 @@ class People:
 
         def work(connection: sa.Connection) -> None:
             relations.set_account_facts(connection, account, suspended=suspended, tier=tier)
+            if suspended:
+                self._owed.outlast(connection, account)
 
         await self._store.write(work)
         if suspended is not None:

@@ -107,6 +107,10 @@ class ReviewDesk:
             self.opened += 1
             await self._tell(filed)
 
+    def outlast(self, connection: sa.Connection, account: AccountId) -> None:
+        """Let no decision end the suspension of an account by itself: an operator has suspended it."""
+        sanctions.outlast(connection, account)
+
     # -- the sides -----------------------------------------------------------------------------------------------------
 
     async def file(self, actor: Actor, report: Report) -> CaseView:
@@ -230,6 +234,8 @@ class ReviewDesk:
             await self._access.suspend(account, True)
         for account in moved.free:
             await self._access.suspend(account, False)
+        if moved.filed.case.proposal is not None:
+            await self._tell_reviewers(moved.filed, "second")
         if not moved.is_news:
             return
         state = moved.filed.case.state
@@ -245,9 +251,12 @@ class ReviewDesk:
         """Tell the sides of a case how it stands, and the reviewers where it waits for one."""
         self._show(filed)
         if filed.case.state in (State.OPEN, State.APPEALED):
-            told = ReviewWaiting(server_now=self._clock.wall_ms(), case=filed.case.id, state=filed.case.state.value)
-            for account, _, _ in await self._store.read(moderators.everybody):
-                self._rooms.tell(account, told)
+            await self._tell_reviewers(filed, filed.case.state.value)
+
+    async def _tell_reviewers(self, filed: Filed, state: str) -> None:
+        told = ReviewWaiting(server_now=self._clock.wall_ms(), case=filed.case.id, state=state)
+        for account, _, _ in await self._store.read(moderators.everybody):
+            self._rooms.tell(account, told)
 
     def _show(self, filed: Filed) -> None:
         case = filed.case

@@ -26,6 +26,7 @@ _DUE = Prepared(
     " ORDER BY until LIMIT :limit"
 )
 _LIFT = Prepared("UPDATE sanctions SET lifted_at = :now WHERE id = :id")
+_OUTLAST = Prepared("UPDATE sanctions SET lifts = FALSE WHERE account = :account AND lifted_at IS NULL")
 _STRIKES = Prepared(
     "SELECT count(*), max(since) FROM sanctions WHERE account = :account AND kind = 'strike' AND since > :since"
     " AND lifted_at IS NULL"
@@ -40,6 +41,11 @@ def suspend(connection: sa.Connection, case: str, account: str, until: int | Non
     kind = "ban" if until is None else "suspension"
     _ADD(connection, case_id=case, account=account, kind=kind, since=now_ms, until=until, lifts=lifts)
     relations.set_account_facts(connection, AccountId(account), suspended=True, tier=None)
+
+
+def outlast(connection: sa.Connection, account: str) -> None:
+    """Let nothing that ends here end the suspension of an account: an operator has suspended it besides."""
+    _OUTLAST(connection, account=account)
 
 
 def strike(connection: sa.Connection, case: str, account: str, now_ms: int) -> None:

@@ -1,4 +1,4 @@
-"""A block in the middle of what was paid for, from the button to the appeal, and a report of a message."""
+"""A block in the middle of what was paid for, from the button to the appeal, and a report by who is blocked."""
 
 from __future__ import annotations
 
@@ -102,6 +102,14 @@ async def test_who_is_blocked_in_a_paid_one_to_one_gets_a_case_a_decision_and_an
         return (available + 500, held) == (40_000, 0)
 
     assert await comes_true(all_is_back, 5)
+    await guest.fill("#report-form [name=name]", "case-ann")
+    await guest.press("#report-form [type=submit]")
+    await guest.fill("dialog[open] [name=reason]", "unfair_block")
+    await guest.fill("dialog[open] [name=words]", "She blocked me after I paid")
+    await guest.press("dialog[open] .yes")
+    await guest.sees("#cases", "Report about case-ann")
+    await guest.sees("#cases", "Tip: 5.00 USD")
+    await mia.sees("#queue", "Report about case-ann")
     await books.are_right()
     await bob.ask("GET", "/mod/role", status=404)
     await guest.page.open(f"{guest.url}/review")

@@ -236,6 +236,18 @@ async def test_a_suspension_cuts_at_once_ends_by_itself_and_can_be_contested_mea
         await eventually(is_back)
 
 
+async def test_an_operator_s_own_suspension_is_not_ended_by_a_decision_s_end(tmp_path: Path) -> None:
+    async with open_court(tmp_path) as court:
+        root = Person("admin", "admin", await court.site.running.auth.admin_token(), court.site.http)
+        out = {**NO, "finding": "upheld", "sanction": "suspension"}
+        filed = await court.report(court.bob, "ann")
+        await court.decide(filed["id"], {**out, "suspend_s": 86_400})
+        await root.ask("PUT", "/admin/accounts/ann", {"suspended": True})
+        await court.ann.ask("POST", f"/cases/{filed['id']}/appeal", {"words": "it was not me"})
+        await court.decide(filed["id"], NO, by=1)
+        assert (await court.ann.ask("GET", "/me", status=403))["code"] == "suspended"
+
+
 async def test_who_reported_falsely_too_often_reports_no_more_for_a_while(tmp_path: Path) -> None:
     async with open_court(tmp_path) as court:
         for number in range(STRIKES):

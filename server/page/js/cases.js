@@ -6,7 +6,7 @@ import { openDialog } from "./dialogs.js";
 import { busy, byId, make, show } from "./dom.js";
 import { inMoney, learnAssets } from "./money.js";
 import { complain } from "./notices.js";
-import { REASONS } from "./reporting.js";
+import { REASONS, openReport } from "./reporting.js";
 import { connect, dressPage, shut, waysIn } from "./shell.js";
 
 const PAGE = 20;
@@ -50,6 +50,11 @@ class CasesPage {
   constructor(socket) {
     socket.on("case", () => this.look());
     socket.on("welcome", () => this.look());
+    byId("report-form").onsubmit = (event) => {
+      event.preventDefault();
+      const { name } = event.target.elements;
+      openReport({ kind: "account", name: name.value.trim() }, name.value.trim(), () => this.look());
+    };
     byId("more").onclick = () => busy(byId("more"), () => this.#fetch(this.#before));
     this.look();
   }

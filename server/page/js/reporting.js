@@ -23,8 +23,9 @@ export const REASONS = {
  * Ask why something is reported, and report it.
  * @param {object} about what the API takes: an account, a stream or a message
  * @param {string} what in the title
+ * @param {() => any} [done]
  */
-export function openReport(about, what) {
+export function openReport(about, what, done = () => {}) {
   const given = Object.entries(REASONS).filter(([code]) => code !== "unfair_block" || about.kind === "account");
   const reason = make("select", { name: "reason" }, ...given.map(([value, words]) => make("option", { value }, words)));
   const words = make("textarea", { name: "words", rows: 3, maxlength: 2000 });
@@ -34,7 +35,10 @@ export function openReport(about, what) {
     make("label", {}, "In your words ", make("span", { class: "soft" }, "(if you like)"), words),
   ], {
     yes: "Report",
-    run: () => ask("POST", "/reports", { about, reason: reason.value, words: words.value }),
+    run: async () => {
+      await ask("POST", "/reports", { about, reason: reason.value, words: words.value });
+      await done();
+    },
     closed: (how) => how === "yes" && notice("Reported. You are told what was decided.", { key: "reported", action: { label: "Your cases", run: () => location.assign("/cases") } }),
   });
 }
