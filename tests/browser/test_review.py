@@ -114,6 +114,13 @@ async def test_who_is_blocked_in_a_paid_one_to_one_gets_a_case_a_decision_and_an
     await bob.ask("GET", "/mod/role", status=404)
     await guest.page.open(f"{guest.url}/review")
     await guest.sees("#shut", "There is nothing here")
+    (case,) = (await (await theatre.person("case-max")).ask("GET", "/mod/cases?state=open"))["cases"][-1:]
+    out = {"finding": "upheld", "sanction": "suspension", "suspend_s": 86_400}
+    await (await theatre.person("case-max")).ask("POST", f"/mod/cases/{case['id']}/take")
+    words = {"to_reporter": "Thank you", "to_respondent": "Not like this"}
+    await (await theatre.person("case-max")).ask("POST", f"/mod/cases/{case['id']}/decide", {**out, **words})
+    await streamer.sees("#connection", "Your account is suspended")
+    await streamer.press("#connection a")
+    await streamer.sees("#cases", "The account is suspended for 24 hours. Not like this")
+    await streamer.sees("#cases .appeal")
     assert not wrong, "\n".join(wrong)
-    await streamer.press("#end-stream")
-    await streamer.press("#end-confirm")

@@ -11,6 +11,7 @@ import { connect, dressPage, shut, waysIn } from "./shell.js";
 
 const PAGE = 20;
 const STATES = { open: "Being looked at", decided: "Decided", appealed: "Looked at anew", closed: "Decided for good" };
+const CUT_SHORT = { upheld: "Who paid is right.", partly_upheld: "Who paid is right in part.", not_upheld: "Who was paid is right.", false_report: "Who was paid is right." };
 const FINDINGS = { upheld: "The report was right.", partly_upheld: "The report was right in part.", not_upheld: "Nothing against the rules was found.", false_report: "The report was false." };
 const PAID_FOR = { one_to_one: "One-to-one", ticket: "Ticket", tip: "Tip" };
 
@@ -38,9 +39,9 @@ export function sanctionOf({ sanction, suspend_s: seconds, strike }) {
   return strike ? "It counts as a false report." : "";
 }
 
-/** @param {string} finding */
-export function foundOf(finding) {
-  return FINDINGS[finding];
+/** What was found, in a sentence. @param {string} finding @param {string} kind of the case */
+export function foundOf(finding, kind) {
+  return (kind === "cut_short" ? CUT_SHORT : FINDINGS)[finding];
 }
 
 class CasesPage {
@@ -88,7 +89,7 @@ class CasesPage {
     return make("li", { class: "panel case", id: one.id }, make("div", { class: "row spread" }, heading, chip), facts,
       one.words ? make("p", {}, make("q", {}, one.words)) : null,
       one.stakes.length ? make("ul", { class: "stakes" }, ...stakeLines(one.stakes)) : null,
-      ...one.decisions.map((each) => decision(each)),
+      ...one.decisions.map((each) => decision(each, one.kind)),
       one.appealed && one.state === "appealed" ? make("p", { class: "soft" }, "You appealed. Somebody else looks at it anew.") : null,
       one.can_appeal ? make("p", { class: "row" }, make("button", { type: "button", class: "small appeal", onclick: () => this.#appeal(one) }, "Appeal"), make("span", { class: "soft small" }, `until ${dayAndTime(one.appeal_until)}`)) : null);
   }
@@ -105,9 +106,9 @@ class CasesPage {
   }
 }
 
-function decision(one) {
+function decision(one, kind) {
   const follows = sanctionOf(one);
-  return make("div", { class: "decision" }, make("p", {}, make("strong", {}, foundOf(one.finding)), follows ? ` ${follows}` : ""), one.words ? make("p", {}, one.words) : null, make("p", { class: "soft small" }, dayAndTime(one.at)));
+  return make("div", { class: "decision" }, make("p", {}, make("strong", {}, foundOf(one.finding, kind)), follows ? ` ${follows}` : ""), one.words ? make("p", {}, one.words) : null, make("p", { class: "soft small" }, dayAndTime(one.at)));
 }
 
 if (document.body.classList.contains("cases")) {

@@ -87,13 +87,13 @@ class ReviewPage {
       ["Words", one.words],
     ]));
     byId("case-stakes").replaceChildren(...stakeLines(one.stakes));
-    byId("case-course").replaceChildren(...one.decisions.map(decided), ...one.appeals.map(({ role, words, at }) => make("li", {}, make("strong", {}, `Appeal of the ${role}: `), words, make("span", { class: "soft small" }, ` ${dayAndTime(at)}`))));
+    byId("case-course").replaceChildren(...one.decisions.map((each) => decided(each, one.kind)), ...one.appeals.map(({ role, words, at }) => make("li", {}, make("strong", {}, `Appeal of the ${role}: `), words, make("span", { class: "soft small" }, ` ${dayAndTime(at)}`))));
     show(byId("take"), !reviewer && ["open", "appealed"].includes(state));
     show(byId("release"), mine);
     show(byId("decide-form"), mine && !proposal);
     show(byId("proposal"), proposal !== null);
     if (proposal) {
-      say(byId("proposal-text"), `${proposal.by} proposes: ${outcomeIn(proposal.outcome)}`);
+      say(byId("proposal-text"), `${proposal.by} proposes: ${outcomeIn(proposal.outcome, one.kind)}`);
       show(byId("agree"), proposal.by !== session.account.name);
       show(byId("disagree"), proposal.by !== session.account.name);
     }
@@ -132,7 +132,7 @@ class ReviewPage {
       suspend_s: sanction.value === "suspension" ? Number(days.value) * 86_400 : 0,
       strike: finding.value === "false_report",
     };
-    openDialog("Decide it so?", [make("p", {}, outcomeIn(outcome)), make("p", { class: "soft" }, "Both sides are told, and it is done at once.")], {
+    openDialog("Decide it so?", [make("p", {}, outcomeIn(outcome, this.#case.kind)), make("p", { class: "soft" }, "Both sides are told, and it is done at once.")], {
       yes: "Decide",
       run: async () => {
         const after = await ask("POST", `/mod/cases/${encodeURIComponent(this.#case.id)}/decide`, outcome);
@@ -153,13 +153,13 @@ class ReviewPage {
   }
 }
 
-function outcomeIn(outcome) {
+function outcomeIn(outcome, kind) {
   const part = outcome.refund_bps ? `${outcome.refund_bps / 100} % of what was paid goes back.` : "";
-  return [foundOf(outcome.finding), part, sanctionOf(outcome)].filter((each) => each).join(" ");
+  return [foundOf(outcome.finding, kind), part, sanctionOf(outcome)].filter((each) => each).join(" ");
 }
 
-function decided({ outcome, by, seconded_by: second, at }) {
-  return make("li", {}, make("strong", {}, outcomeIn(outcome)), ` To the reporter: “${outcome.to_reporter}”. To the other: “${outcome.to_respondent}”.`,
+function decided({ outcome, by, seconded_by: second, at }, kind) {
+  return make("li", {}, make("strong", {}, outcomeIn(outcome, kind)), ` To the reporter: “${outcome.to_reporter}”. To the other: “${outcome.to_respondent}”.`,
     make("span", { class: "soft small" }, ` ${by}${second ? ` and ${second}` : ""}, ${dayAndTime(at)}`));
 }
 
