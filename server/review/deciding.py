@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 import sqlalchemy as sa
 
+from server import eventlog
 from server.review import cases, filing, rows, sanctions, stakes
 from server.review.cases import Case, Command, Consequence
 from server.review.rows import Filed
@@ -64,6 +65,11 @@ def decide(
 
 def move(connection: sa.Connection, id: str, account: str, command: Command, terms: Terms, now_ms: int) -> Moved:
     """Take one step in a case. Raises Refused, and then nothing changed: case_unknown, and what `cases.step` raises."""
+    with eventlog.gathering(connection):
+        return _move(connection, id, account, command, terms, now_ms)
+
+
+def _move(connection: sa.Connection, id: str, account: str, command: Command, terms: Terms, now_ms: int) -> Moved:
     filed = rows.lock(connection, id)
     before, after = filed.case, cases.step(filed.case, command, now_ms)
     rows.save(connection, filed.filing, after)
@@ -81,17 +87,18 @@ def move(connection: sa.Connection, id: str, account: str, command: Command, ter
 def leave(connection: sa.Connection, reviewer: str, terms: Terms, now_ms: int) -> None:
     """Put back what a reviewer has who is none any more."""
     for id in rows.in_hand_of(connection, reviewer):
-        move(connection, id, reviewer, cases.Release(reviewer), terms, now_ms)
+        _move(connection, id, reviewer, cases.Release(reviewer), terms, now_ms)
 
 
 def run_out(connection: sa.Connection, terms: Terms, now_ms: int, limit: int) -> list[Moved]:
     """Close cases against which nobody may appeal any more."""
     closed = []
-    for id in rows.due(connection, now_ms, limit):
-        try:
-            closed.append(move(connection, id, "", cases.RunOut(), terms, now_ms))
-        except Refused:
-            continue  # another node was faster, or somebody appealed in the last moment
+    with eventlog.gathering(connection):
+        for id in rows.due(connection, now_ms, limit):
+            try:
+                closed.append(_move(connection, id, "", cases.RunOut(), terms, now_ms))
+            except Refused:
+                continue  # another node was faster, or somebody appealed in the last moment
     return closed
 
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 import sqlalchemy as sa
 
+from server import eventlog
 from server.money import appointments, box_office
 from server.money.one_to_ones import RUNS, Close, OneToOne
 from server.money.tickets import TicketState
@@ -29,7 +30,12 @@ CUT = "guest_ejected"
 WITHDRAWN = "access_revoked"
 _CALLS = Prepared(
     "SELECT id FROM one_to_ones WHERE ended_at IS NULL"
-    " AND ((streamer = :one AND viewer = :other) OR (streamer = :other AND viewer = :one)) ORDER BY number"
+    " AND ((streamer = :one AND viewer = :other) OR (streamer = :other AND viewer = :one)) ORDER BY number",
+    locks=True,
+)
+_SALES = Prepared(
+    "SELECT DISTINCT s.id FROM tickets t JOIN sales s ON s.id = t.sale WHERE t.state IN ('reserved', 'sold')"
+    " AND ((s.seller = :one AND t.account = :other) OR (s.seller = :other AND t.account = :one)) ORDER BY s.id"
 )
 _TICKETS = Prepared(
     "SELECT t.id, t.state, t.account, s.seller, s.stream, s.began, s.earned, t.asset, t.price FROM tickets t"
@@ -70,17 +76,22 @@ def settle(
 ) -> Settled:
     """Settle what is open between two; `delivered_ms` is what a room knows of a one-to-one, by its request."""
     pair = {"one": blocker, "other": blocked}
+    # Locked before anything is paid, as by all others: whoever pays for one of them now is waited for, or waits.
+    for (sale,) in _SALES(connection, **pair).fetchall():
+        box_office.lock_sale(connection, sale)
+    waiting = [id for (id,) in _CALLS(connection, **pair)]
     _STOP_WAITING(connection, **pair)
     calls, seats, cases = [], [], []
-    for (id,) in _CALLS(connection, **pair).fetchall():
-        call, case = _end_call(connection, id, blocker, delivered_ms.get(id), now_ms)
-        calls += [] if call is None else [call]
-        cases += [] if case is None else [case]
-    for row in _TICKETS(connection, **pair).fetchall():
-        held = _Held(*row)
-        case = _end_ticket(connection, held, blocker, fee_bps, now_ms)
-        cases += [] if case is None else [case]
-        seats.append((held.stream, held.account))
+    with eventlog.gathering(connection):
+        for id in waiting:
+            call, case = _end_call(connection, id, blocker, delivered_ms.get(id), now_ms)
+            calls += [] if call is None else [call]
+            cases += [] if case is None else [case]
+        for row in _TICKETS(connection, **pair).fetchall():
+            held = _Held(*row)
+            case = _end_ticket(connection, held, blocker, fee_bps, now_ms)
+            cases += [] if case is None else [case]
+            seats.append((held.stream, held.account))
     return Settled(tuple(calls), tuple(seats), tuple(cases))
 
 
