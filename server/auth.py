@@ -71,11 +71,10 @@ class Auth:
         right = await trio.to_thread.run_sync(self._matches, hashed, password, limiter=self._limiter)
         if row is None or row.password is None or not right:
             raise Refused("bad_credentials")
-        if row.id in self._suspended:
-            raise Refused("suspended")
         account = Account(AccountId(row.id), row.name)
         token = self._tokens.issue(account.id, account.name, self._session_s, "user")
-        return LogIn(token, self.expires_at(token), account)
+        # Who is suspended may still log in: there is nothing for him but to see why, and to contest it.
+        return LogIn(token, self.read(token, suspended_too=True).expires_at, account)
 
     async def find(self, name: str) -> Account | None:
         """Return the account of that name."""
@@ -91,10 +90,10 @@ class Auth:
         await self._store.write(_add_admin)
         return self._tokens.issue(ADMIN, "admin", ADMIN_TOKEN_S, "admin")
 
-    def read(self, token: str) -> Claims:
-        """Return what a token says; raises Refused (no_session, suspended)."""
+    def read(self, token: str, *, suspended_too: bool = False) -> Claims:
+        """Return what a token says; raises Refused (no_session, and suspended unless those are wanted, too)."""
         claims = self._tokens.read_untrusted(token)
-        if claims.actor.account in self._suspended:
+        if claims.actor.account in self._suspended and not suspended_too:
             raise Refused("suspended")
         return claims
 

@@ -40,6 +40,7 @@ from signalling.rooms import Rooms
 class Commerce:
     """The parts that are running: their routes, and their counters by name."""
 
+    usher: Usher
     routes: tuple[Route, ...]
     counters: Callable[[], Mapping[str, int]]
 
@@ -87,7 +88,7 @@ async def open_commerce(
         *goal_routes(store, assets, wall_ms),
         *ticket_routes(tickets),
     )
-    return Commerce(routes, count)
+    return Commerce(usher, routes, count)
 
 
 def _house(config: Config, assets: Assets) -> House:

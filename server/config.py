@@ -15,6 +15,8 @@ from server.addresses import AUTO, Host, MediaAddress, Port, check_media, outwar
 from server.complaints import Complaint, ConfigError, explain
 from server.money.assets import DEFAULTS, Assets, AssetSettings
 from server.money.quotes import DEFAULT_RATES, RateSettings, fixed_rates
+from server.review.settings import Review
+from server.talk.settings import MessageQuota, Messages
 
 HINTS = {
     "ice_servers.url": '; write it like "turn:turn.example.org:3478"',
@@ -117,21 +119,6 @@ class Money(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     withdraw_large_after_s: Annotated[int, Meta(ge=0, le=31_536_000)] = 1_209_600
 
 
-class MessageQuota(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How many messages a day (UTC) accounts may write from a tier on."""
-
-    tier: Annotated[int, Meta(ge=0, le=100)]
-    per_day: Annotated[int, Meta(ge=0, le=1_000_000)]
-
-
-class Messages(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How fast one account may write messages, and how many a day by its tier; no quotas are no limit."""
-
-    per_s: PerSecond = 5.0
-    burst: Burst = 30
-    quotas: Annotated[tuple[MessageQuota, ...], Meta(max_length=101)] = ()
-
-
 class Tokens(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long bearer tokens last."""
 
@@ -216,6 +203,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     webhooks: Annotated[tuple[WebhookSettings, ...], Meta(max_length=32)] = ()
     events: Events = Events()
     messages: Messages = Messages()
+    review: Review = Review()
     tokens: Tokens = Tokens()
     limits: Limits = Limits()
     rates: Rates = Rates()

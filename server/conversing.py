@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import trio
 
-from server.config import Messages
 from server.feed import Feed
 from server.money.clerk import Clerk
 from server.store import Database
 from server.talk import belonging, keeping
 from server.talk.messenger import Messenger
 from server.talk.pace import Paces
+from server.talk.settings import Messages
 from server.web.conversations import conversation_routes
 from server.web.messages import message_routes
 from server.web.routes import Route

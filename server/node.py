@@ -38,6 +38,7 @@ from server.money.one_to_one_desk import OneToOneDesk
 from server.money.tips import TipsGiven
 from server.moq import MoqReception
 from server.postgres import PostgresStore
+from server.reviewing import open_reviewing
 from server.signalling_socket import WEBTRANSPORT_PROTOCOLS, SignallingSocket
 from server.sole_use import DatabaseTaken, SoleUse
 from server.store import Store, StoreFailed
@@ -161,7 +162,6 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
     rooms = Rooms(media, archive, clock, access, telling.feed)
     await nursery.start(lambda task_status: rooms.run(task_status=task_status))
     await nursery.start(lambda task_status: access.run(rooms, task_status=task_status))
-    people = People(store, clock, access, rooms)
     assets = Assets(config.assets)
     desk = OneToOneDesk(
         store,
@@ -182,6 +182,8 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
     commerce = await open_commerce(
         config, assets, store, clock, archive.find_account, rooms, access, wait_beyond, nursery
     )
+    reviewing = open_reviewing(config, assets, store, clock, rooms, access, commerce, desk, nursery)
+    people = People(store, clock, access, rooms, reviewing.desk)
     conversing = open_conversing(config.messages, store, clock, rooms, telling.feed, nursery)
     sockets = SignallingSocket(rooms, auth, config.limits.write_timeout_s)
     await nursery.start(sockets.run)
@@ -201,6 +203,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
             **desk.counters(),
             **telling.counters(),
             **conversing.counters(),
+            **reviewing.counters(),
             **edge.counters(),
             **reception.counters(),
             **moq.counters(),
@@ -227,6 +230,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
             *extension_routes(desk.extensions),
             *telling.routes,
             *conversing.routes,
+            *reviewing.routes,
         ],
     )
     reception: Reception = app.extensions["reception"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -47,11 +47,29 @@ class Seen:
     stream: Card | None
 
 
+class Owed(Protocol):
+    """What two people owe each other and what becomes of it when one blocks the other; and decisions about accounts."""
+
+    def delivered_between(self, one: AccountId, other: AccountId) -> dict[str, int]:
+        """Return how many milliseconds were delivered of what runs between two, by what it is called."""
+
+    def settle(
+        self, connection: sa.Connection, blocker: AccountId, blocked: AccountId, delivered_ms: dict[str, int]
+    ) -> Any:
+        """Settle what is open between two, in the transaction of a block."""
+
+    async def carry(self, settled: Any) -> None:
+        """Do and tell what follows from what was settled."""
+
+    def outlast(self, connection: sa.Connection, account: AccountId) -> None:
+        """Let no decision end the suspension of an account by itself: an operator has suspended it."""
+
+
 class People:
     """Follows, subscriptions, blocks, facts about accounts, and rules; raises Refused and StoreFailed."""
 
-    def __init__(self, store: Database, clock: Clock, access: Access, rooms: Rooms) -> None:
-        self._store, self._clock, self._access, self._rooms = store, clock, access, rooms
+    def __init__(self, store: Database, clock: Clock, access: Access, rooms: Rooms, owed: Owed) -> None:
+        self._store, self._clock, self._access, self._rooms, self._owed = store, clock, access, rooms, owed
 
     async def profile(self, actor: Actor, name: str) -> Seen:
         """Return somebody as the actor sees them. Raises Refused("account_unknown")."""
@@ -102,9 +120,18 @@ class People:
 
     async def block(self, actor: Actor, name: str) -> None:
         """Keep somebody away, in both directions. Raises Refused (account_unknown, self_block, too_many_blocks)."""
-        blocked = await self._store.write(relations.block, actor.account, name, self._clock.wall_ms())
+        other = await self._store.read(relations.find, name)
+        delivered_ms = self._owed.delivered_between(actor.account, other)
+        blocked, settled = await self._store.write(self._block, actor.account, name, delivered_ms)
         await self._access.set_apart(actor.account, blocked)
         self._tell_block(actor.account, name, True)
+        await self._owed.carry(settled)
+
+    def _block(
+        self, connection: sa.Connection, blocker: AccountId, name: str, delivered_ms: dict[str, int]
+    ) -> tuple[AccountId, Any]:
+        blocked = relations.block(connection, blocker, name, self._clock.wall_ms())
+        return blocked, self._owed.settle(connection, blocker, blocked, delivered_ms)
 
     async def unblock(self, actor: Actor, name: str) -> None:
         """Take a block back; who blocked as well stays away. Raises Refused("account_unknown")."""
@@ -122,6 +149,8 @@ class People:
 
         def work(connection: sa.Connection) -> None:
             relations.set_account_facts(connection, account, suspended=suspended, tier=tier)
+            if suspended:
+                self._owed.outlast(connection, account)
 
         await self._store.write(work)
         if suspended is not None:

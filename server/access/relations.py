@@ -160,7 +160,7 @@ def block(connection: sa.Connection, blocker: AccountId, name: str, now: int) ->
 
     Whom one was blocked by can be blocked, too: that way nobody learns of it.
     """
-    blocked = _find(connection, name)
+    blocked = find(connection, name)
     if blocked == blocker:
         raise Refused("self_block")
     count = sa.select(sa.func.count()).select_from(blocks).where(blocks.c.blocker == blocker)
@@ -176,7 +176,7 @@ def block(connection: sa.Connection, blocker: AccountId, name: str, now: int) ->
 
 def unblock(connection: sa.Connection, blocker: AccountId, name: str) -> tuple[AccountId, bool]:
     """Take a block back; returns whom, and whether the two are still apart since the other blocked as well."""
-    blocked = _find(connection, name)
+    blocked = find(connection, name)
     mine = sa.and_(blocks.c.blocker == blocker, blocks.c.blocked == blocked)
     connection.execute(sa.delete(blocks).where(mine))
     return blocked, blocker in apart_from(connection, blocked)
@@ -217,7 +217,8 @@ def suspended_accounts(connection: sa.Connection) -> set[AccountId]:
     return {AccountId(account) for account in rows.scalars()}
 
 
-def _find(connection: sa.Connection, name: str) -> AccountId:
+def find(connection: sa.Connection, name: str) -> AccountId:
+    """Return whose name this is, blocked or not; raises Refused("account_unknown")."""
     found = connection.execute(sa.select(accounts.c.id).where(accounts.c.folded == fold(name))).scalar_one_or_none()
     if found is None:
         raise Refused("account_unknown", f"nobody is called {name!r} here")

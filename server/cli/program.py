@@ -12,6 +12,7 @@ from urllib.parse import quote
 import click
 
 from server.cli.ledger import ledger
+from server.cli.moderators import moderator
 from server.cli.options import print_answer, remote_options
 from server.cli.remote import Remote, connect
 from server.complaints import ConfigError
@@ -255,3 +256,4 @@ def show_room(stream: str, data: Path, server: str | None, admin_token: str | No
 
 
 main.add_command(ledger)
+main.add_command(moderator)

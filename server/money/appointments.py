@@ -19,7 +19,7 @@ from server.eventlog import Happened
 from server.money import books
 from server.money import one_to_ones as o
 from server.money.amounts import Amount, WireAmount, wire_amount
-from server.money.ledger import Hold, Post, Void, held
+from server.money.ledger import Account, Hold, Leg, Post, Void, held
 from server.money.one_to_one_terms import MAX_WAITING, Offer, price_to_hold
 from server.money.one_to_ones import Extension, More, OneToOne, State
 from server.money.payments import Terms, pay, wallet
@@ -130,10 +130,13 @@ def ask(connection: sa.Connection, asking: Asking, now_ms: int) -> OneToOne:
     return one
 
 
-def move(connection: sa.Connection, identifier: str, command: o.Command, now_ms: int) -> OneToOne | None:
+def move(
+    connection: sa.Connection, identifier: str, command: o.Command, now_ms: int, escrow: Account | None = None
+) -> OneToOne | None:
     """Change one; returns it as it is then, None for one that is not there or that stays as it is.
 
-    Raises Refused where more time is asked for that can't be had, or not be held.
+    With an escrow, what its end would pay out is kept there. Raises Refused where more time is asked for that can't be
+    had, or not be held.
     """
     row = _LOCK(connection, id=identifier).fetchone()
     if row is None:
@@ -144,7 +147,7 @@ def move(connection: sa.Connection, identifier: str, command: o.Command, now_ms:
         return None
     _hold_anew(connection, before, after, now_ms)
     if not after.is_open:
-        after = _settle(connection, after, now_ms)
+        after = _settle(connection, after, now_ms, escrow)
     _SET(connection, **{name: value for name, value in _values(after).items() if name in CHANGING})
     if after.state is not before.state:
         _tell(connection, after, _word(after), now_ms)
@@ -217,18 +220,21 @@ def _hold_anew(connection: sa.Connection, before: OneToOne, after: OneToOne, now
             books.apply(connection, Void(after.hold_for(more.number)), now_ms)
 
 
-def _settle(connection: sa.Connection, one: OneToOne, now_ms: int) -> OneToOne:
+def _settle(connection: sa.Connection, one: OneToOne, now_ms: int, escrow: Account | None) -> OneToOne:
     """Pay out of each hold what is due, and give the rest back."""
-    paid = [_pay_out(connection, one, hold, units, now_ms) for hold, units in o.charges(one)]
+    paid = [_pay_out(connection, one, hold, units, now_ms, escrow) for hold, units in o.charges(one)]
     return replace(one, captured=sum(paid))
 
 
-def _pay_out(connection: sa.Connection, one: OneToOne, hold: str, units: int, now_ms: int) -> int:
+def _pay_out(
+    connection: sa.Connection, one: OneToOne, hold: str, units: int, now_ms: int, escrow: Account | None
+) -> int:
     """Resolve a hold; returns what was paid: what is too little for anything to arrive is given back, too."""
     assert one.held is not None, "only what is held is charged"
     if units:
         try:
-            legs = pay(held(wallet(one.viewer, one.held.asset)), one.streamer, units, Terms(one.fee_bps))
+            source = held(wallet(one.viewer, one.held.asset))
+            legs = (Leg(source, escrow, units),) if escrow else pay(source, one.streamer, units, Terms(one.fee_bps))
             books.apply(connection, Post(hold, legs), now_ms)
             return units
         except Refused as refused:

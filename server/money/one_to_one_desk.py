@@ -259,9 +259,8 @@ class OneToOneDesk:
             if waiting.account == actor.account:
                 amount = None if one is None or one.held is None else wire_amount(one.held)
                 start = now.wall_of(start_ns)
-                request = waiting.id or None
                 by = confirm_by(waiting, now)
-                return Place(position, len(starts), start, waiting.seconds, request, amount, now.wall_ms, by)
+                return Place(position, len(starts), start, waiting.seconds, waiting.id or None, amount, now.wall_ms, by)
         raise Refused("request_unknown")
 
     async def queue(self, stream: StreamId, actor: Actor) -> list[OneToOne]:
@@ -327,9 +326,10 @@ class OneToOneDesk:
     async def _move(self, request: str, command: Command) -> None:
         moved = await self._store.write(appointments.move, request, command, self._clock.wall_ms())
         if moved is not None and not moved.is_open:
-            self._show(moved)
+            self.show(moved)
 
-    def _show(self, one: OneToOne) -> None:
+    def show(self, one: OneToOne) -> None:
+        """Tell both sides what became of the money of one that is over."""
         asset = None if one.held is None else one.held.asset
         told = OneToOneSettled(
             server_now=self._clock.wall_ms(),

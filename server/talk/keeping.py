@@ -1,4 +1,7 @@
-"""Drops messages that are older than their conversation keeps them, from the front and in bounds."""
+"""Drops messages that are older than their conversation keeps them, from the front and in bounds.
+
+Those of a conversation that a case is about wait until it is closed, and let go.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from server.prepared import Prepared
 _DUE = Prepared(
     "SELECT c.id, c.keep_s FROM conversations c WHERE c.keep_s IS NOT NULL AND"
     " (SELECT x.at FROM messages x WHERE x.conversation = c.id ORDER BY x.seq LIMIT 1) <= :now - c.keep_s * 1000"
+    " AND NOT EXISTS (SELECT 1 FROM cases d WHERE d.conversation = c.id AND (d.legal_hold OR d.state <> 'closed'))"
     " LIMIT :limit"
 )
 _DROP = Prepared(

@@ -92,7 +92,7 @@ class Auth(Protocol):
     def issue(self, account: Account, expires_s: int, kind: str, surface: Surface = "web") -> str:
         """Return a bearer token; kind is "user" or "admin"."""
 
-    def read(self, token: str) -> Claims:
+    def read(self, token: str, *, suspended_too: bool = False) -> Claims:
         """Return what a bearer token says."""
 
 

@@ -94,6 +94,7 @@ class Route:
     result: Any = None
     status: int = 200
     problems: tuple[str, ...] = ()
+    suspended_too: bool = False  # to see and contest why, and to report
     guessable: bool = False  # what is sent could be found by trying: rated strictly, by account and by address
 
     @property
@@ -164,7 +165,7 @@ class Reception:
             case Access.STRANGER:
                 self._rate(self.by_password, network_of(address))
             case Access.ACCOUNT | Access.ADMIN:
-                claims = self._identify(given)
+                claims = self._identify(given, route)
                 self._rate(self.by_account, claims.actor.account)
                 if route.access is Access.ADMIN and not claims.actor.admin:
                     raise Problem("admin_only")
@@ -187,7 +188,7 @@ class Reception:
     def _rate(self, buckets: TokenBuckets, asker: str) -> None:
         _refuse_before(buckets.take(asker, trio.current_time()))
 
-    def _identify(self, given: Request) -> Claims:
+    def _identify(self, given: Request, route: Route) -> Claims:
         header = given.headers.get("Authorization", "")
         if not header:
             raise Problem("no_session", "the request has no Authorization header")
@@ -195,7 +196,7 @@ class Reception:
         if token is None:
             raise Problem("no_session", 'the Authorization header must be "Bearer" and a token')
         try:
-            return self._auth.read(token[1])
+            return self._auth.read(token[1], suspended_too=route.suspended_too)
         except Exception as error:
             refused = problem_of(error)
             if refused is None:

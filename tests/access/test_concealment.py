@@ -29,6 +29,7 @@ FRAGMENT = "a=ice-ufrag:abcd\r\na=ice-pwd:abcdefghijklmnopqrstuvwx\r\n"
 # A body for each schema of the document: a route that takes another one can't be judged before it has one here.
 BODIES: dict[str, dict[str, Any]] = {
     "AccountFacts": {},
+    "Agreement": {"agrees": True},
     "Confirmation": {"confirm_token": "x"},
     "Forward": {"conversation": "{conversation}", "seq": 1, "client_txn": "t"},
     "Grade": {"tier": 1},
@@ -42,6 +43,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "MoreTimeWish": {"seconds": 300},
     "NewInvite": {},
     "NewMessage": {"text": "hello", "client_txn": "t"},
+    "Objection": {"words": "hello"},
+    "Outcome": {"finding": "not_upheld", "to_reporter": "", "to_respondent": ""},
     "Offer": {"choices": [{"seconds": 300}]},
     "OneToOneWish": {"seconds": 300},
     "PriceSeen": {"price_seen": USD_5},

@@ -39,6 +39,19 @@ async def test_who_signed_up_can_log_in_and_is_who_the_token_says(tmp_path: Path
         assert abs(session.expires_at - (time.time() + 3600) * 1000) < 5000
 
 
+async def test_who_is_suspended_logs_in_to_see_why_and_for_nothing_else(tmp_path: Path) -> None:
+    suspended = set[AccountId]()
+    async with open_store(tmp_path / "db") as store:
+        auth = Auth(store, Tokens(KEY), 3600, suspended)
+        account = await auth.sign_up("Ann", "correct horse")
+        suspended.add(account.id)
+        session = await auth.log_in("ann", "correct horse")
+        assert auth.read(session.token, suspended_too=True).actor.account == account.id
+        with pytest.raises(Refused) as caught:
+            auth.read(session.token)
+        assert caught.value.code == "suspended"
+
+
 @pytest.mark.parametrize(("name", "password"), [("ann", "wrong"), ("bob", "correct horse"), ("tokenly", "")])
 async def test_a_wrong_password_and_an_unknown_name_get_the_same_answer(
     tmp_path: Path, name: str, password: str

@@ -97,6 +97,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         running.end()
 
 
+def test_moderators_are_chosen_listed_and_let_go(server: Server) -> None:
+    folder = server.folder
+    mesi("account", "add", "mia", folder=folder)
+    assert one_line(mesi("moderator", "add", "mia", folder=folder)) == "mia"
+    assert one_line(mesi("moderator", "list", folder=folder)).startswith("mia  since 20")
+    assert one_line(mesi("moderator", "remove", "mia", folder=folder)) == "mia"
+    assert json.loads(mesi("moderator", "list", "--json", folder=folder).out) == {"moderators": []}
+    refused(mesi("moderator", "add", "nobody", folder=folder), "account_unknown", "mesi account add NAME")
+
+
 def test_a_stream_from_the_account_to_the_end(server: Server) -> None:
     folder = server.folder
     ann = one_line(mesi("account", "add", "ann", folder=folder))

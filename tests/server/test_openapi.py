@@ -42,6 +42,7 @@ MEANINGLESS = {
     "conversation": "none",
     "seq": "1",
     "reaction": "👍",
+    "case": "none",
 }
 Values = st.SearchStrategy[Any]
 # What any request may meet; the document says it once, as the default.

@@ -142,7 +142,7 @@ class FakeAuth:
     def issue(self, account: Any, expires_s: int, kind: str, surface: str = "web") -> str:
         return f"t-{account.name}-{kind}-{expires_s}"
 
-    def read(self, token: str) -> Claims:
+    def read(self, token: str, *, suspended_too: bool = False) -> Claims:
         if (actor := ACTORS.get(token.removeprefix("t-"))) is None:
             raise Refused("no_session", "the token is not one of ours")
         return Claims(actor, 2**53)

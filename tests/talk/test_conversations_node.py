@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 import msgspec
 
-from server.config import MessageQuota, Messages
+from server.talk.settings import MessageQuota, Messages
 from tests.server.nodes import Person, Site, Socket, open_site, open_socket, small_config
 
 

@@ -103,7 +103,8 @@ export class Chat {
   }
 
   #named(person) {
-    const name = make("b", {}, person.id === this.me ? "You" : person.name);
+    const page = () => make("a", { href: `/u/${encodeURIComponent(person.name)}`, target: "_blank", rel: "noopener", title: "Their page, where you can block and report" }, person.name);
+    const name = make("b", {}, person.id === this.me ? "You" : page());
     name.style.setProperty("--hue", String(hueOf(person.name)));
     return name;
   }

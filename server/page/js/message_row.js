@@ -66,7 +66,7 @@ function menu(message, { mine, gone, group, leads, act }) {
     (mine || (group && leads)) && !lasting ? choice("Delete for everyone", "erase") : null,
   ];
   const element = make("details", { class: "menu" }, make("summary", { "aria-label": `More about this message of ${mine ? "yours" : message.from.name}` }, "⋯"),
-    make("div", { class: "menu-list" }, ...choices, choice("Delete for me", "hide")));
+    make("div", { class: "menu-list" }, ...choices, mine ? null : choice("Report", "report"), choice("Delete for me", "hide")));
   element.addEventListener("keydown", (event) => {
     if (event.key !== "Escape") return;
     element.open = false;

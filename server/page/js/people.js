@@ -4,6 +4,7 @@ import { ask } from "./api.js";
 import { listDisclosures, openAskFacts } from "./disclosures.js";
 import { busy, byId, make, show } from "./dom.js";
 import { complain, notice } from "./notices.js";
+import { openBlock } from "./reporting.js";
 
 const LISTS = {
   tickets: { title: "Ticket holders", undo: "Take back" },
@@ -57,7 +58,8 @@ export class People {
     const rows = names.map((name) => make("li", {}, make("span", {}, name),
       make("button", { type: "button", class: "small quiet", "aria-label": `Ticket for ${name}`, onclick: () => this.#change("PUT", "tickets", name) }, "Ticket"),
       make("button", { type: "button", class: "small quiet", "aria-label": `Ask for facts: ${name}`, onclick: () => openAskFacts(name, () => this.refreshFacts()) }, "Ask for facts"),
-      make("button", { type: "button", class: "small quiet", "aria-label": `Put out: ${name}`, onclick: () => this.#putOut(name) }, "Put out")));
+      make("button", { type: "button", class: "small quiet", "aria-label": `Put out: ${name}`, onclick: () => this.#putOut(name) }, "Put out"),
+      make("button", { type: "button", class: "small quiet", "aria-label": `Block ${name}`, onclick: () => openBlock(name) }, "Block")));
     byId("watching").replaceChildren(...rows);
     byId("watching-count").textContent = count.toLocaleString();
     show(byId("nobody"), count === 0);

@@ -7,6 +7,7 @@ import { FollowButton } from "./follow.js";
 import { Goals } from "./goals.js";
 import { learnAssets, offerAssets, read } from "./money.js";
 import { complain } from "./notices.js";
+import { openBlock, openReport } from "./reporting.js";
 import { connect, dressPage, shut, waysIn } from "./shell.js";
 import { TipLinks } from "./tip_links.js";
 import { TipMenu } from "./tip_menu.js";
@@ -38,6 +39,7 @@ class ProfilePage {
       new FollowButton(() => {}).show(profile, session.account.id);
       byId("write").href = `/messages?with=${encodeURIComponent(profile.name)}`;
       show(byId("write"), true);
+      this.#keepAway(profile.name);
       new TipBar(byId("tips"), profile.name, { done: () => this.goals.refresh() }).show(true);
       this.#showSubscription(profile.id);
     }
@@ -71,6 +73,12 @@ class ProfilePage {
     say(byId("on-air-mode"), MODES[card.mode].name);
     byId("on-air-mode").dataset.mode = card.mode;
     say(byId("on-air-viewers"), `${card.viewers.toLocaleString()} watching`);
+  }
+
+  #keepAway(name) {
+    byId("report").onclick = () => openReport({ kind: "account", name }, name);
+    byId("block").onclick = () => openBlock(name, () => location.reload());
+    for (const id of ["report", "block"]) show(byId(id), true);
   }
 
   async #showSubscription(id) {
@@ -110,6 +118,8 @@ class ProfilePage {
     }
     for (const select of document.querySelectorAll("#own select[name=asset]")) offerAssets(select);
     show(byId("own"), true);
+    show(byId("own-links"), true);
+    ask("GET", "/mod/role").then(() => show(byId("to-review"), true), () => {}); // there is none for who does not review
     await Promise.all([new TipMenu(session.account.name).refresh(), new TipLinks().refresh()]);
   }
 }

@@ -2,7 +2,15 @@
 
 import { byId, make, show } from "./dom.js";
 import { current, forget, leaveForLogIn, logInAddress } from "./identity.js";
+import { notice } from "./notices.js";
 import { Socket } from "./socket.js";
+
+const CASE_TOLD = {
+  open: "A case of yours is being looked at.",
+  decided: "A case of yours is decided.",
+  appealed: "A case of yours is looked at anew.",
+  closed: "A case of yours is decided for good.",
+};
 
 /** Fill the head of the page. @returns {import("./identity.js").Session|null} */
 export function dressPage() {
@@ -57,6 +65,13 @@ export function connect(session) {
     show(badge, state === "lost");
   });
   socket.on("no_session", leaveForLogIn);
+  socket.on("suspended", () => {
+    badge.replaceChildren("Your account is suspended. ", make("a", { href: "/cases" }, "See why"));
+    show(badge, true);
+  });
+  const told = (key, text, address) => location.pathname === address || notice(text, { key, action: { label: "Look", run: () => location.assign(address) } });
+  socket.on("case", ({ state }) => told("case", CASE_TOLD[state], "/cases"));
+  socket.on("review.waiting", () => told("review", "A case waits for a reviewer.", "/review"));
   socket.open();
   return socket;
 }

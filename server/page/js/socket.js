@@ -9,10 +9,11 @@ const LONGEST_WAIT_MS = 10_000;
 const PING_EVERY_MS = 20_000; // finds out about a dead network sooner than TCP
 const ANSWER_WITHIN_MS = 15_000;
 const BAD_TOKEN = 4401;
+const SUSPENDED = 4403;
 
 /**
  * Events are dispatched as CustomEvents by their wire type, with the message as detail; besides:
- * "connection" (detail: "open" or "lost") and "no_session" (log in again). After `welcome` with `resumed: false`
+ * "connection" (detail: "open" or "lost"), "no_session" (log in again) and "suspended". After `welcome` with `resumed: false`
  * nothing is joined: who listens to it joins.
  */
 export class Socket extends EventTarget {
@@ -108,6 +109,7 @@ export class Socket extends EventTarget {
     for (const id of [...this.#asked.keys()]) this.#answer(id, (asked) => asked.reject(lost()));
     if (this.#closed) return;
     if (code === BAD_TOKEN) return this.#tell("no_session", null);
+    if (code === SUSPENDED) return this.#tell("suspended", null);
     if (wasOpen) this.#tell("connection", "lost");
     this.#timer = setTimeout(() => this.#connect(), this.#wait * (0.5 + Math.random()));
     this.#wait = Math.min(this.#wait * 2, LONGEST_WAIT_MS);

@@ -2,12 +2,12 @@
 
 import { ask } from "./api.js";
 import { busy, byId, make, say, show } from "./dom.js";
-import { openDialog } from "./dialogs.js";
 import { openForward, openMembers, openShape } from "./group_dialogs.js";
 import { messageRow, waitingRow } from "./message_row.js";
 import { complain, notice } from "./notices.js";
 import { Orders } from "./orders.js";
 import { Purse } from "./purse.js";
+import { openBlock, openReport } from "./reporting.js";
 import { titleOf } from "./talks.js";
 import { openTip } from "./tip_dialog.js";
 import { Writing } from "./writing.js";
@@ -36,7 +36,7 @@ export class Talk {
     byId("earlier").onclick = () => busy(byId("earlier"), () => this.#fetch({ before: Math.min(...this.#messages.keys()) }));
     byId("come-in").onclick = () => busy(byId("come-in"), async () => this.#reopen(await this.#ask("POST", "/join")));
     byId("stay-out").onclick = () => busy(byId("stay-out"), () => this.#goAway());
-    byId("unblock").onclick = () => busy(byId("unblock"), () => this.#block("DELETE"));
+    byId("unblock").onclick = () => busy(byId("unblock"), () => this.#unblock());
     byId("talk-tip").onclick = () => this.#tip(this.#talk.with.name);
     byId("talk-menu").addEventListener("keydown", (event) => event.key === "Escape" && this.#closeMenu());
     socket.on("conversation.typing", ({ conversation, accounts }) => this.#talk?.id === conversation && this.#showTyping(accounts));
@@ -201,7 +201,8 @@ export class Talk {
       kind === "group" ? choice("Members", () => openMembers(this.#talk, this.me, (name) => this.#tip(name))) : choice(`${other.name}'s page`, () => location.assign(`/u/${encodeURIComponent(other.name)}`)),
       kind === "group" && ["owner", "admin"].includes(mine.role) ? choice("Change the group", () => openShape(this.#talk)) : null,
       kind === "group" ? choice("Leave the group", () => this.#goAway(), true) : null,
-      kind === "direct" && !blocked ? choice(`Block ${other.name}`, () => this.#askToBlock(other.name), true) : null,
+      kind === "direct" ? choice(`Report ${other.name}`, () => openReport({ kind: "account", name: other.name }, other.name)) : null,
+      kind === "direct" && !blocked ? choice(`Block ${other.name}`, () => openBlock(other.name, () => this.#askAnew()), true) : null,
     ].filter((each) => each !== null);
   }
 
@@ -217,6 +218,7 @@ export class Talk {
     else if (what === "edit") this.writing.edit(message);
     else if (what === "forward") openForward(message, this.told.forward());
     else if (what === "tip") this.#tip(message.from.name);
+    else if (what === "report") openReport({ kind: "message", conversation: message.conversation, seq: message.seq }, "a message");
     else if (what === "react") await this.#ask("PUT", reaction);
     else if (what === "unreact") await this.#ask("DELETE", reaction);
     else if (what === "erase") await this.#ask("DELETE", path);
@@ -235,12 +237,12 @@ export class Talk {
     }
   }
 
-  #askToBlock(name) {
-    openDialog(`Block ${name}?`, [make("p", {}, "Neither of you reaches the other any more: no messages, no tips, no streams. They are not told.")], { yes: "Block", danger: true, run: () => this.#block("PUT") });
+  async #unblock() {
+    await ask("DELETE", `/blocks/${encodeURIComponent(this.#talk.with.name)}`);
+    this.#askAnew();
   }
 
-  async #block(method) {
-    await ask(method, `/blocks/${encodeURIComponent(this.#talk.with.name)}`);
+  #askAnew() {
     this.told.changed(this.#talk.id).then((talk) => this.renew(talk.id, talk), complain);
   }
 

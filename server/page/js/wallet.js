@@ -10,9 +10,9 @@ import { Purse, available } from "./purse.js";
 import { connect, dressPage, shut, waysIn } from "./shell.js";
 
 const LINES = 20; // at a time, of what came and went
-const WHAT = { deposit: "Paid in", withdrawal: "Paid out", tip: "Tip", ticket: "Ticket", tickets: "Tickets sold", one2one: "One-to-one", debt: "What was owed" };
+const WHAT = { deposit: "Paid in", withdrawal: "Paid out", tip: "Tip", ticket: "Ticket", tickets: "Tickets sold", one2one: "One-to-one", debt: "What was owed", case: "Decided in a case" };
 const BECAME = { held: "promised", voided: "given back", expired: "given back", reversed: "taken back" };
-const CHANGES = ["tip", "tip.reversed", "ticket.sold", "ticket.refunded", "one_to_one.settled"];
+const CHANGES = ["tip", "tip.reversed", "ticket.sold", "ticket.refunded", "one_to_one.settled", "case"];
 const UNKNOWN = "No answer came. Press again: it is done only once.";
 
 const session = dressPage();

@@ -14,6 +14,7 @@ import { Guest } from "./guest.js";
 import { HowItPlays } from "./how_it_plays.js";
 import { logInAddress } from "./identity.js";
 import { notice, withdraw } from "./notices.js";
+import { openBlock, openReport } from "./reporting.js";
 import { QueuePlace } from "./queue_place.js";
 import { followSettlements } from "./settled.js";
 import { Player } from "./player.js";
@@ -104,6 +105,9 @@ class WatchPage {
       byId("tip").onclick = () => this.tips.open();
       this.goals = new Goals(byId("goals"), streamer.name, { stream });
       this.socket.on("goal", (event) => this.goals.take(event));
+      byId("report").onclick = () => openReport({ kind: "stream", stream }, "this stream");
+      byId("block").onclick = () => openBlock(streamer.name, () => location.assign("/"));
+      for (const id of ["report", "block"]) show(byId(id), true);
       this.socket.on("welcome", () => this.goals.refresh()); // news may have been missed
       this.goals.refresh();
     }

@@ -14,7 +14,7 @@ export const SHUT = {
   ticket_revoked: ["Your ticket was taken back", "This stream is for ticket holders. With a new ticket it goes on here by itself."],
   not_entitled: ["A private stream", "This stream is for people its streamer chose. Once you are one of them, it goes on here by itself."],
   kyf_required: ["Something has to be proven first", "This stream is for people who have proven more about themselves. Then it goes on here by itself."],
-  suspended: ["Your account is suspended", "This site has suspended it. Ask its administrators why."],
+  suspended: ["Your account is suspended", "Under “Your cases” it says why, and how to contest it."],
   ejected: ["You were put out", "The streamer has removed you from this stream. Only the streamer can let you back in."],
   one_to_one_running: ["In a one-to-one", "The streamer is in a private call. The stream goes on here by itself afterwards."],
 };

@@ -1,0 +1,121 @@
+/** The page of one's cases: what one reported, what was decided and why, and how to contest it. */
+
+import { ask } from "./api.js";
+import { dayAndTime, inWords } from "./clock.js";
+import { openDialog } from "./dialogs.js";
+import { busy, byId, make, show } from "./dom.js";
+import { inMoney, learnAssets } from "./money.js";
+import { complain } from "./notices.js";
+import { REASONS, openReport } from "./reporting.js";
+import { connect, dressPage, shut, waysIn } from "./shell.js";
+
+const PAGE = 20;
+const STATES = { open: "Being looked at", decided: "Decided", appealed: "Looked at anew", closed: "Decided for good" };
+const CUT_SHORT = { upheld: "Who paid is right.", partly_upheld: "Who paid is right in part.", not_upheld: "Who was paid is right.", false_report: "Who was paid is right." };
+const FINDINGS = { upheld: "The report was right.", partly_upheld: "The report was right in part.", not_upheld: "Nothing against the rules was found.", false_report: "The report was false." };
+const PAID_FOR = { one_to_one: "One-to-one", ticket: "Ticket", tip: "Tip" };
+
+/** What a case is about, in a line. @param {any} about @param {string} kind */
+export function titleOf({ kind, label }, of) {
+  if (of === "cut_short") return kind === "ticket" ? "A show that was cut short" : "A one-to-one that was cut short";
+  return { account: `Report about ${label}`, stream: "Report about a stream", message: "Report about a message" }[kind];
+}
+
+/** What is at stake, a line for each. @param {any[]} stakes */
+export function stakeLines(stakes) {
+  return stakes.map(({ kind, amount, refunded, frozen }) => make("li", {}, `${PAID_FOR[kind]}: ${inMoney(amount)}${became(amount, refunded, frozen)}`));
+}
+
+function became(amount, refunded, frozen) {
+  if (frozen) return ", frozen until it is decided";
+  if (refunded === "0") return "";
+  return refunded === amount.units ? ", given back" : `, of which ${inMoney({ ...amount, units: refunded })} were given back`;
+}
+
+/** What follows from a decision, in a sentence. @param {{sanction: string, suspend_s: number, strike: boolean}} decision */
+export function sanctionOf({ sanction, suspend_s: seconds, strike }) {
+  if (sanction === "ban") return "The account is suspended for good.";
+  if (sanction === "suspension") return `The account is suspended for ${inWords(seconds)}.`;
+  return strike ? "It counts as a false report." : "";
+}
+
+/** What was found, in a sentence. @param {string} finding @param {string} kind of the case */
+export function foundOf(finding, kind) {
+  return (kind === "cut_short" ? CUT_SHORT : FINDINGS)[finding];
+}
+
+class CasesPage {
+  #shown = new Map();
+  #before = null;
+
+  constructor(socket) {
+    socket.on("case", () => this.look());
+    socket.on("welcome", () => this.look());
+    byId("report-form").onsubmit = (event) => {
+      event.preventDefault();
+      const { name } = event.target.elements;
+      openReport({ kind: "account", name: name.value.trim() }, name.value.trim(), () => this.look());
+    };
+    byId("more").onclick = () => busy(byId("more"), () => this.#fetch(this.#before));
+    this.look();
+  }
+
+  /** Fetch the newest anew. */
+  async look() {
+    try {
+      await learnAssets();
+      this.#shown.clear();
+      await this.#fetch(null);
+      show(byId("cases-panel"), true);
+    } catch (error) {
+      complain(error);
+    }
+    show(byId("loading"), false);
+  }
+
+  async #fetch(before) {
+    const page = await ask("GET", `/cases?limit=${PAGE}${before === null ? "" : `&before=${before}`}`);
+    for (const each of page.cases) this.#shown.set(each.id, each);
+    this.#before = page.before;
+    byId("cases").replaceChildren(...[...this.#shown.values()].map((each) => this.#row(each)));
+    show(byId("no-cases"), this.#shown.size === 0);
+    show(byId("more"), page.before !== null);
+  }
+
+  #row(one) {
+    const heading = make("h2", {}, titleOf(one.about, one.kind));
+    const facts = make("p", { class: "soft small" }, dayAndTime(one.opened_at), one.role === "respondent" && one.kind === "report" ? ", about you" : "", one.kind === "report" ? `: ${REASONS[one.reason] ?? one.reason}` : "");
+    const chip = make("span", { class: "chip", data: { state: one.state } }, STATES[one.state]);
+    return make("li", { class: "panel case", id: one.id }, make("div", { class: "row spread" }, heading, chip), facts,
+      one.words ? make("p", {}, make("q", {}, one.words)) : null,
+      one.stakes.length ? make("ul", { class: "stakes" }, ...stakeLines(one.stakes)) : null,
+      ...one.decisions.map((each) => decision(each, one.kind)),
+      one.appealed && one.state === "appealed" ? make("p", { class: "soft" }, "You appealed. Somebody else looks at it anew.") : null,
+      one.can_appeal ? make("p", { class: "row" }, make("button", { type: "button", class: "small appeal", onclick: () => this.#appeal(one) }, "Appeal"), make("span", { class: "soft small" }, `until ${dayAndTime(one.appeal_until)}`)) : null);
+  }
+
+  #appeal(one) {
+    const words = make("textarea", { name: "words", rows: 4, maxlength: 2000, required: true });
+    openDialog("Appeal", [make("p", {}, "Somebody who had no part in the decision looks at it anew, and decides for good."), make("label", {}, "What was wrong about it ", words)], {
+      yes: "Appeal",
+      run: async () => {
+        await ask("POST", `/cases/${encodeURIComponent(one.id)}/appeal`, { words: words.value.trim() });
+        await this.look();
+      },
+    });
+  }
+}
+
+function decision(one, kind) {
+  const follows = sanctionOf(one);
+  return make("div", { class: "decision" }, make("p", {}, make("strong", {}, foundOf(one.finding, kind)), follows ? ` ${follows}` : ""), one.words ? make("p", {}, one.words) : null, make("p", { class: "soft small" }, dayAndTime(one.at)));
+}
+
+if (document.body.classList.contains("cases")) {
+  const session = dressPage();
+  if (session) new CasesPage(connect(session));
+  else {
+    show(byId("loading"), false);
+    shut("Log in to see your cases", ...waysIn());
+  }
+}
