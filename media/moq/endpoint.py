@@ -172,7 +172,7 @@ class Endpoint:
             self._flush_dirty()
 
     def _feed(self, data: bytes, source: Destination, entry: _Entry) -> None:
-        entry.connection.quic.receive_datagram(data, source, now=self._now_ns() / 1e9)
+        entry.connection.receive_untrusted(data, source, self._now_ns() / 1e9)
         self._dirty[entry.number] = entry
         self._take_events(entry)
 
@@ -320,6 +320,9 @@ class Endpoint:
         connection = entry.connection
         now_ns = self._now_ns()
         connection.write()
+        bursts, destination = connection.bursts(now_ns / 1e9)
+        for burst in bursts:
+            self._socket.send_burst(burst.data, burst.size, destination)
         self._socket.send(connection.datagrams(now_ns / 1e9))
         connection.after_flush()
         if connection.was_ended_by_us and not entry.is_leaving:
@@ -379,7 +382,7 @@ class Endpoint:
             return
         timer = connection.quic.get_timer()
         if timer is not None and timer * 1e9 <= now_ns:
-            connection.quic.handle_timer(now=now_ns / 1e9)
+            connection.handle_quic_timer(now_ns / 1e9)
             self._take_events(entry)
         connection.handle_timeout(now_ns)
         if connection.quic.get_timer() is None:

@@ -12,8 +12,11 @@ from collections.abc import Callable
 
 from aioquic.h3.connection import FrameType, H3Connection, ProtocolError, StreamType
 from aioquic.quic.connection import QuicConnection
+from aioquic.quic.packet_builder import QuicDeliveryState
+from aioquic.quic.stream import QuicStream
 
-from media.moq.stream_packets import write_stream_packets
+from media.moq.packets import Burst
+from media.moq.stream_packets import Keyring, has_data, is_plain, write_stream_packets
 from media.moq.varint import varint
 
 # The longest packet has a header of 1 byte, the peer's connection id and a packet number of 2, a frame header of 3 and
@@ -48,12 +51,19 @@ def from_http_code(code: int) -> int:
 
 
 class QuicCarrier:
-    """A connection's own streams; also what its WebTransport sessions are made of."""
+    """A connection's own streams; also what its WebTransport sessions are made of.
+
+    Unidirectional streams that it opens are its own: aioquic, which looks at every stream for each packet it writes,
+    does not have them in its queue before something else than data has to be said of them.
+    """
 
     def __init__(self, quic: QuicConnection, wake: Callable[[], None]) -> None:
         self.counts = Counter[str]()
+        self.has_words = True  # whether aioquic may have something to say, besides what its timers tell
         self._quic, self.wake = quic, wake
-        self._unsent: dict[int, None] = {}  # streams that may have bytes that never left yet, as they were written to
+        self._keyring = Keyring()
+        self._own: dict[int, QuicStream] = {}
+        self._unsent: dict[int, None] = {}  # streams that may have bytes to send, as they were written to
 
     @property
     def max_datagram_bytes(self) -> int:
@@ -71,9 +81,15 @@ class QuicCarrier:
         bitrate_bps = int(self._quic._loss.congestion_window * 8 / rtt_s)
         return min(bitrate_bps, MAX_ESTIMATE_BPS), max(1, int(rtt_s * 1000))
 
-    def stream_packets(self, now: float) -> list[bytes]:
+    def bursts(self, now: float) -> list[Burst]:
         """Return packets of what was written, in the order it was; aioquic sends what these do not hold."""
-        return write_stream_packets(self._quic, self._unsent, now) if self._unsent else []
+        if not self._unsent:
+            return []
+        self._quic._pacing_at = None
+        if not is_plain(self._quic):
+            self._hand_over()
+            return []
+        return write_stream_packets(self._quic, self._unsent, self._keyring, self._delivered, now)
 
     def open(self, *, unidirectional: bool) -> int | None:
         """Open a stream.
@@ -86,6 +102,8 @@ class QuicCarrier:
         if stream // 4 >= granted:
             return None
         self._send(stream, self._stream_prefix(stream, unidirectional))
+        if unidirectional:
+            self._take(stream)
         return stream
 
     def write(self, stream: int, data: bytes, *, is_last: bool = False) -> bool:
@@ -98,8 +116,16 @@ class QuicCarrier:
             self._quic.reset_stream(stream, self._code(code))
         except ValueError:
             self.counts["resets_in_vain"] += 1  # the peer reset a stream that we never sent on
+        self.give_back(stream)
         self._unsent.pop(stream, None)
-        self.wake()
+        self._speak()
+
+    def give_back(self, stream: int) -> None:
+        """Let aioquic say what is to be said of a stream that is more than data: it was reset, or the peer stopped it."""
+        state = self._own.pop(stream, None)
+        if state is not None:
+            self._quic._streams_queue.append(state)
+            self.has_words = True
 
     def recall(self) -> None:
         """Do nothing: QUIC drops what is reset."""
@@ -110,7 +136,7 @@ class QuicCarrier:
             self._quic.stop_stream(stream, self._code(code))
         except ValueError:
             self.counts["stops_in_vain"] += 1  # it has ended already
-        self.wake()
+        self._speak()
 
     def send_datagram(self, data: bytes) -> bool:
         """Queue a datagram for the next flush, after which it is gone."""
@@ -118,24 +144,25 @@ class QuicCarrier:
             self.counts["datagrams_no_room"] += 1
             return False
         self._quic.send_datagram_frame(self._datagram_prefix() + data)
-        self.wake()
+        self._speak()
         return True
 
     def drop_datagrams(self) -> None:
         """Lose what the last flush did not send: aioquic would keep it without limit."""
         pending = self._quic._datagrams_pending
-        self.counts["datagrams_unsent"] += len(pending)
-        pending.clear()
+        if pending:
+            self.counts["datagrams_unsent"] += len(pending)
+            pending.clear()
 
     def ping(self) -> None:
         """Have the peer acknowledge that it is there."""
         self._quic.send_ping(0)
-        self.wake()
+        self._speak()
 
     def close(self, code: int, reason: str) -> None:
         """Close the connection with an application's code."""
         self._quic.close(error_code=code, reason_phrase=reason)
-        self.wake()
+        self._speak()
 
     def room(self) -> int:
         """Return what congestion and the connection's flow control let out, less what waits already."""
@@ -161,13 +188,35 @@ class QuicCarrier:
         total = 0
         for stream in tuple(self._unsent):
             state = self._quic._streams.get(stream)
-            waiting = 0 if state is None else state.sender._buffer_stop - state.sender.highest_offset
-            is_sent = waiting <= 0 and (state is None or not state.sender._pending_eof)
-            if state is None or is_sent or state.sender._reset_error_code is not None:
-                self._unsent.pop(stream, None)
+            if state is None or not has_data(state):
+                del self._unsent[stream]
             else:
-                total += waiting
+                total += state.sender._buffer_stop - state.sender.highest_offset
         return total
+
+    def _take(self, stream: int) -> None:
+        """Make a stream just opened our own."""
+        queue = self._quic._streams_queue
+        state = self._quic._streams.get(stream)
+        if state is not None and queue and queue[-1] is state:
+            queue.pop()
+            self._own[stream] = state
+
+    def _hand_over(self) -> None:
+        """Leave what is unsent to aioquic."""
+        for stream in tuple(self._unsent):
+            self.give_back(stream)
+        self.has_words = True
+
+    def _delivered(self, delivery: QuicDeliveryState, state: QuicStream, start: int, stop: int, is_last: bool) -> None:
+        """Hear what became of a stretch of a stream; what was lost is sent again before what is new."""
+        assert state.stream_id is not None
+        state.sender.on_data_delivery(delivery, start, stop, is_last)
+        if delivery is QuicDeliveryState.LOST:
+            if has_data(state):
+                self._unsent = {state.stream_id: None, **self._unsent}
+        elif state.sender.is_finished and self._own.pop(state.stream_id, None) is not None:
+            del self._quic._streams[state.stream_id]
 
     def _send(self, stream: int, data: bytes, is_last: bool = False) -> bool:
         try:
@@ -178,8 +227,15 @@ class QuicCarrier:
             return False
         if data or is_last:
             self._unsent[stream] = None
+        if stream not in self._own:
+            self.has_words = True
         self.wake()
         return True
+
+    def _speak(self) -> None:
+        """Have aioquic say what it now has to."""
+        self.has_words = True
+        self.wake()
 
     def _code(self, code: int) -> int:
         return code
@@ -225,7 +281,7 @@ class WebTransportCarrier(QuicCarrier):
             self._http.send_data(self._session, capsule, end_stream=is_last)
         except (RuntimeError, ValueError, ProtocolError):
             self.counts["writes_in_vain"] += 1  # the client has reset or stopped its session's stream
-        self.wake()
+        self._speak()
 
     def _code(self, code: int) -> int:
         return to_http_code(code)
