@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from aioquic.h3.events import DatagramReceived, DataReceived, H3Event, HeadersReceived, WebTransportStreamDataReceived
 from aioquic.quic import events as quic_events
 from aioquic.quic.connection import QuicConnection
-from aioquic.tls import Epoch
 
 from media.io.udp import Datagram, Destination
 from media.moq.capsules import CapsuleReader
@@ -26,6 +25,7 @@ from media.moq.relay import Peer, Relay
 from media.moq.requests import Admit, OtherServices, OtherSession, Refusal, SessionRequest, split_target_untrusted
 from media.moq.rights import Rights
 from media.moq.session import NEVER_NS, Session
+from media.moq.stream_packets import APPLICATION
 from media.moq.versions import Version, choose_version
 
 H3_ALPN = "h3"
@@ -113,15 +113,26 @@ class Connection:
         elif self._other is not None:
             self._other.write()
 
-    def receive_untrusted(self, data: bytes, source: Destination, now: float) -> None:
-        """Take a datagram that arrived (s, monotonic)."""
-        self._has_words = True
-        self.quic.receive_datagram(data, source, now=now)
+    def receive_untrusted(self, data: bytes, source: Destination, now: float) -> bool:
+        """Take a datagram that arrived (s, monotonic); returns whether anything may follow from it."""
+        carrier = self._carrier
+        if carrier is None or not carrier.take_acknowledgement_untrusted(data, source, now):
+            self._has_words = True
+            self.quic.receive_datagram(data, source, now=now)
+            return True
+        self.counts["acknowledgements"] += 1
+        is_held_up = self.peer is None or self.peer.is_held_up
+        return is_held_up or self._has_words or carrier.has_words or carrier.has_unsent
 
     def handle_quic_timer(self, now: float) -> None:
         """Do what is due in QUIC (s, monotonic)."""
         self._has_words = True
         self.quic.handle_timer(now=now)
+
+    def close(self, reason: str) -> None:
+        """End the connection at its next flush."""
+        self._has_words = True
+        self.quic.close(reason_phrase=reason)
 
     def bursts(self, now: float) -> tuple[list[Burst], Destination]:
         """Return the packets of stream data that leave now (s, monotonic), before `datagrams`, and for whom."""
@@ -130,7 +141,7 @@ class Connection:
     def datagrams(self, now: float) -> list[Datagram]:
         """Return what else leaves now (s, monotonic)."""
         quic, carrier = self.quic, self._carrier
-        ack_at = quic._spaces[Epoch.ONE_RTT].ack_at if quic._spaces else None
+        ack_at = quic._loss.spaces[APPLICATION].ack_at if quic._loss.spaces else None
         is_due = ack_at is not None and ack_at <= now
         if not (is_due or self._has_words or carrier is None or carrier.has_words or quic._probe_pending):
             return []
@@ -241,7 +252,7 @@ class Connection:
 
     def _leave(self) -> None:
         """End the connection with the session that the client ended: it has no other."""
-        self.quic.close()
+        self.close("")
         self._end()
         self._wake()
 

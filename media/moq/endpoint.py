@@ -38,6 +38,7 @@ from media.moq.newcomers import Newcomers
 from media.moq.relay import Relay
 from media.moq.requests import Admit
 from media.moq.session import NEVER_NS
+from media.moq.stream_packets import APPLICATION
 from media.moq.versions import PREFERRED
 
 IDLE_S = 30.0  # a client that vanished without a word is noticed after as long
@@ -151,7 +152,7 @@ class Endpoint:
             self._services.nursery = None
             for entry in tuple(self._entries.values()):
                 self._guarded(entry, self._flush)  # the last words of its session
-                entry.connection.quic.close(reason_phrase="the server ends")
+                entry.connection.close("the server ends")
                 self._guarded(entry, self._flush)
             self._socket.close()
 
@@ -172,9 +173,11 @@ class Endpoint:
             self._flush_dirty()
 
     def _feed(self, data: bytes, source: Destination, entry: _Entry) -> None:
-        entry.connection.receive_untrusted(data, source, self._now_ns() / 1e9)
-        self._dirty[entry.number] = entry
-        self._take_events(entry)
+        if entry.connection.receive_untrusted(data, source, self._now_ns() / 1e9):
+            self._dirty[entry.number] = entry
+            self._take_events(entry)
+        elif entry.connection.quic._loss.spaces[APPLICATION].loss_time is not None:
+            self._set_timer(entry)
 
     def _route(self, data: bytes, source: Destination) -> _Entry | None:
         try:
@@ -384,6 +387,9 @@ class Endpoint:
         if timer is not None and timer * 1e9 <= now_ns:
             connection.handle_quic_timer(now_ns / 1e9)
             self._take_events(entry)
+        elif timer is not None and not is_ending and now_ns < connection.deadline_ns():
+            self._set_timer(entry)  # it came too early
+            return
         connection.handle_timeout(now_ns)
         if connection.quic.get_timer() is None:
             self._remove(entry)

@@ -164,8 +164,18 @@ def _seal(aead, mask, head, number, out, at, header_size, size, work):
 @njit(
     [
         types.int64(
-            types.uintp, types.uintp, _buffer, types.int64, types.int64, types.int64, _bytes,
-            _table, types.int64, _buffer, _table, _buffer,
+            types.uintp,
+            types.uintp,
+            _buffer,
+            types.int64,
+            types.int64,
+            types.int64,
+            _bytes,
+            _table,
+            types.int64,
+            _buffer,
+            _table,
+            _buffer,
         )
     ],
     cache=True,
@@ -201,9 +211,7 @@ def build_packets(aead, mask, head, number, most, count, data, chunks, chunk_cou
             out[at + 1] = size & 0xFF
             at += 2
             if size:
-                memcpy(
-                    out.ctypes.data + np.uint64(at), data.ctypes.data + np.uint64(source), np.uint64(size)
-                )
+                memcpy(out.ctypes.data + np.uint64(at), data.ctypes.data + np.uint64(source), np.uint64(size))
             at += size
             source += size
             frames[written, 0], frames[written, 1] = packet, chunk
@@ -324,7 +332,10 @@ def open_acknowledgement_untrusted(aead, mask, head, data, expected, plain, foun
         return NOT_OURS
     base, spare = data.ctypes.data, work.ctypes.data
     written = spare + np.uint64(32)
-    if encrypt_update(mask, spare + np.uint64(40), written, base + np.uint64(number_at + 4), np.int32(BLOCK_BYTES)) != 1:
+    if (
+        encrypt_update(mask, spare + np.uint64(40), written, base + np.uint64(number_at + 4), np.int32(BLOCK_BYTES))
+        != 1
+    ):
         return NOT_OURS
     first = data[0] ^ (work[40] & 0x1F)
     if first & RESERVED_BITS or (first & KEY_PHASE) != (head[NONCE_BYTES] & KEY_PHASE):

@@ -1,4 +1,4 @@
-"""What a burst of packets of stream data is made from and what it becomes; and the two ways to make one.
+"""Bursts of packets of stream data as they are made, and acknowledgements as they are opened.
 
 `SealedByKernel` is the compiled one (media/moq/packet_kernel.py); media/moq/packet_reference.py says in plain Python
 what it does, and makes the packets of connections whose cipher it does not know.
@@ -13,6 +13,7 @@ import numpy as np
 from aioquic.quic.crypto import CryptoContext, derive_key_iv_hp
 from aioquic.tls import CipherSuite
 
+from media.io.cipher import BLOCK_BYTES
 from media.moq import packet_kernel as kernel
 
 MAX_PACKETS = 48  # of one burst: less than 64 KB, which the kernel takes in one call
@@ -37,7 +38,7 @@ class Burst(NamedTuple):
     size: int
 
     @property
-    def count(self) -> int:
+    def packets(self) -> int:
         """How many packets these are."""
         return -(-len(self.data) // self.size)
 
@@ -89,8 +90,8 @@ def keys_of(crypto: CryptoContext, mask: bytes | None) -> Keys | None:
 def masks_alike(crypto: CryptoContext, mask: bytes) -> bool:
     """Whether a key of header protection is the one in use, which only the first secret tells."""
     assert crypto.hp is not None
-    sample = bytes(range(kernel.BLOCK_BYTES))
-    out = np.empty(kernel.BLOCK_BYTES, np.uint8)
+    sample = bytes(range(BLOCK_BYTES))
+    out = np.empty(BLOCK_BYTES, np.uint8)
     context = kernel.open_mask(_view(mask))
     try:
         return bool(kernel.make_mask(context, _view(sample), out)) and out.tobytes() == crypto.hp._mask(sample)
@@ -154,12 +155,41 @@ class SealedByKernel:
         return Built(Burst(_OUT[: frames[-1][0] * most + last[0]].tobytes(), size), frames)
 
 
+class Acknowledgement(NamedTuple):
+    """A packet that does nothing but acknowledge, as it was opened; ranges with their ends left out, oldest first."""
+
+    number: int
+    first: int  # byte of the packet, unprotected
+    delay: int  # as it was encoded
+    ranges: list[tuple[int, int]]
+
+
+class Opener:
+    """Opens acknowledgements to a connection under its keys of the moment."""
+
+    def __init__(self, keys: Keys, key_phase: int, connection_id: bytes) -> None:
+        self._keys = KernelKeys(keys, seals=False)
+        self._head_bytes = np.frombuffer(bytearray(keys.iv + bytes((key_phase << 2,)) + connection_id), np.uint8)
+
+    def open_untrusted(self, data: bytes, expected: int) -> Acknowledgement | None:
+        """Return what a packet with a short header for our connection id acknowledges; None when it may do more."""
+        count = kernel.open_acknowledgement_untrusted(
+            self._keys.aead, self._keys.mask, self._head_bytes, _view(data), expected, _PLAIN, _FOUND, _WORK
+        )
+        if count == kernel.NOT_OURS:
+            return None
+        number, first, delay, _, *edges = _FOUND[: 4 + 2 * count].tolist()
+        return Acknowledgement(number, first, delay, list(zip(edges[::2], edges[1::2], strict=True)))
+
+
 def _view(data: bytes | memoryview) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
     return np.frombuffer(data or b"\0", np.uint8)  # NumPy has no view of nothing
 
 
-# One thread builds packets, each burst whole before the next.
+# One thread builds and opens packets, each whole before the next.
 _OUT = np.empty(MAX_PACKETS * MAX_PACKET_BYTES, np.uint8)
 _FRAMES = np.empty((MAX_PACKETS + MAX_CHUNKS + 1, 4), np.int64)
 _CHUNKS = np.empty((MAX_CHUNKS, 4), np.int64)
 _WORK = np.empty(64, np.uint8)
+_PLAIN = np.empty(2_048, np.uint8)  # longer ones are none of ours
+_FOUND = np.empty(4 + 2 * kernel.MAX_RANGES, np.int64)

@@ -15,8 +15,11 @@ from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet_builder import QuicDeliveryState
 from aioquic.quic.stream import QuicStream
 
+from media.io.udp import Destination
+from media.moq.acknowledgements import take_acknowledgement_untrusted
+from media.moq.keyring import Keyring
 from media.moq.packets import Burst
-from media.moq.stream_packets import Keyring, has_data, is_plain, write_stream_packets
+from media.moq.stream_packets import has_data, write_stream_packets
 from media.moq.varint import varint
 
 # The longest packet has a header of 1 byte, the peer's connection id and a packet number of 2, a frame header of 3 and
@@ -86,10 +89,24 @@ class QuicCarrier:
         if not self._unsent:
             return []
         self._quic._pacing_at = None
-        if not is_plain(self._quic):
+        if not self._keyring.is_plain(self._quic):
             self._hand_over()
             return []
-        return write_stream_packets(self._quic, self._unsent, self._keyring, self._delivered, now)
+        bursts = write_stream_packets(self._quic, self._unsent, self._keyring, self._delivered, now)
+        self._forget_sent()
+        return bursts
+
+    def take_acknowledgement_untrusted(self, data: bytes, source: Destination, now: float) -> bool:
+        """Take in a datagram that only acknowledges; False when it is for aioquic."""
+        lost = take_acknowledgement_untrusted(self._quic, self._keyring, data, source, now)
+        if lost:
+            self.has_words = True  # what of it was not of our own streams
+        return lost is not None
+
+    @property
+    def has_unsent(self) -> bool:
+        """Whether something that was written may wait for room."""
+        return bool(self._unsent)
 
     def open(self, *, unidirectional: bool) -> int | None:
         """Open a stream.
@@ -121,7 +138,7 @@ class QuicCarrier:
         self._speak()
 
     def give_back(self, stream: int) -> None:
-        """Let aioquic say what is to be said of a stream that is more than data: it was reset, or the peer stopped it."""
+        """Let aioquic say what is to be said of a stream besides data: it was reset, or the peer stopped it."""
         state = self._own.pop(stream, None)
         if state is not None:
             self._quic._streams_queue.append(state)
@@ -185,14 +202,15 @@ class QuicCarrier:
         return state is None or state.sender.is_finished
 
     def _count_unsent(self) -> int:
-        total = 0
+        self._forget_sent()
+        senders = [self._quic._streams[stream].sender for stream in self._unsent]
+        return sum(sender._buffer_stop - sender.highest_offset for sender in senders)
+
+    def _forget_sent(self) -> None:
         for stream in tuple(self._unsent):
             state = self._quic._streams.get(stream)
             if state is None or not has_data(state):
                 del self._unsent[stream]
-            else:
-                total += state.sender._buffer_stop - state.sender.highest_offset
-        return total
 
     def _take(self, stream: int) -> None:
         """Make a stream just opened our own."""

@@ -100,6 +100,7 @@ class Peer:
         self._served: dict[str, int] = {}
         # What the rights said of each broadcast, while pieces are written: no checkpoint is in between.
         self._judged: dict[str, bool] | None = None
+        self.is_held_up = False  # what it could write now waits for room
         self.upstream = Upstream(session, relay.origin, relay.now_ns, rights.may_publish)
         relay.origin.listen(self)
 
@@ -116,8 +117,9 @@ class Peer:
             if delivery.is_spent:
                 self._finish(delivery)
         waiting = [delivery for delivery in self.deliveries.values() if delivery.has_more]
+        self.is_held_up = False
         if not waiting:
-            return  # most flushes only answer acknowledgements
+            return
         waiting.sort(key=lambda delivery: delivery.urgency, reverse=True)
         room = self._carrier.room()
         self._judged = {}
@@ -126,6 +128,7 @@ class Peer:
                 room -= written
         finally:
             self._judged = None
+        self.is_held_up = any(delivery.has_more for delivery in waiting)
 
     def cut(self, code: int = Code.CUT, path: str | None = None) -> None:
         """Have nothing more reach this peer, of one broadcast or of all: unsent data is lost, streams are reset.

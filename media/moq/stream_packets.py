@@ -11,74 +11,20 @@ test_stream_packets.py compares what both ways send.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
 
-from aioquic.quic.connection import QuicConnection, QuicConnectionState
-from aioquic.quic.crypto import CryptoContext
-from aioquic.quic.packet import QuicPacketType
-from aioquic.quic.packet_builder import QuicDeliveryState
+from aioquic.quic.connection import QuicConnection
 from aioquic.quic.recovery import QuicPacketPacer
 from aioquic.quic.stream import QuicStream
-from aioquic.tls import Epoch
 
-from media.moq.packet_reference import SealedByReference
-from media.moq.packets import (
-    MAX_CHUNKS,
-    MAX_PACKETS,
-    Built,
-    Burst,
-    Chunk,
-    Head,
-    SealedByKernel,
-    Sealer,
-    keys_of,
-    masks_alike,
-)
+from media.moq.keyring import Keyring
+from media.moq.packets import MAX_CHUNKS, MAX_PACKETS, Burst, Chunk, Head
+from media.moq.sent_packets import Delivered, SentPacket
 
 NUMBER_BYTES = 2
 FIXED_BIT = 0x40
+APPLICATION = -1  # among a connection's packet spaces
 ROUNDING = 1e-6  # of a packet: a bucket emptied exactly lets no further one out
-
-Delivered = Callable[[QuicDeliveryState, QuicStream, int, int, bool], None]
-
-
-class SentPacket:
-    """A packet of ours in flight, with everything that aioquic's recovery asks of its own."""
-
-    __slots__ = ("delivery_handlers", "packet_number", "sent_bytes", "sent_time")
-
-    epoch = Epoch.ONE_RTT
-    in_flight = is_ack_eliciting = True
-    is_crypto_packet = False
-    packet_type = QuicPacketType.ONE_RTT
-
-    def __init__(self, packet_number: int, sent_time: float, sent_bytes: int) -> None:
-        self.packet_number, self.sent_time, self.sent_bytes = packet_number, sent_time, sent_bytes
-        self.delivery_handlers: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
-
-
-class Keyring:
-    """Makes a connection's packets under its newest keys."""
-
-    def __init__(self) -> None:
-        self._secret: bytes | None = None
-        self._mask: bytes | None = None
-        self._sealer: Sealer | None = None
-
-    def sealer(self, crypto: CryptoContext) -> Sealer:
-        """Return what makes packets now; an update of the keys makes a new one."""
-        if self._sealer is None or crypto.secret is not self._secret:
-            self._secret = crypto.secret
-            self._sealer = self._make(crypto)
-        return self._sealer
-
-    def _make(self, crypto: CryptoContext) -> Sealer:
-        keys = keys_of(crypto, self._mask)
-        if keys is None or not masks_alike(crypto, keys.mask):
-            return SealedByReference(crypto)
-        self._mask = keys.mask
-        return SealedByKernel(keys)
 
 
 def write_stream_packets(
@@ -103,19 +49,6 @@ def write_stream_packets(
         quic._close_at = now + quic._idle_timeout()
         quic._ack_eliciting_sent_since_receipt = True
     return bursts
-
-
-def is_plain(quic: QuicConnection) -> bool:
-    """Whether nothing is going on that packets of another kind, or of other keys, are needed for."""
-    return (
-        quic._state is QuicConnectionState.CONNECTED
-        and quic._handshake_confirmed
-        and not quic._close_pending
-        and not quic._key_update_pending
-        and not quic._cryptos[Epoch.ONE_RTT]._update_key_requested
-        and quic._quic_logger is None
-        and quic._network_paths[0].is_validated
-    )
 
 
 def has_data(stream: QuicStream) -> bool:
@@ -173,27 +106,26 @@ def _send(
     quic: QuicConnection, keyring: Keyring, chunks: list[Chunk], count: int, delivered: Delivered, now: float
 ) -> Burst:
     """Build a burst from chunks and enter it into the books."""
-    crypto = quic._cryptos[Epoch.ONE_RTT].send
-    head = Head(
-        FIXED_BIT | (quic._spin_bit << 5) | (crypto.key_phase << 2) | (NUMBER_BYTES - 1), quic._peer_cid.cid
-    )
-    built = keyring.sealer(crypto).build(head, quic._packet_number, quic._max_datagram_size, count, chunks)
-    packets = _enter_packets(quic, built.burst, now)
+    phase = keyring.key_phase(quic)
+    head = Head(FIXED_BIT | (quic._spin_bit << 5) | (phase << 2) | (NUMBER_BYTES - 1), quic._peer_cid.cid)
+    built = keyring.sealer(quic).build(head, quic._packet_number, quic._max_datagram_size, count, chunks)
+    packets = _enter_packets(quic, built.burst, delivered, now)
     streams = [quic._streams[chunk.stream] for chunk in chunks]
     for number, row, start, stop in built.frames:
         chunk, stream = chunks[row], streams[row]
         is_last = chunk.is_last and stop == chunk.offset + len(chunk.data)
-        packets[number].delivery_handlers.append((delivered, (stream, start, stop, is_last)))
+        packets[number].frames.append((stream, start, stop, is_last))
         _enter_frame(quic, stream, start, stop, is_last=is_last)
     return built.burst
 
 
-def _enter_packets(quic: QuicConnection, burst: Burst, now: float) -> list[SentPacket]:
+def _enter_packets(quic: QuicConnection, burst: Burst, delivered: Delivered, now: float) -> list[SentPacket]:
     """Do what aioquic's recovery does for each packet sent, for all of a burst."""
-    number, count, total = quic._packet_number, burst.count, len(burst.data)
-    packets = [SentPacket(number + at, now, burst.size) for at in range(count)]
+    number, count, total = quic._packet_number, burst.packets, len(burst.data)
+    packets = [SentPacket(number + at, now, burst.size, delivered) for at in range(count)]
     packets[-1].sent_bytes = total - (count - 1) * burst.size
-    loss, space = quic._loss, quic._spaces[Epoch.ONE_RTT]
+    loss = quic._loss
+    space = loss.spaces[APPLICATION]
     space.sent_packets.update([(packet.packet_number, packet) for packet in packets])  # type: ignore[misc]
     space.ack_eliciting_in_flight += count
     loss._time_of_last_sent_ack_eliciting_packet = now

@@ -34,9 +34,7 @@ VARINTS = [0, 1, 63, 64, 16_383, 16_384, (1 << 30) - 1, 1 << 30, 1 << 40, (1 << 
 def crypto(cipher: CipherSuite = CipherSuite.AES_128_GCM_SHA256, seed: int = 1) -> CryptoContext:
     made = CryptoContext()
     size = 48 if cipher is CipherSuite.AES_256_GCM_SHA384 else 32
-    made.setup(
-        cipher_suite=cipher, secret=random.Random(seed).randbytes(size), version=QuicProtocolVersion.VERSION_1
-    )
+    made.setup(cipher_suite=cipher, secret=random.Random(seed).randbytes(size), version=QuicProtocolVersion.VERSION_1)
     return made
 
 
@@ -82,7 +80,7 @@ def test_aioquic_opens_every_packet_and_finds_the_frames_told_of(chunks: list[Ch
     cipher = AES[0]
     built = KERNELS[cipher].build(Head(0x41, b"12345678"), number, MOST, count, chunks)
     packets = built.burst.datagrams()
-    assert len(packets) == built.burst.count <= count
+    assert len(packets) == built.burst.packets <= count
     assert all(len(packet) == MOST for packet in packets[:-1])
     found = []
     for at, packet in enumerate(packets):
@@ -112,7 +110,7 @@ def frames_of(payload: bytes) -> list[tuple[int, int, bytes, bool]]:
 def test_what_was_not_taken_is_not_told_of() -> None:
     whole = Chunk(3, 0, bytes(5_000), True)
     built = KERNELS[AES[0]].build(Head(0x41, b"12345678"), 0, MOST, 2, [whole, whole._replace(stream=7)])
-    assert built.burst.count == 2
+    assert built.burst.packets == 2
     assert built.frames[-1][3] < 5_000
 
 
