@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import structlog
 import trio
@@ -48,6 +49,7 @@ FLUSH_S = 0.002  # between two flushes: what comes within leaves together
 PACKET_BYTES = 1_200  # passes every path that QUIC does; aioquic does not probe for more
 MIN_INITIAL_BYTES = 1_200  # RFC 9000 section 14.1
 MIN_ID_BYTES = 8  # of what a client calls us at first (RFC 9000 section 7.2)
+LONG_FORM, FIXED_BIT = 0x80, 0x40  # of a packet's first byte (RFC 9000 section 17)
 MAX_DATAGRAM_FRAME_BYTES = 65_536
 MAX_DATA = 16 << 20  # a connection's window: four of the longest frames
 MAX_STREAM_DATA = 4 << 20
@@ -169,10 +171,10 @@ class Endpoint:
                     log.exception("datagram_fault")
                     continue
                 if entry is not None:
-                    self._guarded(entry, partial(self._feed, data, source))
+                    self._guarded(entry, self._feed, data, source)
             self._flush_dirty()
 
-    def _feed(self, data: bytes, source: Destination, entry: _Entry) -> None:
+    def _feed(self, entry: _Entry, data: bytes, source: Destination) -> None:
         if entry.connection.receive_untrusted(data, source, self._now_ns() / 1e9):
             self._dirty[entry.number] = entry
             self._take_events(entry)
@@ -180,6 +182,10 @@ class Endpoint:
             self._set_timer(entry)
 
     def _route(self, data: bytes, source: Destination) -> _Entry | None:
+        if data and not data[0] & LONG_FORM and data[0] & FIXED_BIT:
+            entry = self._by_id.get(data[1 : 1 + self._configuration.connection_id_length])
+            if entry is not None:
+                return entry
         try:
             header = pull_quic_header(Buffer(data=data), host_cid_length=self._configuration.connection_id_length)
         except ValueError:
@@ -286,10 +292,10 @@ class Endpoint:
                     if connection.has_session:
                         self._newcomers.leave(entry.number)
 
-    def _guarded(self, entry: _Entry, step: Callable[[_Entry], None]) -> None:
+    def _guarded(self, entry: _Entry, step: Callable[..., None], *about: Any) -> None:
         # A fault of ours, or of aioquic's, in one connection ends that connection and nothing else.
         try:
-            step(entry)
+            step(entry, *about)
         except Exception:
             self.counts["connection_faults"] += 1
             log.exception("connection_fault")
@@ -373,7 +379,7 @@ class Endpoint:
             entry = self._entries.get(number)
             if entry is not None and entry.timer_ns == deadline_ns:
                 entry.timer_ns = NEVER_NS
-                self._guarded(entry, lambda entry: self._time_out(entry, now_ns))
+                self._guarded(entry, self._time_out, now_ns)
 
     def _time_out(self, entry: _Entry, now_ns: int) -> None:
         connection = entry.connection

@@ -129,9 +129,11 @@ class SealedByKernel:
             self._head_bytes = np.frombuffer(
                 bytearray(self._keys.iv + bytes((head.first,)) + head.connection_id), np.uint8
             )
-        table = _CHUNKS
-        for row, chunk in enumerate(chunks):
-            table[row] = (chunk.stream, chunk.offset, len(chunk.data), chunk.is_last)
+        place = 0
+        for chunk in chunks:
+            _CELLS[place], _CELLS[place + 1] = chunk.stream, chunk.offset
+            _CELLS[place + 2], _CELLS[place + 3] = len(chunk.data), chunk.is_last
+            place += 4
         whole = chunks[0].data if len(chunks) == 1 else b"".join([chunk.data for chunk in chunks])
         written = kernel.build_packets(
             self._keys.aead,
@@ -141,7 +143,7 @@ class SealedByKernel:
             most,
             count,
             _view(whole),
-            table,
+            _CHUNKS,
             len(chunks),
             _OUT,
             _FRAMES,
@@ -190,6 +192,7 @@ def _view(data: bytes | memoryview) -> np.ndarray[tuple[int], np.dtype[np.uint8]
 _OUT = np.empty(MAX_PACKETS * MAX_PACKET_BYTES, np.uint8)
 _FRAMES = np.empty((MAX_PACKETS + MAX_CHUNKS + 1, 4), np.int64)
 _CHUNKS = np.empty((MAX_CHUNKS, 4), np.int64)
+_CELLS = memoryview(_CHUNKS.reshape(-1))
 _WORK = np.empty(64, np.uint8)
 _PLAIN = np.empty(2_048, np.uint8)  # longer ones are none of ours
 _FOUND = np.empty(4 + 2 * kernel.MAX_RANGES, np.int64)

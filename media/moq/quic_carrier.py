@@ -184,8 +184,9 @@ class QuicCarrier:
     def room(self) -> int:
         """Return what congestion and the connection's flow control let out, less what waits already."""
         quic, unsent = self._quic, self._count_unsent()
-        pending = sum(map(len, quic._datagrams_pending))
-        congestion = quic._loss.congestion_window - quic._loss.bytes_in_flight
+        pending = sum(map(len, quic._datagrams_pending)) if quic._datagrams_pending else 0
+        control = quic._loss._cc
+        congestion = control.congestion_window - control.bytes_in_flight
         credit = quic._remote_max_data - quic._remote_max_data_used
         return min(congestion - pending, credit) - unsent
 
@@ -203,6 +204,8 @@ class QuicCarrier:
 
     def _count_unsent(self) -> int:
         self._forget_sent()
+        if not self._unsent:
+            return 0
         senders = [self._quic._streams[stream].sender for stream in self._unsent]
         return sum(sender._buffer_stop - sender.highest_offset for sender in senders)
 
@@ -237,15 +240,19 @@ class QuicCarrier:
             del self._quic._streams[state.stream_id]
 
     def _send(self, stream: int, data: bytes, is_last: bool = False) -> bool:
+        own = self._own.get(stream)
         try:
-            self._quic.send_stream_data(stream, data, end_stream=is_last)
+            if own is None:
+                self._quic.send_stream_data(stream, data, end_stream=is_last)
+            else:
+                own.sender.write(data, end_stream=is_last)
         except (RuntimeError, ValueError, AssertionError):
             # After STOP_SENDING, a reset or an end, all of which the peer may cause at any moment.
             self.counts["writes_in_vain"] += 1
             return False
         if data or is_last:
             self._unsent[stream] = None
-        if stream not in self._own:
+        if own is None:
             self.has_words = True
         self.wake()
         return True

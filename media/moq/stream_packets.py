@@ -93,8 +93,8 @@ def _chunks(quic: QuicConnection, waiting: list[QuicStream], room: int) -> list[
                 break
             credit -= max(0, stop - highest)
             room -= stop - pending.start
-            with memoryview(sender._buffer) as buffer:
-                data = bytes(buffer[pending.start - sender._buffer_start : stop - sender._buffer_start])
+            base = sender._buffer_start
+            data = bytes(memoryview(sender._buffer)[pending.start - base : stop - base])
             chunks.append(Chunk(stream.stream_id, pending.start, data, stop == sender._buffer_fin))
         if not len(sender._pending) and sender._pending_eof and len(chunks) < MAX_CHUNKS:
             assert sender._buffer_fin is not None
