@@ -21,20 +21,14 @@ from aioquic._buffer import Buffer
 from aioquic.quic import events as quic_events
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
-from aioquic.quic.packet import (
-    QuicHeader,
-    QuicPacketType,
-    encode_quic_retry,
-    encode_quic_version_negotiation,
-    pull_quic_header,
-)
-from aioquic.quic.retry import QuicRetryTokenHandler
+from aioquic.quic.packet import QuicHeader, QuicPacketType, pull_quic_header
 
 from media.io.networks import network_of
 from media.io.udp import Destination, UdpSocket
 from media.moq.byte_session import ByteServices
 from media.moq.certificate import QuicCertificate
 from media.moq.connection import H3_ALPN, Connection
+from media.moq.first_packets import Retry, say_versions
 from media.moq.newcomers import Newcomers
 from media.moq.relay import Relay
 from media.moq.requests import Admit
@@ -102,7 +96,7 @@ class Endpoint:
         self._settings, self._relay, self._admit, self._now_ns = settings, relay, admit, clock_ns
         self._socket = UdpSocket(settings.host, settings.port)
         self._hop = secrets.randbelow((1 << 53) - 1) + 1
-        self._retry = QuicRetryTokenHandler()
+        self._retry = Retry()
         self._by_id: dict[bytes, _Entry] = {}
         self._entries: dict[int, _Entry] = {}
         self._newcomers = Newcomers()
@@ -196,7 +190,7 @@ class Endpoint:
             return entry
         if header.version is not None and header.version not in self._configuration.supported_versions:
             if header.packet_type is not QuicPacketType.VERSION_NEGOTIATION and len(data) >= MIN_INITIAL_BYTES:
-                self._say_versions(header, source)
+                self._socket.send([(say_versions(header, self._configuration.supported_versions), source)])
             return None
         is_initial = header.packet_type is QuicPacketType.INITIAL and len(header.destination_cid) >= MIN_ID_BYTES
         if not is_initial or len(data) < MIN_INITIAL_BYTES:
@@ -204,33 +198,21 @@ class Endpoint:
             return None
         return self._open(header, source)
 
-    def _say_versions(self, header: QuicHeader, source: Destination) -> None:
-        answer = encode_quic_version_negotiation(
-            source_cid=header.destination_cid,
-            destination_cid=header.source_cid,
-            supported_versions=self._configuration.supported_versions,
-        )
-        self._socket.send([(answer, source)])
-
     def _open(self, header: QuicHeader, source: Destination) -> _Entry | None:
         if len(self._entries) >= self._settings.max_connections:
             self.counts["connections_refused"] += 1
             return None
         original, retried = header.destination_cid, None
         if header.token:
-            try:
-                original = self._retry.validate_token(
-                    address=source,
-                    destination_cid=header.destination_cid,
-                    token=header.token,
-                    now=self._now_ns() / 1e9,
-                )
-            except ValueError:
+            proven = self._retry.original_untrusted(header, source, self._now_ns() / 1e9)
+            if proven is None:
                 self.counts["tokens_refused"] += 1
                 return None
-            retried = header.destination_cid
+            original, retried = proven, header.destination_cid
         elif len(self._newcomers) >= UNVALIDATED_FREE:
-            self._ask_again(header, source)
+            self.counts["retries"] += 1
+            length = self._configuration.connection_id_length
+            self._socket.send([(self._retry.ask(header, source, self._now_ns() / 1e9, length), source)])
             return None
         network = network_of(source[0])
         if not self._newcomers.has_room_for(network):
@@ -254,26 +236,6 @@ class Endpoint:
             self._by_id[id] = entry
             entry.ids.add(id)
         return entry
-
-    def _ask_again(self, header: QuicHeader, source: Destination) -> None:
-        """Have the client prove that it receives at its address, at no cost of ours (RFC 9000 section 8.1.2)."""
-        self.counts["retries"] += 1
-        own = secrets.token_bytes(self._configuration.connection_id_length)
-        token = self._retry.create_token(
-            address=source,
-            original_destination_connection_id=header.destination_cid,
-            retry_source_connection_id=own,
-            now=self._now_ns() / 1e9,
-        )
-        assert header.version is not None
-        answer = encode_quic_retry(
-            version=header.version,
-            source_cid=own,
-            destination_cid=header.source_cid,
-            original_destination_cid=header.destination_cid,
-            retry_token=token,
-        )
-        self._socket.send([(answer, source)])
 
     # -- connections ---------------------------------------------------------------------------------------------------
 
