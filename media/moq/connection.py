@@ -120,8 +120,8 @@ class Connection:
             self._has_words = True
             self.quic.receive_datagram(data, source, now=now)
             return True
-        self.counts["acknowledgements"] += 1
-        is_held_up = self.peer is None or self.peer.is_held_up
+        self.counts["acknowledgements_received"] += 1
+        is_held_up = self.peer is None or self.peer.is_held_up or bool(self.quic._events)
         return is_held_up or self._has_words or carrier.has_words or carrier.has_unsent
 
     def handle_quic_timer(self, now: float) -> None:

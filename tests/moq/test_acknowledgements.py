@@ -174,7 +174,7 @@ def test_the_books_are_those_that_aioquic_keeps(every: int, monkeypatch: pytest.
         for sequence in range(6):
             group(link, track, sequence, random.Random(sequence).randbytes(9_000))
             states.append(copy.deepcopy(books(link)))
-        assert (link.connection.counts["acknowledgements"] > 5) == is_ours
+        assert (link.connection.counts["acknowledgements_received"] > 5) == is_ours
         found.append(states)
     for ours, theirs in zip(*found, strict=True):
         assert ours == theirs
@@ -205,11 +205,11 @@ def test_viewers_acknowledge_past_aioquic_also_after_a_key_update() -> None:
     link = Link()
     track, _ = watched(link)
     group(link, track, 0, bytes(9_000))
-    first = link.connection.counts["acknowledgements"]
+    first = link.connection.counts["acknowledgements_received"]
     link.client.request_key_update()
     link.client.send_ping(1)
     link.run()
     group(link, track, 1, bytes(9_000))
     group(link, track, 2, bytes(9_000))
     assert link.quic._cryptos[Epoch.ONE_RTT].recv.key_phase == 1
-    assert 0 < first < link.connection.counts["acknowledgements"]
+    assert 0 < first < link.connection.counts["acknowledgements_received"]

@@ -10,6 +10,7 @@ from aioquic.quic.packet_builder import QuicDeliveryState
 from aioquic.quic.stream import QuicStream
 from aioquic.tls import CipherSuite, Epoch
 
+from media.moq.frames import Frame
 from media.moq.keyring import Keyring
 from media.moq.origin import Track
 from media.moq.packets import Burst
@@ -87,6 +88,45 @@ def test_what_is_lost_is_sent_again(every: int, counted: list[bytes]) -> None:
     link.run()
     assert all(body[at : at + 10_000] in payload_of(link, session) for at in range(0, 30_000, 10_000))
     assert seen[0] > len(counted) // 2 > 10
+
+
+def test_what_was_lost_before_a_cut_is_not_sent_again() -> None:
+    is_lossy = [False]
+    link = Link(loses=lambda datagram: is_lossy[0] and len(datagram) > 1_000)
+    track, session = watched(link)
+    is_lossy[0] = True
+    begun = track.begin_group(0, link.relay.now_ns())
+    track.append(begun, Frame(1, b"picture" * 1_000))
+    for _ in range(3):
+        link.now += 0.002
+        link._exchange()
+    link.peer.cut()
+    is_lossy[0] = False
+    link.run()
+    assert b"picture" not in payload_of(link, session)
+    assert not link.connection._carrier._own  # type: ignore[union-attr]
+
+
+def test_aioquic_is_asked_for_packets_only_when_it_has_something_to_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    link = Link()
+    track, session = watched(link)
+    group(link, track, 0, bytes(9_000))
+    asked = [0]
+    ask = link.quic.datagrams_to_send
+
+    def count(now: float) -> list[tuple[bytes, object]]:
+        asked[0] += 1
+        return ask(now=now)  # type: ignore[return-value]
+
+    monkeypatch.setattr(link.quic, "datagrams_to_send", count)
+    begun = track.begin_group(1, link.relay.now_ns())
+    for number in range(20):
+        track.append(begun, Frame(number, bytes(5_000)))
+        for _ in range(4):
+            link.now += 0.002
+            link._exchange()
+    assert asked[0] <= 2
+    assert len(payload_of(link, session)) > 100_000
 
 
 def test_the_books_are_balanced_when_everything_is_acknowledged(counted: list[bytes]) -> None:
