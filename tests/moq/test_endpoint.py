@@ -225,6 +225,12 @@ def test_one_buffer_carries_what_goes_one_way_in_one_size() -> None:
     sender.send([(bytes([number]) * size, here) for number, size in enumerate(sizes)])
     assert [receiver.recv(2_000) for _ in sizes] == [bytes([number]) * size for number, size in enumerate(sizes)]
     assert sender.counts == {"datagrams_sent": 10, "send_calls": 3}
+    sender.send_burst(b"a" * 200 + b"b" * 200 + b"c" * 50, 200, here)
+    sender.send_burst(b"d" * 40, 40, here)
+    sender.send_burst(b"e" * 70, 1, here)  # more than the kernel cuts at once
+    parts = [b"a" * 200, b"b" * 200, b"c" * 50, b"d" * 40, *[b"e"] * 70]
+    assert [receiver.recv(2_000) for _ in parts] == parts
+    assert sender.counts == {"datagrams_sent": 84, "send_calls": 7}
     sender.close()
     receiver.close()
 
@@ -248,6 +254,10 @@ def test_where_the_kernel_refuses_to_cut_buffers_each_datagram_goes_singly(monke
         sender.send([(b"x" * 100, receiver.getsockname())] * 3)
     assert [receiver.recv(2_000) for _ in range(6)] == [b"x" * 100] * 6
     assert sender.counts == {"offload_refused": 1, "datagrams_sent": 6, "send_calls": 6}
+    for offloads in (True, False):
+        sender._offloads = offloads
+        sender.send_burst(b"a" * 100 + b"b" * 100 + b"c" * 30, 100, receiver.getsockname())
+        assert [receiver.recv(2_000) for _ in range(3)] == [b"a" * 100, b"b" * 100, b"c" * 30]
     sender.close()
     receiver.close()
 
