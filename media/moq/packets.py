@@ -192,7 +192,7 @@ def _view(data: bytes | memoryview) -> np.ndarray[tuple[int], np.dtype[np.uint8]
 _OUT = np.empty(MAX_PACKETS * MAX_PACKET_BYTES, np.uint8)
 _FRAMES = np.empty((MAX_PACKETS + MAX_CHUNKS + 1, 4), np.int64)
 _CHUNKS = np.empty((MAX_CHUNKS, 4), np.int64)
-_CELLS = memoryview(_CHUNKS.reshape(-1))
+_CELLS = _CHUNKS.reshape(-1).data
 _WORK = np.empty(64, np.uint8)
 _PLAIN = np.empty(2_048, np.uint8)  # longer ones are none of ours
 _FOUND = np.empty(4 + 2 * kernel.MAX_RANGES, np.int64)
