@@ -39,7 +39,8 @@ from media.moq.versions import PREFERRED
 IDLE_S = 30.0  # a client that vanished without a word is noticed after as long
 ESTABLISH_S = 10.0  # from the first datagram to a session; half of it would do across the world
 GOODBYE_S = 2.0  # for a client to close what we ended, before we forget it
-FLUSH_S = 0.002  # between two flushes: what comes within leaves together
+FLUSH_S = 0.002  # between two flushes at least: what comes within leaves together
+LONGEST_REST_S = 0.008  # half a packet of sound: the busier, the more leaves together, and the less it costs
 PACKET_BYTES = 1_200  # passes every path that QUIC does; aioquic does not probe for more
 MIN_INITIAL_BYTES = 1_200  # RFC 9000 section 14.1
 MIN_ID_BYTES = 8  # of what a client calls us at first (RFC 9000 section 7.2)
@@ -75,6 +76,11 @@ class _Entry:
     ids: set[bytes] = field(default_factory=set)
     is_leaving: bool = False  # we ended its session
     timer_ns: int = NEVER_NS
+
+
+def rest_after(flush_ns: int) -> float:
+    """Return how long to gather what leaves next, in s, after a flush that took so long."""
+    return min(max(FLUSH_S, flush_ns / 1e9), LONGEST_REST_S)
 
 
 class Endpoint:
@@ -156,6 +162,7 @@ class Endpoint:
 
     async def _receive(self) -> None:
         while True:
+            heard: dict[int, _Entry] = {}
             for data, source in await self._socket.receive():
                 try:
                     entry = self._route(data, source)
@@ -165,12 +172,13 @@ class Endpoint:
                     log.exception("datagram_fault")
                     continue
                 if entry is not None:
-                    self._guarded(entry, self._feed, data, source)
-            self._flush_dirty()
+                    self._guarded(entry, self._feed, data, source, heard)
+            # Those that it only led media to wait for the next flush.
+            self._flush_all(heard)
 
-    def _feed(self, entry: _Entry, data: bytes, source: Destination) -> None:
+    def _feed(self, entry: _Entry, data: bytes, source: Destination, heard: dict[int, _Entry]) -> None:
         if entry.connection.receive_untrusted(data, source, self._now_ns() / 1e9):
-            self._dirty[entry.number] = entry
+            heard[entry.number] = entry
             self._take_events(entry)
         elif entry.connection.quic._loss.spaces[APPLICATION].loss_time is not None:
             self._set_timer(entry)
@@ -283,7 +291,10 @@ class Endpoint:
 
     def _flush_dirty(self) -> None:
         dirty, self._dirty = self._dirty, {}
-        for entry in dirty.values():
+        self._flush_all(dirty)
+
+    def _flush_all(self, entries: dict[int, _Entry]) -> None:
+        for entry in entries.values():
             if entry.number in self._entries:
                 self._guarded(entry, self._flush)
 
@@ -322,6 +333,7 @@ class Endpoint:
                 self._stirred.set()
 
     async def _keep_time(self) -> None:
+        rest_s = FLUSH_S
         while True:
             wake_ns = self._timers[0][0] if self._timers else NEVER_NS
             pause_s = math.inf if wake_ns >= NEVER_NS else max(0.0, (wake_ns - self._now_ns()) / 1e9)
@@ -330,9 +342,11 @@ class Endpoint:
                 with trio.move_on_after(pause_s):
                     await self._stirred.wait()
             if self._dirty:
-                await trio.sleep(FLUSH_S)
+                await trio.sleep(rest_s)
+            began_ns = self._now_ns()
             self._run_timers()
             self._flush_dirty()
+            rest_s = rest_after(self._now_ns() - began_ns)
 
     def _run_timers(self) -> None:
         now_ns = self._now_ns()

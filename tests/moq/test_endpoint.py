@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes
 from media.io.udp import UdpSocket
 from media.moq import endpoint as endpoint_module
 from media.moq.connection import Connection
-from media.moq.endpoint import UNVALIDATED_FREE, Endpoint, EndpointSettings
+from media.moq.endpoint import UNVALIDATED_FREE, Endpoint, EndpointSettings, rest_after
 from media.moq.origin import Origin
 from media.moq.relay import Relay
 from tests.moq.nodes import Everything, open_node
@@ -213,6 +213,10 @@ def shown(client: Client) -> str:
     certificate = client.quic.tls._peer_certificate
     assert certificate is not None
     return certificate.fingerprint(hashes.SHA256()).hex()
+
+
+def test_the_longer_a_flush_takes_the_more_is_gathered_for_the_next_within_bounds() -> None:
+    assert [rest_after(took_ms * 1_000_000) for took_ms in (0, 2, 5, 8, 500)] == [0.002, 0.002, 0.005, 0.008, 0.008]
 
 
 def test_one_buffer_carries_what_goes_one_way_in_one_size() -> None:
