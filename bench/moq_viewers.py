@@ -1,7 +1,8 @@
 """Viewers over MoQ in a process of their own: moq-rs, a client of other makers, over real QUIC.
 
 Started by bench/moq.py with a JSON object on its first line of input: `url` of each viewer, `fingerprint` of the
-server's certificate, `broadcast`, `tracks`, how many viewers check every byte (`sample`), and the processor `core`.
+server's certificate, `broadcast`, `tracks`, how many viewers check every byte (`sample`), how many look at what comes
+to them at all (`readers`), and the processor `core`.
 It answers each line of input with one of JSON: who is in, and after "report" what came between "begin" and "end". It
 runs on asyncio, as moq-rs does, and nothing of the server or of another tool imports it.
 """
@@ -12,7 +13,7 @@ import asyncio
 import json
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +26,7 @@ from bench.units import Unit, is_empty, read_unit
 
 JOINS_AT_ONCE = 8  # handshakes under way: a crowd that joins at once is another bench's
 SHARES = (0.5, 0.99, 0.999)
+KEPT_GROUPS = 16  # of a track nobody reads: what is let go of earlier might be refused while it is on its way
 MAX_AGE_US = 5_000_000  # more than the two seconds that a group of video lasts: moq-rs counts from its beginning
 
 
@@ -95,7 +97,7 @@ async def watch(crowd: Crowd, number: int, work: dict[str, Any], door: asyncio.S
     client = moq.Client(
         work["url"][number], tls_fingerprints=[work["fingerprint"]], reconnect=False, websocket_enabled=False
     )
-    checks = number < work["sample"]
+    checks, reads = number < work["sample"], number < work["readers"]
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
         async with door:
             connection = await stack.enter_async_context(client)
@@ -109,8 +111,11 @@ async def watch(crowd: Crowd, number: int, work: dict[str, Any], door: asyncio.S
             }
         crowd.joined += 1
         for name, track in tracks.items():
-            crowd.groups[number, name] = Groups()
-            group.create_task(_take_track(crowd, number, name, track, checks=checks))
+            if reads:
+                crowd.groups[number, name] = Groups()
+                group.create_task(_take_track(crowd, number, name, track, checks=checks))
+            else:
+                group.create_task(_keep_track(track))
 
 
 async def _take_track(crowd: Crowd, number: int, name: str, track: moq.TrackConsumer, *, checks: bool) -> None:
@@ -120,6 +125,13 @@ async def _take_track(crowd: Crowd, number: int, name: str, track: moq.TrackCons
             groups.newest = max(groups.newest, group.sequence)
             tasks.create_task(_take_group(crowd, number, groups, name == "video", group, checks=checks))
     crowd.counts["tracks_ended"] += 1
+
+
+async def _keep_track(track: moq.TrackConsumer) -> None:
+    """Have moq-rs take everything in and look at nothing, as reading a frame costs more here than getting it."""
+    kept: deque[moq.GroupConsumer] = deque(maxlen=KEPT_GROUPS)
+    while (group := await track.recv_group()) is not None:
+        kept.append(group)
 
 
 async def _take_group(

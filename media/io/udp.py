@@ -62,6 +62,7 @@ class UdpSocket:
             except OSError:
                 self.counts["read_errors"] += 1  # an ICMP error of something sent before
             if batch:
+                self.counts["datagrams_received"] += len(batch)
                 return batch
 
     def send(self, datagrams: Sequence[Datagram]) -> None:
@@ -72,6 +73,13 @@ class UdpSocket:
             batch = [data for data, _ in datagrams[start:end]]
             self._send_batch(batch, datagrams[start][1])
             start = end
+
+    def send_burst(self, data: bytes, size: int, destination: Destination) -> None:
+        """Send datagrams of `size` bytes that lie behind each other, the last perhaps shorter, in one call."""
+        if self._offloads and size < len(data) <= min(MAX_BATCH_BYTES, MAX_SEGMENTS * size):
+            self._send_segments([data], -(-len(data) // size), size, destination)
+        else:
+            self.send([(data[at : at + size], destination) for at in range(0, len(data), size)])
 
     def _batch_end(self, datagrams: Sequence[Datagram], start: int) -> int:
         data, destination = datagrams[start]
@@ -88,23 +96,25 @@ class UdpSocket:
         return end
 
     def _send_batch(self, batch: list[bytes], destination: Destination) -> None:
+        self._send_segments(batch, len(batch), len(batch[0]), destination)
+
+    def _send_segments(self, parts: list[bytes], count: int, size: int, destination: Destination) -> None:
         try:
-            if len(batch) == 1:
-                self._socket.sendto(batch[0], destination)
+            if count == 1:
+                self._socket.sendto(parts[0], destination)
             else:
-                segment = (SOL_UDP, UDP_SEGMENT, struct.pack("=H", len(batch[0])))
-                self._socket.sendmsg(batch, [segment], 0, destination)
+                segment = (SOL_UDP, UDP_SEGMENT, struct.pack("=H", size))
+                self._socket.sendmsg(parts, [segment], 0, destination)
         except BlockingIOError:
-            self.counts["send_buffer_full"] += len(batch)
+            self.counts["send_buffer_full"] += count
         except OSError as error:
-            if len(batch) > 1 and error.errno in NO_OFFLOAD:
+            if count > 1 and error.errno in NO_OFFLOAD:
                 # A path or a kernel without it: from now on one call for each.
                 self._offloads = False
                 self.counts["offload_refused"] += 1
-                for data in batch:
-                    self._send_batch([data], destination)
+                self.send_burst(b"".join(parts), size, destination)
                 return
-            self.counts["send_errors"] += len(batch)
+            self.counts["send_errors"] += count
         else:
-            self.counts["datagrams_sent"] += len(batch)
+            self.counts["datagrams_sent"] += count
             self.counts["send_calls"] += 1

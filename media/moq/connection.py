@@ -15,15 +15,17 @@ from aioquic.h3.events import DatagramReceived, DataReceived, H3Event, HeadersRe
 from aioquic.quic import events as quic_events
 from aioquic.quic.connection import QuicConnection
 
-from media.io.udp import Datagram
+from media.io.udp import Datagram, Destination
 from media.moq.capsules import CapsuleReader
 from media.moq.carrier import Code
 from media.moq.events import Event, SetupReceived
+from media.moq.packets import Burst
 from media.moq.quic_carrier import Http3, QuicCarrier, WebTransportCarrier, from_http_code
 from media.moq.relay import Peer, Relay
 from media.moq.requests import Admit, OtherServices, OtherSession, Refusal, SessionRequest, split_target_untrusted
 from media.moq.rights import Rights
 from media.moq.session import NEVER_NS, Session
+from media.moq.stream_packets import APPLICATION
 from media.moq.versions import Version, choose_version
 
 H3_ALPN = "h3"
@@ -57,10 +59,12 @@ class Connection:
         self._connect_stream: int | None = None
         self._capsules = CapsuleReader()
         self._waiting: list[Event] = []
+        self._has_words = True  # aioquic's, for the next datagrams
         self.is_over = False
 
     def handle(self, event: quic_events.QuicEvent) -> None:
         """Take one of the connection's events."""
+        self._has_words = True
         match event:
             case quic_events.ProtocolNegotiated(alpn_protocol=alpn):
                 if alpn == H3_ALPN:
@@ -82,6 +86,8 @@ class Connection:
                     self._other.reset_untrusted(stream)
             case quic_events.StopSendingReceived(stream_id=stream, error_code=code):
                 self._handle_http(event)
+                if self._carrier is not None:
+                    self._carrier.give_back(stream)
                 if self._session is not None:
                     self._take(self._session.stopped_untrusted(stream, self._code(code)))
                 elif self._other is not None:
@@ -107,11 +113,45 @@ class Connection:
         elif self._other is not None:
             self._other.write()
 
+    def receive_untrusted(self, data: bytes, source: Destination, now: float) -> bool:
+        """Take a datagram that arrived (s, monotonic); returns whether anything may follow from it."""
+        carrier = self._carrier
+        if carrier is None or not carrier.take_acknowledgement_untrusted(data, source, now):
+            self._has_words = True
+            self.quic.receive_datagram(data, source, now=now)
+            return True
+        self.counts["acknowledgements_received"] += 1
+        is_held_up = self.peer is None or self.peer.is_held_up or bool(self.quic._events)
+        return is_held_up or self._has_words or carrier.has_words or carrier.has_unsent
+
+    def handle_quic_timer(self, now: float) -> None:
+        """Do what is due in QUIC (s, monotonic)."""
+        self._has_words = True
+        self.quic.handle_timer(now=now)
+
+    def close(self, reason: str) -> None:
+        """End the connection at its next flush."""
+        self._has_words = True
+        self.quic.close(reason_phrase=reason)
+
+    def bursts(self, now: float) -> tuple[list[Burst], Destination]:
+        """Return the packets of stream data that leave now (s, monotonic), before `datagrams`, and for whom."""
+        return [] if self._carrier is None else self._carrier.bursts(now), self.quic._network_paths[0].addr
+
     def datagrams(self, now: float) -> list[Datagram]:
-        """Return what leaves now (s, monotonic)."""
-        address = self.quic._network_paths[0].addr
-        packets = [] if self._carrier is None else self._carrier.stream_packets(now)
-        return [(packet, address) for packet in packets] + self.quic.datagrams_to_send(now=now)
+        """Return what else leaves now (s, monotonic)."""
+        quic, carrier = self.quic, self._carrier
+        ack_at = quic._loss.spaces[APPLICATION].ack_at if quic._loss.spaces else None
+        is_due = ack_at is not None and ack_at <= now
+        if not (is_due or self._has_words or carrier is None or carrier.has_words or quic._probe_pending):
+            return []
+        datagrams = quic.datagrams_to_send(now=now)
+        # What pacing or congestion holds back is asked for again.
+        is_held_up = quic._pacing_at is not None or not quic._loss.bytes_in_flight < quic._loss.congestion_window
+        self._has_words = is_held_up
+        if carrier is not None:
+            carrier.has_words = False
+        return datagrams
 
     def after_flush(self) -> None:
         """Lose the datagrams that found no room: they would be late."""
@@ -212,7 +252,7 @@ class Connection:
 
     def _leave(self) -> None:
         """End the connection with the session that the client ended: it has no other."""
-        self.quic.close()
+        self.close("")
         self._end()
         self._wake()
 

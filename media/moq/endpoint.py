@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import structlog
 import trio
@@ -20,33 +21,30 @@ from aioquic._buffer import Buffer
 from aioquic.quic import events as quic_events
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
-from aioquic.quic.packet import (
-    QuicHeader,
-    QuicPacketType,
-    encode_quic_retry,
-    encode_quic_version_negotiation,
-    pull_quic_header,
-)
-from aioquic.quic.retry import QuicRetryTokenHandler
+from aioquic.quic.packet import QuicHeader, QuicPacketType, pull_quic_header
 
 from media.io.networks import network_of
 from media.io.udp import Destination, UdpSocket
 from media.moq.byte_session import ByteServices
 from media.moq.certificate import QuicCertificate
 from media.moq.connection import H3_ALPN, Connection
+from media.moq.first_packets import Retry, say_versions
 from media.moq.newcomers import Newcomers
 from media.moq.relay import Relay
 from media.moq.requests import Admit
 from media.moq.session import NEVER_NS
+from media.moq.stream_packets import APPLICATION
 from media.moq.versions import PREFERRED
 
 IDLE_S = 30.0  # a client that vanished without a word is noticed after as long
 ESTABLISH_S = 10.0  # from the first datagram to a session; half of it would do across the world
 GOODBYE_S = 2.0  # for a client to close what we ended, before we forget it
-FLUSH_S = 0.002  # between two flushes: what comes within leaves together
+FLUSH_S = 0.002  # between two flushes at least: what comes within leaves together
+LONGEST_REST_S = 0.008  # half a packet of sound: the busier, the more leaves together, and the less it costs
 PACKET_BYTES = 1_200  # passes every path that QUIC does; aioquic does not probe for more
 MIN_INITIAL_BYTES = 1_200  # RFC 9000 section 14.1
 MIN_ID_BYTES = 8  # of what a client calls us at first (RFC 9000 section 7.2)
+LONG_FORM, FIXED_BIT = 0x80, 0x40  # of a packet's first byte (RFC 9000 section 17)
 MAX_DATAGRAM_FRAME_BYTES = 65_536
 MAX_DATA = 16 << 20  # a connection's window: four of the longest frames
 MAX_STREAM_DATA = 4 << 20
@@ -80,6 +78,11 @@ class _Entry:
     timer_ns: int = NEVER_NS
 
 
+def rest_after(flush_ns: int) -> float:
+    """Return how long to gather what leaves next, in s, after a flush that took so long."""
+    return min(max(FLUSH_S, flush_ns / 1e9), LONGEST_REST_S)
+
+
 class Endpoint:
     """Serves sessions over WebTransport and raw QUIC; `run` it in a nursery. Raises OSError when it can't be bound.
 
@@ -99,7 +102,7 @@ class Endpoint:
         self._settings, self._relay, self._admit, self._now_ns = settings, relay, admit, clock_ns
         self._socket = UdpSocket(settings.host, settings.port)
         self._hop = secrets.randbelow((1 << 53) - 1) + 1
-        self._retry = QuicRetryTokenHandler()
+        self._retry = Retry()
         self._by_id: dict[bytes, _Entry] = {}
         self._entries: dict[int, _Entry] = {}
         self._newcomers = Newcomers()
@@ -151,7 +154,7 @@ class Endpoint:
             self._services.nursery = None
             for entry in tuple(self._entries.values()):
                 self._guarded(entry, self._flush)  # the last words of its session
-                entry.connection.quic.close(reason_phrase="the server ends")
+                entry.connection.close("the server ends")
                 self._guarded(entry, self._flush)
             self._socket.close()
 
@@ -159,6 +162,7 @@ class Endpoint:
 
     async def _receive(self) -> None:
         while True:
+            heard: dict[int, _Entry] = {}
             for data, source in await self._socket.receive():
                 try:
                     entry = self._route(data, source)
@@ -168,15 +172,22 @@ class Endpoint:
                     log.exception("datagram_fault")
                     continue
                 if entry is not None:
-                    self._guarded(entry, partial(self._feed, data, source))
-            self._flush_dirty()
+                    self._guarded(entry, self._feed, data, source, heard)
+            # Those that it only led media to wait for the next flush.
+            self._flush_all(heard)
 
-    def _feed(self, data: bytes, source: Destination, entry: _Entry) -> None:
-        entry.connection.quic.receive_datagram(data, source, now=self._now_ns() / 1e9)
-        self._dirty[entry.number] = entry
-        self._take_events(entry)
+    def _feed(self, entry: _Entry, data: bytes, source: Destination, heard: dict[int, _Entry]) -> None:
+        if entry.connection.receive_untrusted(data, source, self._now_ns() / 1e9):
+            heard[entry.number] = entry
+            self._take_events(entry)
+        elif entry.connection.quic._loss.spaces[APPLICATION].loss_time is not None:
+            self._set_timer(entry)
 
     def _route(self, data: bytes, source: Destination) -> _Entry | None:
+        if data and not data[0] & LONG_FORM and data[0] & FIXED_BIT:
+            entry = self._by_id.get(data[1 : 1 + self._configuration.connection_id_length])
+            if entry is not None:
+                return entry
         try:
             header = pull_quic_header(Buffer(data=data), host_cid_length=self._configuration.connection_id_length)
         except ValueError:
@@ -187,7 +198,7 @@ class Endpoint:
             return entry
         if header.version is not None and header.version not in self._configuration.supported_versions:
             if header.packet_type is not QuicPacketType.VERSION_NEGOTIATION and len(data) >= MIN_INITIAL_BYTES:
-                self._say_versions(header, source)
+                self._socket.send([(say_versions(header, self._configuration.supported_versions), source)])
             return None
         is_initial = header.packet_type is QuicPacketType.INITIAL and len(header.destination_cid) >= MIN_ID_BYTES
         if not is_initial or len(data) < MIN_INITIAL_BYTES:
@@ -195,33 +206,21 @@ class Endpoint:
             return None
         return self._open(header, source)
 
-    def _say_versions(self, header: QuicHeader, source: Destination) -> None:
-        answer = encode_quic_version_negotiation(
-            source_cid=header.destination_cid,
-            destination_cid=header.source_cid,
-            supported_versions=self._configuration.supported_versions,
-        )
-        self._socket.send([(answer, source)])
-
     def _open(self, header: QuicHeader, source: Destination) -> _Entry | None:
         if len(self._entries) >= self._settings.max_connections:
             self.counts["connections_refused"] += 1
             return None
         original, retried = header.destination_cid, None
         if header.token:
-            try:
-                original = self._retry.validate_token(
-                    address=source,
-                    destination_cid=header.destination_cid,
-                    token=header.token,
-                    now=self._now_ns() / 1e9,
-                )
-            except ValueError:
+            proven = self._retry.original_untrusted(header, source, self._now_ns() / 1e9)
+            if proven is None:
                 self.counts["tokens_refused"] += 1
                 return None
-            retried = header.destination_cid
+            original, retried = proven, header.destination_cid
         elif len(self._newcomers) >= UNVALIDATED_FREE:
-            self._ask_again(header, source)
+            self.counts["retries"] += 1
+            length = self._configuration.connection_id_length
+            self._socket.send([(self._retry.ask(header, source, self._now_ns() / 1e9, length), source)])
             return None
         network = network_of(source[0])
         if not self._newcomers.has_room_for(network):
@@ -246,26 +245,6 @@ class Endpoint:
             entry.ids.add(id)
         return entry
 
-    def _ask_again(self, header: QuicHeader, source: Destination) -> None:
-        """Have the client prove that it receives at its address, at no cost of ours (RFC 9000 section 8.1.2)."""
-        self.counts["retries"] += 1
-        own = secrets.token_bytes(self._configuration.connection_id_length)
-        token = self._retry.create_token(
-            address=source,
-            original_destination_connection_id=header.destination_cid,
-            retry_source_connection_id=own,
-            now=self._now_ns() / 1e9,
-        )
-        assert header.version is not None
-        answer = encode_quic_retry(
-            version=header.version,
-            source_cid=own,
-            destination_cid=header.source_cid,
-            original_destination_cid=header.destination_cid,
-            retry_token=token,
-        )
-        self._socket.send([(answer, source)])
-
     # -- connections ---------------------------------------------------------------------------------------------------
 
     def _take_events(self, entry: _Entry) -> None:
@@ -283,10 +262,10 @@ class Endpoint:
                     if connection.has_session:
                         self._newcomers.leave(entry.number)
 
-    def _guarded(self, entry: _Entry, step: Callable[[_Entry], None]) -> None:
+    def _guarded(self, entry: _Entry, step: Callable[..., None], *about: Any) -> None:
         # A fault of ours, or of aioquic's, in one connection ends that connection and nothing else.
         try:
-            step(entry)
+            step(entry, *about)
         except Exception:
             self.counts["connection_faults"] += 1
             log.exception("connection_fault")
@@ -312,7 +291,10 @@ class Endpoint:
 
     def _flush_dirty(self) -> None:
         dirty, self._dirty = self._dirty, {}
-        for entry in dirty.values():
+        self._flush_all(dirty)
+
+    def _flush_all(self, entries: dict[int, _Entry]) -> None:
+        for entry in entries.values():
             if entry.number in self._entries:
                 self._guarded(entry, self._flush)
 
@@ -320,6 +302,9 @@ class Endpoint:
         connection = entry.connection
         now_ns = self._now_ns()
         connection.write()
+        bursts, destination = connection.bursts(now_ns / 1e9)
+        for burst in bursts:
+            self._socket.send_burst(burst.data, burst.size, destination)
         self._socket.send(connection.datagrams(now_ns / 1e9))
         connection.after_flush()
         if connection.was_ended_by_us and not entry.is_leaving:
@@ -348,6 +333,7 @@ class Endpoint:
                 self._stirred.set()
 
     async def _keep_time(self) -> None:
+        rest_s = FLUSH_S
         while True:
             wake_ns = self._timers[0][0] if self._timers else NEVER_NS
             pause_s = math.inf if wake_ns >= NEVER_NS else max(0.0, (wake_ns - self._now_ns()) / 1e9)
@@ -356,9 +342,11 @@ class Endpoint:
                 with trio.move_on_after(pause_s):
                     await self._stirred.wait()
             if self._dirty:
-                await trio.sleep(FLUSH_S)
+                await trio.sleep(rest_s)
+            began_ns = self._now_ns()
             self._run_timers()
             self._flush_dirty()
+            rest_s = rest_after(self._now_ns() - began_ns)
 
     def _run_timers(self) -> None:
         now_ns = self._now_ns()
@@ -367,7 +355,7 @@ class Endpoint:
             entry = self._entries.get(number)
             if entry is not None and entry.timer_ns == deadline_ns:
                 entry.timer_ns = NEVER_NS
-                self._guarded(entry, lambda entry: self._time_out(entry, now_ns))
+                self._guarded(entry, self._time_out, now_ns)
 
     def _time_out(self, entry: _Entry, now_ns: int) -> None:
         connection = entry.connection
@@ -379,8 +367,11 @@ class Endpoint:
             return
         timer = connection.quic.get_timer()
         if timer is not None and timer * 1e9 <= now_ns:
-            connection.quic.handle_timer(now=now_ns / 1e9)
+            connection.handle_quic_timer(now_ns / 1e9)
             self._take_events(entry)
+        elif timer is not None and not is_ending and now_ns < connection.deadline_ns():
+            self._set_timer(entry)  # it came too early
+            return
         connection.handle_timeout(now_ns)
         if connection.quic.get_timer() is None:
             self._remove(entry)

@@ -12,8 +12,14 @@ from collections.abc import Callable
 
 from aioquic.h3.connection import FrameType, H3Connection, ProtocolError, StreamType
 from aioquic.quic.connection import QuicConnection
+from aioquic.quic.packet_builder import QuicDeliveryState
+from aioquic.quic.stream import QuicStream
 
-from media.moq.stream_packets import write_stream_packets
+from media.io.udp import Destination
+from media.moq.acknowledgements import take_acknowledgement_untrusted
+from media.moq.keyring import Keyring
+from media.moq.packets import Burst
+from media.moq.stream_packets import has_data, write_stream_packets
 from media.moq.varint import varint
 
 # The longest packet has a header of 1 byte, the peer's connection id and a packet number of 2, a frame header of 3 and
@@ -48,12 +54,19 @@ def from_http_code(code: int) -> int:
 
 
 class QuicCarrier:
-    """A connection's own streams; also what its WebTransport sessions are made of."""
+    """A connection's own streams; also what its WebTransport sessions are made of.
+
+    Unidirectional streams that it opens are its own: aioquic, which looks at every stream for each packet it writes,
+    does not have them in its queue before something else than data has to be said of them.
+    """
 
     def __init__(self, quic: QuicConnection, wake: Callable[[], None]) -> None:
         self.counts = Counter[str]()
+        self.has_words = True  # whether aioquic may have something to say, besides what its timers tell
         self._quic, self.wake = quic, wake
-        self._unsent: dict[int, None] = {}  # streams that may have bytes that never left yet, as they were written to
+        self._keyring = Keyring()
+        self._own: dict[int, QuicStream] = {}
+        self._unsent: dict[int, None] = {}  # streams that may have bytes to send, as they were written to
 
     @property
     def max_datagram_bytes(self) -> int:
@@ -71,9 +84,29 @@ class QuicCarrier:
         bitrate_bps = int(self._quic._loss.congestion_window * 8 / rtt_s)
         return min(bitrate_bps, MAX_ESTIMATE_BPS), max(1, int(rtt_s * 1000))
 
-    def stream_packets(self, now: float) -> list[bytes]:
+    def bursts(self, now: float) -> list[Burst]:
         """Return packets of what was written, in the order it was; aioquic sends what these do not hold."""
-        return write_stream_packets(self._quic, self._unsent, now) if self._unsent else []
+        if not self._unsent:
+            return []
+        self._quic._pacing_at = None
+        if not self._keyring.is_plain(self._quic):
+            self._hand_over()
+            return []
+        bursts = write_stream_packets(self._quic, self._unsent, self._keyring, self._delivered, now)
+        self._forget_sent()
+        return bursts
+
+    def take_acknowledgement_untrusted(self, data: bytes, source: Destination, now: float) -> bool:
+        """Take in a datagram that only acknowledges; False when it is for aioquic."""
+        lost = take_acknowledgement_untrusted(self._quic, self._keyring, data, source, now)
+        if lost:
+            self.has_words = True  # what of it was not of our own streams
+        return lost is not None
+
+    @property
+    def has_unsent(self) -> bool:
+        """Whether something that was written may wait for room."""
+        return bool(self._unsent)
 
     def open(self, *, unidirectional: bool) -> int | None:
         """Open a stream.
@@ -86,6 +119,8 @@ class QuicCarrier:
         if stream // 4 >= granted:
             return None
         self._send(stream, self._stream_prefix(stream, unidirectional))
+        if unidirectional:
+            self._take(stream)
         return stream
 
     def write(self, stream: int, data: bytes, *, is_last: bool = False) -> bool:
@@ -98,8 +133,16 @@ class QuicCarrier:
             self._quic.reset_stream(stream, self._code(code))
         except ValueError:
             self.counts["resets_in_vain"] += 1  # the peer reset a stream that we never sent on
+        self.give_back(stream)
         self._unsent.pop(stream, None)
-        self.wake()
+        self._speak()
+
+    def give_back(self, stream: int) -> None:
+        """Let aioquic say what is to be said of a stream besides data: it was reset, or the peer stopped it."""
+        state = self._own.pop(stream, None)
+        if state is not None:
+            self._quic._streams_queue.append(state)
+            self.has_words = True
 
     def recall(self) -> None:
         """Do nothing: QUIC drops what is reset."""
@@ -110,7 +153,7 @@ class QuicCarrier:
             self._quic.stop_stream(stream, self._code(code))
         except ValueError:
             self.counts["stops_in_vain"] += 1  # it has ended already
-        self.wake()
+        self._speak()
 
     def send_datagram(self, data: bytes) -> bool:
         """Queue a datagram for the next flush, after which it is gone."""
@@ -118,30 +161,32 @@ class QuicCarrier:
             self.counts["datagrams_no_room"] += 1
             return False
         self._quic.send_datagram_frame(self._datagram_prefix() + data)
-        self.wake()
+        self._speak()
         return True
 
     def drop_datagrams(self) -> None:
         """Lose what the last flush did not send: aioquic would keep it without limit."""
         pending = self._quic._datagrams_pending
-        self.counts["datagrams_unsent"] += len(pending)
-        pending.clear()
+        if pending:
+            self.counts["datagrams_unsent"] += len(pending)
+            pending.clear()
 
     def ping(self) -> None:
         """Have the peer acknowledge that it is there."""
         self._quic.send_ping(0)
-        self.wake()
+        self._speak()
 
     def close(self, code: int, reason: str) -> None:
         """Close the connection with an application's code."""
         self._quic.close(error_code=code, reason_phrase=reason)
-        self.wake()
+        self._speak()
 
     def room(self) -> int:
         """Return what congestion and the connection's flow control let out, less what waits already."""
         quic, unsent = self._quic, self._count_unsent()
-        pending = sum(map(len, quic._datagrams_pending))
-        congestion = quic._loss.congestion_window - quic._loss.bytes_in_flight
+        pending = sum(map(len, quic._datagrams_pending)) if quic._datagrams_pending else 0
+        control = quic._loss._cc
+        congestion = control.congestion_window - control.bytes_in_flight
         credit = quic._remote_max_data - quic._remote_max_data_used
         return min(congestion - pending, credit) - unsent
 
@@ -158,28 +203,64 @@ class QuicCarrier:
         return state is None or state.sender.is_finished
 
     def _count_unsent(self) -> int:
-        total = 0
+        self._forget_sent()
+        if not self._unsent:
+            return 0
+        senders = [self._quic._streams[stream].sender for stream in self._unsent]
+        return sum(sender._buffer_stop - sender.highest_offset for sender in senders)
+
+    def _forget_sent(self) -> None:
         for stream in tuple(self._unsent):
             state = self._quic._streams.get(stream)
-            waiting = 0 if state is None else state.sender._buffer_stop - state.sender.highest_offset
-            is_sent = waiting <= 0 and (state is None or not state.sender._pending_eof)
-            if state is None or is_sent or state.sender._reset_error_code is not None:
-                self._unsent.pop(stream, None)
-            else:
-                total += waiting
-        return total
+            if state is None or not has_data(state):
+                del self._unsent[stream]
+
+    def _take(self, stream: int) -> None:
+        """Make a stream just opened our own."""
+        queue = self._quic._streams_queue
+        state = self._quic._streams.get(stream)
+        if state is not None and queue and queue[-1] is state:
+            queue.pop()
+            self._own[stream] = state
+
+    def _hand_over(self) -> None:
+        """Leave what is unsent to aioquic."""
+        for stream in tuple(self._unsent):
+            self.give_back(stream)
+        self.has_words = True
+
+    def _delivered(self, delivery: QuicDeliveryState, state: QuicStream, start: int, stop: int, is_last: bool) -> None:
+        """Hear what became of a stretch of a stream; what was lost is sent again before what is new."""
+        assert state.stream_id is not None
+        state.sender.on_data_delivery(delivery, start, stop, is_last)
+        if delivery is QuicDeliveryState.LOST:
+            if has_data(state):
+                self._unsent = {state.stream_id: None, **self._unsent}
+        elif state.sender.is_finished and self._own.pop(state.stream_id, None) is not None:
+            del self._quic._streams[state.stream_id]
 
     def _send(self, stream: int, data: bytes, is_last: bool = False) -> bool:
+        own = self._own.get(stream)
         try:
-            self._quic.send_stream_data(stream, data, end_stream=is_last)
+            if own is None:
+                self._quic.send_stream_data(stream, data, end_stream=is_last)
+            else:
+                own.sender.write(data, end_stream=is_last)
         except (RuntimeError, ValueError, AssertionError):
             # After STOP_SENDING, a reset or an end, all of which the peer may cause at any moment.
             self.counts["writes_in_vain"] += 1
             return False
         if data or is_last:
             self._unsent[stream] = None
+        if own is None:
+            self.has_words = True
         self.wake()
         return True
+
+    def _speak(self) -> None:
+        """Have aioquic say what it now has to."""
+        self.has_words = True
+        self.wake()
 
     def _code(self, code: int) -> int:
         return code
@@ -225,7 +306,7 @@ class WebTransportCarrier(QuicCarrier):
             self._http.send_data(self._session, capsule, end_stream=is_last)
         except (RuntimeError, ValueError, ProtocolError):
             self.counts["writes_in_vain"] += 1  # the client has reset or stopped its session's stream
-        self.wake()
+        self._speak()
 
     def _code(self, code: int) -> int:
         return to_http_code(code)

@@ -83,6 +83,21 @@ def _path_of(wanted: _Wanted) -> str:
             return wanted.broadcast
 
 
+def _urgency(delivery: Delivery | Fetched) -> tuple[int, int]:
+    return delivery.urgency
+
+
+def _write_piece(waiting: list[Delivery | Fetched]) -> int:
+    """Write the most urgent piece that can be written; returns its bytes. What has no more leaves `waiting`."""
+    for delivery in tuple(waiting):
+        written = delivery.write_piece()
+        if not delivery.has_more:
+            waiting.remove(delivery)
+        if written:
+            return written
+    return 0
+
+
 class Peer:
     """One session in the relay: a listener of the origin, and a subscriber and publisher of tracks."""
 
@@ -100,6 +115,7 @@ class Peer:
         self._served: dict[str, int] = {}
         # What the rights said of each broadcast, while pieces are written: no checkpoint is in between.
         self._judged: dict[str, bool] | None = None
+        self.is_held_up = False  # what it could write now waits for room
         self.upstream = Upstream(session, relay.origin, relay.now_ns, rights.may_publish)
         relay.origin.listen(self)
 
@@ -116,16 +132,19 @@ class Peer:
             if delivery.is_spent:
                 self._finish(delivery)
         waiting = [delivery for delivery in self.deliveries.values() if delivery.has_more]
+        self.is_held_up = bool(waiting)
         if not waiting:
-            return  # most flushes only answer acknowledgements
-        waiting.sort(key=lambda delivery: delivery.urgency, reverse=True)
+            return
+        if len(waiting) > 1:
+            waiting.sort(key=_urgency, reverse=True)
         room = self._carrier.room()
         self._judged = {}
         try:
-            while room > 0 and (written := next(filter(None, (delivery.write_piece() for delivery in waiting)), 0)):
+            while room > 0 and (written := _write_piece(waiting)):
                 room -= written
         finally:
             self._judged = None
+        self.is_held_up = bool(waiting)
 
     def cut(self, code: int = Code.CUT, path: str | None = None) -> None:
         """Have nothing more reach this peer, of one broadcast or of all: unsent data is lost, streams are reset.

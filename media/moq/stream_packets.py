@@ -1,10 +1,8 @@
 """Packets with nothing but stream data, built straight from a connection's keys, as most of what leaves here is.
 
-aioquic builds a packet frame by frame through its builder, and looks at every open stream for each: 36 us a packet with
-10 streams open, 74 to 87 us with 100. Here it is 12, and 15 to 20 us (bench/moq_packets.py, a busy 2-core VM), part
-of which is aioquic's taking in of the data. All of its books are kept as it keeps them, so that recovery, flow
-control and retransmission stay its own: what is lost comes back into the stream's buffer and leaves by either way.
-Whatever else has to be said is left to it.
+aioquic builds a packet frame by frame through its builder, and looks at every open stream for each. Here a whole burst
+is built in one call (media/moq/packets.py). All of aioquic's books are kept as it keeps them, so that recovery, flow
+control and congestion control stay its own. Whatever else has to be said is left to it.
 
 Everything with an underscore is below aioquic's public surface, for which its version is pinned; tests/moq/
 test_stream_packets.py compares what both ways send.
@@ -12,127 +10,142 @@ test_stream_packets.py compares what both ways send.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
-from aioquic.quic.connection import QuicConnection, QuicConnectionState
-from aioquic.quic.packet import QuicPacketType
-from aioquic.quic.packet_builder import QuicSentPacket
+from aioquic.quic.connection import QuicConnection
+from aioquic.quic.recovery import QuicPacketPacer
 from aioquic.quic.stream import QuicStream
-from aioquic.tls import Epoch
 
-from media.moq.varint import varint
+from media.moq.keyring import Keyring
+from media.moq.packets import MAX_CHUNKS, MAX_PACKETS, Burst, Chunk, Head
+from media.moq.sent_packets import Delivered, SentPacket
 
-TAG_BYTES = 16  # of every cipher of TLS 1.3
-NUMBER_BYTES = 2  # of a packet's number, as aioquic writes it
-LONGEST_HEAD = 1 + 8 + 8 + 2  # of a STREAM frame (RFC 9000 section 19.8): its type, stream, offset and length
-LEAST_BYTES = 64  # of data in one frame, while there is more: its head would not be worth it
+NUMBER_BYTES = 2
 FIXED_BIT = 0x40
-STREAM, OFF, LEN, FIN = 0x08, 0x04, 0x02, 0x01
-SAMPLE = slice(4 - NUMBER_BYTES, 20 - NUMBER_BYTES)  # of what is encrypted (RFC 9001 section 5.4.2)
+APPLICATION = -1  # among a connection's packet spaces
+ROUNDING = 1e-6  # of a packet: a bucket emptied exactly lets no further one out
 
 
-def write_stream_packets(quic: QuicConnection, streams: Iterable[int], now: float) -> list[bytes]:
+def write_stream_packets(
+    quic: QuicConnection, streams: Iterable[int], keyring: Keyring, delivered: Delivered, now: float
+) -> list[Burst]:
     """Send what streams have to send, the first ones first, as far as congestion, flow control and pacing let it.
 
-    Returns datagrams, for the peer's current address. Leaves room for one packet, so that nothing else has to wait.
+    Returns what is to leave for the peer's current address. Leaves room for one packet, so that nothing else has to
+    wait. `delivered` hears what became of each stretch of a stream. When pacing holds something back, the connection's
+    timer says until when.
     """
-    if not _is_plain(quic):
-        return []
-    waiting = [stream for id in streams if (stream := quic._streams.get(id)) is not None and _has_data(stream)]
-    if not waiting:
-        return []
-    crypto = quic._cryptos[Epoch.ONE_RTT].send
-    space, loss = quic._spaces[Epoch.ONE_RTT], quic._loss
-    most = quic._max_datagram_size
-    first = FIXED_BIT | (quic._spin_bit << 5) | (crypto.key_phase << 2) | (NUMBER_BYTES - 1)
-    start = bytes((first,)) + quic._peer_cid.cid
-    capacity = most - len(start) - NUMBER_BYTES - TAG_BYTES
-    heads: list[bytes] = []
-    bodies: list[bytes] = []
-    assert crypto.aead is not None
-    encrypt, iv = crypto.aead._aead.encrypt, crypto.aead._iv
-    while waiting and loss.congestion_window - loss.bytes_in_flight >= 2 * most:
-        if loss._pacer.next_send_time(now=now) is not None:
+    bursts: list[Burst] = []
+    waiting = [stream for id in streams if (stream := quic._streams.get(id)) is not None and has_data(stream)]
+    while waiting:
+        count = _packets_allowed(quic, now)
+        chunks = _chunks(quic, waiting, count * quic._max_datagram_size) if count else []
+        if not chunks:
             break
-        packet = QuicSentPacket(Epoch.ONE_RTT, True, True, False, quic._packet_number, QuicPacketType.ONE_RTT, now)
-        payload = _fill(quic, waiting, packet, capacity)
-        if not payload:
-            break
-        head = start + (packet.packet_number & 0xFFFF).to_bytes(NUMBER_BYTES, "big")
-        body = encrypt((iv ^ packet.packet_number).to_bytes(12, "big"), payload, head)
-        heads.append(head)
-        bodies.append(body)
-        packet.sent_bytes = len(head) + len(body)
-        quic._packet_number += 1
-        loss.on_packet_sent(packet=packet, space=space)
-        loss._pacer.update_after_send(now=now)
-    if not heads:
-        return []
-    if not quic._ack_eliciting_sent_since_receipt:
+        bursts.append(_send(quic, keyring, chunks, count, delivered, now))
+        waiting = [stream for stream in waiting if has_data(stream)]
+    if bursts and not quic._ack_eliciting_sent_since_receipt:
         quic._close_at = now + quic._idle_timeout()
         quic._ack_eliciting_sent_since_receipt = True
-    datagrams = _protect(quic, heads, bodies)
-    quic._network_paths[0].bytes_sent += sum(map(len, datagrams))
-    return datagrams
+    return bursts
 
 
-def _is_plain(quic: QuicConnection) -> bool:
-    """Whether nothing is going on that packets of another kind, or of other keys, are needed for."""
-    return (
-        quic._state is QuicConnectionState.CONNECTED
-        and quic._handshake_confirmed
-        and not quic._close_pending
-        and not quic._key_update_pending
-        and not quic._cryptos[Epoch.ONE_RTT]._update_key_requested
-        and quic._quic_logger is None
-        and quic._network_paths[0].is_validated
-    )
-
-
-def _has_data(stream: QuicStream) -> bool:
+def has_data(stream: QuicStream) -> bool:
+    """Whether a stream has something to send."""
     sender = stream.sender
     return not (sender.buffer_is_empty or sender.reset_pending or stream.is_blocked or sender.is_finished)
 
 
-def _fill(quic: QuicConnection, waiting: list[QuicStream], packet: QuicSentPacket, room: int) -> bytes:
-    """Take frames for one packet from the first streams on; those that have no more now leave `waiting`."""
-    frames: list[bytes] = []
-    while waiting and room >= LONGEST_HEAD + LEAST_BYTES:
-        stream = waiting[0]
+def _packets_allowed(quic: QuicConnection, now: float) -> int:
+    """Return how many full packets may leave now."""
+    loss = quic._loss
+    free = (loss._cc.congestion_window - loss._cc.bytes_in_flight) // quic._max_datagram_size - 1
+    paced = _packets_paced(loss._pacer, now)
+    if not paced:
+        quic._pacing_at = loss._pacer.next_send_time(now=now)
+    return max(0, min(free, paced, MAX_PACKETS))
+
+
+def _packets_paced(pacer: QuicPacketPacer, now: float) -> int:
+    """Return after how many packets the pacer's bucket is empty: one may leave as long as anything is in it."""
+    if pacer.packet_time is None:
+        return MAX_PACKETS
+    pacer.update_bucket(now=now)
+    if pacer.bucket_time <= 0:
+        return 0
+    return min(max(1, math.ceil(pacer.bucket_time / pacer.packet_time - ROUNDING)), MAX_PACKETS)
+
+
+def _chunks(quic: QuicConnection, waiting: list[QuicStream], room: int) -> list[Chunk]:
+    """Take up to so many bytes of the first streams on, as far as their flow control goes."""
+    chunks: list[Chunk] = []
+    credit = quic._remote_max_data - quic._remote_max_data_used
+    for stream in waiting:
         sender = stream.sender
-        before = sender.highest_offset
-        credit = before + quic._remote_max_data - quic._remote_max_data_used
-        frame = sender.get_frame(room - LONGEST_HEAD, min(credit, stream.max_stream_data_remote))
-        if frame is None:
-            del waiting[0]
-            continue
-        quic._remote_max_data_used += sender.highest_offset - before
         assert stream.stream_id is not None
-        assert frame.offset is not None
-        size, offset = len(frame.data), frame.offset
-        kind = STREAM | LEN | (OFF if offset else 0) | (FIN if frame.fin else 0)
-        head = bytes((kind,)) + varint(stream.stream_id) + (varint(offset) if offset else b"")
-        head += (size | 0x4000).to_bytes(2, "big")
-        frames += (head, frame.data)
-        room -= len(head) + size
-        packet.delivery_handlers.append((sender.on_data_delivery, (offset, offset + size, frame.fin)))
-    return b"".join(frames)
+        for pending in sender._pending:
+            if room <= 0 or len(chunks) == MAX_CHUNKS:
+                return chunks
+            highest = max(sender.highest_offset, pending.start)
+            stop = min(pending.stop, pending.start + room, stream.max_stream_data_remote, highest + credit)
+            if stop <= pending.start:
+                break
+            credit -= max(0, stop - highest)
+            room -= stop - pending.start
+            base = sender._buffer_start
+            data = bytes(memoryview(sender._buffer)[pending.start - base : stop - base])
+            chunks.append(Chunk(stream.stream_id, pending.start, data, stop == sender._buffer_fin))
+        if not len(sender._pending) and sender._pending_eof and len(chunks) < MAX_CHUNKS:
+            assert sender._buffer_fin is not None
+            chunks.append(Chunk(stream.stream_id, sender._buffer_fin, b"", True))
+    return chunks
 
 
-def _protect(quic: QuicConnection, heads: list[bytes], bodies: list[bytes]) -> list[bytes]:
-    """Hide first bytes and numbers (RFC 9001 section 5.4), all packets' in one call where the cipher lets us."""
-    protection = quic._cryptos[Epoch.ONE_RTT].send.hp
-    assert protection is not None
-    if protection._is_chacha20:
-        masks = b"".join(protection._mask(body[SAMPLE]).ljust(16, b"\0") for body in bodies)
-    else:
-        masks = protection._encryptor.update(b"".join(body[SAMPLE] for body in bodies))
-    datagrams = []
-    at = 0
-    for head, body in zip(heads, bodies, strict=True):
-        mask = int.from_bytes(masks[at + 1 : at + 1 + NUMBER_BYTES], "big")
-        number = int.from_bytes(head[-NUMBER_BYTES:], "big") ^ mask
-        first = head[0] ^ (masks[at] & 0x1F)
-        datagrams.append(bytes((first,)) + head[1:-NUMBER_BYTES] + number.to_bytes(NUMBER_BYTES, "big") + body)
-        at += 16
-    return datagrams
+def _send(
+    quic: QuicConnection, keyring: Keyring, chunks: list[Chunk], count: int, delivered: Delivered, now: float
+) -> Burst:
+    """Build a burst from chunks and enter it into the books."""
+    phase = keyring.key_phase(quic)
+    head = Head(FIXED_BIT | (quic._spin_bit << 5) | (phase << 2) | (NUMBER_BYTES - 1), quic._peer_cid.cid)
+    built = keyring.sealer(quic).build(head, quic._packet_number, quic._max_datagram_size, count, chunks)
+    packets = _enter_packets(quic, built.burst, delivered, now)
+    streams = [quic._streams[chunk.stream] for chunk in chunks]
+    for number, row, start, stop in built.frames:
+        chunk, stream = chunks[row], streams[row]
+        is_last = chunk.is_last and stop == chunk.offset + len(chunk.data)
+        packets[number].frames.append((stream, start, stop, is_last))
+        _enter_frame(quic, stream, start, stop, is_last=is_last)
+    return built.burst
+
+
+def _enter_packets(quic: QuicConnection, burst: Burst, delivered: Delivered, now: float) -> list[SentPacket]:
+    """Do what aioquic's recovery does for each packet sent, for all of a burst."""
+    number, count, total = quic._packet_number, burst.packets, len(burst.data)
+    packets = [SentPacket(number + at, now, burst.size, delivered) for at in range(count)]
+    packets[-1].sent_bytes = total - (count - 1) * burst.size
+    loss = quic._loss
+    space = loss.spaces[APPLICATION]
+    space.sent_packets.update([(packet.packet_number, packet) for packet in packets])  # type: ignore[misc]
+    space.ack_eliciting_in_flight += count
+    loss._time_of_last_sent_ack_eliciting_packet = now
+    loss._cc.bytes_in_flight += total
+    pacer = loss._pacer
+    if pacer.packet_time is not None:
+        pacer.bucket_time = max(0.0, pacer.bucket_time - count * pacer.packet_time)
+    quic._packet_number = number + count
+    quic._network_paths[0].bytes_sent += total
+    return packets
+
+
+def _enter_frame(quic: QuicConnection, stream: QuicStream, start: int, stop: int, *, is_last: bool) -> None:
+    """Do what aioquic's sender does when it gives a frame away."""
+    sender = stream.sender
+    if stop > start:
+        sender._pending.subtract(start, stop)
+    if stop > sender.highest_offset:
+        quic._remote_max_data_used += stop - sender.highest_offset
+        sender.highest_offset = stop
+    if is_last:
+        sender._pending_eof = False
+    sender.buffer_is_empty = not len(sender._pending) and not sender._pending_eof

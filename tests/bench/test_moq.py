@@ -39,9 +39,10 @@ async def test_every_frame_reaches_every_viewer_intact(tmp_path: Path, scheme: s
 @pytest.mark.parametrize("carrier", ["webtransport", "quic"])
 async def test_a_publisher_over_moq_reaches_viewers_over_moq_intact(tmp_path: Path, carrier: str) -> None:
     async with open_bench(tmp_path) as (_, mesi, stage):
-        (turn,) = await moq.run_steps(mesi, stage, SMALL, [2], 1.0, "https", published_over=carrier)
-        assert turn.seen["viewers_heard"] == 2
-        assert turn.seen["frames"] == pytest.approx(2 * 80 * turn.seconds, rel=0.3)
+        (turn,) = await moq.run_steps(mesi, stage, SMALL, [2], 1.0, "https", published_over=carrier, readers=1)
+        assert turn.seen["viewers_heard"] == 1  # who only takes it in is counted by the server alone
+        assert turn.given_up == 0
+        assert turn.seen["frames"] == pytest.approx(80 * turn.seconds, rel=0.3)
         assert turn.seen["packets_checked"] >= turn.seen["frames"]
         assert turn.seen["frames_wrong"] == turn.seen["groups_lost"] == 0
 
@@ -126,10 +127,14 @@ def test_the_report_fails_when_groups_are_lost_or_a_starved_server_collapses() -
         "frames": 10, "bytes": 1_000, "groups": 1_000, "groups_lost": 0, "viewers_heard": 2, "packets_checked": 10,
         "latency_ns": {"0.5": 1_000_000, "0.99": 2_000_000, "0.999": None},
     }  # fmt: skip
-    turn = moq.Turn(2, 1.0, seen, 100, {}, 1_000_000, 1_000)
+    turn = moq.Turn(2, 2, 1.0, seen, 100, {}, 1_000_000, 1_000)
     assert moq.describe([turn], "good").holds
     lossy = dataclasses.replace(turn, seen={**seen, "groups_lost": 1})
     assert not moq.describe([lossy], "lossy").holds
+    unread = dataclasses.replace(turn, readers=1, seen={**seen, "viewers_heard": 1})
+    assert moq.describe([unread], "half of them read").holds
+    dropped = {'mesi_moq_total{event="groups_expired"}': 2.0, 'mesi_moq_total{event="groups"}': 2_000.0}
+    assert not moq.describe([dataclasses.replace(unread, counters=dropped)], "lost where nobody read").holds
     assert moq.describe([turn, lossy], "starved", burners=1).holds  # losing groups is how it degrades
     less = dataclasses.replace(turn, seen={**seen, "bytes": 799})
     assert not moq.describe([turn, less], "collapse", burners=1).holds

@@ -107,20 +107,24 @@ class Link:
                 if min(timers, default=self.now + 9) > self.now + QUIET_S:
                     return
                 self.now = max(self.now, min(timers))
-            for quic in (self.client, self.quic):
-                timer = quic.get_timer()
-                if timer is not None and timer <= self.now:
-                    quic.handle_timer(now=self.now)
+            timer = self.client.get_timer()
+            if timer is not None and timer <= self.now:
+                self.client.handle_timer(now=self.now)
+            timer = self.quic.get_timer()
+            if timer is not None and timer <= self.now:
+                self.connection.handle_quic_timer(self.now)
 
     def _exchange(self) -> bool:
         has_spoken = False
         for datagram, _ in self.client.datagrams_to_send(now=self.now):
-            self.quic.receive_datagram(datagram, CLIENT, now=self.now)
+            self.connection.receive_untrusted(datagram, CLIENT, self.now)
             has_spoken = True
         while (event := self.quic.next_event()) is not None:
             self.connection.handle(event)
         self.connection.write()
-        for datagram, _ in self.connection.datagrams(self.now):
+        bursts, _ = self.connection.bursts(self.now)
+        packets = [datagram for burst in bursts for datagram in burst.datagrams()]
+        for datagram in packets + [datagram for datagram, _ in self.connection.datagrams(self.now)]:
             has_spoken = True
             if not self.loses(datagram):
                 self.client.receive_datagram(datagram, SERVER, now=self.now)

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes
 from media.io.udp import UdpSocket
 from media.moq import endpoint as endpoint_module
 from media.moq.connection import Connection
-from media.moq.endpoint import UNVALIDATED_FREE, Endpoint, EndpointSettings
+from media.moq.endpoint import UNVALIDATED_FREE, Endpoint, EndpointSettings, rest_after
 from media.moq.origin import Origin
 from media.moq.relay import Relay
 from tests.moq.nodes import Everything, open_node
@@ -215,6 +215,10 @@ def shown(client: Client) -> str:
     return certificate.fingerprint(hashes.SHA256()).hex()
 
 
+def test_the_longer_a_flush_takes_the_more_is_gathered_for_the_next_within_bounds() -> None:
+    assert [rest_after(took_ms * 1_000_000) for took_ms in (0, 2, 5, 8, 500)] == [0.002, 0.002, 0.005, 0.008, 0.008]
+
+
 def test_one_buffer_carries_what_goes_one_way_in_one_size() -> None:
     receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     receiver.bind(("127.0.0.1", 0))
@@ -225,6 +229,12 @@ def test_one_buffer_carries_what_goes_one_way_in_one_size() -> None:
     sender.send([(bytes([number]) * size, here) for number, size in enumerate(sizes)])
     assert [receiver.recv(2_000) for _ in sizes] == [bytes([number]) * size for number, size in enumerate(sizes)]
     assert sender.counts == {"datagrams_sent": 10, "send_calls": 3}
+    sender.send_burst(b"a" * 200 + b"b" * 200 + b"c" * 50, 200, here)
+    sender.send_burst(b"d" * 40, 40, here)
+    sender.send_burst(b"e" * 70, 1, here)  # more than the kernel cuts at once
+    parts = [b"a" * 200, b"b" * 200, b"c" * 50, b"d" * 40, *[b"e"] * 70]
+    assert [receiver.recv(2_000) for _ in parts] == parts
+    assert sender.counts == {"datagrams_sent": 84, "send_calls": 7}
     sender.close()
     receiver.close()
 
@@ -248,6 +258,10 @@ def test_where_the_kernel_refuses_to_cut_buffers_each_datagram_goes_singly(monke
         sender.send([(b"x" * 100, receiver.getsockname())] * 3)
     assert [receiver.recv(2_000) for _ in range(6)] == [b"x" * 100] * 6
     assert sender.counts == {"offload_refused": 1, "datagrams_sent": 6, "send_calls": 6}
+    for offloads in (True, False):
+        sender._offloads = offloads
+        sender.send_burst(b"a" * 100 + b"b" * 100 + b"c" * 30, 100, receiver.getsockname())
+        assert [receiver.recv(2_000) for _ in range(3)] == [b"a" * 100, b"b" * 100, b"c" * 30]
     sender.close()
     receiver.close()
 

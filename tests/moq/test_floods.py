@@ -161,13 +161,13 @@ def test_before_an_address_is_proven_no_more_than_three_times_as_much_is_sent_to
     )
     connection = Connection(quic, Relay(Origin(), lambda: 0), lambda request: Everything(), 9, "", lambda: None)
     (first,) = [datagram for datagram, _ in client.datagrams_to_send(now=0.0)]
-    quic.receive_datagram(first, CLIENT, now=0.0)
+    connection.receive_untrusted(first, CLIENT, 0.0)
     said = []
     for tick in range(200):
         said += [len(datagram) for datagram, _ in connection.datagrams(tick / 10)]
         timer = quic.get_timer()
         if timer is not None and timer <= tick / 10:
-            quic.handle_timer(now=tick / 10)
+            connection.handle_quic_timer(tick / 10)
     assert len(said) > 1
     assert sum(said) <= 3 * len(first)
 

@@ -6,9 +6,14 @@ import random
 
 import pytest
 from aioquic.quic.connection import QuicConnection
+from aioquic.quic.packet_builder import QuicDeliveryState
+from aioquic.quic.stream import QuicStream
 from aioquic.tls import CipherSuite, Epoch
 
+from media.moq.frames import Frame
+from media.moq.keyring import Keyring
 from media.moq.origin import Track
+from media.moq.packets import Burst
 from media.moq.quic_carrier import QuicCarrier
 from media.moq.stream_packets import write_stream_packets
 from tests.moq.links import CLIENT, SERVER, Link
@@ -32,13 +37,25 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """All packets of our own, in the order they were made."""
     made: list[bytes] = []
 
-    def count(carrier: QuicCarrier, now: float) -> list[bytes]:
-        packets = write_stream_packets(carrier._quic, carrier._unsent, now)
-        made.extend(packets)
-        return packets
+    bursts_of = QuicCarrier.bursts
 
-    monkeypatch.setattr(QuicCarrier, "stream_packets", count)
+    def count(carrier: QuicCarrier, now: float) -> list[Burst]:
+        bursts = bursts_of(carrier, now)
+        made.extend(packet for burst in bursts for packet in burst.datagrams())
+        return bursts
+
+    monkeypatch.setattr(QuicCarrier, "bursts", count)
     return made
+
+
+def write(quic: QuicConnection, streams: list[int], now: float) -> list[bytes]:
+    """Return what leaves of streams that aioquic could as well write."""
+
+    def delivered(delivery: QuicDeliveryState, stream: QuicStream, start: int, stop: int, is_last: bool) -> None:
+        stream.sender.on_data_delivery(delivery, start, stop, is_last)
+
+    bursts = write_stream_packets(quic, streams, Keyring(), delivered, now)
+    return [packet for burst in bursts for packet in burst.datagrams()]
 
 
 @pytest.mark.parametrize("cipher", [CipherSuite.AES_128_GCM_SHA256, CipherSuite.CHACHA20_POLY1305_SHA256])
@@ -73,6 +90,45 @@ def test_what_is_lost_is_sent_again(every: int, counted: list[bytes]) -> None:
     assert seen[0] > len(counted) // 2 > 10
 
 
+def test_what_was_lost_before_a_cut_is_not_sent_again() -> None:
+    is_lossy = [False]
+    link = Link(loses=lambda datagram: is_lossy[0] and len(datagram) > 1_000)
+    track, session = watched(link)
+    is_lossy[0] = True
+    begun = track.begin_group(0, link.relay.now_ns())
+    track.append(begun, Frame(1, b"picture" * 1_000))
+    for _ in range(3):
+        link.now += 0.002
+        link._exchange()
+    link.peer.cut()
+    is_lossy[0] = False
+    link.run()
+    assert b"picture" not in payload_of(link, session)
+    assert not link.connection._carrier._own  # type: ignore[union-attr]
+
+
+def test_aioquic_is_asked_for_packets_only_when_it_has_something_to_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    link = Link()
+    track, session = watched(link)
+    group(link, track, 0, bytes(9_000))
+    asked = [0]
+    ask = link.quic.datagrams_to_send
+
+    def count(now: float) -> list[tuple[bytes, object]]:
+        asked[0] += 1
+        return ask(now=now)  # type: ignore[return-value]
+
+    monkeypatch.setattr(link.quic, "datagrams_to_send", count)
+    begun = track.begin_group(1, link.relay.now_ns())
+    for number in range(20):
+        track.append(begun, Frame(number, bytes(5_000)))
+        for _ in range(4):
+            link.now += 0.002
+            link._exchange()
+    assert asked[0] <= 2
+    assert len(payload_of(link, session)) > 100_000
+
+
 def test_the_books_are_balanced_when_everything_is_acknowledged(counted: list[bytes]) -> None:
     link = Link()
     track, _ = watched(link)
@@ -95,7 +151,8 @@ def test_both_ways_send_the_same_bytes_of_the_same_streams() -> None:
         carrier = link.connection._carrier
         assert carrier is not None
         if not by_ours:
-            carrier.stream_packets = lambda now: []  # type: ignore[method-assign]
+            carrier._take = lambda stream: None  # type: ignore[method-assign]
+            carrier.bursts = lambda now: []  # type: ignore[method-assign]
         group(link, track, 0, b"picture" * 3_000)
         group(link, track, 1, b"", finished=True)
         used.append((link.quic._remote_max_data_used, [link.received(id) for id in group_streams(link, session)]))
@@ -116,17 +173,17 @@ def test_congestion_and_the_peers_flow_control_are_kept() -> None:
     _, quic, stream, now = begun(100_000)
     window = quic._loss.congestion_window
     quic._loss._pacer.packet_time = None
-    packets = write_stream_packets(quic, [stream], now)
+    packets = write(quic, [stream], now)
     assert quic._loss.bytes_in_flight == sum(map(len, packets))
     assert window - 2 * 1_200 < quic._loss.bytes_in_flight <= window - 1_200  # one packet is left for the rest
-    assert write_stream_packets(quic, [stream], now) == []
+    assert write(quic, [stream], now) == []
     _, quic, stream, now = begun(10_000)
     quic._streams[stream].max_stream_data_remote = 2_000
-    write_stream_packets(quic, [stream], now)
+    write(quic, [stream], now)
     assert quic._streams[stream].sender.highest_offset == 2_000
     _, quic, stream, now = begun(10_000)
     quic._remote_max_data = quic._remote_max_data_used + 3_000
-    write_stream_packets(quic, [stream], now)
+    write(quic, [stream], now)
     assert quic._streams[stream].sender.highest_offset == 3_000
     assert quic._remote_max_data_used == quic._remote_max_data
 
@@ -135,16 +192,16 @@ def test_what_pacing_holds_back_is_held_back() -> None:
     _, quic, stream, now = begun(10_000)
     pacer = quic._loss._pacer
     pacer.packet_time, pacer.bucket_max, pacer.bucket_time, pacer.evaluation_time = 0.01, 0.02, 0.02, now
-    assert len(write_stream_packets(quic, [stream], now)) == 2
-    assert write_stream_packets(quic, [stream], now) == []
-    assert len(write_stream_packets(quic, [stream], now + 0.015)) == 2
+    assert len(write(quic, [stream], now)) == 2
+    assert write(quic, [stream], now) == []
+    assert len(write(quic, [stream], now + 0.015)) == 2
 
 
 def test_several_streams_share_a_packet_in_the_order_given() -> None:
     link, quic, first, now = begun(300)
     second = quic.get_next_available_stream_id(is_unidirectional=True)
     quic.send_stream_data(second, b"s" * 200)
-    (packet,) = write_stream_packets(quic, [second, first], now)
+    (packet,) = write(quic, [second, first], now)
     link.client.receive_datagram(packet, SERVER, now=now)
     link.events.clear()
     while (event := link.client.next_event()) is not None:
@@ -155,19 +212,20 @@ def test_several_streams_share_a_packet_in_the_order_given() -> None:
 def test_what_needs_other_packets_or_other_keys_is_left_to_aioquic() -> None:
     link, quic, stream, now = begun(3_000)
     link.quic.request_key_update()
-    assert write_stream_packets(quic, [stream], now) == []
+    assert not Keyring().is_plain(quic)
+    link.connection.handle_quic_timer(now)  # nothing of ours asked for this
     link.run()
     assert len(link.received(stream)) == 3_000
     _, quic, stream, now = begun(3_000)
     quic.close()
-    assert write_stream_packets(quic, [stream], now) == []
+    assert not Keyring().is_plain(quic)
     _, quic, stream, now = begun(3_000)
     quic.reset_stream(stream, 1)
-    assert write_stream_packets(quic, [stream], now) == []
+    assert write(quic, [stream], now) == []
     _, quic, stream, now = begun(3_000)
     quic._network_paths[0].is_validated = False
-    assert write_stream_packets(quic, [stream], now) == []
-    assert write_stream_packets(quic, [stream + 400], now) == []
+    assert not Keyring().is_plain(quic)
+    assert write(quic, [stream + 400], now) == []
 
 
 def test_after_the_clients_key_update_packets_carry_the_new_phase() -> None:
@@ -177,7 +235,7 @@ def test_after_the_clients_key_update_packets_carry_the_new_phase() -> None:
     for datagram, _ in link.client.datagrams_to_send(now=now):
         quic.receive_datagram(datagram, CLIENT, now=now)
     assert quic._cryptos[Epoch.ONE_RTT].send.key_phase == 1
-    packets = write_stream_packets(quic, [stream], now)
+    packets = write(quic, [stream], now)
     for packet in packets:
         link.client.receive_datagram(packet, SERVER, now=now)
     while (event := link.client.next_event()) is not None:

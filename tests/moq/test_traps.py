@@ -138,7 +138,7 @@ def test_a_publisher_that_vanishes_takes_its_broadcasts_with_it() -> None:
     ends = link.now + 2 * max(IDLE_S, link.quic._configuration.idle_timeout)
     while link.now < ends and (timer := link.quic.get_timer()) is not None:
         link.now = timer
-        link.quic.handle_timer(now=timer)
+        link.connection.handle_quic_timer(timer)
         link.connection.datagrams(timer)
         while (event := link.quic.next_event()) is not None:
             link.connection.handle(event)
@@ -369,7 +369,7 @@ def test_a_client_that_moves_is_answered_where_it_is_once_it_has_proven_that() -
     elsewhere = ("127.0.0.9", 9)
     link.client.send_ping(1)
     for datagram, _ in link.client.datagrams_to_send(now=link.now):
-        link.quic.receive_datagram(datagram, elsewhere, now=link.now)
+        link.connection.receive_untrusted(datagram, elsewhere, link.now)
     destinations = {address for _, address in link.connection.datagrams(link.now)}
     assert destinations <= {elsewhere, CLIENT}
     assert not link.quic._network_paths[0].is_validated or link.quic._network_paths[0].addr == CLIENT
