@@ -42,7 +42,9 @@ class FramedSocket:
     async def recv(self, _most: int) -> bytes:
         while not self._waiting:
             await self.reads.wait()
-            data = await self.tcp.recv(65_536)
+            data = b""
+            with suppress(ConnectionResetError):
+                data = await self.tcp.recv(65_536)
             if not data:
                 await trio.sleep_forever()
             self._waiting = self._reader.feed_untrusted(data)
