@@ -424,7 +424,8 @@ async def test_a_path_that_refuses_gso_gets_every_packet_singly_from_then_on() -
     async with open_world() as world:
         # Linux refuses segmentation on a socket that sends no checksums, which is as good as a device that can't.
         no_check = 11
-        world.forwarder._socket.setsockopt(socket.SOL_SOCKET, no_check, 1)
+        with socket.socket(fileno=os.dup(world.forwarder._sockets.descriptors[0])) as same:
+            same.setsockopt(socket.SOL_SOCKET, no_check, 1)
         viewers = [world.viewer(sent=Sent(ssrc=i)) for i in range(NAP_SUBSCRIPTIONS)]
         sent = 0
         # A thread that wakes for each single packet merges none, so that as many come as it takes.

@@ -154,7 +154,7 @@ def open_turns() -> Iterator[Turns]:
     finally:
         for end in turns.ends:
             end.socket.close()
-        turns.forwarder._socket.close()
+        turns.forwarder._sockets.close()
         os.close(turns.forwarder._wake)
         os.close(turns.forwarder._notify)
 
