@@ -270,7 +270,9 @@ class _Carried:
                 self._counts["withheld"] += 1
 
     def cut(self) -> bool:
-        """End the connection if media waits in it that may not leave; returns whether."""
+        """End the connection if media waits in it that may not leave; returns whether it is ended."""
+        if self._connection.fileno() < 0:
+            return True
         if not self._carries_media or self._is_clear() or self._may_send():
             return False
         self._counts["cut"] += 1
