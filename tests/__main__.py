@@ -44,7 +44,8 @@ def main() -> int:
         ensure_node_packages()
         check_style_and_types()
         # Once, before there are several processes that would each do it.
-        step("compiling the forwarding kernel", [str(ENVIRONMENT / "bin" / "python"), "-c", "import tests.media.turns"])
+        compiled = "import media.moq.packet_kernel, tests.media.turns"
+        step("compiling the kernels", [str(ENVIRONMENT / "bin" / "python"), "-c", compiled])
     except SetupFailed as failure:
         sys.stderr.write(f"tests: {failure}\n")
         return 1

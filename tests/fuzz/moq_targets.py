@@ -7,6 +7,9 @@ import struct
 from collections.abc import Iterator
 from contextlib import suppress
 
+from aioquic.buffer import Buffer
+from aioquic.quic.packet import pull_ack_frame
+
 from media.bridge.avc import read_avc_record_untrusted, to_annex_b_untrusted
 from media.bridge.depacketising import depacketise_untrusted
 from media.bridge.packetising import MAX_PAYLOAD, packetise_untrusted
@@ -14,6 +17,7 @@ from media.bridge.renditions import choose_untrusted
 from media.moq.containers import unwrap_legacy_untrusted, unwrap_loc_untrusted, wrap_legacy, wrap_loc
 from media.moq.hang import read_catalog_untrusted, write_catalog
 from media.moq.messages import AnnounceRequest, Fetch, GroupHeader, Subscribe, TrackRequest, write_message
+from media.moq.packets import AES
 from media.moq.qmux import DATAGRAM_WITH_LENGTH, DRAFTS, MAX_CONTROL, STREAMS, TRANSPORT_PARAMETERS, QmuxCarrier
 from media.moq.session import MAX_OPEN_STREAMS, Session
 from media.moq.varint import prefixed, varint
@@ -24,7 +28,11 @@ from media.wire.rtp import parse_rtp_untrusted
 from tests.fuzz.target import TEXT, Target
 from tests.media.packets import RECORDINGS
 from tests.media.packets import recorded as recorded_packets
+from tests.moq.test_acknowledgements import ID, OPENERS, ack
+from tests.moq.test_packets import CRYPTO
 from tests.moq.wires import Wire
+
+OPENER = OPENERS[AES[0]]
 
 AVCC = bytes.fromhex("0142c01fffe1000967420028da0140010201000468ce3c80")  # of a picture of 320x240
 CATALOGS = (
@@ -205,11 +213,37 @@ def session_seeds() -> Iterator[bytes]:
         yield bytes([number]) + sized(*parts)
 
 
+# -- QUIC --------------------------------------------------------------------------------------------------------------
+
+
+def read_acknowledgement(payload: bytes) -> None:
+    """Open the bytes, and a packet of them that is sealed; what is found in it is what aioquic finds."""
+    assert OPENER.open_untrusted(payload, 9) is None
+    head = b"\x41" + ID + b"\0\x09"
+    found = OPENER.open_untrusted(CRYPTO[AES[0]].encrypt_packet(head, payload.ljust(4, b"\0"), 9), 9)
+    if found is None:
+        return
+    buffer = Buffer(data=payload.lstrip(b"\0"))
+    kind = buffer.pull_uint_var()
+    ranges, delay = pull_ack_frame(buffer)
+    assert (found.delay, found.ranges) == (delay, [(one.start, one.stop) for one in ranges])
+    for _ in range(3 if kind == 3 else 0):
+        buffer.pull_uint_var()
+    assert not buffer.data_slice(buffer.tell(), buffer.capacity).strip(b"\0")
+
+
+def acknowledgement_seeds() -> Iterator[bytes]:
+    plain = ack(900, 5, 50, (3, 4), (0, 70))
+    yield from (plain, b"\0\0" + plain + b"\0" * 9, b"\x03" + plain[1:] + bytes((1, 2, 3)), plain + b"\x01", plain * 2)
+    yield ack(5_000, 1 << 40, 1, *[(1, 1)] * 70)
+
+
 MOQ_TARGETS = {
     "units": Target(read_unit, unit_seeds, TEXT),
     "avc": Target(read_avc, avc_seeds),
     "catalog": Target(read_catalog, lambda: (json.dumps(catalog).encode() for catalog in CATALOGS), TEXT),
     "containers": Target(read_container, container_seeds),
     "qmux": Target(read_qmux, qmux_seeds, TEXT),
+    "acknowledgement": Target(read_acknowledgement, acknowledgement_seeds),
     "moq-session": Target(read_session, session_seeds, TEXT),
 }

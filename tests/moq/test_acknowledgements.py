@@ -11,7 +11,7 @@ from aioquic.buffer import Buffer, encode_uint_var
 from aioquic.quic.crypto import CryptoContext
 from aioquic.quic.packet import pull_ack_frame
 from aioquic.tls import CipherSuite, Epoch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from media.moq.acknowledgements import take_acknowledgement_untrusted
@@ -52,7 +52,13 @@ def read(payload: bytes) -> Acknowledgement | None:
 NUMBERS = st.one_of(st.integers(0, 200), st.sampled_from([63, 64, 16_383, 16_384, 1 << 30, (1 << 62) - 1]))
 
 
-@given(NUMBERS, NUMBERS, NUMBERS, st.lists(st.tuples(NUMBERS, NUMBERS), max_size=70))
+SMALL = st.one_of(st.integers(0, 3), NUMBERS)
+
+
+@given(NUMBERS, NUMBERS, SMALL, st.lists(st.tuples(st.integers(0, 70), st.integers(0, 70)), max_size=70))
+@example(1 << 40, 7, 0, [(0, 0), (3, 0), (0, 70), (16_384, 64)])
+@example(20_000, 7, 63, [(1, 1)] * (MAX_RANGES - 1))
+@example(20_000, 7, 63, [(1, 1)] * MAX_RANGES)
 def test_ranges_are_read_as_aioquic_reads_them(
     largest: int, delay: int, first: int, gaps: list[tuple[int, int]]
 ) -> None:
