@@ -50,11 +50,6 @@ class Arriving:
         with _fullness():
             await trio.to_thread.run_sync(_write, self.path(id), at, part, limiter=self._threads)
 
-    async def cut(self, id: str, length: int) -> None:
-        """Forget what is behind a length."""
-        with trio.CancelScope(shield=True):
-            await self.write(id, length, b"")
-
     async def remove(self, id: str) -> None:
         """Remove a file, and what was made of it."""
         await trio.to_thread.run_sync(_remove, self._folder, id, limiter=self._threads)

@@ -21,6 +21,7 @@ from signalling.identifiers import AccountId
 TICKETED = "/media/{file}"
 PREVIEW_TYPE = "image/webp"
 OCTETS = "application/octet-stream"
+ANY = "*/*"
 # Whatever is inside, it runs no script, loads nothing, and is shown in no other site's page.
 HARMLESS = {
     "Content-Security-Policy": "sandbox; default-src 'none'; img-src 'self'; media-src 'self'; frame-ancestors 'none'",
@@ -63,7 +64,7 @@ def file_routes(desk: FileDesk) -> list[Route]:
     problems = ("file_unknown", "not_stored")
     ranged = (*problems, "range_not_satisfiable")
     return [
-        Route("GET", f"{ROOT}/files/{{file}}", "A file", show, result=bytes, gives=OCTETS, problems=ranged),
+        Route("GET", f"{ROOT}/files/{{file}}", "A file", show, result=bytes, gives=ANY, problems=ranged),
         Route(
             "GET",
             f"{ROOT}/files/{{file}}/preview",
@@ -81,7 +82,7 @@ def file_routes(desk: FileDesk) -> list[Route]:
 
 def _ticketed(path: str, summary: str, serve: Serve) -> Route:
     problems = ("no_session", "file_unknown", "range_not_satisfiable", "not_stored")
-    given = Route("GET", path, summary, serve, Access.ANYONE, result=bytes, gives=OCTETS, problems=problems)
+    given = Route("GET", path, summary, serve, Access.ANYONE, result=bytes, gives=ANY, problems=problems)
     return replace(given, query=TicketQuery)
 
 

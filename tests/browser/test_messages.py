@@ -271,7 +271,7 @@ async def test_a_picture_and_a_large_video_are_sent_over_a_lost_connection_and_a
             await ann.press("#outgoing .failed button")
             await say(ann, "Look at this")
             await ann.sees(".mine .attachments a.file", "notes.txt")
-            await bob.sees(f"{LIST} li", "📎 2 files Look at this")
+            await bob.sees(f"{LIST} li", "2 files · Look at this")
             await bob.press(f"{LIST} li button")
             await bob.sees(ROWS, "Look at this")
             assert await comes_true(lambda: bob.page.run(DRAWN))

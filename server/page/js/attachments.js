@@ -29,7 +29,7 @@ export function attachments(files) {
 
 /** Files in a few words. @param {any[]} files */
 export function inWords(files) {
-  return files.length === 1 ? `📎 ${files[0].name}` : `📎 ${files.length} files`;
+  return files.length === 1 ? `File: ${files[0].name}` : `${files.length} files`;
 }
 
 function attachment(file) {

@@ -12,8 +12,8 @@ export function shortly(message, me) {
   const who = message.from.id === me ? "You: " : "";
   if (message.erased_at !== null) return `${who}taken back`;
   if (message.kind === "tip") return `${who}${tipIn(message.card)}`;
-  const files = message.attachments.length ? `${inWords(message.attachments)} ` : "";
-  return `${who}${files}${message.text}`;
+  const words = [message.attachments.length ? inWords(message.attachments) : "", message.text];
+  return `${who}${words.filter((each) => each).join(" · ")}`;
 }
 
 /**

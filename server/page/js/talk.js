@@ -128,7 +128,7 @@ export class Talk {
       status: message === last ? this.#status(message) : "",
       act: (what, value) => this.#act(what, message, value),
     }), message === last ? this.#status(message) : ""));
-    const waiting = this.writing.waiting(this.#talk.id).map(({ text, failed }) => waitingRow(text || "📎", failed ?? "Sending …"));
+    const waiting = this.writing.waiting(this.#talk.id).map(({ text, failed }) => waitingRow(text || "Files", failed ?? "Sending …"));
     const wanted = [...rows, ...waiting];
     const stay = new Set(wanted);
     for (const row of [...this.#list.children]) if (!stay.has(row)) row.remove();
