@@ -77,9 +77,7 @@ class Uploads:
 
     async def find(self, account: AccountId, id: str) -> tuple[File, int]:
         """Return an upload of an account, and how much of it is here. Raises Refused("upload_unknown")."""
-        file = await self._store.read(rows.find, id)
-        if file is None or file.owner != account or file.state == "dropped":
-            raise Refused("upload_unknown")
+        file = await self._own(account, id)
         if file.state != "uploading":
             return file, file.size
         here = await self._arriving.length(id)
@@ -87,13 +85,19 @@ class Uploads:
             await self._finish(file)
         return file, here
 
+    async def _own(self, account: AccountId, id: str) -> File:
+        file = await self._store.read(rows.find, id)
+        if file is None or file.owner != account or file.state == "dropped":
+            raise Refused("upload_unknown")
+        return file
+
     async def usage(self, account: AccountId) -> Usage:
         """Return how much an account keeps."""
         return await self._store.read(rows.usage, account, self._settings)
 
     async def remove(self, account: AccountId, id: str) -> None:
         """Want an upload no longer. Raises Refused (upload_unknown; file_attached when a message shows it)."""
-        await self.find(account, id)
+        await self._own(account, id)
         if (turn := self._turns.get(id)) is not None:
             turn.scope.cancel()
         if not await self._store.write(rows.drop, id):
@@ -107,6 +111,7 @@ class Uploads:
         Raises Refused (upload_unknown; upload_offset when it is at another place, or another request goes on with it;
         upload_too_long, checksum_mismatch, storage_full, file_type_not_allowed, too_many_uploads).
         """
+        await self._own(account, id)  # before anything that others could feel
         async with self._turn(account, id):
             file, here = await self.find(account, id)
             if offset != here:

@@ -86,15 +86,19 @@ async def test_a_broken_connection_is_resumed_where_it_broke(tmp_path: Path) -> 
         assert (await settled(ann, upload))["size"] == len(TEXT)
 
 
-async def test_a_request_that_hangs_is_taken_over_by_the_next(tmp_path: Path) -> None:
+async def test_a_request_that_hangs_is_taken_over_by_the_next_of_its_owner(tmp_path: Path) -> None:
     async with filing_site(tmp_path) as site:
-        ann = await site.person("ann")
+        ann, bob = await site.person("ann"), await site.person("bob")
         upload = await begin(ann, len(TEXT))
         async with hanging(ann, upload, TEXT[:300_000], len(TEXT)) as stream:
             here = 0
             with trio.fail_after(20):
                 while not here:
                     here = int((await tus(ann, "HEAD", upload)).headers["Upload-Offset"])
+                for method in ("PATCH", "DELETE"):
+                    other = await tus(bob, method, upload, b"x", upload_offset=str(here))
+                    assert await code_of(other, 404) == "upload_unknown"
+                assert "mesi_uploads_sending 1.0" in (await site.http.get("/metrics")).text
                 assert (await go_on(ann, upload, here, TEXT[here:])).status_code == 204
                 answer = await read_answer(stream)
         assert answer.startswith(b"HTTP/1.1 409")
