@@ -16,6 +16,7 @@ from pathlib import Path
 from media.io.networks import is_loopback
 from server.addresses import own_addresses
 from server.config import Config
+from server.files.confinement import landlock_version
 
 SOL_UDP = 17
 UDP_SEGMENT = 103  # linux/udp.h: generic segmentation offload, since Linux 4.18
@@ -51,6 +52,7 @@ def findings(config: Config) -> Iterator[Finding]:
     yield _buffers()
     yield _clock()
     yield _natives()
+    yield _landlock()
 
 
 def _data(folder: Path) -> Finding:
@@ -131,6 +133,12 @@ def _clock() -> Finding:
         words = "clock: nothing keeps it right; tokens and times shown would be off: run chrony or systemd-timesyncd"
         return Finding(False, False, words)
     return Finding(True, False, "clock: kept right by the network")
+
+
+def _landlock() -> Finding:
+    if not landlock_version():
+        return Finding(False, False, "Landlock: not here; through a hole, an upload could read other files")
+    return Finding(True, False, "Landlock: what looks at uploads reads nothing else")
 
 
 def _natives() -> Finding:

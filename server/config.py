@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from server.addresses import AUTO, Host, MediaAddress, Port, check_media, outward_address, parse_address
 from server.complaints import Complaint, ConfigError, explain
+from server.files.settings import FileSettings, FileSpace
 from server.money.assets import DEFAULTS, Assets, AssetSettings
 from server.money.quotes import DEFAULT_RATES, RateSettings, fixed_rates
 from server.review.settings import Review
@@ -203,6 +204,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     webhooks: Annotated[tuple[WebhookSettings, ...], Meta(max_length=32)] = ()
     events: Events = Events()
     messages: Messages = Messages()
+    files: FileSettings = FileSettings()
     review: Review = Review()
     tokens: Tokens = Tokens()
     limits: Limits = Limits()
@@ -221,6 +223,7 @@ LISTED: dict[str, type[msgspec.Struct]] = {
     "webhooks": WebhookSettings,
     "kyf_issuers": KyfIssuer,
     "quotas": MessageQuota,
+    "space": FileSpace,
     "keys": KyfKey,
 }
 

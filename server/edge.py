@@ -96,7 +96,8 @@ class Edge:
         self._hypercorn = HypercornConfig()
         self._hypercorn.include_server_header = False
         self._hypercorn.keep_alive_timeout = KEEP_ALIVE_S
-        self._hypercorn.read_timeout = int(max(1, limits.body_timeout_s)) + int(KEEP_ALIVE_S)
+        # It would count while an answer is written, too, and cut a long film. Whoever reads bodies has a deadline.
+        self._hypercorn.read_timeout = None
         self._hypercorn.h11_max_incomplete_size = MAX_HEAD
         self._app = wrap_app(app, limits.body_bytes, None)
         self._context = WorkerContext(None)

@@ -33,6 +33,7 @@ from server.commerce import open_commerce
 from server.config import Config
 from server.conversing import open_conversing
 from server.edge import Address, Edge
+from server.filing import open_filing
 from server.money.assets import Assets
 from server.money.one_to_one_desk import OneToOneDesk
 from server.money.tips import TipsGiven
@@ -154,7 +155,9 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
     issuers, everywhere = _open_issuers(config), demanded(config.kyf)
     access = Access(store, clock, everywhere=everywhere, tips=TipsGiven())
     await access.load()
-    auth = Auth(store, Tokens(open_key(folder / "token.key")), config.tokens.session_s, access.suspended)
+    key = open_key(folder / "token.key")
+    auth = Auth(store, Tokens(key), config.tokens.session_s, access.suspended)
+    filing = open_filing(config.files, store, clock, folder, key, access.suspended, nursery)
     archive = StoredArchive(store)
     media = _open_media(config)
     await nursery.start(lambda task_status: media.run(task_status=task_status))
@@ -204,6 +207,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
             **telling.counters(),
             **conversing.counters(),
             **reviewing.counters(),
+            **filing.counters(),
             **edge.counters(),
             **reception.counters(),
             **moq.counters(),
@@ -211,7 +215,8 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
             **quic.counters(),
         }
 
-    settings = WebSettings(config.limits, config.rates, config.ice_servers, config.tokens.longest_s)
+    longest_s, largest = config.tokens.longest_s, config.files.largest
+    settings = WebSettings(config.limits, config.rates, config.ice_servers, longest_s, largest)
     app = build_app(
         rooms,
         auth,
@@ -231,6 +236,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
             *telling.routes,
             *conversing.routes,
             *reviewing.routes,
+            *filing.routes,
         ],
     )
     reception: Reception = app.extensions["reception"]

@@ -17,6 +17,7 @@ PATH = "/api/v1/openapi.json"
 # What belongs to a route by what it takes and whom it serves.
 OF_BODIES = ("ambiguous_length", "body_too_large", "request_timeout", "unsupported_media_type")
 OF_JSON = ("malformed_json", "invalid_request")
+OF_CONTENT: dict[Any, tuple[str, ...]] = {str: ("malformed_text",), bytes: ()}
 REF = "#/components/schemas/{name}"
 
 
@@ -37,7 +38,7 @@ def openapi_route(described: Iterable[Route]) -> Route:
 def document(routes: Iterable[Route]) -> dict[str, Any]:
     """Return the document about some routes."""
     routes = list(routes)
-    named = {shape for route in routes for shape in (route.body, route.result, route.query)} - {None, str}
+    named = {shape for route in routes for shape in (route.body, route.result, route.query)} - {None, str, bytes}
     ordered = sorted(named, key=lambda shape: str(shape.__name__))
     _, schemas = msgspec.json.schema_components([*ordered, ProblemDocument], ref_template=REF)
     paths: dict[str, dict[str, Any]] = {}
@@ -64,7 +65,10 @@ def _operation(route: Route) -> dict[str, Any]:
     if parameters:
         operation["parameters"] = parameters
     if route.body is not None:
-        operation["requestBody"] = {"required": True, "content": {route.takes: {"schema": _schema(route.body)}}}
+        operation["requestBody"] = {
+            "required": route.body is not bytes,
+            "content": {route.takes: {"schema": _schema(route.body)}},
+        }
     operation["security"] = [{"bearer": []}] if route.access in (Access.ACCOUNT, Access.ADMIN) else []
     return operation
 
@@ -76,7 +80,7 @@ def _responses(route: Route) -> dict[str, Any]:
     elif route.path == PATH:
         good["content"] = {route.gives: {"schema": {"type": "object"}}}
     responses: dict[str, Any] = {str(route.status): good}
-    if route.method == "PATCH":
+    if route.method == "PATCH" and route.body is str:
         responses["204"] = {"description": "The candidates are taken"}
     by_status: dict[int, list[str]] = {}
     for code in _problems(route):
@@ -91,7 +95,7 @@ def _responses(route: Route) -> dict[str, Any]:
 def _problems(route: Route) -> list[str]:
     codes = dict.fromkeys(route.problems)
     if route.body is not None:
-        codes |= dict.fromkeys((*OF_BODIES, *(("malformed_text",) if route.body is str else OF_JSON)))
+        codes |= dict.fromkeys((*OF_BODIES, *OF_CONTENT.get(route.body, OF_JSON)))
     if route.query is not None:
         codes |= dict.fromkeys(("invalid_request",))
     if route.access in (Access.ACCOUNT, Access.ADMIN):
@@ -114,6 +118,8 @@ def _query_parameters(route: Route) -> list[dict[str, Any]]:
 
 
 def _schema(shape: Any) -> dict[str, Any]:
+    if shape is bytes:
+        return {"type": "string", "format": "binary"}
     return {"type": "string"} if shape is str else {"$ref": REF.format(name=shape.__name__)}
 
 

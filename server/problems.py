@@ -30,6 +30,8 @@ OF_HTTP: dict[str, tuple[int, str]] = {
     "invalid_request": (422, "A value in the request is not allowed"),
     "unsupported_offer": (422, "The offer asks for what is not served"),
     "no_restart": (422, "The fragment restarts nothing"),
+    "tus_version": (412, "Only version 1.0.0 of tus is spoken here"),
+    "range_not_satisfiable": (416, "The file has no such part"),
     "precondition_required": (428, "An If-Match header is needed"),
     "rate_limited": (429, "Too many requests"),
     "no_capacity": (503, "This server carries as much as it can"),
@@ -48,6 +50,7 @@ RETRY_AFTER_S = {
     "chat_too_fast": 1,
     "too_fast": 1,
     "too_many_sessions": 30,
+    "too_many_uploads": 5,
 }
 
 

@@ -35,8 +35,8 @@ async def answer(rooms: Rooms, session: Session, request: r.Request) -> object:
             return await rooms.join(session, stream)
         case r.LeaveStream(stream=stream):
             return await rooms.leave(session, stream)
-        case r.SendMessage(conversation=conversation, text=text, client_txn=txn, reply_to=reply_to):
-            return await rooms.messenger.send(session.actor, conversation, text, txn, reply_to)
+        case r.SendMessage(conversation=conversation, text=text, client_txn=txn, reply_to=reply_to, attachments=files):
+            return await rooms.messenger.send(session.actor, conversation, text, txn, reply_to, files)
         case r.MarkConversation(conversation=conversation, delivered=delivered, read=read, private=private):
             await rooms.messenger.mark(session.actor, conversation, delivered, read, private=private)
             return None

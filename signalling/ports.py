@@ -109,9 +109,15 @@ class Messenger(Protocol):
     """Conversations, for those who write over the signalling socket. Raises Refused and ArchiveFailed."""
 
     async def send(
-        self, actor: Actor, conversation: ConversationId, text: str, client_txn: str, reply_to: int | None
+        self,
+        actor: Actor,
+        conversation: ConversationId,
+        text: str,
+        client_txn: str,
+        reply_to: int | None,
+        files: tuple[str, ...] = (),
     ) -> MessageSent:
-        """Write a message, once for each `client_txn`."""
+        """Write a message that shows files, once for each `client_txn`."""
 
     async def mark(
         self, actor: Actor, conversation: ConversationId, delivered: int, read: int, *, private: bool
@@ -126,7 +132,13 @@ class NoMessenger:
     """There are no conversations: what a node without them says."""
 
     async def send(
-        self, actor: Actor, conversation: ConversationId, text: str, client_txn: str, reply_to: int | None
+        self,
+        actor: Actor,
+        conversation: ConversationId,
+        text: str,
+        client_txn: str,
+        reply_to: int | None,
+        files: tuple[str, ...] = (),
     ) -> MessageSent:
         """Know no conversation."""
         await trio.lowlevel.checkpoint()

@@ -171,16 +171,20 @@ class StopStream(_OfStream, frozen=True, tag="end_stream"):
     """End the stream."""
 
 
+Attachments = Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=64)], ...], Meta(max_length=32)]
+
+
 class _OfConversation(_Request, frozen=True, kw_only=True):
     conversation: Conversation
 
 
 class SendMessage(_OfConversation, frozen=True, kw_only=True, tag="message.send"):
-    """Write a message; the same `client_txn` twice is written once."""
+    """Write a message; the same `client_txn` twice is written once. `attachments` are files that are ready, by id."""
 
     text: Annotated[str, Meta(max_length=MAX_TEXT)]
     client_txn: Annotated[str, Meta(min_length=1, max_length=64)]
     reply_to: Id | None = None
+    attachments: Attachments = ()
 
 
 class MarkConversation(_OfConversation, frozen=True, kw_only=True, tag="conversation.mark"):

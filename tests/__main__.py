@@ -33,7 +33,19 @@ FLAKE8_ASYNC = (
 CHECKED = ("server", "signalling", "media", "bench", "tests")
 # Tests that do not mind what else the machine does run in a process for each core, file by file. The others hold
 # sound and picture, or a cut, to their time.
-SIDE_BY_SIDE = ("access", "browser", "events", "fuzz", "media", "money", "review", "server", "signalling", "talk")
+SIDE_BY_SIDE = (
+    "access",
+    "browser",
+    "events",
+    "files",
+    "fuzz",
+    "media",
+    "money",
+    "review",
+    "server",
+    "signalling",
+    "talk",
+)
 
 
 def main() -> int:

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from server import eventlog
 from server.eventlog import Happened
+from server.files import uses
 from server.prepared import Prepared
 from server.talk import posting, rows
 from server.talk.showing import OWN
@@ -30,7 +31,7 @@ _EDIT = Prepared(
     " WHERE conversation = :conversation AND seq = :seq"
 )
 _ERASE = Prepared(
-    "UPDATE messages SET text = '', mentions = '[]', erased_at = :at, pinned_at = NULL, reacted = FALSE"
+    "UPDATE messages SET text = '', mentions = '[]', erased_at = :at, pinned_at = NULL, reacted = FALSE, attached = 0"
     " WHERE conversation = :conversation AND seq = :seq"
 )
 _HIDE = Prepared(
@@ -95,6 +96,7 @@ def erase(connection: sa.Connection, target: Target) -> None:
     policy.erase(aim.conversation, aim.member, aim.message)
     _ERASE(connection, **target.key, at=target.now_ms)
     _DROP_REACTIONS(connection, **target.key)
+    uses.release(connection, target.conversation, target.seq)
     _tell(connection, aim)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from server.files import uses
 from server.prepared import Prepared
 
 _DUE = Prepared(
@@ -37,4 +38,5 @@ def drop_old(connection: sa.Connection, now_ms: int, limit: int) -> int:
             oldest = _HEAD(connection, conversation=conversation).fetchone()[0] + 1
         for statement in (_DROP_REACTIONS, _DROP_HIDDEN):
             statement(connection, conversation=conversation, oldest=oldest)
+        uses.release_below(connection, conversation, oldest)
     return dropped

@@ -155,10 +155,21 @@ class Messenger:
         return await self._store.read(searching.search, actor.account, text, conversation, before, limit, now_ms)
 
     async def send(
-        self, actor: Actor, conversation: ConversationId, text: str, client_txn: str, reply_to: int | None
+        self,
+        actor: Actor,
+        conversation: ConversationId,
+        text: str,
+        client_txn: str,
+        reply_to: int | None,
+        files: tuple[str, ...] = (),
     ) -> MessageSent:
-        """Write a message, once for each `client_txn`. Raises Refused like `posting.post_each`, and too_fast."""
-        return await self._post(actor, self._draft(actor, conversation, text_untrusted(text), client_txn, reply_to))
+        """Write a message, once for each `client_txn`; one that shows files may say nothing besides.
+
+        Raises Refused like `posting.post_each`, and too_fast.
+        """
+        text = draft_untrusted(text) if files else text_untrusted(text)
+        draft = self._draft(actor, conversation, text, client_txn, reply_to)
+        return await self._post(actor, msgspec.structs.replace(draft, files=files))
 
     async def forward(
         self, actor: Actor, conversation: ConversationId, origin: tuple[str, int], client_txn: str

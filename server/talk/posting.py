@@ -11,9 +11,11 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
+from msgspec.structs import replace
 
 from server import eventlog
 from server.eventlog import Happened
+from server.files import uses
 from server.names import fold
 from server.prepared import Prepared
 from server.talk import rows
@@ -32,8 +34,8 @@ _KNOWN = Prepared(
 )
 _ADD = Prepared(
     "INSERT INTO messages (conversation, seq, sender, kind, text, reply_to, mentions, forwarded, card, at, withheld,"
-    " reacted, txn) VALUES (:conversation, :seq, :sender, :kind, :text, :reply_to, :mentions, :forwarded, :card, :at,"
-    " :withheld, :reacted, :txn)"
+    " reacted, attached, txn) VALUES (:conversation, :seq, :sender, :kind, :text, :reply_to, :mentions, :forwarded,"
+    " :card, :at, :withheld, :reacted, :attached, :txn)"
 )
 _ADVANCE = Prepared("UPDATE conversations SET head = :head, last_at = :at WHERE id = :id")
 _ADVANCE_UNSEEN = Prepared("UPDATE conversations SET head = :head WHERE id = :id")
@@ -61,7 +63,8 @@ _NAMED = Prepared(
 class Draft(msgspec.Struct, frozen=True):
     """A message to be written, its text tidied; `txn` is what its sender calls it, once per conversation.
 
-    With `origin`, a conversation and a number, it is that message's text which is written.
+    With `origin`, a conversation and a number, it is that message's text and files which are written; else `files` are
+    ids of the sender's own.
     """
 
     conversation: ConversationId
@@ -72,6 +75,7 @@ class Draft(msgspec.Struct, frozen=True):
     quotas: Quotas
     reply_to: int | None = None
     origin: tuple[str, int] | None = None
+    files: tuple[str, ...] = ()
 
 
 class Posted(msgspec.Struct, frozen=True):
@@ -85,7 +89,7 @@ def post_each(connection: sa.Connection, drafts: Sequence[Draft]) -> Sequence[Po
     """Write messages, each once; those that are refused have written nothing.
 
     With Refused: conversation_unknown, not_in_conversation, read_only, you_blocked_them, message_unknown,
-    message_erased, idempotency_mismatch, message_quota_used.
+    message_erased, idempotency_mismatch, message_quota_used, and like `uses.require_ready`.
     """
     batch = Batch(connection)
     outcomes: list[Posted | Exception] = []
@@ -106,9 +110,9 @@ def _post(connection: sa.Connection, batch: Batch, draft: Draft) -> Posted:
         return Posted(known, replayed=True)
     grown = policy.post(conversation, sender)
     withheld = is_withheld(connection, conversation, sender)
-    text, mentions = _content(connection, batch, draft, sender)
+    written = replace(_content(connection, batch, draft, sender), withheld=withheld)
     _spend(connection, draft)
-    batch.add(grown, draft, Written(text, mentions, withheld))
+    batch.add(grown, draft, written)
     if sender.drafting:
         _CLEAR_DRAFT(connection, conversation=draft.conversation, account=draft.sender)
     return Posted(MessageSent(conversation.id, grown.head, draft.at))
@@ -122,6 +126,7 @@ class Written(msgspec.Struct, frozen=True):
     withheld: bool = False
     kind: str = "text"
     card: msgspec.Struct | None = None
+    files: tuple[str, ...] = ()
 
 
 class Batch:
@@ -168,9 +173,11 @@ class Batch:
             "at": draft.at,
             "withheld": written.withheld,
             "reacted": False,
+            "attached": len(written.files),
             "txn": draft.txn,
         }
         self._rows.append(row)
+        uses.attach(self._connection, grown.id, grown.head, written.files)
         if written.withheld:
             fields = {"seq": grown.head, OWN: True}
             told = Happened(grown.id, "message.created", draft.at, fields, (draft.sender,))
@@ -212,8 +219,10 @@ def _known(connection: sa.Connection, draft: Draft, sender: Member) -> MessageSe
     if row is None:
         return None
     seq, at, text, edited_at, erased_at = row
-    if edited_at is None and erased_at is None and draft.origin is None and text != draft.text:
-        raise Refused("idempotency_mismatch", "this client_txn was used for another message")
+    if erased_at is None and draft.origin is None:
+        files = tuple(dict.fromkeys(draft.files))
+        if (edited_at is None and text != draft.text) or files != uses.of_message(connection, draft.conversation, seq):
+            raise Refused("idempotency_mismatch", "this client_txn was used for another message")
     return MessageSent(draft.conversation, seq, at)
 
 
@@ -227,11 +236,12 @@ def is_withheld(connection: sa.Connection, conversation: Conversation, sender: M
     return rows.has_blocked(connection, other, sender.account)
 
 
-def _content(connection: sa.Connection, batch: Batch, draft: Draft, sender: Member) -> tuple[str, tuple[str, ...]]:
+def _content(connection: sa.Connection, batch: Batch, draft: Draft, sender: Member) -> Written:
     if draft.reply_to is not None:
         policy.require_seen(sender, batch.find(draft.conversation, draft.reply_to))
     if draft.origin is None:
-        return draft.text, mentioned(connection, draft.conversation, draft.text)
+        files = uses.require_ready(connection, sender.account, draft.files)
+        return Written(draft.text, mentioned(connection, draft.conversation, draft.text), files=files)
     source, seq = draft.origin
     reader = batch.member(source, draft.sender)
     if reader is None or not reader.is_in:
@@ -239,7 +249,7 @@ def _content(connection: sa.Connection, batch: Batch, draft: Draft, sender: Memb
     found = policy.require_seen(reader, batch.find(source, seq))
     if found.kind != "text":
         raise Refused("message_fixed")
-    return batch.text_of(source, seq), ()
+    return Written(batch.text_of(source, seq), files=uses.of_message(connection, source, seq))
 
 
 def mentioned(connection: sa.Connection, conversation: str, text: str) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ import msgspec
 import sqlalchemy as sa
 
 from server.eventlog import LoggedEvent
+from server.files import uses
 from server.prepared import Prepared
 from signalling.identifiers import AccountId
 from signalling.messenger.model import ConversationId, Member
@@ -26,7 +27,7 @@ MAX_REACTORS = 20  # accounts listed for each reaction; the others are counted
 LONG_AGO = 0
 _COLUMNS = (
     "x.conversation, x.seq, x.sender, a.name, x.kind, x.text, x.reply_to, x.mentions, x.forwarded, x.at, x.edited_at,"
-    " x.erased_at, x.pinned_at, x.reacted, x.card FROM messages x JOIN accounts a ON a.id = x.sender"
+    " x.erased_at, x.pinned_at, x.reacted, x.attached, x.card FROM messages x JOIN accounts a ON a.id = x.sender"
 )
 _SEEN = (
     " WHERE x.conversation = :conversation AND x.seq > :since AND x.at > :oldest"
@@ -114,7 +115,9 @@ def _list(
 
 
 def _view(connection: sa.Connection, row: tuple[Any, ...]) -> MessageView:
-    conversation, seq, sender, name, kind, text, reply_to, mentions, forwarded, at, *times, reacted, card = row
+    conversation, seq, sender, name, kind, text, reply_to, mentions, forwarded, at, *times, reacted, attached, card = (
+        row
+    )
     edited_at, erased_at, pinned_at = times
     return MessageView(
         conversation=ConversationId(conversation),
@@ -131,6 +134,7 @@ def _view(connection: sa.Connection, row: tuple[Any, ...]) -> MessageView:
         pinned_at=pinned_at,
         reactions=_reactions(connection, conversation, seq) if reacted and erased_at is None else (),
         card=None if card is None else msgspec.json.decode(card),
+        attachments=uses.views(connection, conversation, seq) if attached else (),
     )
 
 

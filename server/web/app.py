@@ -9,27 +9,38 @@ from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
+from server.files import tus
 from server.openapi import openapi_route
 from server.problems import CATALOGUE, Problem
 from server.web.admin import admin_routes
 from server.web.api import api_routes
+from server.web.bodies import StreamingConnection
 from server.web.ice_servers import IceServers, ice_server_routes
 from server.web.pages import page_routes
 from server.web.ports import Auth, FindAccount, Rooms, WebSettings
 from server.web.routes import Access, Answer, Asked, Reception, Route, Serve
+from server.web.uploads import UPLOADS
 from server.web.whip import SDP, SDPFRAG, whip_routes
 
 DAY_S = 86_400
 # Anyone's page may call: who asks is told by a bearer token, which browsers never send by themselves, not by a cookie.
 CORS = {
     "Access-Control-Allow-Origin": "*",
-    "Access-Control-Expose-Headers": "Location, ETag, Link, Accept-Patch, Accept-Post, Retry-After",
+    "Access-Control-Expose-Headers": "Location, ETag, Link, Accept-Patch, Accept-Post, Retry-After, Content-Range, "
+    "Tus-Resumable, Tus-Version, Upload-Offset, Upload-Length, Upload-Expires",
 }
 PREFLIGHT = {
-    "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, If-Match",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, If-Match, Range, Tus-Resumable, "
+    "Upload-Length, Upload-Offset, Upload-Metadata, Upload-Checksum",
     "Access-Control-Max-Age": str(DAY_S),
 }
 OPEN_TO_ALL = ("/api/", "/whip/", "/whep/", "/problems/", "/certificate.sha256")
+
+
+class StreamedUploads(StreamingConnection):
+    """Requests, of which those that carry files are streamed."""
+
+    streamed = (UPLOADS,)
 
 
 def build_app(
@@ -63,19 +74,22 @@ def build_app(
     ]
     app = QuartTrio("server.web", static_folder=None)
     app.config.update(MAX_CONTENT_LENGTH=settings.limits.body_bytes, BODY_TIMEOUT=None, PROVIDE_AUTOMATIC_OPTIONS=False)
+    app.asgi_http_class = StreamedUploads
     app.url_map.merge_slashes = False  # a redirect to a tidier address would drop what a POST carries
-    _register(app, routes, reception)
+    _register(app, routes, reception, settings.largest_file)
     app.extensions |= {"reception": reception, "interface": tuple(interface)}
     return app
 
 
-def _register(app: QuartTrio, routes: Iterable[Route], reception: Reception) -> None:
+def _register(app: QuartTrio, routes: Iterable[Route], reception: Reception, largest_file: int) -> None:
     methods: dict[str, list[str]] = defaultdict(list)
     for route in routes:
         methods[route.path].append(route.method)
         app.add_url_rule(route.rule, f"{route.method} {route.path}", reception.view(route), methods=[route.method])
     for path, known in methods.items():
-        options = Route("OPTIONS", path, "What can be done here", _options(path, known), Access.ANYONE, status=204)
+        options = Route(
+            "OPTIONS", path, "What can be done here", _options(path, known, largest_file), Access.ANYONE, status=204
+        )
         app.add_url_rule(options.rule, f"OPTIONS {path}", reception.view(options), methods=["OPTIONS"])
 
     async def refuse(error: Exception) -> Response:
@@ -86,11 +100,13 @@ def _register(app: QuartTrio, routes: Iterable[Route], reception: Reception) -> 
     app.after_request(_add_headers)
 
 
-def _options(path: str, methods: list[str]) -> Serve:
+def _options(path: str, methods: list[str], largest_file: int) -> Serve:
     known = ", ".join(sorted({*methods, "OPTIONS", *(["HEAD"] if "GET" in methods else [])}))
     headers = {"Allow": known, "Access-Control-Allow-Methods": known, **PREFLIGHT}
     if path.startswith(("/whip/", "/whep/")):
         headers |= {"Accept-Post": SDP} if "POST" in methods else {"Accept-Patch": SDPFRAG}
+    if path.startswith(UPLOADS):
+        headers |= tus.offered(largest_file)
 
     async def answer(asked: Asked) -> Answer:
         return Answer(None, headers)

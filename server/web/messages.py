@@ -18,19 +18,22 @@ from signalling.identifiers import Actor
 from signalling.messenger.model import ConversationId
 from signalling.messenger.views import MessagePage, MessageSent, MessageView
 from signalling.refusals import Refused
+from signalling.requests import Attachments
 
 MESSAGE = f"{CONVERSATION}/messages/{{seq}}"
+NOT_TAKEN = ("file_type_not_allowed", "file_broken", "file_too_demanding", "checksum_mismatch")  # what became of a file
 LAST = 2**53 - 1
 Text = Annotated[str, Meta(max_length=8000)]  # how long a message may be is the messenger's to say
 Txn = Annotated[str, Meta(min_length=1, max_length=64)]
 
 
 class NewConversationMessage(s.Taken, frozen=True):
-    """A message; the same `client_txn` twice is one message."""
+    """A message; the same `client_txn` twice is one message. `attachments` are my files that are ready, by id."""
 
     text: Text
     client_txn: Txn
     reply_to: Number | None = None
+    attachments: Attachments = ()
 
 
 class Forward(s.Taken, frozen=True):
@@ -85,7 +88,8 @@ def _writing_routes(messenger: Messenger) -> list[Route]:
     async def send(asked: Asked) -> Answer:
         new: NewConversationMessage = asked.body
         conversation = ConversationId(asked.path["conversation"])
-        return Answer(await messenger.send(asked.actor, conversation, new.text, new.client_txn, new.reply_to))
+        named = new.text, new.client_txn, new.reply_to, new.attachments
+        return Answer(await messenger.send(asked.actor, conversation, *named))
 
     async def forward(asked: Asked) -> Answer:
         new: Forward = asked.body
@@ -102,7 +106,8 @@ def _writing_routes(messenger: Messenger) -> list[Route]:
     page, sent = MessagePage, MessageSent
     writing = (*IN, "read_only", "you_blocked_them", "message_quota_used", "idempotency_mismatch")
     pointing = ("message_unknown", "message_erased")
-    said = ("invalid_message", "message_too_long", *pointing)
+    attaching = ("too_many_attachments", "file_unknown", "file_not_ready", *NOT_TAKEN)
+    said = ("invalid_message", "message_too_long", *pointing, *attaching)
     return [
         Route("GET", messages, "Messages, in order", read, query=MessageQuery, result=page, problems=IN),
         Route(

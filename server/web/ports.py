@@ -107,4 +107,5 @@ class WebSettings:
     rates: Rates = field(default_factory=Rates)
     ice_servers: tuple[IceServer, ...] = ()
     longest_token_s: int = 31_536_000
+    largest_file: int = 0
     page: Path = Path(__file__).resolve().parent.parent / "page"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -20,6 +20,7 @@ from media.io.networks import is_loopback, network_of
 from server.complaints import explain
 from server.problems import CONTENT_TYPE, Problem
 from server.tokens import Claims
+from server.web.bodies import PacedParts, StreamedBody, nothing
 from server.web.failures import problem_of
 from server.web.ports import Auth, WebSettings
 from server.web.rates import TokenBuckets
@@ -80,7 +81,10 @@ Serve = Callable[[Asked], Awaitable[Answer]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One method at one path. `body` and `query` are struct types (or str for text) and None for nothing."""
+    """One method at one path. `body` and `query` are struct types (or str for text) and None for nothing.
+
+    With bytes for `body` it is as large as it likes, and comes in parts; with bytes for `result` the answer goes so.
+    """
 
     method: str
     path: str  # with {parameters}
@@ -140,6 +144,8 @@ class Reception:
                 response = self.refuse(error)
                 if route.guessable and route.access is Access.ANYONE and response.status_code == 404:
                     self.by_guess.take(_guesser(request), trio.current_time())
+                if isinstance(request.body, StreamedBody) and not request.body.is_whole:
+                    response.headers["Connection"] = "close"  # what is sent still would be taken for the next request
                 return response
 
         return view
@@ -208,9 +214,13 @@ class Reception:
     async def _body(self, route: Route, given: Request) -> Any:
         if route.body is None:
             return None
+        if route.body is bytes and "Content-Type" not in given.headers:
+            return nothing()
         if given.mimetype != route.takes:
             accepts = {"Accept-Post" if route.method == "POST" else "Accept-Patch": route.takes}
             raise Problem("unsupported_media_type", f"the Content-Type must be {route.takes}", headers=accepts)
+        if route.body is bytes:
+            return PacedParts(given.body, self._limits.body_timeout_s)
         raw = await self._read(given)
         if route.body is str:
             try:
@@ -237,7 +247,8 @@ class Reception:
         return bytes(raw)
 
     async def _carry_through(self, route: Route, asked: Asked) -> Answer:
-        if route.method in ("GET", "HEAD", "OPTIONS"):
+        # What comes in parts takes as long as it takes, and is as far as it got where its client has gone.
+        if route.method in ("GET", "HEAD", "OPTIONS") or route.body is bytes:
             return await route.serve(asked)
         with trio.fail_after(COMMAND_S, shield=True):
             return await route.serve(asked)
@@ -280,11 +291,15 @@ def _respond(route: Route, answer: Answer) -> Response:
         response = Response(b"", status, dict(answer.headers))
         if "Content-Type" not in answer.headers:
             del response.headers["Content-Type"]
+        if "Content-Length" in answer.headers:  # of what HEAD does not get
+            response.headers["Content-Length"] = answer.headers["Content-Length"]
         return response
     body = answer.body
-    if not isinstance(body, bytes | str):
+    if not isinstance(body, bytes | str | AsyncIterator):
         body = msgspec.json.encode(body)
     response = Response(body, status, dict(answer.headers))
+    if isinstance(body, AsyncIterator):
+        response.timeout = None  # each write has a deadline of its own
     if "Content-Type" not in answer.headers:
         response.headers["Content-Type"] = route.gives
     return response

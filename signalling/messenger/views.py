@@ -19,6 +19,19 @@ class Reaction(msgspec.Struct, frozen=True):
     accounts: tuple[AccountId, ...]
 
 
+class AttachmentView(msgspec.Struct, frozen=True):
+    """A file that a message shows; `preview` says that there is a small picture of it."""
+
+    id: str
+    name: str
+    type: str
+    size: int
+    width: int | None = None
+    height: int | None = None
+    duration_ms: int | None = None
+    preview: bool = False
+
+
 class MessageView(msgspec.Struct, frozen=True, rename={"sender": "from"}):
     """A message as it is now; one that was erased has no text. `reply_to` is the number of another message.
 
@@ -39,6 +52,7 @@ class MessageView(msgspec.Struct, frozen=True, rename={"sender": "from"}):
     pinned_at: int | None = None
     reactions: tuple[Reaction, ...] = ()
     card: dict[str, Any] | None = None
+    attachments: tuple[AttachmentView, ...] = ()
 
 
 class MessageSent(msgspec.Struct, frozen=True):

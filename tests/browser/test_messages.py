@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import trio
 from tests.browser.browsers import Browser
 from tests.browser.servers import Server, running
 from tests.browser.test_looks import focus, look, tab_to
-from tests.browser.visitors import Theatre, Visitor, open_theatre
+from tests.browser.visitors import Theatre, Visitor, comes_true, open_theatre
+from tests.files import samples
 
 LIST, TALK, ROWS = "#talks", "#talk-title", "#message-list"
 
@@ -211,3 +213,87 @@ async def test_after_a_lost_connection_and_a_restart_all_is_there_once_without_a
             for who in (ann, bob):
                 assert (await who.reads(ROWS)).count("Meanwhile") == 1
                 assert await who.page.run("return window.unreloaded === true")
+
+
+CHOOSE = """
+  const [where, name, type, content, size] = values;
+  const given = new DataTransfer();
+  const bytes = Uint8Array.from(atob(content), letter => letter.charCodeAt(0));
+  given.items.add(new File([bytes, new Uint8Array(size)], name, {type}));
+  const how = {clipboardData: given, dataTransfer: given, bubbles: true, cancelable: true};
+  if (where === 'paste') document.querySelector('#write-text').dispatchEvent(new ClipboardEvent('paste', how));
+  else if (where === 'drop') document.querySelector('#talk').dispatchEvent(new DragEvent('drop', how));
+  else {
+    const chooser = document.querySelector('#attach-files');
+    chooser.files = given.files;
+    chooser.dispatchEvent(new Event('change'));
+  }
+"""
+DRAWN = "return [...document.querySelectorAll('.attachments img')].every(each => each.complete && each.naturalWidth)"
+PLAYED = """
+  const video = document.querySelector('.attachments video');
+  video.muted = true;
+  video.currentTime = 0.5;
+  await video.play();
+  await new Promise((done, failed) => {
+    video.ontimeupdate = done;
+    video.onerror = () => failed(video.error.message);
+  });
+  return [video.videoWidth, video.videoHeight, video.seekable.end(0) > 0.9];
+"""
+# Sends the first piece of a file, and no other until the page is loaded anew.
+HOLD = """
+  const {send} = XMLHttpRequest.prototype;
+  let sent = 0;
+  XMLHttpRequest.prototype.send = function (body) { if (sent++ === 0) send.call(this, body); };
+"""
+SOME_SENT = "return document.querySelector('#outgoing progress').value > 2e7"
+BIG = 64_000_000  # bytes: more than one request carries; 200 MB go the same way and only take longer
+
+
+async def choose(visitor: Visitor, where: str, name: str, type: str, content: bytes, size: int = 0) -> None:
+    await visitor.page.run(CHOOSE, where, name, type, base64.b64encode(content).decode(), size)
+
+
+async def test_a_picture_and_a_large_video_are_sent_over_a_lost_connection_and_a_reload(
+    tmp_path: Path, chromium: Browser
+) -> None:
+    server = Server(tmp_path)
+    with running(server):
+        async with open_theatre(server, chromium) as theatre:
+            ann, bob = await messenger(theatre, "ann"), await messenger(theatre, "bob")
+            await write_to(ann, "bob")
+            await choose(ann, "paste", "harbour.jpg", "image/jpeg", samples.placed_picture())
+            await choose(ann, "drop", "notes.txt", "text/plain", b"Some notes\n" * 100)
+            await ann.sees("#outgoing", "harbour.jpg")
+            await choose(ann, "chooser", "tool.exe", "application/x-msdownload", b"MZ\x00\x01" * 400)
+            await ann.sees("#outgoing .failed", "not taken")
+            await ann.press("#outgoing .failed button")
+            await say(ann, "Look at this")
+            await ann.sees(".mine .attachments a.file", "notes.txt")
+            await bob.sees(f"{LIST} li", "2 files · Look at this")
+            await bob.press(f"{LIST} li button")
+            await bob.sees(ROWS, "Look at this")
+            assert await comes_true(lambda: bob.page.run(DRAWN))
+            await ann.sees_no("#outgoing")
+            await ann.page.run(HOLD)
+            await choose(ann, "chooser", "evening.mp4", "video/mp4", samples.video(size=(320, 240)), BIG)
+            await ann.fill("#write-text", "And the film")
+            await ann.press("#write-send")
+            assert await comes_true(
+                lambda: ann.page.run("return document.querySelector('#outgoing progress').value > 2e7")
+            )
+            wrong = await look(ann, "messages-sending")
+            await trio.to_thread.run_sync(server.stop)
+            await ann.sees("#connection", "Connection lost")
+            await trio.to_thread.run_sync(server.start)
+            await ann.sees_no("#connection")
+            await ann.page.open(await ann.page.run("return location.href"))
+            await ann.sees(".mine:last-child .text", "And the film")
+            await bob.sees(f"{ROWS} li:last-child", "And the film")
+            assert await bob.page.run(PLAYED) == [320, 240, True]
+            assert (await bob.reads(ROWS)).count("And the film") == 1
+            wrong += await look(bob, "messages-files")
+            await act(ann, "And the film", "erase")
+            await bob.sees_no(".attachments video")
+            assert not wrong, "\n".join(wrong)

@@ -202,6 +202,7 @@ def test_a_machine_is_checked_before_anything_runs(tmp_path: Path) -> None:
         "open files",
         "clock",
         "native",
+        "Landlock",
     ):
         assert any(subject in line for line in run.out.splitlines()), subject
     assert "media stays on 127.0.0.1" in run.out

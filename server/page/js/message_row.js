@@ -1,5 +1,6 @@
 /** Draws one message, with what may be done to it. */
 
+import { attachments, inWords } from "./attachments.js";
 import { timeOfDay } from "./clock.js";
 import { hueOf, make } from "./dom.js";
 import { inMoney } from "./money.js";
@@ -10,7 +11,9 @@ const QUICK = ["👍", "❤️", "😂", "😮", "🙏"];
 export function shortly(message, me) {
   const who = message.from.id === me ? "You: " : "";
   if (message.erased_at !== null) return `${who}taken back`;
-  return message.kind === "tip" ? `${who}${tipIn(message.card)}` : `${who}${message.text}`;
+  if (message.kind === "tip") return `${who}${tipIn(message.card)}`;
+  const words = [message.attachments.length ? inWords(message.attachments) : "", message.text];
+  return `${who}${words.filter((each) => each).join(" · ")}`;
 }
 
 /**
@@ -29,7 +32,8 @@ export function messageRow(message, { me, group, quoted, status, leads, act }) {
   if (quote) row.append(quote);
   if (message.forwarded && !gone) row.append(make("span", { class: "facts" }, "Forwarded"));
   if (message.kind === "tip") row.append(make("strong", {}, tipIn(message.card)));
-  if (message.kind !== "tip" || message.text) row.append(text);
+  if (message.attachments.length) row.append(attachments(message.attachments));
+  if (gone || message.text) row.append(text);
   if (message.reactions.length) row.append(reactions(message, me, act));
   const facts = make("span", { class: "facts" }, make("time", {}, timeOfDay(message.at)), message.edited_at !== null && !gone ? " edited" : null,
     message.pinned_at !== null ? " pinned" : null, status ? make("span", { class: "status" }, status) : null, menu(message, { mine, gone, group, leads, act }));

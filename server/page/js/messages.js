@@ -1,6 +1,7 @@
 /** The messenger's page: who has written, one conversation, and what comes while it is open. */
 
 import { ask } from "./api.js";
+import { learnTicket } from "./attachments.js";
 import { busy, byId, make, say, show } from "./dom.js";
 import { openNewGroup } from "./group_dialogs.js";
 import { learnAssets } from "./money.js";
@@ -45,6 +46,7 @@ class MessengerPage {
 
   async #fetchAll() {
     await learnAssets().catch(complain); // amounts of tips can be written then
+    await learnTicket().catch(complain);
     await this.talks.fetch();
     await this.#follow();
   }

@@ -28,8 +28,8 @@ export class Talk {
     this.told = told;
     this.purse = new Purse();
     this.orders = new Orders();
-    this.writing = new Writing(socket, {
-      sent: (id, seq, text) => this.take(id, seq, { seq, conversation: id, from: me, kind: "text", text, reply_to: null, mentions: [], forwarded: false, at: Date.now(), edited_at: null, erased_at: null, pinned_at: null, reactions: [], card: null, early: true }),
+    this.writing = new Writing(socket, me.id, {
+      sent: (id, seq, text) => this.take(id, seq, { seq, conversation: id, from: me, kind: "text", text, reply_to: null, mentions: [], forwarded: false, attachments: [], at: Date.now(), edited_at: null, erased_at: null, pinned_at: null, reactions: [], card: null, early: true }),
       changed: () => this.#draw(),
       edited: (seq, text) => this.#ask("PUT", `/messages/${seq}`, { text }),
     });
@@ -128,7 +128,7 @@ export class Talk {
       status: message === last ? this.#status(message) : "",
       act: (what, value) => this.#act(what, message, value),
     }), message === last ? this.#status(message) : ""));
-    const waiting = this.writing.waiting(this.#talk.id).map(({ text, failed }) => waitingRow(text, failed ?? "Sending …"));
+    const waiting = this.writing.waiting(this.#talk.id).map(({ text, failed }) => waitingRow(text || "Files", failed ?? "Sending …"));
     const wanted = [...rows, ...waiting];
     const stay = new Set(wanted);
     for (const row of [...this.#list.children]) if (!stay.has(row)) row.remove();

@@ -51,3 +51,12 @@ export function listed(names, total = names.length) {
   const rest = total - few.length;
   return rest > 0 ? `${few.join(", ")} and ${rest.toLocaleString()} more` : few.join(", ");
 }
+
+/** How much that is, as people say it. @param {number} bytes */
+export function inBytes(bytes) {
+  if (bytes < 1000) return `${bytes} B`;
+  const units = ["kB", "MB", "GB", "TB"];
+  const power = Math.min(Math.floor(Math.log10(bytes) / 3), units.length);
+  const value = bytes / 1000 ** power;
+  return `${value < 10 ? value.toFixed(1) : Math.round(value)} ${units[power - 1]}`;
+}

@@ -3,11 +3,12 @@
 import { ask, newKey } from "./api.js";
 import { byId, say, show } from "./dom.js";
 import { shortly } from "./message_row.js";
+import { Outgoing } from "./outgoing.js";
 
 const TYPING_MS = 4000; // the server shows it for ten seconds
 const DRAFT_MS = 1500;
 
-/** @typedef {{conversation: string, text: string, client_txn: string, reply_to: number|null, failed?: string}} Unsent */
+/** @typedef {{conversation: string, text: string, client_txn: string, reply_to: number|null, attachments: string[], failed?: string}} Unsent */
 
 export class Writing {
   #form = byId("write-form");
@@ -21,10 +22,11 @@ export class Writing {
   /** @type {any} */ #about = null;
   #edits = false;
 
-  /** @param {import("./socket.js").Socket} socket @param {any} told */
-  constructor(socket, told) {
+  /** @param {import("./socket.js").Socket} socket @param {string} me @param {any} told */
+  constructor(socket, me, told) {
     this.socket = socket;
     this.told = told;
+    this.files = new Outgoing(me, (conversation, wish, attachments) => this.#push({ ...wish, conversation, attachments }));
     socket.on("connection", (state) => state === "open" && this.#sendAll());
     this.#form.addEventListener("submit", (event) => this.#submit(event));
     this.#field.addEventListener("keydown", (event) => {
@@ -41,6 +43,7 @@ export class Writing {
     this.#talk = talk.id;
     this.#forget();
     this.#field.value = talk.mine.draft;
+    this.files.open(talk.id);
     show(this.#fault, false);
   }
 
@@ -48,11 +51,14 @@ export class Writing {
   allow(allowed, hint) {
     this.#field.disabled = byId("write-send").disabled = !allowed;
     this.#field.placeholder = hint;
+    this.files.allow(allowed);
   }
 
   /** Messages of a conversation that are on their way. @param {string} id */
   waiting(id) {
-    return this.#unsent.filter(({ conversation }) => conversation === id);
+    const unsent = this.#unsent.filter(({ conversation }) => conversation === id);
+    const known = new Set(unsent.map(({ client_txn: txn }) => txn));
+    return [...this.files.waiting(id).filter(({ client_txn: txn }) => !known.has(txn)), ...unsent];
   }
 
   /** @param {any} message */
@@ -84,15 +90,25 @@ export class Writing {
   #submit(event) {
     event.preventDefault();
     const text = this.#field.value.trim();
-    if (!text || this.#field.disabled) return;
+    const files = this.files.any && !this.#edits;
+    if ((!text && !files) || this.#field.disabled) return;
     show(this.#fault, false);
     clearTimeout(this.#draftTimer);
     this.#typedAt = -TYPING_MS;
     if (this.#edits) this.told.edited(this.#about.seq, text);
-    else this.#unsent.push({ conversation: this.#talk, text, client_txn: newKey(), reply_to: this.#about?.seq ?? null });
+    else this.#write({ text, client_txn: newKey(), reply_to: this.#about?.seq ?? null }, files);
     this.#forget();
     this.#field.value = "";
     this.told.changed();
+  }
+
+  #write(message, files) {
+    if (files) this.files.send(message);
+    else this.#push({ ...message, conversation: this.#talk, attachments: [] });
+  }
+
+  #push(message) {
+    this.#unsent.push(message);
     this.#sendAll();
   }
 
@@ -105,6 +121,7 @@ export class Writing {
       try {
         const { seq } = await this.socket.request("message.send", message);
         this.#unsent.shift();
+        this.files.written(first.client_txn);
         this.told.sent(first.conversation, seq, first.text);
       } catch (error) {
         if (error.code === "disconnected") break; // the next connection sends it
@@ -114,6 +131,7 @@ export class Writing {
           continue;
         }
         this.#unsent.shift();
+        this.files.giveBack(first.client_txn);
         this.#tell(error, first);
       }
     }
