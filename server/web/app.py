@@ -14,6 +14,7 @@ from server.problems import CATALOGUE, Problem
 from server.web.admin import admin_routes
 from server.web.api import api_routes
 from server.web.ice_servers import IceServers, ice_server_routes
+from server.web.inline import InlineConnection
 from server.web.pages import page_routes
 from server.web.ports import Auth, FindAccount, Rooms, WebSettings
 from server.web.routes import Access, Answer, Asked, Reception, Route, Serve
@@ -62,6 +63,7 @@ def build_app(
         *page_routes(settings.page),
     ]
     app = QuartTrio("server.web", static_folder=None)
+    app.asgi_http_class = InlineConnection
     app.config.update(MAX_CONTENT_LENGTH=settings.limits.body_bytes, BODY_TIMEOUT=None, PROVIDE_AUTOMATIC_OPTIONS=False)
     app.url_map.merge_slashes = False  # a redirect to a tidier address would drop what a POST carries
     _register(app, routes, reception)

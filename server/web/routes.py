@@ -21,6 +21,7 @@ from server.complaints import explain
 from server.problems import CONTENT_TYPE, Problem
 from server.tokens import Claims
 from server.web.failures import problem_of
+from server.web.inline import SAFE
 from server.web.ports import Auth, WebSettings
 from server.web.rates import TokenBuckets
 from signalling.identifiers import Actor
@@ -225,7 +226,8 @@ class Reception:
             raise Problem("malformed_json", str(error)) from None
 
     async def _read(self, given: Request) -> bytes:
-        # Quart bounds only what it buffers at once, so the whole is counted here.
+        if (given.content_length or 0) > self._limits.body_bytes:
+            raise RequestEntityTooLarge
         raw = bytearray()
         with trio.move_on_after(self._limits.body_timeout_s) as patience:
             async for part in given.body:
@@ -237,7 +239,7 @@ class Reception:
         return bytes(raw)
 
     async def _carry_through(self, route: Route, asked: Asked) -> Answer:
-        if route.method in ("GET", "HEAD", "OPTIONS"):
+        if route.method in SAFE:
             return await route.serve(asked)
         with trio.fail_after(COMMAND_S, shield=True):
             return await route.serve(asked)
