@@ -167,9 +167,12 @@ async def test_who_does_not_read_is_given_up(autojump_clock: trio.testing.MockCl
 async def test_an_answer_goes_out_in_one_write() -> None:
     async with serving(HELLO[:9]) as served:
         writes: list[bool] = []
+        pump = served.there.send_stream.send_all_hook
+        assert pump is not None
 
         async def note() -> None:
             writes.append(True)
+            await pump()
 
         served.there.send_stream.send_all_hook = note
         await served.here.send_all(HELLO[9:])
