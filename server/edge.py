@@ -1,8 +1,7 @@
 """The one TCP port: accepts connections, guards each, and leads it to the web application or the signalling socket.
 
-No connection can end the server: whatever it raises is logged, counted and ends only itself. Hypercorn serves HTTP/1.1
-and nothing else; it is driven below its public surface (server/http11.py) because its own accept loop lets one bad
-connection end the whole server and its writes can't be cancelled.
+No connection can end the server: whatever it raises is logged, counted and ends only itself. HTTP is served by
+server/http11.py, in version 1.1 and in no other.
 """
 
 from __future__ import annotations
@@ -13,21 +12,15 @@ import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
 import trio
-from hypercorn.config import Config as HypercornConfig
-from hypercorn.trio.lifespan import Lifespan
-from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ConnectionState
-from hypercorn.utils import wrap_app
 from quart_trio import QuartTrio
 
 from media.io.networks import is_loopback, network_of
 from media.io.tcp import TcpStream
 from server.config import Limits
-from server.http11 import GuardedStream, Http11Server
+from server.http11 import Http11
 from server.web.rates import TokenBuckets
 
 MAX_HEAD = 16_384  # bytes; browsers send less than 2,000
@@ -93,15 +86,7 @@ class Edge:
     ) -> None:
         self._host, self._port, self._tls, self._limits = host, port, tls, limits
         self._serve_socket, self._serve_moq = serve_socket, serve_moq
-        self._hypercorn = HypercornConfig()
-        self._hypercorn.include_server_header = False
-        self._hypercorn.keep_alive_timeout = KEEP_ALIVE_S
-        # It would count while an answer is written, too, and cut a long film. Whoever reads bodies has a deadline.
-        self._hypercorn.read_timeout = None
-        self._hypercorn.h11_max_incomplete_size = MAX_HEAD
-        self._app = wrap_app(app, limits.body_bytes, None)
-        self._context = WorkerContext(None)
-        self._state: dict[str, Any] = {}
+        self._app = app
         self._open: Counter[str] = Counter()  # by who stands behind an address
         self._counts: Counter[str] = Counter(dict.fromkeys(OUTCOMES, 0))
         self._responses: Counter[str] = Counter({f"{hundred}xx": 0 for hundred in range(1, 6)})
@@ -117,21 +102,13 @@ class Edge:
 
     async def serve(self, *, task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; reports the bound address. Raises OSError when it can't be bound."""
-        lifespan = Lifespan(self._app, self._hypercorn, self._state)
         listeners = await trio.open_tcp_listeners(self._port, host=self._host)
         host, port = listeners[0].socket.getsockname()[:2]
-        async with trio.open_nursery() as living, trio.open_nursery() as accepting:
-            await living.start(lifespan.handle_lifespan)
-            await lifespan.wait_for_startup()
+        async with trio.open_nursery() as accepting:
             for listener in listeners:
                 listener.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_SNDBUF, SEND_BUFFER)  # inherited
                 accepting.start_soon(self._accept, listener, accepting)
             task_status.started(Address(host, port))
-            try:
-                await trio.sleep_forever()
-            finally:
-                accepting.cancel_scope.cancel()
-                living.cancel_scope.cancel()
 
     async def _accept(self, listener: trio.SocketListener, nursery: trio.Nursery) -> None:
         async with listener:
@@ -231,11 +208,22 @@ class Edge:
         elif MOQ_UPGRADE.match(head):
             await self._serve_moq(stream, received, peer)
         else:
-            guarded = GuardedStream(stream, received, self._limits.write_timeout_s)
-            state = ConnectionState(self._state)
-            await Http11Server(self._app, self._hypercorn, self._context, state, guarded, self._responses)
-            if guarded.is_broken:
-                self._counts["not_reading" if guarded.gave_up else "broken"] += 1
+            await self._serve_http(stream, received, peer)
+
+    async def _serve_http(self, stream: trio.abc.Stream, received: bytes, peer: str) -> None:
+        is_plain = isinstance(stream, trio.SocketStream)
+        limits = self._limits
+        http = Http11(
+            self._app,
+            stream,
+            self._responses,
+            wait_s=KEEP_ALIVE_S,
+            read_s=limits.body_timeout_s + KEEP_ALIVE_S,
+            write_s=limits.write_timeout_s,
+        )
+        await http.serve(received, {"scheme": "http" if is_plain else "https", "client": (peer, 0)}, MAX_HEAD)
+        if http.gone is not None:
+            self._counts[http.gone.value] += 1
 
     async def _redirect(self, stream: trio.abc.Stream, head: bytes) -> None:
         host, target = HOST.search(head), TARGET.match(head)

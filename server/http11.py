@@ -1,137 +1,199 @@
-"""HTTP/1.1 by Hypercorn over one connection, kept to what it does well: no HTTP/2, and no write that never ends."""
+"""HTTP/1.1 over one connection: h11 reads requests, an ASGI application answers them, one after the other in one task.
+
+The application is called in the connection's own task, and asks for bodies as it needs them. Whatever ends a request
+before its answer - the client has gone, does not read, or sends what is no HTTP - cancels it.
+"""
 
 from __future__ import annotations
 
+import math
+import time
 from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from enum import Enum
+from typing import Any, Never
+from urllib.parse import unquote
+from wsgiref.handlers import format_date_time
 
 import h11
 import trio
-from hypercorn.config import Config
-from hypercorn.events import Event, RawData
-from hypercorn.protocol.h11 import H11Protocol
-from hypercorn.trio.tcp_server import TCPServer
-from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import AppWrapper, ConnectionState
 
-STATUS_LINE = b"HTTP/1.1 "
+READ_BYTES = 65_536  # at once
+SKIP_BYTES, SKIP_S = 65_536, 1.0  # of a body that nobody asked for, to keep its connection; a longer one ends it
+BODILESS = (204, 304)  # statuses (RFC 9110 section 6.4.1)
+
+Message = dict[str, Any]  # of ASGI
+App = Callable[[Any, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
 
 
-class GuardedStream(trio.abc.HalfCloseableStream):
-    """A stream for Hypercorn: first gives back what was read of it, and writes within a deadline.
+class Gone(Enum):
+    """Why a connection ended before an answer was out."""
 
-    Hypercorn shields its writes from cancellation, so a peer that stops reading would hold the server's end up. Closing
-    it ends Hypercorn's use alone: the connection is still there, for its owner to end in order.
+    BROKEN = "broken"
+    NOT_READING = "not_reading"
+
+
+class Http11:
+    """Serves one connection; `responses` counts what is answered, by "2xx" and the like.
+
+    `wait_s` bounds a wait for the next request, `read_s` one for more of its body, `write_s` a write.
     """
-
-    def __init__(self, stream: trio.abc.Stream, received: bytes, write_timeout_s: float) -> None:
-        self._stream, self._received, self._write_timeout_s = stream, received, write_timeout_s
-        self.use = trio.CancelScope()  # ends with the first write that fails
-        self.is_broken = self.gave_up = False  # nothing can be written any more; because the peer does not read
-        self._closed = False
-        self._reading: trio.CancelScope | None = None
-        if isinstance(stream, trio.SocketStream):
-            self.socket = stream.socket
-        else:
-            # By these names Hypercorn tells TLS from plain.
-            assert isinstance(stream, trio.SSLStream)
-            self.transport_stream = stream.transport_stream
-            self.do_handshake = stream.do_handshake
-            self.selected_alpn_protocol = lambda: "http/1.1"
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """Return what comes; raises trio.ClosedResourceError when closed meanwhile, too."""
-        if self._received:
-            await trio.lowlevel.checkpoint()
-            received, self._received = self._received, b""
-            return received
-        if not self._closed:
-            with trio.CancelScope() as self._reading:
-                return await self._stream.receive_some(max_bytes)
-        raise trio.ClosedResourceError
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send; raises trio.BrokenResourceError when the peer does not read in time, and the connection is over."""
-        if self._closed:
-            raise trio.ClosedResourceError
-        try:
-            with trio.fail_after(self._write_timeout_s):
-                await self._stream.send_all(data)
-        except trio.TooSlowError:
-            self.gave_up = True
-            self._end()
-            raise trio.BrokenResourceError("the peer does not read") from None
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self._end()
-            raise
-
-    def _end(self) -> None:
-        # Hypercorn may wait for ever for the end of an answer that it could not write.
-        self.is_broken = True
-        self.use.cancel()
-
-    async def wait_send_all_might_not_block(self) -> None:
-        """Wait until there is room."""
-        await self._stream.wait_send_all_might_not_block()
-
-    async def send_eof(self) -> None:
-        """Say nothing more; the connection's owner tells the peer."""
-        # Hypercorn ends connections in tasks that are cancelled, too, and must get as far as `aclose`.
-        await trio.lowlevel.cancel_shielded_checkpoint()
-
-    async def aclose(self) -> None:
-        """End Hypercorn's use of the connection."""
-        self._closed = True
-        if self._reading is not None:
-            self._reading.cancel()
-        await trio.lowlevel.cancel_shielded_checkpoint()
-
-
-class Http11Server(TCPServer):
-    """Serves one connection; `responses` counts what is answered, by "2xx" and the like."""
 
     def __init__(
         self,
-        app: AppWrapper,
-        config: Config,
-        context: WorkerContext,
-        state: ConnectionState,
-        stream: GuardedStream,
+        app: App,
+        stream: trio.abc.Stream,
         responses: Counter[str],
+        *,
+        wait_s: float,
+        read_s: float,
+        write_s: float,
     ) -> None:
-        super().__init__(app, config, context, state, stream)  # type: ignore[arg-type]
-        self._use, self._responses = stream.use, responses
+        self._app, self._stream, self._responses = app, stream, responses
+        self._wait_s, self._read_s, self._write_s = wait_s, read_s, write_s
+        self._http: h11.Connection
+        self._request = trio.CancelScope()  # around what is done now: the wait for a request, or the request
+        self._method = b""
+        self._start: Message | None = None  # of an answer whose first bytes are not out yet
+        self.gone: Gone | None = None
 
-    async def run(self) -> None:
-        """Serve until one side has ended the connection."""
-        with self._use:
-            await super().run()
+    async def serve(self, received: bytes, scope: Message, max_head: int) -> None:
+        """Answer what comes, first of all `received`, until one side ends it; `scope` says what all requests share."""
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=max_head)
+        self._http.receive_data(received)
+        while (request := await self._next_request()) is not None:
+            self._method, self._start = request.method, None
+            with trio.CancelScope() as self._request:
+                await self._app(_scope_of(request, scope), self._receive, self._send)
+            if self._request.cancelled_caught or not await self._is_over():
+                return
+            self._http.start_next_cycle()
 
-    async def protocol_send(self, event: Event) -> None:
-        """Send, and count each status line."""
-        if isinstance(event, RawData) and event.data.startswith(STATUS_LINE):
-            self._responses[f"{chr(event.data[len(STATUS_LINE)])}xx"] += 1
-        await super().protocol_send(event)
+    async def _is_over(self) -> bool:
+        """Whether the whole answer was sent, and the whole request came, so that another may follow."""
+        left = SKIP_BYTES
+        with trio.move_on_after(SKIP_S) as self._request:
+            while self._http.our_state is h11.DONE and self._http.their_state is h11.SEND_BODY and left > 0:
+                message = await self._receive()
+                left -= len(message["body"])
+        return self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
 
-    async def _read_data(self) -> None:
-        protocol = self.protocol.protocol
-        assert isinstance(protocol, H11Protocol)
-        create_stream = protocol._create_stream
+    async def _next_request(self) -> h11.Request | None:
+        with trio.move_on_after(self._wait_s) as self._request:
+            while True:
+                try:
+                    event = self._http.next_event()
+                except h11.RemoteProtocolError as error:
+                    await self._refuse(error)
+                    return None
+                if isinstance(event, h11.Request):
+                    return event
+                if event is not h11.NEED_DATA:
+                    return None  # the client has said that nothing more comes
+                self._http.receive_data(bytes(await self._stream.receive_some(READ_BYTES)))
+        return None
 
-        async def create_plain_stream(request: h11.Request) -> None:
-            await create_stream(_without_upgrade(request))
+    async def _refuse(self, error: h11.RemoteProtocolError) -> None:
+        if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            status = error.error_status_hint
+            await self._write(status, [(b"Content-Length", b"0"), (b"Connection", b"close")], h11.EndOfMessage())
 
-        # It would go over to HTTP/2 or to a WebSocket of its own for whoever asks. There is neither here, and asking is
-        # no error (RFC 9110 section 7.8): the request is answered as if it had not asked.
-        protocol._check_protocol = _stay  # type: ignore[method-assign, assignment]
-        protocol._create_stream = create_plain_stream  # type: ignore[method-assign]
-        await super()._read_data()
-        await self.idle_task.stop()  # else an ended connection would count as open until it had been idle for long
+    # -- what the application asks for ---------------------------------------------------------------------------------
+
+    async def _receive(self) -> Message:
+        """Return some of the request's body; after its end, wait for the client to leave, which cancels the request."""
+        while True:
+            try:
+                event = self._http.next_event()
+            except h11.RemoteProtocolError as error:
+                await self._refuse(error)
+                await self._drop()
+            match event:
+                case h11.Data(data=data):
+                    return {"type": "http.request", "body": bytes(data), "more_body": True}
+                case h11.EndOfMessage():
+                    return {"type": "http.request", "body": b"", "more_body": False}
+                case h11.NEED_DATA:
+                    await self._read_more(self._read_s)
+                case _:  # the next request waits for this one's answer
+                    if self._http.trailing_data[0]:
+                        await trio.sleep_forever()
+                    await self._read_more(math.inf)  # an answer may be long
+
+    async def _read_more(self, within_s: float) -> None:
+        if self._http.they_are_waiting_for_100_continue:
+            self._responses["1xx"] += 1
+            await self._send_all(self._http.send(h11.InformationalResponse(status_code=100, headers=[])))
+        part = b""
+        with trio.move_on_after(within_s):
+            try:
+                part = bytes(await self._stream.receive_some(READ_BYTES))
+            except trio.BrokenResourceError:
+                await self._drop(Gone.BROKEN)
+        if not part:
+            await self._drop()
+        self._http.receive_data(part)
+
+    async def _send(self, message: Message) -> None:
+        """Send a part of the answer: its head goes out with what first follows it."""
+        if message["type"] == "http.response.start":
+            self._start = message
+            return
+        events: list[h11.Data | h11.EndOfMessage] = []
+        if message.get("body") and self._method != b"HEAD" and not self._is_bodiless():
+            events.append(h11.Data(data=message["body"]))
+        if not message.get("more_body", False):
+            events.append(h11.EndOfMessage())
+        if self._start is not None and events:
+            start, self._start = self._start, None
+            await self._write(start["status"], start["headers"], *events)
+        elif events:
+            await self._send_all(b"".join(self._http.send(event) or b"" for event in events))
+
+    def _is_bodiless(self) -> bool:
+        return self._start is not None and self._start["status"] in BODILESS
+
+    # -- bytes ---------------------------------------------------------------------------------------------------------
+
+    async def _write(
+        self, status: int, headers: Iterable[tuple[bytes, bytes]], *events: h11.Data | h11.EndOfMessage
+    ) -> None:
+        self._responses[f"{status // 100}xx"] += 1
+        more = [(b"Date", format_date_time(time.time()).encode())]
+        if self._http.they_are_waiting_for_100_continue:  # whether the body comes now, nobody can know
+            more.append((b"Connection", b"close"))
+        head = self._http.send(h11.Response(status_code=status, headers=[*headers, *more]))
+        await self._send_all(b"".join([head or b"", *(self._http.send(event) or b"" for event in events)]))
+
+    async def _send_all(self, data: bytes) -> None:
+        if not data:
+            return
+        try:
+            with trio.fail_after(self._write_s):
+                await self._stream.send_all(data)
+        except trio.TooSlowError:
+            await self._drop(Gone.NOT_READING)
+        except trio.BrokenResourceError:
+            await self._drop(Gone.BROKEN)
+
+    async def _drop(self, gone: Gone | None = None) -> Never:
+        """End what is done now, and with it the connection."""
+        self.gone = gone
+        self._request.cancel()
+        await trio.sleep_forever()
 
 
-async def _stay(request: h11.Request) -> None:
-    pass
-
-
-def _without_upgrade(request: h11.Request) -> h11.Request:
-    headers = [(name, value) for name, value in request.headers.raw_items() if name.lower() != b"upgrade"]
-    return h11.Request(method=request.method, target=request.target, http_version=request.http_version, headers=headers)
+def _scope_of(request: h11.Request, shared: Message) -> Message:
+    path, _, query = request.target.partition(b"?")
+    return {
+        **shared,
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.1"},
+        "http_version": request.http_version.decode(),
+        "method": request.method.decode().upper(),
+        "path": unquote(path.decode()),
+        "raw_path": path,
+        "query_string": query,
+        "root_path": "",
+        "headers": list(request.headers),
+    }

@@ -57,6 +57,7 @@ COUNTERS = {
     "store_parted": ("store_parted", "Writes in one go that failed, and were done one by one."),
     "store_failures": ("store_failures", "Transactions that the disk or a lock refused."),
     "access_judged": ("access_judged", "Times that an account was judged for a stream."),
+    "access_looks": ("access_looks", "Looks into the database in which those on their way in were judged, together."),
     "access_failures": ("access_failures", "Times that it could not be judged, and who was in doubt was put out."),
     "store_collisions": ("store_collisions", "Transactions that were done anew as another had been faster."),
     "store_timeouts": ("store_timeouts", "Transactions that waited too long, for a row or for their end, and failed."),

@@ -7,14 +7,13 @@ together: one look into the database and one fence for all of a room's people th
 from __future__ import annotations
 
 import heapq
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 import structlog
 import trio
 
-from media.forwarding.admission import FOREVER
 from server.access import relations
 from server.access.judging import Judgement, excludes
 from server.access.rules import NEVER, Finding, KyfClause, Rule
@@ -26,9 +25,12 @@ from server.access.standing import (
     facts_about,
     judge_all,
     judge_by,
+    judge_each,
     judge_streamer,
     rules_of,
 )
+from server.access.verdicts import verdict_of
+from server.gathered import Gathered
 from server.store import Database
 from signalling import commands as c
 from signalling.identifiers import AccountId, StreamId
@@ -44,6 +46,7 @@ RETRY_MS = 1000  # after the database failed: who could not be judged is out unt
 KEPT_DUE = 1024  # entries of the timetable below which it is not worth tidying
 
 T = TypeVar("T")
+Arrival = tuple[StreamId, AccountId, AccountId]  # a stream, its owner, and who wants to come in
 
 log = structlog.get_logger("access")
 
@@ -78,6 +81,7 @@ class Access:
         self._bench = Bench(everywhere, NoTips() if tips is None else tips)
         self._rooms: Rooms | None = None
         self._nursery: trio.Nursery | None = None
+        self._arrivals = Gathered(self._judge_each)
         self._coming: set[_Coming] = set()
         self._waiting: dict[StreamId, _Waiting] = {}
         self._due: list[tuple[int, StreamId, AccountId]] = []
@@ -104,6 +108,7 @@ class Access:
         """How much was judged, by name."""
         return {
             "access_judged": self.judged,
+            "access_looks": self._arrivals.looks,
             "access_failures": self.failures,
             "access_coming": len(self._coming),
             "access_timetable": len(self._due),
@@ -171,10 +176,13 @@ class Access:
 
     async def judgement(self, stream: StreamId, owner: AccountId, account: AccountId) -> Judgement:
         """Return all that can be said of an account and a stream, as of now. Raises StoreFailed."""
-        place = self._place(stream, owner)
-        judged = await self._store.read(judge_all, self._bench, place, [account], self._clock.wall_ms())
-        self.judged += 1
-        return judged[account]
+        return await self._arrivals.ask((stream, owner, account))
+
+    async def _judge_each(self, arriving: Sequence[Arrival]) -> Mapping[Arrival, Judgement | Exception]:
+        asked = [(self._place(stream, owner), account) for stream, owner, account in arriving]
+        judged = await self._store.read(judge_each, self._bench, asked, self._clock.wall_ms())
+        self.judged += len(asked)
+        return dict(zip(arriving, judged, strict=True))
 
     async def _fresh(self, coming: _Coming, look: Callable[[], Awaitable[T]]) -> T:
         """Look until nothing changed meanwhile: a change judges only whom it finds in the room already."""
@@ -375,24 +383,3 @@ class Access:
     def _is_inside(self, stream: StreamId, account: AccountId) -> bool:
         state = self._running.state(stream)
         return state is not None and (account in state.present or account == state.owner)
-
-
-def verdict_of(judgement: Judgement, now: Now) -> Verdict:
-    """Return what a room is told of a judgement: its times on the monotonic clock."""
-
-    def monotonic(at: int) -> int:
-        return FOREVER if at >= NEVER else now.monotonic_of(at)
-
-    rule = judgement.rule
-    help: dict[str, object] = {}
-    if judgement.denied == "kyf_required":
-        help = {"missing": judgement.unproven}
-    elif not rule.met:
-        help = {"ways": rule.missing}
-    return Verdict(
-        via=rule.via if rule.met else None,
-        via_until_ns=monotonic(rule.until),
-        denied=judgement.denied,
-        welcome_until_ns=monotonic(judgement.welcome_until),
-        help=help,
-    )

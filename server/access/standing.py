@@ -33,6 +33,7 @@ from server.access.tables import (
     stream_rules,
     subscriptions,
 )
+from server.store import FAILURES
 from server.tables import accounts
 from signalling.identifiers import AccountId, StreamId
 
@@ -114,6 +115,28 @@ def judge_all(
                 facts = replace(facts, tips=tips)
             judged[account] = judge(facts, denials, rules, bench.everywhere, now)
     return judged
+
+
+def judge_each(
+    connection: sa.Connection, bench: Bench, asked: Sequence[tuple[Place, AccountId]], now: int
+) -> list[Judgement | Exception]:
+    """Judge each account for its stream, at `now` (epoch ms); what breaks over one stream is no matter of the others.
+
+    Raises what the database raises.
+    """
+    together: dict[StreamId, tuple[Place, list[AccountId]]] = {}
+    for place, account in asked:
+        together.setdefault(place.stream, (place, []))[1].append(account)
+    judged: dict[StreamId, dict[AccountId, Judgement] | Exception] = {}
+    for stream, (place, some) in together.items():
+        try:
+            judged[stream] = judge_all(connection, bench, place, some, now)
+        except FAILURES:
+            raise
+        except Exception as error:
+            judged[stream] = error
+    found = [(judged[place.stream], account) for place, account in asked]
+    return [outcome if isinstance(outcome, Exception) else outcome[account] for outcome, account in found]
 
 
 def judge_by(

@@ -17,6 +17,7 @@ import msgspec
 import sqlalchemy as sa
 
 from server.access.service import Access
+from server.gathered import Gathered
 from server.money import box_office, ticket_reports, till
 from server.money import tickets as t
 from server.money.amounts import WireAmount, read_amount_untrusted
@@ -78,6 +79,7 @@ class TicketDesk:
         self._store, self._rooms, self._access, self._usher = store, rooms, access, usher
         self._shows, self._assets, self._wall_ms = shows, assets, wall_ms
         self._keys = keys
+        self._sales = Gathered[str, Sale | None](lambda sales: store.read(ticket_reports.find_sales, sales))
         self.sold = self.refused = 0
 
     def counters(self) -> dict[str, int]:
@@ -251,7 +253,9 @@ class TicketDesk:
 
     async def _visible(self, actor: Actor, sale_id: str) -> Sale:
         """Return a sale of a stream that is there for who asks; raises Refused("sale_unknown")."""
-        sale = await self._store.read(ticket_reports.find_sale, sale_id)
+        sale = await self._sales.ask(sale_id)
+        if sale is None:
+            raise Refused("sale_unknown")
         if actor.account == sale.seller or actor.admin:
             return sale
         try:

@@ -92,6 +92,12 @@ def find_sale(connection: sa.Connection, sale_id: str) -> Sale:
     return sale_of_row(row)
 
 
+def find_sales(connection: sa.Connection, sales: Iterable[str]) -> dict[str, Sale | None]:
+    """Return each of some sales, None for one that is not there."""
+    rows = {sale: _FIND_SALE(connection, id=sale).fetchone() for sale in sales}
+    return {sale: None if row is None else sale_of_row(row) for sale, row in rows.items()}
+
+
 def sale_of(connection: sa.Connection, stream: str) -> Sale | None:
     """Return a stream's newest sale."""
     row = _NEWEST_SALE(connection, stream=stream).fetchone()

@@ -14,8 +14,8 @@ from server.openapi import openapi_route
 from server.problems import CATALOGUE, Problem
 from server.web.admin import admin_routes
 from server.web.api import api_routes
-from server.web.bodies import StreamingConnection
 from server.web.ice_servers import IceServers, ice_server_routes
+from server.web.inline import InlineConnection
 from server.web.pages import page_routes
 from server.web.ports import Auth, FindAccount, Rooms, WebSettings
 from server.web.routes import Access, Answer, Asked, Reception, Route, Serve
@@ -35,12 +35,6 @@ PREFLIGHT = {
     "Access-Control-Max-Age": str(DAY_S),
 }
 OPEN_TO_ALL = ("/api/", "/whip/", "/whep/", "/problems/", "/certificate.sha256")
-
-
-class StreamedUploads(StreamingConnection):
-    """Requests, of which those that carry files are streamed."""
-
-    streamed = (UPLOADS,)
 
 
 def build_app(
@@ -73,8 +67,8 @@ def build_app(
         *page_routes(settings.page),
     ]
     app = QuartTrio("server.web", static_folder=None)
+    app.asgi_http_class = InlineConnection
     app.config.update(MAX_CONTENT_LENGTH=settings.limits.body_bytes, BODY_TIMEOUT=None, PROVIDE_AUTOMATIC_OPTIONS=False)
-    app.asgi_http_class = StreamedUploads
     app.url_map.merge_slashes = False  # a redirect to a tidier address would drop what a POST carries
     _register(app, routes, reception, settings.largest_file)
     app.extensions |= {"reception": reception, "interface": tuple(interface)}

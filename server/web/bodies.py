@@ -3,70 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
 
 import trio
-from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable
-from quart import Request
-from quart_trio.asgi import TrioASGIHTTPConnection
-from quart_trio.wrappers.request import TrioBody
 from werkzeug.exceptions import RequestTimeout
 
 GRACE_S = 30.0  # before a body's pace is judged: what a mobile network swallows at a time
 LEAST_PER_S = 1024  # bytes, since the beginning; whoever is slower would take days for a picture
-READ_AHEAD = 524_288  # bytes that are read before they are taken
-
-
-class StreamedBody(TrioBody):
-    """A body that is read no further ahead of who takes it than READ_AHEAD, and has no length of its own."""
-
-    def __init__(self) -> None:
-        super().__init__(None, None)
-        self._taken = trio.Event()
-
-    async def __anext__(self) -> bytes:
-        """Return what has come."""
-        part = await super().__anext__()
-        self._taken.set()
-        self._taken = trio.Event()
-        return part
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether the client has sent all of it."""
-        return bool(self._complete.is_set())
-
-    async def wait_taken(self) -> None:
-        """Wait until more may come."""
-        while len(self._data) >= READ_AHEAD:
-            await self._taken.wait()
-
-
-class StreamingConnection(TrioASGIHTTPConnection):
-    """A request of Quart's, whose body is streamed below some addresses."""
-
-    streamed: tuple[str, ...] = ()
-
-    def _create_request_from_scope(self, send: ASGISendCallable) -> Request:
-        request = super()._create_request_from_scope(send)
-        if request.path.startswith(self.streamed):
-            request.body = StreamedBody()
-        return request
-
-    async def handle_messages(  # type: ignore[override]
-        self, nursery: trio.Nursery, request: Request, receive: ASGIReceiveCallable
-    ) -> None:
-        """Take what the client sends, until it has gone."""
-        while True:
-            message: Any = await receive()
-            if message["type"] != "http.request":
-                break
-            request.body.append(message.get("body", b""))
-            if not message.get("more_body", False):
-                request.body.set_complete()
-            elif isinstance(request.body, StreamedBody):
-                await request.body.wait_taken()
-        nursery.cancel_scope.cancel()
 
 
 class PacedParts:

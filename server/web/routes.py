@@ -20,8 +20,9 @@ from media.io.networks import is_loopback, network_of
 from server.complaints import explain
 from server.problems import CONTENT_TYPE, Problem
 from server.tokens import Claims
-from server.web.bodies import PacedParts, StreamedBody, nothing
+from server.web.bodies import PacedParts, nothing
 from server.web.failures import problem_of
+from server.web.inline import SAFE, Incoming
 from server.web.ports import Auth, WebSettings
 from server.web.rates import TokenBuckets
 from signalling.identifiers import Actor
@@ -144,7 +145,7 @@ class Reception:
                 response = self.refuse(error)
                 if route.guessable and route.access is Access.ANYONE and response.status_code == 404:
                     self.by_guess.take(_guesser(request), trio.current_time())
-                if isinstance(request.body, StreamedBody) and not request.body.is_whole:
+                if route.body is bytes and isinstance(request.body, Incoming) and not request.body.is_whole:
                     response.headers["Connection"] = "close"  # what is sent still would be taken for the next request
                 return response
 
@@ -235,7 +236,8 @@ class Reception:
             raise Problem("malformed_json", str(error)) from None
 
     async def _read(self, given: Request) -> bytes:
-        # Quart bounds only what it buffers at once, so the whole is counted here.
+        if (given.content_length or 0) > self._limits.body_bytes:
+            raise RequestEntityTooLarge
         raw = bytearray()
         with trio.move_on_after(self._limits.body_timeout_s) as patience:
             async for part in given.body:
@@ -248,7 +250,7 @@ class Reception:
 
     async def _carry_through(self, route: Route, asked: Asked) -> Answer:
         # What comes in parts takes as long as it takes, and is as far as it got where its client has gone.
-        if route.method in ("GET", "HEAD", "OPTIONS") or route.body is bytes:
+        if route.method in SAFE or route.body is bytes:
             return await route.serve(asked)
         with trio.fail_after(COMMAND_S, shield=True):
             return await route.serve(asked)

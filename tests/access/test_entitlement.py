@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from server.access.entitlement import entitlement
 from server.access.judging import Judgement
 from server.access.rules import NEVER, Finding, Invite, Lacking
-from server.access.service import verdict_of
+from server.access.verdicts import verdict_of
 from signalling.identifiers import AccountId, Mode
 from signalling.showing import Now
 from signalling.state import OneToOne, RoomState

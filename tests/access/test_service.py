@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 import trio
 
-from server.access.standing import Bench, judge_all
+from server.access.standing import Bench, judge_all, judge_each
 from server.store import StoreFailed
 from signalling.identifiers import AccountId
 from tests.access.test_access_node import Show, open_show
@@ -33,7 +33,7 @@ async def test_who_unfollows_while_being_let_in_is_not_let_in(tmp_path: Path, mo
 
         async def slow_read(work: Any, *arguments: Any) -> Any:
             found = await read(work, *arguments)
-            if work is judge_all and not seen.is_set():
+            if work is judge_each and not seen.is_set():
                 seen.set()
                 await go_on.wait()
             return found
@@ -64,7 +64,7 @@ async def test_while_the_database_does_not_answer_whoever_is_in_doubt_is_out_and
         read, broken = access._store.read, [True]
 
         async def failing_read(work: Any, *arguments: Any) -> Any:
-            if work is judge_all and broken:
+            if work in (judge_all, judge_each) and broken:
                 raise StoreFailed("the disk is gone")
             return await read(work, *arguments)
 

@@ -1,4 +1,4 @@
-"""Bodies of uploads in memory and in time: never far ahead of the disk, never endlessly slow."""
+"""Bodies of uploads in time: never endlessly slow."""
 
 from __future__ import annotations
 
@@ -7,34 +7,12 @@ from dataclasses import dataclass
 
 import pytest
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import MockClock
 from werkzeug.exceptions import RequestTimeout
 
-from server.web.bodies import GRACE_S, LEAST_PER_S, READ_AHEAD, PacedParts, StreamedBody
+from server.web.bodies import GRACE_S, LEAST_PER_S, PacedParts
 
-PART = bytes(65_536)
 PATIENCE_S = 10.0
-
-
-async def test_a_body_is_read_no_further_ahead_than_is_taken() -> None:
-    body, read = StreamedBody(), 0
-
-    async def receive() -> None:
-        nonlocal read
-        for _ in range(100):
-            body.append(PART)
-            read += len(PART)
-            await body.wait_taken()
-        body.set_complete()
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(receive)
-        taken = 0
-        while taken < 100 * len(PART):
-            await wait_all_tasks_blocked()
-            assert read - taken <= READ_AHEAD
-            taken += len(await body.__anext__())
-    assert body.is_whole
 
 
 async def paced(body: AsyncIterator[bytes]) -> int:
