@@ -22,6 +22,13 @@ class SenderReport(NamedTuple):
     arrived_ns: int
 
 
+class Arrival(NamedTuple):
+    """The RTP time of a packet, and when it arrived (monotonic ns)."""
+
+    rtp_time: int
+    arrived_ns: int
+
+
 class SourceClock:
     """What the tracks of one publisher share: when its times begin (monotonic ns), how far its clock is off."""
 
@@ -42,11 +49,15 @@ class SourceClock:
 
 
 class TrackClock:
-    """The times of one track; `clock_rate` in Hz."""
+    """The times of one track; `clock_rate` in Hz.
 
-    def __init__(self, source: SourceClock, clock_rate: int) -> None:
+    `newest` is its newest packet: the first one read may have waited in the cache for as long as a picture's group.
+    """
+
+    def __init__(self, source: SourceClock, clock_rate: int, newest: Arrival | None = None) -> None:
         self._source, self._clock_rate = source, clock_rate
-        self._anchor: tuple[int, int] | None = None  # an RTP time and ours, while there is no report
+        # An RTP time and ours, while there is no report.
+        self._anchor = None if newest is None else (newest.rtp_time, source.since_us(newest.arrived_ns))
         self._last_us = -1
 
     def timestamp_us(self, rtp_time: int, report: SenderReport | None, now_ns: int) -> int:

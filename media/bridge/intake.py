@@ -120,7 +120,7 @@ class Intake:
 
     def _take_track(self, kind: Kind, rendition: Rendition) -> None:
         def known(track: Track) -> None:
-            if self._wanted.get(kind) is not rendition or kind in self._taken:
+            if self._wanted.get(kind) != rendition or kind in self._taken:
                 return
             try:
                 stamper = Stamper(rendition, self.clock)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from media.bridge.assembling import AssembledFrame, Assembler
-from media.bridge.clocks import SourceClock, TrackClock
+from media.bridge.clocks import Arrival, SourceClock, TrackClock
 from media.bridge.tapping import Gap, Restarted, Tap, TapTables
 from media.moq.containers import wrap_legacy
 from media.moq.frames import Frame
@@ -154,9 +154,9 @@ class Offer:
         for bridged in self._bridged.values():
             bridged.close()
 
-    def clock(self, codec: CodecDescription) -> TrackClock:
-        """Return a clock for one of the tracks, which share the publisher's."""
-        return TrackClock(self._clock, codec.clock_rate)
+    def clock(self, codec: CodecDescription, newest: Arrival | None = None) -> TrackClock:
+        """Return a clock for one of the tracks, which share the publisher's; `newest` is its newest packet."""
+        return TrackClock(self._clock, codec.clock_rate, newest)
 
 
 def _is_near(known: int, bitrate: int) -> bool:
@@ -181,7 +181,7 @@ class _Bridged:
     def open(self, tap: Tap) -> None:
         self.tap = tap
         self._assembler = Assembler(self.offered.codec.codec)
-        self._clock = self._offer.clock(self.offered.codec)
+        self._clock = self._offer.clock(self.offered.codec, tap.newest())
 
     def close(self) -> None:
         if self.tap is None:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from media.bridge.assembling import Packet
-from media.bridge.clocks import SenderReport
+from media.bridge.clocks import Arrival, SenderReport
 
 PATIENCE_NS = 250_000_000  # for a lost packet to be repaired: two round trips around half the world
 
@@ -87,6 +87,12 @@ class Tap:
                 self._next += 1
                 yield packet
             self._missing_since_ns = 0
+
+    def newest(self) -> Arrival | None:
+        """Return the newest packet's times, None before the first."""
+        track = self._tables.tracks[self._row]
+        rtp_time = int(track["last_ts"])
+        return Arrival(rtp_time, int(track["last_ns"])) if rtp_time >= 0 else None
 
     def report(self) -> SenderReport | None:
         """Return the publisher's newest sender report, None before the first."""

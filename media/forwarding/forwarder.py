@@ -338,7 +338,7 @@ class Forwarder:
         for row in self.layers(track):
             tracks["transport"][row] = transport
             tracks["nack"][row] = nack
-            tracks["ssrc"][row] = tracks["rtx_ssrc"][row] = 0
+            tracks["ssrc"][row] = tracks["rtx_ssrc"][row] = tracks["sr_ssrc"][row] = 0
         if rid_extension_id is not None:
             self.tables.transports["rid_id"][transport] = rid_extension_id
         if repaired_rid_extension_id is not None:

@@ -13,6 +13,7 @@ from numba import njit
 from media.forwarding.consent import answer_check
 from media.forwarding.fanout import ADMITTED, admitted, answer_nack
 from media.forwarding.payload import starts_keyframe, vp8_numbers
+from media.forwarding.reports import begin_reports, take_sender_report, u32
 from media.forwarding.tables import (
     ADDRESSES,
     CACHE,
@@ -165,8 +166,8 @@ def receive_rtp(t, i, size, transport, context, now):
     track = (mapped & (RTX_BIT - 1)) - 1
     is_repair = (mapped & RTX_BIT) != 0
     seq = (np.int64(data[2]) << 8) | np.int64(data[3])
-    ts = _u32(data, 4)
-    ssrc = np.uint64(_u32(data, 8))
+    ts = u32(data, 4)
+    ssrc = np.uint64(u32(data, 8))
     if ssrc == 0:
         # The tables' word for no source; of senders that draw it at random none drew it.
         t.counters[Count.MALFORMED_RTP] += np.uint64(1)
@@ -205,7 +206,7 @@ def receive_rtp(t, i, size, transport, context, now):
 def may_bring(t, transport, data, at):
     """Whether the SSRC at `data[at]` is one this transport sent before, or one more that it may have."""
     count = np.int64(t.transports[transport].ssrc_count)
-    if count < SSRCS or _knows_ssrc(t, transport, count, _u32(data, at)):
+    if count < SSRCS or _knows_ssrc(t, transport, count, u32(data, at)):
         return True
     t.counters[Count.TOO_MANY_SSRCS] += np.uint64(1)
     return False
@@ -215,7 +216,7 @@ def may_bring(t, transport, data, at):
 def remember_ssrc(t, transport, data, at):
     """Note the SSRC of an authentic packet: libsrtp has made a context for it, and keeps that."""
     count = np.int64(t.transports[transport].ssrc_count)
-    ssrc = _u32(data, at)
+    ssrc = u32(data, at)
     if count < SSRCS and not _knows_ssrc(t, transport, count, ssrc):
         t.ssrcs[transport, count] = ssrc
         t.transports[transport].ssrc_count = count + 1
@@ -299,7 +300,7 @@ def find_layer(t, head, data, transport, is_repair):
 
     Senders name a stream in its first packets only (RFC 8852 section 2). `data` has passed `read_header`.
     """
-    ssrc = np.uint64(_u32(data, 8))
+    ssrc = np.uint64(u32(data, 8))
     layer = np.int64(head)
     while layer >= 0:
         if (t.tracks[layer].rtx_ssrc if is_repair else t.tracks[layer].ssrc) == ssrc:
@@ -392,6 +393,7 @@ def learn(t, track, ssrc, seq, ts, size, now, is_repair):
 @njit(nogil=True)
 def restart(t, track, ssrc, seq):
     """Begin a new source: nothing of the old one is forwarded or repaired any more."""
+    begin_reports(t, track, ssrc)
     t.tracks[track].ssrc = ssrc
     t.tracks[track].restarts += 1
     t.tracks[track].first_ext_seq = seq + 65_536
@@ -403,7 +405,6 @@ def restart(t, track, ssrc, seq):
     t.tracks[track].key_ext_seq = -1
     t.tracks[track].key_ts = -1
     t.tracks[track].last_keyframe_ns = 0
-    t.tracks[track].sr_ntp = np.uint64(0)
     for i in range(CACHE):
         t.cache_seq[track, i] = -1
 
@@ -461,21 +462,6 @@ def keep(t, track, ext_seq, data, start, size, ts, now):
 
 
 @njit(nogil=True)
-def _u32(data, at):
-    return (
-        (np.int64(data[at]) << 24)
-        | (np.int64(data[at + 1]) << 16)
-        | (np.int64(data[at + 2]) << 8)
-        | np.int64(data[at + 3])
-    )
-
-
-@njit(nogil=True)
-def _ntp(data, at):
-    return (np.uint64(_u32(data, at)) << np.uint64(32)) | np.uint64(_u32(data, at + 4))
-
-
-@njit(nogil=True)
 def receive_rtcp(t, i, size, transport, context, now):
     """Decrypt a compound and act on each packet in it; lengths inside are never trusted (RFC 3550 section 6.1)."""
     if size < MIN_SRTCP:
@@ -501,7 +487,7 @@ def receive_rtcp(t, i, size, transport, context, now):
         kind, form = data[at + 1], data[at] & 31
         if t.transports[transport].publishes:
             if kind == 200:
-                _sender_report(t, data, at, end, transport, now)
+                take_sender_report(t, data, at, end, transport, now)
         elif kind == 205 and form == 1:
             left = _nack(t, data, at, end, transport, left)
         elif kind == 206 and form in (1, 4):
@@ -523,26 +509,6 @@ def _note_remb(t, transport, rate, now):
 
 
 @njit(nogil=True)
-def _sender_report(t, data, at, end, transport, now):
-    if end - at < 28:
-        t.counters[Count.MALFORMED_RTCP] += np.uint64(1)
-        return
-    ssrc = np.uint64(_u32(data, at + 4))
-    for payload_type in range(128):
-        mapped = np.int64(t.payload_types[transport, payload_type])
-        if mapped == 0 or mapped & RTX_BIT:
-            continue
-        track = mapped - 1
-        while track >= 0:
-            if t.tracks[track].ssrc == ssrc:
-                t.tracks[track].sr_rtp = _u32(data, at + 16)
-                t.tracks[track].sr_arrival_ns = now
-                t.tracks[track].sr_ntp = _ntp(data, at + 8)
-                return
-            track = np.int64(t.tracks[track].next_layer)
-
-
-@njit(nogil=True)
 def _subscription_of(t, transport, ssrc):
     # A viewer has a handful of subscriptions, listed in its row of `payload_types` (see Forwarder.subscribe).
     for place in range(128):
@@ -560,7 +526,7 @@ def _nack(t, data, at, end, transport, left):
     if end - at < 16:
         t.counters[Count.MALFORMED_RTCP] += np.uint64(1)
         return left
-    s = _subscription_of(t, transport, _u32(data, at + 8))
+    s = _subscription_of(t, transport, u32(data, at + 8))
     if s < 0 or t.transports[transport].tx == 0 or t.transports[transport].address_size == 0:
         return left
     for item in range(at + 12, end - 3, 4):
@@ -589,7 +555,7 @@ def _want_keyframe(t, data, at, end, transport, form, now):
         return
     stop = where + 4 if form == 1 else end - 3
     for entry in range(where, stop, 8):
-        s = _subscription_of(t, transport, _u32(data, entry))
+        s = _subscription_of(t, transport, u32(data, entry))
         if s < 0:
             continue
         track = np.int64(t.subscriptions[s].track)
@@ -603,11 +569,11 @@ def _reports(t, data, at, end, count, transport, now):
     for _ in range(count):
         if at + 24 > end:
             return
-        s = _subscription_of(t, transport, _u32(data, at))
+        s = _subscription_of(t, transport, u32(data, at))
         if s >= 0:
             t.subscriptions[s].fraction_lost = data[at + 4]
             track = np.int64(t.subscriptions[s].track)
-            lsr, dlsr = _u32(data, at + 16), _u32(data, at + 20)
+            lsr, dlsr = u32(data, at + 16), u32(data, at + 20)
             if lsr != 0 and t.tracks[track].sr_ntp != 0:
                 elapsed = (now - t.tracks[track].sr_arrival_ns) * 65_536 // SECOND_NS
                 middle = np.int64((t.tracks[track].sr_ntp >> np.uint64(16)) & np.uint64(0xFFFFFFFF)) + elapsed

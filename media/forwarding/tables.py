@@ -157,8 +157,7 @@ TRANSPORT = np.dtype(
     align=True,
 )
 
-# A row is one encoding of a track: of simulcast, each layer has a row of its own, and the first of them (the head) has
-# the subscriptions of all. Where there is one encoding, its row is its own head.
+# A row is one encoding of a track. The first of simulcast's, or the only one, is the head: it has the subscriptions.
 TRACK = np.dtype(
     [
         ("active", "u1"),  # P
@@ -192,6 +191,7 @@ TRACK = np.dtype(
         ("key_ext_seq", "i8"),  # K: first packet of the newest keyframe, -1 none
         ("key_ts", "i8"),
         ("last_keyframe_ns", "i8"),  # K
+        ("sr_ssrc", "u8"),  # K: whose report follows
         ("sr_ntp", "u8"),  # K: of the publisher's newest sender report, 0 none
         ("sr_rtp", "i8"),
         ("sr_arrival_ns", "i8"),

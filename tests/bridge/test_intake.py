@@ -218,6 +218,22 @@ def test_a_track_that_ends_while_its_broadcast_goes_on_is_asked_for_again() -> N
     assert stage.sink.frames[Codec.VP9][-1].unit == KEY["vp09.00.51.08"]
 
 
+def test_a_track_that_is_named_again_before_it_came_is_taken_when_it_comes() -> None:
+    stage, asked = Stage(), Asked()
+    for name in ("video", "audio"):
+        stage.broadcast.remove_track(name)
+    stage.broadcast.source = asked
+    stage.intake.begin()
+    stage.describe("vp8")
+    stage.describe("vp8")
+    assert sorted(asked.names) == ["audio", "video"]
+    for name, frame in (("video", KEY["vp8"]), ("audio", b"sound")):
+        track = stage.broadcast.add_track(name, track_info(60))
+        put(track, 0, [wrap_legacy(1, frame)])
+        assert len(track.readers) == 1
+    assert stage.intake.counts == {"frames": 2}
+
+
 def test_tracks_that_end_all_the_time_are_given_up() -> None:
     stage, asked = Stage(), Asked()
     stage.broadcast.source = asked

@@ -66,6 +66,7 @@ class Stage:
         track = self.tables.tracks
         track["restarts"][row] += 1
         track["first_ext_seq"][row], track["highest_ext_seq"][row], track["key_ext_seq"][row] = first, first - 1, -1
+        track["last_ts"][row] = -1
         self.tables.cache_seq[row] = -1
 
     def arrive(self, row: int, number: int, rtp_time: int, payload: bytes, *, is_last: bool = True) -> None:
@@ -75,7 +76,8 @@ class Stage:
         self.tables.cache_data[row, slot, : len(payload)] = memoryview(payload)
         self.tables.cache_seq[row, slot] = number
         track = self.tables.tracks
-        track["highest_ext_seq"][row] = max(number, track["highest_ext_seq"][row])
+        if number > track["highest_ext_seq"][row]:
+            track["highest_ext_seq"][row], track["last_ts"][row], track["last_ns"][row] = number, rtp_time, self.now_ns
         if payload == KEY:
             track["key_ext_seq"][row], track["last_keyframe_ns"][row] = number, self.now_ns
 
@@ -291,6 +293,19 @@ def test_without_reports_times_follow_the_packets_own_and_never_stand_still() ->
     times = [clock.timestamp_us((0xFFFFFFFF - 960 + 960 * n) & 0xFFFFFFFF, None, SECOND + n * n * MS) for n in range(5)]
     assert [later - times[0] for later in times] == [0, 20_000, 40_000, 60_000, 80_000]
     assert clock.timestamp_us(0, None, SECOND) == times[-1] + 1
+
+
+def test_without_reports_a_picture_that_waited_in_the_cache_is_no_later_than_its_sound(stage: Stage) -> None:
+    stage.arrive(VIDEO_ROW, FIRST, 500, KEY)
+    for number in range(1, 24):
+        stage.now_ns += 40 * MS
+        stage.arrive(VIDEO_ROW, FIRST + number, 500 + 3_600 * number, DELTA)
+    video, audio = stage.read("video"), stage.read("audio")
+    stage.arrive(AUDIO_ROW, FIRST, 960, b"\xfc")
+    stage.pump()
+    times = [frame.timestamp_us for frame in video.groups[0].frames]
+    assert times[-1] == audio.groups[0].frames[0].timestamp_us
+    assert times[-1] - times[0] == 23 * 40_000
 
 
 def test_times_begin_with_the_broadcast_however_long_the_machine_has_been_up() -> None:

@@ -100,7 +100,7 @@ async def open_stage(server: Server, streamer: str, *browsers: Browser) -> Async
         http = await stack.enter_async_context(httpx2.AsyncClient(base_url=server.url, timeout=20, limits=limits))
         pages = await stack.enter_async_context(open_node())
         pages.files |= {f"/{name}": (FOLDER / "web" / name).read_bytes() for name in SCRIPTS}
-        pages.files |= {"/moq-watch.js": bundle("watch")}
+        pages.files |= {"/moq-publish.js": bundle("publish"), "/moq-watch.js": bundle("watch")}
         connections = {browser.name: await stack.enter_async_context(browser.connect()) for browser in browsers}
         owner = await server.person(http, streamer)
         view = await owner.ask("POST", "/streams", {"title": "A clapper board"})

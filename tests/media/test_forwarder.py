@@ -391,6 +391,39 @@ async def test_sender_reports_carry_the_publishers_clock_and_the_viewers_numbers
         assert report[28:30] == b"\x81\xca"
 
 
+def sender_report(ssrc: int, ntp: int, ts: int) -> bytes:
+    return struct.pack("!BBHIQIII", 0x80, 200, 6, ssrc, ntp, ts, 0, 0)
+
+
+async def test_a_report_that_comes_before_its_sources_first_packet_counts() -> None:
+    async with open_world() as world:
+        viewer = world.viewer()
+        track = world.forwarder.tables.tracks[world.video]
+        world.publisher.send_rtcp(sender_report(7, 0xE000000080000000, 90_000))
+        world.publisher.send(0, 90_000, KEY)
+        await world.settle()
+        assert (int(track["sr_ntp"]), int(track["sr_rtp"])) == (0xE000000080000000, 90_000)
+        world.publisher.send(1, 93_000, DELTA)
+        await world.settle()
+        viewer.drain()
+        assert len(viewer.reports) == 1
+
+
+async def test_no_source_is_given_anothers_report_nor_its_own_of_before_it_began_anew() -> None:
+    async with open_world() as world:
+        track = world.forwarder.tables.tracks[world.video]
+        world.publisher.send_rtcp(sender_report(6, 1 << 32, 90_000))
+        world.publisher.send(0, 90_000, KEY)
+        await world.settle()
+        assert not track["sr_ntp"]
+        world.publisher.send_rtcp(sender_report(7, 1 << 32, 90_000))
+        await world.settle()
+        assert track["sr_ntp"]
+        world.publisher.send(20_000, 90_000, KEY)
+        await world.settle()
+        assert not track["sr_ntp"]
+
+
 async def test_a_keyframe_request_of_a_viewer_reaches_the_track() -> None:
     async with open_world() as world:
         viewer = world.viewer()

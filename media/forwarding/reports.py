@@ -1,0 +1,65 @@
+"""Compiled: the sender reports of publishers, also of a source whose first packet is still to come.
+
+FFmpeg's first report comes before the first packet of its source, and its next one 5 s later: until then nothing would
+keep sound and picture together. Cost: rare, a loop over the payload types of one transport. Reads payload types; writes
+tracks and counters.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from media.forwarding.tables import RTX_BIT, Count
+
+SENDER_REPORT = 28  # octets of one without report blocks (RFC 3550 section 6.4.1)
+
+
+@njit(nogil=True)
+def u32(data, at):
+    """Return the 32-bit number at `data[at]`."""
+    return (
+        (np.int64(data[at]) << 24)
+        | (np.int64(data[at + 1]) << 16)
+        | (np.int64(data[at + 2]) << 8)
+        | np.int64(data[at + 3])
+    )
+
+
+@njit(nogil=True)
+def take_sender_report(t, data, at, end, transport, now):
+    """Keep a report for the track that its source feeds, or for whichever that is going to be."""
+    if end - at < SENDER_REPORT:
+        t.counters[Count.MALFORMED_RTCP] += np.uint64(1)
+        return
+    ssrc = np.uint64(u32(data, at + 4))
+    is_known = _keep(t, data, at, transport, ssrc, ssrc, now)
+    if not is_known:
+        _keep(t, data, at, transport, ssrc, np.uint64(0), now)
+
+
+@njit(nogil=True)
+def _keep(t, data, at, transport, ssrc, fed_by, now):
+    """Write the report into the tracks that a source feeds, 0: those without one; returns whether there was any."""
+    is_kept = False
+    for payload_type in range(128):
+        mapped = np.int64(t.payload_types[transport, payload_type])
+        if mapped == 0 or mapped & RTX_BIT:
+            continue
+        track = mapped - 1
+        while track >= 0:
+            if t.tracks[track].ssrc == fed_by:
+                t.tracks[track].sr_ssrc = ssrc
+                t.tracks[track].sr_rtp = u32(data, at + 16)
+                t.tracks[track].sr_arrival_ns = now
+                t.tracks[track].sr_ntp = np.uint64(u32(data, at + 8)) << np.uint64(32) | np.uint64(u32(data, at + 12))
+                is_kept = True
+            track = np.int64(t.tracks[track].next_layer)
+    return is_kept
+
+
+@njit(nogil=True)
+def begin_reports(t, track, ssrc):
+    """Forget the report of a track that source `ssrc` is about to begin anew, unless it is that source's first."""
+    if t.tracks[track].ssrc == ssrc or t.tracks[track].sr_ssrc != ssrc:
+        t.tracks[track].sr_ntp = np.uint64(0)
