@@ -50,12 +50,10 @@ class Seen:
 class Owed(Protocol):
     """What two people owe each other and what becomes of it when one blocks the other; and decisions about accounts."""
 
-    def delivered_between(self, one: AccountId, other: AccountId) -> dict[str, int]:
-        """Return how many milliseconds were delivered of what runs between two, by what it is called."""
+    def underway(self, one: AccountId, other: AccountId) -> Any:
+        """Return what rooms know of two people and the database not yet."""
 
-    def settle(
-        self, connection: sa.Connection, blocker: AccountId, blocked: AccountId, delivered_ms: dict[str, int]
-    ) -> Any:
+    def settle(self, connection: sa.Connection, blocker: AccountId, blocked: AccountId, underway: Any) -> Any:
         """Settle what is open between two, in the transaction of a block."""
 
     async def carry(self, settled: Any) -> None:
@@ -121,17 +119,15 @@ class People:
     async def block(self, actor: Actor, name: str) -> None:
         """Keep somebody away, in both directions. Raises Refused (account_unknown, self_block, too_many_blocks)."""
         other = await self._store.read(relations.find, name)
-        delivered_ms = self._owed.delivered_between(actor.account, other)
-        blocked, settled = await self._store.write(self._block, actor.account, name, delivered_ms)
+        underway = self._owed.underway(actor.account, other)
+        blocked, settled = await self._store.write(self._block, actor.account, name, underway)
         await self._access.set_apart(actor.account, blocked)
         self._tell_block(actor.account, name, True)
         await self._owed.carry(settled)
 
-    def _block(
-        self, connection: sa.Connection, blocker: AccountId, name: str, delivered_ms: dict[str, int]
-    ) -> tuple[AccountId, Any]:
+    def _block(self, connection: sa.Connection, blocker: AccountId, name: str, underway: Any) -> tuple[AccountId, Any]:
         blocked = relations.block(connection, blocker, name, self._clock.wall_ms())
-        return blocked, self._owed.settle(connection, blocker, blocked, delivered_ms)
+        return blocked, self._owed.settle(connection, blocker, blocked, underway)
 
     async def unblock(self, actor: Actor, name: str) -> None:
         """Take a block back; who blocked as well stays away. Raises Refused("account_unknown")."""

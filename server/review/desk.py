@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TypeVarTuple
 
 import sqlalchemy as sa
@@ -17,7 +17,7 @@ from server.review import cases, deciding, evidence, filing, moderators, obligat
 from server.review.cases import Outcome, State
 from server.review.deciding import Moved, Terms
 from server.review.filing import Report
-from server.review.obligations import Settled
+from server.review.obligations import Settled, Underway
 from server.review.rows import Filed, LogLine
 from server.review.views import (
     CasePage,
@@ -28,7 +28,7 @@ from server.review.views import (
     show_docket,
 )
 from server.store import Database
-from signalling.identifiers import AccountId, Actor, StreamId
+from signalling.identifiers import AccountId, Actor, Mode, StreamId
 from signalling.one_to_one import delivered_ns
 from signalling.ports import Clock
 from signalling.refusals import Refused
@@ -77,23 +77,25 @@ class ReviewDesk:
 
     # -- blocks --------------------------------------------------------------------------------------------------------
 
-    def delivered_between(self, one: AccountId, other: AccountId) -> dict[str, int]:
-        """Return how many milliseconds were delivered of a one-to-one that two have now, by its request."""
-        found = {}
+    def underway(self, one: AccountId, other: AccountId) -> Underway:
+        """Return what rooms know of two people and the database not yet."""
+        calls, shown, now_ns = dict[str, int](), set[str](), self._clock.now_ns()
         for owner, guest in ((one, other), (other, one)):
             stream = self._rooms.stream_of(owner)
             state = None if stream is None else self._rooms.state(stream)
-            call = None if state is None else state.one_to_one
+            if stream is None or state is None:
+                continue
+            call = state.one_to_one
             if call is not None and call.guest == guest and call.request:
-                found[call.request] = delivered_ns(call, self._clock.now_ns()) // NS_PER_MS
-        return found
+                calls[call.request] = delivered_ns(call, now_ns) // NS_PER_MS
+            if state.mode is Mode.PAID or state.shown_by_ns(now_ns) > 0:
+                shown.add(stream)
+        return Underway(calls, frozenset(shown))
 
-    def settle(
-        self, connection: sa.Connection, blocker: AccountId, blocked: AccountId, delivered_ms: Mapping[str, int]
-    ) -> Settled:
+    def settle(self, connection: sa.Connection, blocker: AccountId, blocked: AccountId, underway: Underway) -> Settled:
         """Settle what is open between two, in the transaction of a block."""
         now_ms = self._clock.wall_ms()
-        return obligations.settle(connection, blocker, blocked, delivered_ms, self._fee_bps, now_ms)
+        return obligations.settle(connection, blocker, blocked, underway, self._fee_bps, now_ms)
 
     async def carry(self, settled: Settled) -> None:
         """Show both what a block has settled, and let nobody in with a ticket that was given back."""

@@ -57,6 +57,16 @@ class Settled(msgspec.Struct, frozen=True):
     cases: tuple[Filed, ...] = ()
 
 
+class Underway(msgspec.Struct, frozen=True):
+    """What rooms know of two people and the database not yet: how much was delivered, and which shows have begun.
+
+    `calls` are milliseconds by the request of a one-to-one, `shown` streams that were on for ticket holders.
+    """
+
+    calls: Mapping[str, int] = {}
+    shown: frozenset[str] = frozenset()
+
+
 class _Held(NamedTuple):
     """A ticket of the two, and its sale."""
 
@@ -72,9 +82,9 @@ class _Held(NamedTuple):
 
 
 def settle(
-    connection: sa.Connection, blocker: str, blocked: str, delivered_ms: Mapping[str, int], fee_bps: int, now_ms: int
+    connection: sa.Connection, blocker: str, blocked: str, underway: Underway, fee_bps: int, now_ms: int
 ) -> Settled:
-    """Settle what is open between two; `delivered_ms` is what a room knows of a one-to-one, by its request."""
+    """Settle what is open between two."""
     pair = {"one": blocker, "other": blocked}
     # Locked before anything is paid, as by all others: whoever pays for one of them now is waited for, or waits.
     for (sale,) in _SALES(connection, **pair).fetchall():
@@ -84,12 +94,13 @@ def settle(
     calls, seats, cases = [], [], []
     with eventlog.gathering(connection):
         for id in waiting:
-            call, case = _end_call(connection, id, blocker, delivered_ms.get(id), now_ms)
+            call, case = _end_call(connection, id, blocker, underway.calls.get(id), now_ms)
             calls += [] if call is None else [call]
             cases += [] if case is None else [case]
         for row in _TICKETS(connection, **pair).fetchall():
             held = _Held(*row)
-            case = _end_ticket(connection, held, blocker, fee_bps, now_ms)
+            has_begun = bool(held.began) or held.stream in underway.shown
+            case = _end_ticket(connection, held, has_begun, blocker, fee_bps, now_ms)
             cases += [] if case is None else [case]
             seats.append((held.stream, held.account))
     return Settled(tuple(calls), tuple(seats), tuple(cases))
@@ -114,12 +125,14 @@ def _end_call(
     return after, _open(connection, case, stake, About("one_to_one", id, ""), now_ms)
 
 
-def _end_ticket(connection: sa.Connection, held: _Held, blocker: str, fee_bps: int, now_ms: int) -> Filed | None:
+def _end_ticket(
+    connection: sa.Connection, held: _Held, has_begun: bool, blocker: str, fee_bps: int, now_ms: int
+) -> Filed | None:
     if held.state == TicketState.RESERVED:
         box_office.give_up(connection, held.id, held.account, now_ms)
         return None
     if not held.earned:
-        if blocker == held.seller or not held.began:
+        if blocker == held.seller or not has_begun:
             box_office.refund(connection, held.id, now_ms)
         return None
     if blocker != held.seller:

@@ -121,6 +121,7 @@ async def test_who_is_blocked_in_a_paid_one_to_one_gets_a_case_a_decision_and_an
     await (await theatre.person("case-max")).ask("POST", f"/mod/cases/{case['id']}/decide", {**out, **words})
     await streamer.sees("#connection", "Your account is suspended")
     await streamer.press("#connection a")
-    await streamer.sees("#cases", "The account is suspended for 24 hours. Not like this")
+    await streamer.sees("#cases", "The account is suspended for 24 hours.")
+    await streamer.sees("#cases", "Not like this")
     await streamer.sees("#cases .appeal")
     assert not wrong, "\n".join(wrong)

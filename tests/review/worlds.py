@@ -29,7 +29,7 @@ from server.review import cases, deciding, filing, obligations, stakes
 from server.review.cases import Outcome
 from server.review.deciding import Moved, Terms
 from server.review.filing import OfAccount, Report
-from server.review.obligations import Settled
+from server.review.obligations import Settled, Underway
 from server.review.rows import Filed
 from server.review.stakes import Stake
 from signalling.identifiers import AccountId
@@ -160,11 +160,12 @@ class World:
 
     # -- apart, and before reviewers -----------------------------------------------------------------------------------
 
-    def block(self, who: str, delivered_ms: int | None = None) -> Settled:
+    def block(self, who: str, delivered_ms: int | None = None, *, shown: bool = False) -> Settled:
         now, (one, other) = self.tick(), (ANN, BOB) if who == "ann" else (BOB, ANN)
         relations.block(self.connection, one, other, now)
         known = {} if delivered_ms is None or not self.calls else {self.calls[-1]: delivered_ms}
-        settled = obligations.settle(self.connection, one, other, known, FEE_BPS, now)
+        underway = Underway(known, frozenset({"s1"} if shown else ()))
+        settled = obligations.settle(self.connection, one, other, underway, FEE_BPS, now)
         self.filed += [filed.case.id for filed in settled.cases]
         return settled
 
