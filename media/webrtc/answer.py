@@ -73,7 +73,7 @@ def write_answer(
         if index in accepted:
             lines += _accepted(media, accepted[index], local, dtls_role)
         else:
-            lines += _rejected(media)
+            lines += _rejected(media, local, dtls_role)
     return "\r\n".join(lines) + "\r\n"
 
 
@@ -95,12 +95,20 @@ def ice_lines(ice: IceCredentials) -> list[str]:
     return [f"a=ice-ufrag:{ice.ufrag}", f"a=ice-pwd:{ice.password}"]
 
 
-def _rejected(media: MediaDescription) -> Iterator[str]:
+def _rejected(media: MediaDescription, local: LocalEndpoint, dtls_role: DtlsRole) -> Iterator[str]:
     yield f"m={media.kind} 0 {media.protocol} {media.formats[0]}"
     yield "c=IN IP4 0.0.0.0"
     if media.mid is not None:
         yield f"a=mid:{media.mid}"
     yield "a=inactive"
+    # Needless here (RFC 3264 section 6), but GStreamer refuses the whole answer where an m-line lacks them.
+    yield from _transport_lines(local, dtls_role)
+
+
+def _transport_lines(local: LocalEndpoint, dtls_role: DtlsRole) -> Iterator[str]:
+    yield from ice_lines(local.ice)
+    yield f"a=fingerprint:sha-256 {local.fingerprint}"
+    yield "a=setup:active" if dtls_role is DtlsRole.CLIENT else "a=setup:passive"
 
 
 def _accepted(
@@ -115,9 +123,7 @@ def _accepted(
     yield "a=rtcp-mux-only"
     yield from ["a=rtcp-rsize"] if "rtcp-rsize" in media.flags else []
     yield from ["a=extmap-allow-mixed"] if "extmap-allow-mixed" in media.flags else []
-    yield from ice_lines(local.ice)
-    yield f"a=fingerprint:sha-256 {local.fingerprint}"
-    yield "a=setup:active" if dtls_role is DtlsRole.CLIENT else "a=setup:passive"
+    yield from _transport_lines(local, dtls_role)
     # The first of a bundle would do (RFC 9143 section 7.1.3), but aiortc with max-bundle reads those of the last.
     yield from candidate_lines(local.candidates, local.tcp_candidates)
     yield from _formats(taken)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -267,6 +268,13 @@ def test_every_m_line_that_lives_carries_all_our_addresses_best_first() -> None:
     for section in answer.sdp.split("m=")[1:]:
         assert "a=candidate:1 1 udp 2130706431 192.0.2.7 7882 typ host\r\n" in section
         assert "a=candidate:2 1 udp 2130706175 2001:db8::7 7882 typ host\r\n" in section
+
+
+def test_an_m_line_that_is_refused_still_says_what_gstreamer_asks_of_each() -> None:
+    answer = answer_viewer(offer("chromium156-vp8-sub"), LOCAL, [VP8], stream="streamer")
+    live, refused = answer.sdp.split("m=video")[1], answer.sdp.split("m=audio 0 ")[1].partition("m=video")[0]
+    for name in ("ice-ufrag", "ice-pwd", "fingerprint", "setup"):
+        assert re.findall(f"a={name}:.*", refused) == re.findall(f"a={name}:.*", live) != []
 
 
 def test_a_viewer_without_the_codec_is_told_so() -> None:
