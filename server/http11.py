@@ -113,12 +113,12 @@ class Http11:
                     return {"type": "http.request", "body": bytes(data), "more_body": True}
                 case h11.EndOfMessage():
                     return {"type": "http.request", "body": b"", "more_body": False}
-                case h11.NEED_DATA:
+                case h11.NEED_DATA if self._http.their_state is h11.SEND_BODY:
                     await self._read_more(self._read_s)
-                case _:  # the next request waits for this one's answer
+                case _:  # the next request waits for this one's answer, and an answer may take long
                     if self._http.trailing_data[0]:
                         await trio.sleep_forever()
-                    await self._read_more(math.inf)  # an answer may be long
+                    await self._read_more(math.inf)
 
     async def _read_more(self, within_s: float) -> None:
         if self._http.they_are_waiting_for_100_continue:
