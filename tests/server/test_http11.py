@@ -37,7 +37,8 @@ class Served:
         self.http = Http11(self.app, self.there, self.responses, wait_s=WAIT_S, read_s=READ_S, write_s=WRITE_S)
         self.over = trio.Event()
 
-    async def run(self, first: bytes) -> None:
+    async def run(self, first: bytes, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        task_status.started()
         await self.http.serve(first, {"scheme": "http", "client": ("192.0.2.1", 0)}, 16_384)
         await self.there.send_eof()
         self.over.set()
@@ -96,7 +97,7 @@ class Served:
 async def serving(first: bytes) -> AsyncIterator[Served]:
     async with trio.open_nursery() as nursery:
         served = Served()
-        nursery.start_soon(served.run, first)
+        await nursery.start(served.run, first)
         yield served
         nursery.cancel_scope.cancel()
 
