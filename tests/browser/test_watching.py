@@ -19,25 +19,20 @@ NO_UDP = """() => {
   };
 }"""
 
-HAS_NO_UDP = "return window.connections.every(one => !one.remoteDescription?.sdp.includes(' 1 udp '));"
-
 
 @pytest.mark.parametrize("publishing", BROWSERS)
 async def test_both_browsers_watch_what_either_publishes(theatre: Theatre, publishing: str) -> None:
     streamer = await theatre.stranger(publishing)
-    viewers = [await theatre.visitor(name, await theatre.person(f"{name}-sees-{publishing}")) for name in BROWSERS]
-    is_walled = publishing == "firefox"
-    for visitor in (streamer, *viewers):
-        if is_walled:
-            await preload(visitor, NO_UDP)
     await streamer.sign_up(f"streamer-on-{publishing}", "a long password")
     stream = await streamer.go_live(f"From {publishing}")
     await streamer.sees_moving_picture("#preview")
+    viewers = [await theatre.visitor(name, await theatre.person(f"{name}-sees-{publishing}")) for name in BROWSERS]
+    if publishing == "firefox":
+        for viewer in viewers:
+            await preload(viewer, NO_UDP)
     async with trio.open_nursery() as nursery:
         for viewer in viewers:
             nursery.start_soon(watch_all, viewer, stream)
-    for visitor in (streamer, *viewers):
-        assert await visitor.page.run(HAS_NO_UDP) is is_walled
     await streamer.sees("#watching-count", "2")
     await viewers[0].shoot(f"watch-{publishing}")
     await streamer.shoot(f"studio-{publishing}")
@@ -64,7 +59,6 @@ async def test_both_browsers_watch_what_either_publishes(theatre: Theatre, publi
 async def watch_all(viewer: Visitor, stream: str) -> None:
     await viewer.watch(stream)
     await viewer.sees_moving_picture()
-    await viewer.sees(".way", "Plays over WebRTC")
     await viewer.hears()
     received = await viewer.received()
     assert received["framesDecoded"] > 0

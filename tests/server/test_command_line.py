@@ -216,7 +216,7 @@ def test_a_machine_is_checked_before_anything_runs(tmp_path: Path) -> None:
         ("[listen\n", "line 1: not TOML"),
         (
             '[media]\nhost = "0.0.0.0"\n',
-            "line 2: media.host: must be one address of this machine, not a wildcard: one of",
+            "line 2: media.host: must be addresses of this machine, not a wildcard: any of",
         ),
     ],
 )
