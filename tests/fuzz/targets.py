@@ -280,10 +280,14 @@ def read_token(data: bytes) -> None:
 
 
 def read_authorization(data: bytes) -> None:
-    auth = SimpleNamespace(read=TOKENS.read_untrusted)
+    auth = SimpleNamespace(read=lambda token, suspended_too: TOKENS.read_untrusted(token))
     reception = Reception(auth, SETTINGS)  # type: ignore[arg-type]
+    asked, route = (
+        SimpleNamespace(headers={"Authorization": data.decode("latin-1")}),
+        SimpleNamespace(suspended_too=False),
+    )
     with suppress(Problem):
-        reception._identify(SimpleNamespace(headers={"Authorization": data.decode("latin-1")}))  # type: ignore[arg-type]
+        reception._identify(asked, route)  # type: ignore[arg-type]
 
 
 SETTINGS: Any = SimpleNamespace(
