@@ -121,12 +121,13 @@ def _ns(milliseconds: float) -> int:
 
 @dataclass(slots=True)
 class Relay:
-    """A relay that runs: clients send to `address`. The links may be replaced at any time."""
+    """A relay that runs: clients send to `address`. The links may be replaced at any time, and clients be `gone`."""
 
     address: tuple[str, int]
     up: Link
     down: Link
     clients: dict[tuple[str, int], trio.socket.SocketType] = field(default_factory=dict)
+    gone: set[tuple[str, int]] = field(default_factory=set)  # their datagrams, both ways, come to nothing
     refused: int = 0  # datagrams of clients beyond MAX_CLIENTS
 
 
@@ -166,7 +167,8 @@ async def _listen(
             await outside.bind(("127.0.0.1", 0))
             running.clients[source] = outside
             nursery.start_soon(_return, running, outside, listening, source, carrier)
-        carrier.carry(running.up, datagram, outside, target)
+        if source not in running.gone:
+            carrier.carry(running.up, datagram, outside, target)
 
 
 async def _return(
@@ -181,7 +183,8 @@ async def _return(
             datagram, _ = await outside.recvfrom(MAX_DATAGRAM)
         except ConnectionError:
             continue  # nobody listens at the target now: what was sent there is lost, as on any network
-        carrier.carry(running.down, datagram, listening, client)
+        if client not in running.gone:
+            carrier.carry(running.down, datagram, listening, client)
 
 
 class _Carrier:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from glob import glob
 from pathlib import Path
 
 from server.bootstrap import ENVIRONMENT, ROOT, SetupFailed, ensure_environment, say, step
@@ -23,6 +24,14 @@ PROGRAMS = {
     "npm": "npm",
     "turnserver": "coturn",
     "pg_ctlcluster": "postgresql",
+}
+# what else a test needs of the machine -> the Debian package that brings it
+FILES = {
+    "/usr/lib/python3/dist-packages/gi/overrides/Gst.py": "python3-gst-1.0",
+    "/usr/lib/*/girepository-1.0/GstWebRTC-1.0.typelib": "gir1.2-gst-plugins-bad-1.0",
+    "/usr/lib/*/gstreamer-1.0/libgstnice.so": "gstreamer1.0-nice",
+    "/usr/lib/*/gstreamer-1.0/libgstvpx.so": "gstreamer1.0-plugins-good",
+    "/usr/lib/*/gstreamer-1.0/libgstwebrtc.so": "gstreamer1.0-plugins-bad",
 }
 NODE_PACKAGES = ROOT / "tests" / "browser"  # has a lock file; `npm ci` installs what it says
 FLAKE8_ASYNC = (
@@ -65,6 +74,7 @@ def run_pytest(*arguments: str) -> int:
 def ensure_programs() -> None:
     """Install missing Debian packages when root; otherwise fail, saying exactly what to install."""
     missing = [package for program, package in PROGRAMS.items() if shutil.which(program) is None]
+    missing += [package for pattern, package in FILES.items() if not glob(pattern)]
     if not missing:
         return
     command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing]

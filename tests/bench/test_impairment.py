@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -115,6 +116,26 @@ async def test_datagrams_go_both_ways_and_each_client_has_a_port_of_its_own() ->
                     sources.add(source)
             assert len(sources) == 2
             assert between.up.counts.entered == between.down.counts.entered == 2
+
+
+async def test_a_client_that_is_gone_sends_and_gets_nothing() -> None:
+    with (
+        trio.fail_after(10),
+        trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM) as server,
+        trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM) as client,
+    ):
+        await server.bind(("127.0.0.1", 0))
+        async with relay(server.getsockname(), Impairment(), Impairment(), seed=1) as between:
+            await client.sendto(b"here", between.address)
+            _, source = await server.recvfrom(100)
+            between.gone |= set(between.clients)
+            await client.sendto(b"gone", between.address)
+            await server.sendto(b"gone", source)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            between.gone.clear()
+            await client.sendto(b"back", between.address)
+            await server.sendto(b"back", source)
+            assert (await server.recvfrom(100))[0] == (await client.recvfrom(100))[0] == b"back"
 
 
 async def test_a_relay_holds_so_much_and_drops_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:

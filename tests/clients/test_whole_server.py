@@ -1,12 +1,8 @@
-"""Clients that nobody here wrote, against a whole server over HTTP: FFmpeg, aiortc and wrtc publish and watch."""
+"""Clients that nobody here wrote, against a whole server over HTTP: they publish, and they watch each other."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
@@ -17,14 +13,11 @@ from tests.browser.browsers import Browser, start_chromium
 from tests.browser.servers import Server, running
 from tests.browser.test_ways import NO_PATH, preload
 from tests.browser.visitors import open_theatre
+from tests.clients.peers import FFMPEG, GSTREAMER, WERIFT, WRTC, process
 from tests.clients.relays import SECRET, relay
+from tests.clients.test_aiortc import Process
 from tests.clients.test_aiortc import start as start_aiortc
 from tests.server.nodes import Person
-
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
-FFMPEG = [sys.executable, "-m", "tests.clients.ffmpeg_client"]
-WRTC = ["node", str(HERE / "wrtc_client.mjs")]
 
 
 @pytest.fixture(scope="module")
@@ -40,19 +33,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def chromium() -> Iterator[Browser]:
     with start_chromium() as browser:
         yield browser
-
-
-@asynccontextmanager
-async def process(command: list[str]) -> AsyncIterator[trio.Process]:
-    client = await trio.lowlevel.open_process(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, cwd=ROOT)
-    try:
-        yield client
-    finally:
-        client.kill()
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):
-            await client.wait()
-        assert client.stdout is not None
-        await trio.aclose_forcefully(client.stdout)
 
 
 async def new_stream(server: Server, owner: Person) -> str:
@@ -72,7 +52,7 @@ async def test_ffmpeg_publishes_h264_and_chromium_decodes_it_through_a_turn_serv
     async with open_theatre(server, chromium) as theatre:
         owner = await theatre.person("ffmpeg")
         stream = await new_stream(server, owner)
-        async with process([*FFMPEG, f"{server.url}/whip/{stream}", owner.token, "dtls_active"]):
+        async with process(*FFMPEG, f"{server.url}/whip/{stream}", owner.token, "dtls_active"):
             await until_live(owner, stream)
             viewer = await theatre.visitor("chromium", await theatre.person("viewer"))
             await preload(viewer, NO_PATH)
@@ -87,17 +67,44 @@ async def test_wrtc_publishes_and_chromium_and_wrtc_watch(server: Server, chromi
     async with open_theatre(server, chromium) as theatre:
         owner, other = await theatre.person("wrtc"), await theatre.person("wrtc-viewer")
         stream = await new_stream(server, owner)
-        async with process([*WRTC, "publish", f"{server.url}/whip/{stream}", owner.token]):
+        async with process(*WRTC, "publish", f"{server.url}/whip/{stream}", owner.token):
             await until_live(owner, stream)
             viewer = await theatre.visitor("chromium", await theatre.person("viewer"))
             await viewer.watch(stream)
             await viewer.sees_moving_picture()
             await viewer.hears()
-            async with process([*WRTC, "watch", f"{server.url}/whep/{stream}", other.token]) as watching:
-                assert watching.stdout is not None
-                with trio.fail_after(30):
-                    decoded = json.loads(b"".join([chunk async for chunk in watching.stdout]))["decoded"]
-                assert min(decoded.values()) >= 20, decoded
+            async with process(*WRTC, "watch", f"{server.url}/whep/{stream}", other.token) as watching:
+                await gets(watching, 20)
+
+
+async def gets(viewer: Process, least: int) -> None:
+    """Wait for a viewer's first report."""
+    with trio.fail_after(30):
+        (got,) = (await viewer.read()).values()
+    assert isinstance(got, dict)
+    assert min(got.values()) >= least, got
+
+
+@pytest.mark.parametrize("codec", ["VP8", "H264"])
+async def test_gstreamer_publishes_and_chromium_gstreamer_and_werift_watch(
+    server: Server, chromium: Browser, codec: str
+) -> None:
+    async with open_theatre(server, chromium) as theatre:
+        owner, other = await theatre.person(f"gstreamer-{codec}"), await theatre.person("another")
+        stream = await new_stream(server, owner)
+        async with process(*GSTREAMER, "publish", f"{server.url}/whip/{stream}", owner.token, codec):
+            await until_live(owner, stream)
+            viewer = await theatre.visitor("chromium", await theatre.person("viewer"))
+            await viewer.watch(stream)
+            await viewer.sees_moving_picture()
+            await viewer.hears()
+            async with (
+                process(*GSTREAMER, "watch", f"{server.url}/whep/{stream}", other.token, codec) as watching,
+                process(*WERIFT, f"{server.url}/whep/{stream}", owner.token) as receiving,
+            ):
+                await gets(watching, 20)
+                await gets(receiving, 20)
+        await owner.ask("POST", f"/streams/{stream}/end")
 
 
 async def negotiate(http: httpx2.AsyncClient, kind: str, stream: str, person: Person, offer: str) -> str:

@@ -1,27 +1,23 @@
-// The WebRTC of @roamhq/wrtc: publishes over WHIP, or watches over WHEP until enough is decoded, which it then reports.
+// The WebRTC of @roamhq/wrtc: publishes over WHIP, or watches over WHEP and reports what is decoded.
+// A line of input has it restart ICE.
 import { createRequire } from "node:module";
+import { createInterface } from "node:readline";
+import { negotiate, restartIce } from "./session.mjs";
 
 const require = createRequire(new URL("../browser/package.json", import.meta.url));
 const { RTCPeerConnection, nonstandard } = require("@roamhq/wrtc");
 const [role, url, token] = process.argv.slice(2);
-const FRAMES = 20;
-setTimeout(() => process.exit(1), 40_000); // a process that nobody ends stops by itself
+const FRAMES = 20; // before the first report
+const REPORTED = 5; // frames between two
+setTimeout(() => process.exit(1), 60_000); // a process that nobody ends stops by itself
 
 const connection = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
 const decoded = { audio: 0, video: 0 };
+const say = words => console.log(JSON.stringify(words));
 if (role === "publish") publish();
 else watch();
-await connection.setLocalDescription(await connection.createOffer());
-const response = await fetch(url, {
-  method: "POST",
-  headers: { Authorization: `Bearer ${token}`, "Content-Type": "application/sdp" },
-  body: connection.localDescription.sdp,
-});
-if (!response.ok) {
-  console.log(JSON.stringify({ refused: await response.json() }));
-  process.exit(1);
-}
-await connection.setRemoteDescription({ type: "answer", sdp: await response.text() });
+const session = await negotiate(connection, url, token);
+createInterface({ input: process.stdin }).on("line", () => restartIce(session));
 
 function publish() {
   const picture = new nonstandard.RTCVideoSource();
@@ -45,16 +41,12 @@ function publish() {
 function watch() {
   connection.addTransceiver("audio", { direction: "recvonly" });
   connection.addTransceiver("video", { direction: "recvonly" });
-  const report = () => {
-    if (Math.min(decoded.audio, decoded.video) < FRAMES) return;
-    console.log(JSON.stringify({ decoded }));
-    process.exit(0);
-  };
   connection.ontrack = ({ track }) => {
     const sink = track.kind === "video" ? new nonstandard.RTCVideoSink(track) : new nonstandard.RTCAudioSink(track);
     sink.onframe = sink.ondata = () => {
       decoded[track.kind]++;
-      report();
+      if (track.kind === "audio" || decoded.video % REPORTED || Math.min(decoded.audio, decoded.video) < FRAMES) return;
+      say({ decoded });
     };
   };
 }
