@@ -21,6 +21,7 @@ FFMPEG: Test = (WHOLE, "test_ffmpeg_publishes_h264_and_chromium_decodes_it_throu
 GSTREAMER: Test = (WHOLE, "test_gstreamer_publishes_and_chromium_gstreamer_and_werift_watch")
 AIORTC: Test = (WHOLE, "test_aiortc_publishes_over_whip_and_watches_over_whep")
 WRTC: Test = (WHOLE, "test_wrtc_publishes_and_chromium_and_wrtc_watch")
+EYEVINN: Test = (WHOLE, "test_the_publisher_and_the_player_of_eyevinn_work_from_another_origin")
 SENT: Test = (LOSSES, "test_what_a_publisher_s_network_loses_it_sends_again")
 GOT: Test = (LOSSES, "test_what_a_viewer_s_network_loses_is_sent_again")
 RESTARTED: Test = (LOSSES, "test_a_viewer_restarts_ice_and_goes_on")
@@ -80,13 +81,13 @@ CLIENTS: dict[str, dict[str, tuple[str, tuple[Test, ...]]]] = {
         "loss repair": ("yes", (GOT,)),
     },
     "@eyevinn/whip-web-client": {
-        "publishes": ("yes", (SENT,)),
-        "video": ("as Chromium", (SENT,)),
+        "publishes": ("yes", (EYEVINN,)),
+        "video": ("as Chromium", (EYEVINN,)),
         "loss repair": ("yes", (SENT,)),
     },
     "@eyevinn/webrtc-player": {
-        "watches": ("yes", (GOT,)),
-        "video": ("as Chromium", (GOT,)),
+        "watches": ("yes", (EYEVINN,)),
+        "video": ("as Chromium", (EYEVINN,)),
         "loss repair": ("yes", (GOT,)),
     },
 }

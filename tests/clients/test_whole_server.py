@@ -13,10 +13,11 @@ from tests.browser.browsers import Browser, start_chromium
 from tests.browser.servers import Server, running
 from tests.browser.test_ways import NO_PATH, preload
 from tests.browser.visitors import open_theatre
-from tests.clients.peers import FFMPEG, GSTREAMER, WERIFT, WRTC, process
+from tests.clients.peers import FFMPEG, GSTREAMER, WERIFT, WRTC, Place, process, serve_pages
 from tests.clients.relays import SECRET, relay
 from tests.clients.test_aiortc import Process
 from tests.clients.test_aiortc import start as start_aiortc
+from tests.moq.nodes import open_node
 from tests.server.nodes import Person
 
 
@@ -43,6 +44,13 @@ async def new_stream(server: Server, owner: Person) -> str:
 async def until_live(owner: Person, stream: str) -> None:
     with trio.fail_after(30):
         while (await owner.ask("GET", f"/streams/{stream}"))["card"]["state"] != "live":  # noqa: ASYNC110
+            await trio.sleep(0.1)
+
+
+async def until_over(owner: Person, stream: str) -> None:
+    """Wait until nobody publishes."""
+    with trio.fail_after(30):
+        while (await owner.ask("GET", f"/streams/{stream}"))["card"]["state"] == "live":  # noqa: ASYNC110
             await trio.sleep(0.1)
 
 
@@ -105,6 +113,26 @@ async def test_gstreamer_publishes_and_chromium_gstreamer_and_werift_watch(
                 await gets(watching, 20)
                 await gets(receiving, 20)
         await owner.ask("POST", f"/streams/{stream}/end")
+
+
+async def test_the_publisher_and_the_player_of_eyevinn_work_from_another_origin(
+    server: Server, chromium: Browser
+) -> None:
+    async with open_node() as pages, open_theatre(server, chromium) as theatre:
+        serve_pages(pages)
+        owner, other = await theatre.person("eyevinn"), await theatre.person("eyevinn-viewer")
+        stream = await new_stream(server, owner)
+        sending, watching = (Place(theatre, pages, server.url, stream, person) for person in (owner, other))
+        async with sending.open_page("chromium", "eyevinn") as streamer:
+            await streamer.page.run("await window.publish(...values)", sending.address("whip"), owner.token)
+            await until_live(owner, stream)
+            async with watching.open_page("chromium", "eyevinn") as viewer:
+                await viewer.page.run("await window.watch(...values)", watching.address("whep"), other.token)
+                await viewer.sees_moving_picture("video")
+                await viewer.hears()
+                await viewer.page.run("await window.leave()")
+            await streamer.page.run("await window.stop()")
+            await until_over(owner, stream)
 
 
 async def negotiate(http: httpx2.AsyncClient, kind: str, stream: str, person: Person, offer: str) -> str:
