@@ -64,7 +64,7 @@ class Served:
                 await self.answer(send, b"echo")
 
     async def show_film(self, receive: Receive, send: Send) -> None:
-        """Answer for longer than anybody may take to send, and see meanwhile whether the client stays, as Quart does."""
+        """Answer for longer than a body may take, and see meanwhile whether the client stays, as Quart does."""
 
         async def watch() -> None:
             while True:
