@@ -75,6 +75,9 @@ async def test_a_broken_connection_is_resumed_where_it_broke(tmp_path: Path) -> 
 
         async def half() -> AsyncIterator[bytes]:
             yield TEXT[: len(TEXT) // 2]
+            with trio.fail_after(20):
+                while (await tus(ann, "HEAD", upload)).headers["Upload-Offset"] == "0":
+                    pass
             raise OSError("the network is gone")
 
         with pytest.raises(OSError, match="gone"):
