@@ -106,7 +106,10 @@ class Player:
         self.stirred.set()
 
     def _flush(self) -> None:
-        for datagram, _ in self.quic.datagrams_to_send(now=time.monotonic()):
+        now = time.monotonic()
+        bursts = [] if self.carrier is None else self.carrier.bursts(now)
+        packets = [datagram for burst in bursts for datagram in burst.datagrams()]
+        for datagram in packets + [datagram for datagram, _ in self.quic.datagrams_to_send(now=now)]:
             self.socket._sock.sendto(datagram, self.address)  # type: ignore[attr-defined]  # never blocks on loopback
 
     async def _receive(self) -> None:
