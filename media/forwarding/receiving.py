@@ -13,7 +13,8 @@ from numba import njit
 from media.forwarding.consent import answer_check
 from media.forwarding.fanout import ADMITTED, admitted, answer_nack
 from media.forwarding.payload import starts_keyframe, vp8_numbers
-from media.forwarding.reports import begin_reports, take_sender_report, u32
+from media.forwarding.reports import begin_reports, take_sender_report
+from media.forwarding.sending import read_u32
 from media.forwarding.tables import (
     ADDRESSES,
     CACHE,
@@ -166,8 +167,8 @@ def receive_rtp(t, i, size, transport, context, now):
     track = (mapped & (RTX_BIT - 1)) - 1
     is_repair = (mapped & RTX_BIT) != 0
     seq = (np.int64(data[2]) << 8) | np.int64(data[3])
-    ts = u32(data, 4)
-    ssrc = np.uint64(u32(data, 8))
+    ts = read_u32(data, 4)
+    ssrc = np.uint64(read_u32(data, 8))
     if ssrc == 0:
         # The tables' word for no source; of senders that draw it at random none drew it.
         t.counters[Count.MALFORMED_RTP] += np.uint64(1)
@@ -206,7 +207,7 @@ def receive_rtp(t, i, size, transport, context, now):
 def may_bring(t, transport, data, at):
     """Whether the SSRC at `data[at]` is one this transport sent before, or one more that it may have."""
     count = np.int64(t.transports[transport].ssrc_count)
-    if count < SSRCS or _knows_ssrc(t, transport, count, u32(data, at)):
+    if count < SSRCS or _knows_ssrc(t, transport, count, read_u32(data, at)):
         return True
     t.counters[Count.TOO_MANY_SSRCS] += np.uint64(1)
     return False
@@ -216,7 +217,7 @@ def may_bring(t, transport, data, at):
 def remember_ssrc(t, transport, data, at):
     """Note the SSRC of an authentic packet: libsrtp has made a context for it, and keeps that."""
     count = np.int64(t.transports[transport].ssrc_count)
-    ssrc = u32(data, at)
+    ssrc = read_u32(data, at)
     if count < SSRCS and not _knows_ssrc(t, transport, count, ssrc):
         t.ssrcs[transport, count] = ssrc
         t.transports[transport].ssrc_count = count + 1
@@ -300,7 +301,7 @@ def find_layer(t, head, data, transport, is_repair):
 
     Senders name a stream in its first packets only (RFC 8852 section 2). `data` has passed `read_header`.
     """
-    ssrc = np.uint64(u32(data, 8))
+    ssrc = np.uint64(read_u32(data, 8))
     layer = np.int64(head)
     while layer >= 0:
         if (t.tracks[layer].rtx_ssrc if is_repair else t.tracks[layer].ssrc) == ssrc:
@@ -526,7 +527,7 @@ def _nack(t, data, at, end, transport, left):
     if end - at < 16:
         t.counters[Count.MALFORMED_RTCP] += np.uint64(1)
         return left
-    s = _subscription_of(t, transport, u32(data, at + 8))
+    s = _subscription_of(t, transport, read_u32(data, at + 8))
     if s < 0 or t.transports[transport].tx == 0 or t.transports[transport].address_size == 0:
         return left
     for item in range(at + 12, end - 3, 4):
@@ -555,7 +556,7 @@ def _want_keyframe(t, data, at, end, transport, form, now):
         return
     stop = where + 4 if form == 1 else end - 3
     for entry in range(where, stop, 8):
-        s = _subscription_of(t, transport, u32(data, entry))
+        s = _subscription_of(t, transport, read_u32(data, entry))
         if s < 0:
             continue
         track = np.int64(t.subscriptions[s].track)
@@ -569,11 +570,11 @@ def _reports(t, data, at, end, count, transport, now):
     for _ in range(count):
         if at + 24 > end:
             return
-        s = _subscription_of(t, transport, u32(data, at))
+        s = _subscription_of(t, transport, read_u32(data, at))
         if s >= 0:
             t.subscriptions[s].fraction_lost = data[at + 4]
             track = np.int64(t.subscriptions[s].track)
-            lsr, dlsr = u32(data, at + 16), u32(data, at + 20)
+            lsr, dlsr = read_u32(data, at + 16), read_u32(data, at + 20)
             if lsr != 0 and t.tracks[track].sr_ntp != 0:
                 elapsed = (now - t.tracks[track].sr_arrival_ns) * 65_536 // SECOND_NS
                 middle = np.int64((t.tracks[track].sr_ntp >> np.uint64(16)) & np.uint64(0xFFFFFFFF)) + elapsed

@@ -10,20 +10,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from media.forwarding.sending import read_u32
 from media.forwarding.tables import RTX_BIT, Count
 
 SENDER_REPORT = 28  # octets of one without report blocks (RFC 3550 section 6.4.1)
-
-
-@njit(nogil=True)
-def u32(data, at):
-    """Return the 32-bit number at `data[at]`."""
-    return (
-        (np.int64(data[at]) << 24)
-        | (np.int64(data[at + 1]) << 16)
-        | (np.int64(data[at + 2]) << 8)
-        | np.int64(data[at + 3])
-    )
 
 
 @njit(nogil=True)
@@ -32,7 +22,7 @@ def take_sender_report(t, data, at, end, transport, now):
     if end - at < SENDER_REPORT:
         t.counters[Count.MALFORMED_RTCP] += np.uint64(1)
         return
-    ssrc = np.uint64(u32(data, at + 4))
+    ssrc = np.uint64(read_u32(data, at + 4))
     is_known = _keep(t, data, at, transport, ssrc, ssrc, now)
     if not is_known:
         _keep(t, data, at, transport, ssrc, np.uint64(0), now)
@@ -50,9 +40,11 @@ def _keep(t, data, at, transport, ssrc, fed_by, now):
         while track >= 0:
             if t.tracks[track].ssrc == fed_by:
                 t.tracks[track].sr_ssrc = ssrc
-                t.tracks[track].sr_rtp = u32(data, at + 16)
+                t.tracks[track].sr_rtp = read_u32(data, at + 16)
                 t.tracks[track].sr_arrival_ns = now
-                t.tracks[track].sr_ntp = np.uint64(u32(data, at + 8)) << np.uint64(32) | np.uint64(u32(data, at + 12))
+                t.tracks[track].sr_ntp = np.uint64(read_u32(data, at + 8)) << np.uint64(32) | np.uint64(
+                    read_u32(data, at + 12)
+                )
                 is_kept = True
             track = np.int64(t.tracks[track].next_layer)
     return is_kept
