@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 # Libraries that log each request or connection at INFO.
-TALKATIVE = ("hypercorn", "quart", "httpx2", "httpcore2", "alembic", "websockets")
+TALKATIVE = ("quart", "httpx2", "httpcore2", "alembic", "websockets")
 
 
 class _Named(structlog.WriteLogger):

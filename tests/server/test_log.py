@@ -48,7 +48,7 @@ def test_what_is_below_the_level_is_not_written() -> None:
     output = io.StringIO()
     log.configure("warning", output)
     structlog.get_logger().info("chatter")
-    logging.getLogger("hypercorn.access").info("chatter")
+    logging.getLogger("quart.app").info("chatter")
     assert output.getvalue() == ""
 
 
