@@ -40,21 +40,22 @@ FLAKE8_ASYNC = (
     "--disable=ASYNC9,ASYNC124",
 )
 CHECKED = ("server", "signalling", "media", "bench", "tests")
-# Tests that do not mind what else the machine does run in a process for each core, file by file. The others hold
-# sound and picture, or a cut, to their time.
+# Tests that do not mind what else the machine does run side by side, file by file; the longest files first, so that no
+# process is left alone with one at the end. The others hold sound and picture, or a cut, to their time.
 SIDE_BY_SIDE = (
-    "access",
     "browser",
-    "events",
-    "files",
-    "fuzz",
-    "media",
     "money",
-    "review",
     "server",
+    "files",
+    "review",
+    "media",
     "signalling",
+    "access",
     "talk",
+    "fuzz",
+    "events",
 )
+PROCESSES = (os.cpu_count() or 1) * 3 // 2 or 1  # more than cores: half of the time a test waits for somebody
 
 
 def main() -> int:
@@ -74,7 +75,8 @@ def main() -> int:
     if sys.argv[1:]:
         return run_pytest(*sys.argv[1:])
     folders = [f"tests/{name}" for name in SIDE_BY_SIDE]
-    side_by_side = run_pytest("--numprocesses=auto", "--dist=loadfile", *folders)
+    spread = (f"--numprocesses={PROCESSES}", "--dist=loadfile", "--no-loadscope-reorder")
+    side_by_side = run_pytest(*spread, *folders)
     alone = run_pytest("tests", *[f"--ignore={folder}" for folder in folders])
     return side_by_side or alone
 

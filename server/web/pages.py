@@ -1,4 +1,4 @@
-"""The static files of the page: read once at start, so that no request ever touches the file system."""
+"""The files of the page: read and put together once at start, so that no request ever touches the file system."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import mimetypes
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from server.web.routes import Access, Answer, Asked, Route
 
@@ -49,20 +51,32 @@ class StaticFile:
 def page_routes(folder: Path) -> list[Route]:
     """Return one route for each file below `folder`; "index.html" is also its folder, "x.html" also "x".
 
-    A name in braces, as in "u/{name}.html", stands for anything: what it is the page reads from its own address.
+    HTML files are Jinja templates without variables, so that they can share a frame. A name in braces, as in
+    "u/{name}.html", stands for anything: what it is the page reads from its own address. What begins with a dot or an
+    underscore is not served. Raises ValueError for a file that is too large and TemplateError for a wrong template.
     """
+    templates = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
     routes = []
     for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
-        if path.is_file() and not any(part.startswith((".", "__")) for part in path.relative_to(folder).parts):
-            serve = partial(_send, read_file(path))
-            for address in _addresses(path.relative_to(folder)):
-                routes.append(Route("GET", address, "A file of the page", serve, Access.ANYONE))
+        relative = path.relative_to(folder)
+        if path.is_file() and not any(part.startswith((".", "_")) for part in relative.parts):
+            serve = partial(_send, _read(path, templates, relative.as_posix()))
+            routes += [
+                Route("GET", address, "A file of the page", serve, Access.ANYONE) for address in _addresses(relative)
+            ]
     return routes
 
 
-def read_file(path: Path) -> StaticFile:
-    """Read a file with its type and its tag; raises ValueError for one that is too large."""
-    content = path.read_bytes()
+def _read(path: Path, templates: Environment, name: str) -> StaticFile:
+    is_template = path.suffix == ".html"
+    content = templates.get_template(name).render().encode() if is_template else path.read_bytes()
     if len(content) > MAX_FILE:
         raise ValueError(f"{path} is larger than {MAX_FILE} bytes: the page serves only small files")
     kind = TYPES.get(path.suffix) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
