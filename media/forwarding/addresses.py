@@ -8,7 +8,7 @@ import struct
 
 import numpy as np
 
-from media.forwarding.receiving import address_hash
+from media.forwarding.locating import address_hash
 from media.forwarding.tables import ADDRESSES, PROBES, Tables
 
 Address = tuple[str, int]

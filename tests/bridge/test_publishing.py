@@ -11,7 +11,7 @@ import av
 import pytest
 import trio
 
-from media import door
+from media import incoming
 from server.client import SessionFailed, publish, watch
 from server.demo import send_picture
 from tests.bridge.players import open_player, open_streamer
@@ -78,7 +78,7 @@ async def test_what_is_published_over_moq_reaches_webrtc_viewers_with_sound_and_
 async def test_a_stream_is_live_when_its_publisher_has_named_picture_and_sound_however_long_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(door, "SETTLE_NS", 60_000_000_000)
+    monkeypatch.setattr(incoming, "SETTLE_NS", 60_000_000_000)
     async with open_stage(tmp_path) as (site, owner, stream):
         viewer = await site.person("viewer")
         named = trio.Event()
@@ -99,7 +99,7 @@ async def test_a_stream_is_live_when_its_publisher_has_named_picture_and_sound_h
 async def test_who_watches_a_stream_of_sound_alone_asks_again_when_it_gets_a_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(door, "SETTLE_NS", 500_000_000)
+    monkeypatch.setattr(incoming, "SETTLE_NS", 500_000_000)
     async with open_stage(tmp_path) as (site, owner, stream):
         viewer = await site.person("viewer")
         named = trio.Event()

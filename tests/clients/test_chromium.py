@@ -133,7 +133,7 @@ async def restart_ice(media: Media, page: Page, watched: Negotiated) -> None:
         answer = answer.replace(attribute(answer, name), attribute(fragment, name))
     await page.run(ANSWER.replace("SDP", json.dumps(answer)))
     with trio.fail_after(20):
-        while media._endpoints[watched.transport].peer.local.ufrag != attribute(fragment, "ice-ufrag"):  # noqa: ASYNC110
+        while media._endpoints.by_id[watched.transport].peer.local.ufrag != attribute(fragment, "ice-ufrag"):  # noqa: ASYNC110
             await trio.sleep(0.05)
 
 

@@ -294,7 +294,7 @@ async def test_a_new_session_after_a_day_gets_a_new_certificate_and_an_old_one_k
         remote = world.remote()
         promised = world.media.publish(world.room, "streamer", write_offer(remote.ice, "sendonly"))
         _, same = await world.watch()
-        world.media._certificates._made_ns -= RENEWED_NS
+        world.media._endpoints.certificates._made_ns -= RENEWED_NS
         _, renewed = await world.watch()
         shown = [attribute(answer.answer_sdp, "fingerprint") for answer in (promised, same, renewed)]
         assert shown[0] == shown[1] != shown[2]
@@ -303,20 +303,20 @@ async def test_a_new_session_after_a_day_gets_a_new_certificate_and_an_old_one_k
 
 
 def fault_in_the_engine(world: World, transport: TransportId) -> None:
-    peer = world.media._endpoints[transport].peer
+    peer = world.media._endpoints.by_id[transport].peer
     peer.receive_untrusted = peer.close = lambda *_: 1 / 0  # type: ignore[method-assign, assignment, return-value]
 
 
 def fault_in_its_time(world: World, transport: TransportId) -> None:
-    endpoint = world.media._endpoints[transport]
+    endpoint = world.media._endpoints.by_id[transport]
     endpoint.peer.deadline_ns = lambda: 1 // 0  # type: ignore[method-assign]
-    heapq.heappush(world.media._timers, (endpoint.timer_ns - 10**12, transport))
+    heapq.heappush(world.media._endpoints.timers, (endpoint.timer_ns - 10**12, transport))
     endpoint.timer_ns -= 10**12
     world.media._timer_moved.set()
 
 
 def fault_in_its_feedback(world: World, transport: TransportId) -> None:
-    row = world.media._endpoints[transport].row
+    row = world.media._endpoints.by_id[transport].row
     world.media._feedback._publishers[row].tracks[0].row = 10**9
     world.media._timer_moved.set()
 
@@ -369,7 +369,7 @@ async def test_a_viewer_that_changes_its_address_goes_on_where_it_is_now() -> No
         await world.until(lambda: len(viewer.rtp) == 1)
         with trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM) as moved:
             await moved.bind(("127.0.0.1", 0))
-            peer = world.media._endpoints[negotiated.transport].peer
+            peer = world.media._endpoints.by_id[negotiated.transport].peer
             await moved.sendto(a_check(peer, nominates=True), world.media.address)
             answer = await moved.recv(2048)
             assert answer[0] < 4
@@ -390,7 +390,7 @@ async def test_before_the_handshake_media_is_dropped_from_whom_ever_it_comes() -
             packet = struct.pack("!BBHII", 0x80, 96, 1, 0, 5) + KEY
             await early.sendto(packet, world.media.address)
             await world.until(lambda: world.media.counters()["unknown_address"] == 1)
-            await early.sendto(a_check(world.media._endpoints[other.transport].peer), world.media.address)
+            await early.sendto(a_check(world.media._endpoints.by_id[other.transport].peer), world.media.address)
             assert (await early.recv(2048))[0] < 4
             await early.sendto(packet, world.media.address)
             await world.until(lambda: world.media.counters()["no_keys"] == 1)

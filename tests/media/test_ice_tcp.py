@@ -76,7 +76,7 @@ async def test_a_check_is_answered_with_the_address_that_the_connection_comes_fr
         assert isinstance(remote, FramedRemote)
         negotiated = world.media.publish(world.room, "streamer", write_offer(remote.ice, "sendonly"))
         await remote.framed.tcp.connect(tcp_candidate(negotiated.answer_sdp))
-        peer = world.media._endpoints[negotiated.transport].peer
+        peer = world.media._endpoints.by_id[negotiated.transport].peer
         await remote.framed.sendto(a_check(peer), ("", 0))
         with trio.fail_after(5):
             answer = stun.parse_untrusted(await remote.framed.recv(0))
@@ -225,7 +225,7 @@ async def test_a_viewer_whose_connection_broke_goes_on_with_the_next() -> None:
         before = world.media.counters()["no_destination"]
         await publisher.send(0, KEY)
         await world.until(lambda: world.media.counters()["no_destination"] > before)
-        peer = world.media._endpoints[watched.transport].peer
+        peer = world.media._endpoints.by_id[watched.transport].peer
         reader, datagrams = FrameReader(), list[bytes]()
         with trio.socket.socket() as fresh, trio.fail_after(5):
             await fresh.connect(viewer.server)
@@ -278,7 +278,7 @@ async def test_who_knows_a_session_and_then_sends_no_frames_is_refused() -> None
     async with open_world(FramedWorld) as world:
         remote = world.remote()
         negotiated = world.media.publish(world.room, "streamer", write_offer(remote.ice, "sendonly"))
-        check = a_check(world.media._endpoints[negotiated.transport].peer)
+        check = a_check(world.media._endpoints.by_id[negotiated.transport].peer)
         with trio.socket.socket() as stranger:
             await stranger.connect(tcp_candidate(negotiated.answer_sdp))
             await trio.SocketStream(stranger).send_all(whole(check))

@@ -108,7 +108,7 @@ async def test_a_cut_is_looked_at_once_and_by_nobody_else() -> None:
         placed: list[list[int]] = []
         layers._place = lambda track, subscriptions, now_ns: placed.append(subscriptions)  # type: ignore[method-assign]
         layers.look(world.media.now_ns())
-        tables.estimates["cuts"][world.media._endpoints[viewer[1].transport].row] += 1
+        tables.estimates["cuts"][world.media._endpoints.by_id[viewer[1].transport].row] += 1
         layers.look(world.media.now_ns())
         assert placed == []
         tables.shared[Shared.WAY_CUTS] += 1

@@ -106,7 +106,7 @@ async def test_a_client_reaches_two_addresses_from_one_and_hears_each_from_where
         await publisher.send(0, KEY)
         await world.until(lambda: viewer.rtp)
         heard = viewer.heard
-        peer = world.media._endpoints[negotiated.transport].peer
+        peer = world.media._endpoints.by_id[negotiated.transport].peer
         for place, nominates in ((second, False), (first, False), (second, True)):
             heard.clear()
             await viewer.socket.sendto(a_check(peer, nominates=nominates), place)

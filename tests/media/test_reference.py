@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pylibsrtp import Error
 
-from media.forwarding import fanout, payload, receiving, reference
+from media.forwarding import fanout, payload, reference, rtp_headers
 from media.forwarding.admission import FOREVER, Grant, Holding
 from media.forwarding.tables import AUDIO, VIDEO, Count
 from media.wire.codecs import Codec, starts_keyframe, vp8_numbers
@@ -601,7 +601,7 @@ def test_both_give_the_same_verdict(
 @given(st.integers(0, 2**40), st.integers(0, 65_535))
 def test_both_extend_numbers_alike(highest: int, seq: int) -> None:
     extended = reference.unwrap(highest, seq)
-    assert receiving.unwrap(np.int64(highest), np.int64(seq)) == extended
+    assert rtp_headers.unwrap(np.int64(highest), np.int64(seq)) == extended
     assert extended & 0xFFFF == seq
     assert -0x8000 <= extended - highest < 0x8000
 

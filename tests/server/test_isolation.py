@@ -151,7 +151,7 @@ def kill_it(broken: Broken) -> None:
 
 
 def raise_in_its_engine(broken: Broken) -> None:
-    peer = broken.media._endpoints[broken.transport(publishes=False)].peer  # type: ignore[index]
+    peer = broken.media._endpoints.by_id[broken.transport(publishes=False)].peer  # type: ignore[index]
     broken.monkeypatch.setattr(peer, "receive_untrusted", lambda *_: 1 / 0)
     broken.monkeypatch.setattr(peer, "close", lambda *_: 1 / 0)
 

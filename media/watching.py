@@ -1,0 +1,69 @@
+"""Who watches what: WHEP offers become subscriptions to the tracks of a source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from media.endpoints import Endpoint, Endpoints, OurSide
+from media.facts import NoSource, TransportId
+from media.forwarding.admission import Grant, Holding
+from media.forwarding.forwarder import Forwarder
+from media.forwarding.layers import Layers, Quality
+from media.publishing import Publishing
+from media.rooms import Room
+from media.webrtc.negotiation import answer_viewer
+from media.webrtc.sdp import parse_sdp_untrusted
+
+
+class Watching:
+    """Every WebRTC viewer of a node; `close` ends one with a reason."""
+
+    def __init__(
+        self,
+        forwarder: Forwarder,
+        endpoints: Endpoints,
+        publishing: Publishing,
+        layers: Layers,
+        *,
+        now_ns: Callable[[], int],
+        close: Callable[[TransportId, str], None],
+    ) -> None:
+        self._forwarder, self._endpoints, self._publishing = forwarder, endpoints, publishing
+        self._layers, self._now_ns, self._close = layers, now_ns, close
+
+    def watch(
+        self, room: Room, source: str, offer_sdp: str, holding: Holding, our_side: Callable[[], OurSide]
+    ) -> tuple[Endpoint, str]:
+        """Answer a WHEP offer; returns the transport, and the answer. Raises as `Media.watch`."""
+        offer = parse_sdp_untrusted(offer_sdp)
+        available = {kind: track for kind, track in room.sources.get(source, {}).items() if track.feeder is not None}
+        if not available or any(map(self._publishing.is_settling, available.values())):
+            raise NoSource(source)
+        ours = our_side()
+        answer = answer_viewer(offer, ours.shown, [track.codec for track in available.values()], stream=source)
+        endpoint = self._endpoints.open(room, source, "viewer", ours, answer)
+        self._forwarder.admission.hold(endpoint.row, holding)
+        wanted = {media.kind for media in offer.media if media.live}
+        endpoint.lacks = frozenset(wanted - {sent.kind for sent in answer.tracks})
+        try:
+            for sent in answer.tracks:
+                row, wish = available[sent.kind].row, endpoint.quality
+                subscription = self._layers.subscribe(row, endpoint.row, sent, wish, self._now_ns())
+                endpoint.subscriptions.append(subscription)
+                endpoint.watched_tracks.append(row)
+        except Exception:
+            self._close(endpoint.id, "refused")
+            raise
+        return endpoint, answer.sdp
+
+    def prefer(self, endpoint: Endpoint, quality: Quality) -> None:
+        """Give a viewer the layer that fits its wish."""
+        endpoint.quality = quality
+        for subscription in endpoint.subscriptions:
+            self._layers.wish(subscription, quality, self._now_ns())
+
+    def discard(self, endpoint: Endpoint) -> None:
+        """Forward nothing more to a viewer."""
+        self._forwarder.admission.hold(endpoint.row, Holding(Grant(0)))
+        for subscription in endpoint.subscriptions:
+            self._layers.unsubscribe(subscription)
