@@ -237,7 +237,7 @@ def send_cached(t, s, track, ext_seq, now):
     stamp = np.int64(subscription.stamp)
     size = write_packet(t, transport, stamp, payload_type, ssrc, seq, ts, track, slot, -1, pad)
     renumber_picture(t, s, track, slot, t.shared[Shared.ARENA_USED] + header_size(stamp))
-    if not protect_and_queue(t, transport, size, stamp):
+    if not protect_and_queue(t, transport, size, seq, stamp):
         return
     t.subscriptions[s].packets += np.uint64(1)
     t.subscriptions[s].octets += np.uint64(t.cache_info[track, slot].size)
@@ -290,15 +290,15 @@ def send_repair(t, s, track, ext_seq, now):
     if subscription.rtx_payload_type:
         t.subscriptions[s].rtx_seq += 1
         payload_type, ssrc = np.int64(subscription.rtx_payload_type), np.int64(subscription.rtx_ssrc)
-        rtx_seq = np.int64(t.subscriptions[s].rtx_seq)
-        size = write_packet(t, transport, stamp, payload_type, ssrc, rtx_seq, ts, track, slot, seq & 0xFFFF, 0)
+        sent_as = np.int64(t.subscriptions[s].rtx_seq)
+        size = write_packet(t, transport, stamp, payload_type, ssrc, sent_as, ts, track, slot, seq & 0xFFFF, 0)
         renumber_picture(t, s, track, slot, t.shared[Shared.ARENA_USED] + header_size(stamp) + 2)
     else:
         payload_type, ssrc = np.int64(subscription.payload_type), np.int64(subscription.ssrc)
-        pad = np.int64(t.cache_info[track, slot].pad)
+        sent_as, pad = seq, np.int64(t.cache_info[track, slot].pad)
         size = write_packet(t, transport, stamp, payload_type, ssrc, seq, ts, track, slot, -1, pad)
         renumber_picture(t, s, track, slot, t.shared[Shared.ARENA_USED] + header_size(stamp))
-    if not protect_and_queue(t, transport, size, stamp):
+    if not protect_and_queue(t, transport, size, sent_as, stamp):
         return False
     t.transports[transport].delivered_ns = now
     return True

@@ -23,7 +23,7 @@ from media.forwarding.scheduling import run_at_once
 from media.forwarding.sockets import MediaSockets, end_of, number_of, path_through, same_place
 from media.forwarding.tables import AUDIO, FOREVER, ICE_NAME, RING, RTX_BIT, VIDEO, Count, Limits, Shared, make_tables
 from media.webrtc.ice import Path
-from media.webrtc.srtp import SrtpKeys, context_address, open_receiver, open_sender
+from media.webrtc.srtp import RtpSealer, SrtpKeys, SrtpProfile, context_address, open_receiver, open_sender
 
 __all__ = ["ControlDatagram", "Forwarder", "Limits", "NoCapacity"]
 
@@ -65,6 +65,7 @@ class _Keys:
     sender: Session
     receiver: Session
     feedback: Session  # for RTCP that Python sends: libsrtp sessions must not be shared between threads
+    sealer: RtpSealer | None  # for RTP, in place of `sender`
 
 
 @dataclass(slots=True)
@@ -279,9 +280,15 @@ class Forwarder:
 
     def set_keys(self, transport: int, keys: SrtpKeys) -> None:
         """Give a transport its SRTP keys; media flows from now on."""
-        held = self._keys[transport] = _Keys(open_sender(keys), open_receiver(keys), open_sender(keys))
-        self.tables.transports["rx"][transport] = context_address(held.receiver)
-        self.tables.transports["tx"][transport] = context_address(held.sender)
+        sealer = RtpSealer(keys) if keys.profile is SrtpProfile.AEAD_AES_128_GCM else None
+        held = self._keys[transport] = _Keys(open_sender(keys), open_receiver(keys), open_sender(keys), sealer)
+        record = self.tables.transports
+        # `tx` last, and it alone is taken away again: the kernel must never have libsrtp go on where it sealed itself.
+        record["sealer"][transport] = sealer.context if sealer else 0
+        if sealer:
+            self.tables.salts[transport] = memoryview(sealer.salt)
+        record["rx"][transport] = context_address(held.receiver)
+        record["tx"][transport] = context_address(held.sender)
 
     def open_track(self, room: int, kind: str, codec: int, clock_rate: int, rids: Sequence[str] = ()) -> int:
         """Open a track of a room, with a layer for each of `rids` if it is simulcast; nobody feeds it yet.

@@ -10,8 +10,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from media.forwarding.sealing import seal
 from media.forwarding.stamps import STAMP_SIZE, is_numbered, log_sent, write_stamp
 from media.forwarding.tables import ARENA, MESSAGES, Count, Shared
+from media.io.cipher import TAG_BYTES
 from media.io.native import (
     CLOCK_MONOTONIC,
     EAGAIN,
@@ -108,24 +110,36 @@ def write_packet(t, transport, stamp, payload_type, ssrc, seq, ts, track, slot, 
 
 
 @njit(nogil=True)
-def protect_and_queue(t, transport, size, stamp):
-    """Protect the packet at the arena's end and queue it for `transport`; returns whether it is on its way."""
+def protect_and_queue(t, transport, size, seq, stamp):
+    """Protect the packet at the arena's end and queue it for `transport`; returns whether it is on its way.
+
+    `seq` is its extended sequence number, of which its header has the lower 16 bits.
+    """
+    sealed = _protect(t, transport, size, seq)
+    if sealed == 0:
+        return False
+    if is_numbered(stamp):
+        log_sent(t, transport, sealed, t.shared[Shared.NOW])
+    queue(t, transport, sealed)
+    return True
+
+
+@njit(nogil=True)
+def _protect(t, transport, size, seq):
     at = t.shared[Shared.ARENA_USED]
-    t.scratch[2] = size
-    # Read once: Python takes the context away while this runs.
-    context = t.transports[transport].tx
+    # Read once: Python takes the contexts away while this runs.
+    context, sealer = t.transports[transport].tx, t.transports[transport].sealer
     if context == 0:
         t.counters[Count.NO_DESTINATION] += np.uint64(1)
-        return False
-    status = srtp_protect(context, t.arena.ctypes.data + np.uint64(at), t.scratch[2:].ctypes.data)
-    if status != 0:
-        t.counters[Count.PROTECT_FAILED] += np.uint64(1)
-        return False
-    size = t.scratch[2] & 0xFFFFFFFF
-    if is_numbered(stamp):
-        log_sent(t, transport, size, t.shared[Shared.NOW])
-    queue(t, transport, size)
-    return True
+        return 0
+    if sealer != 0:
+        sealed = seal(t.arena[at : at + size + TAG_BYTES], size, seq, sealer, t.salts[transport], t.iv)
+    else:
+        t.scratch[2] = size
+        failed = srtp_protect(context, t.arena.ctypes.data + np.uint64(at), t.scratch[2:].ctypes.data)
+        sealed = 0 if failed else t.scratch[2] & 0xFFFFFFFF
+    t.counters[Count.PROTECT_FAILED] += np.uint64(sealed == 0)
+    return sealed
 
 
 @njit(nogil=True)

@@ -141,6 +141,7 @@ TRANSPORT = np.dtype(
         ("publish_until", "i8"),  # P: monotonic ns
         ("rx", "u8"),  # P: libsrtp context for what arrives, 0 none
         ("tx", "u8"),  # P: libsrtp context for what leaves, 0 none
+        ("sealer", "u8"),  # P: AES-GCM context for RTP that leaves, 0 for libsrtp to do it
         ("ice_name_size", "u1"),  # P: bytes of `ice_names[row]`, 0 while Python answers all checks
         ("gso_refused", "u1"),  # K: the way to it takes no merged packets; P clears it with a new address
         ("address_size", "u4"),  # P: bytes of `sockaddrs[row]`, 0 before a nomination
@@ -271,6 +272,7 @@ class Tables(NamedTuple):
     tracks: npt.NDArray[np.void]
     subscriptions: npt.NDArray[np.void]
     payload_types: npt.NDArray[np.int32]  # [transport, 128]: track + 1, plus RTX_BIT for its retransmissions; P
+    salts: npt.NDArray[np.uint8]  # [transport, 12]: for `sealer`; P
     sockaddrs: npt.NDArray[np.uint8]  # [transport, 32]: where media is sent; P
     ssrcs: npt.NDArray[np.uint32]  # [transport, SSRCS]: from which authentic packets came, `ssrc_count` of them; K
     ice_names: npt.NDArray[np.uint8]  # [transport, ICE_NAME]: USERNAME of its checks; P
@@ -305,6 +307,7 @@ class Tables(NamedTuple):
     pending: npt.NDArray[np.void]
     plan_sizes: npt.NDArray[np.int64]  # [PENDINGS]: payloads of one run
     plan_pads: npt.NDArray[np.int64]  # [PENDINGS]: and the padding chosen for them
+    iv: npt.NDArray[np.uint8]  # [12]: of the packet that is sealed
     hash_input: npt.NDArray[np.uint8]  # [448]: a padded message of SHA-1
     hash_words: npt.NDArray[np.int64]  # [80]: its message schedule
     hash_digest: npt.NDArray[np.uint8]  # [20]
@@ -332,6 +335,7 @@ def _layout(capacity: Limits) -> np.dtype[np.void]:
             ("sockets", "i8", (SOCKETS,)),
             ("polls", "i8", (SOCKETS + 1,)),
             ("scratch", "i8", (16,)),
+            ("iv", "u1", (12,)),
             ("hash_input", "u1", (448,)),
             ("hash_words", "i8", (80,)),
             ("hash_digest", "u1", (20,)),
@@ -343,6 +347,7 @@ def _layout(capacity: Limits) -> np.dtype[np.void]:
             ("tracks", TRACK, (capacity.tracks,)),
             ("subscriptions", SUBSCRIPTION, (capacity.subscriptions,)),
             ("payload_types", "i4", (capacity.transports, 128)),
+            ("salts", "u1", (capacity.transports, 12)),
             ("sockaddrs", "u1", (capacity.transports, 32)),
             ("ssrcs", "u4", (capacity.transports, SSRCS)),
             ("ice_names", "u1", (capacity.transports, ICE_NAME)),

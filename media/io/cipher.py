@@ -33,6 +33,9 @@ decrypt_update: Any = types.ExternalFunction("EVP_DecryptUpdate", _int(_pointer,
 # int EVP_EncryptFinal_ex(EVP_CIPHER_CTX *, unsigned char *out, int *out_size)
 encrypt_final: Any = types.ExternalFunction("EVP_EncryptFinal_ex", _int(_pointer, _pointer, _pointer))
 decrypt_final: Any = types.ExternalFunction("EVP_DecryptFinal_ex", _int(_pointer, _pointer, _pointer))
+# int EVP_Cipher(EVP_CIPHER_CTX *, unsigned char *out, const unsigned char *in, unsigned in_size); less than 0: error
+# One call for what `*_update` (no `out`: additional data) and `*_final` (no `in`) do, without their checks.
+transform: Any = types.ExternalFunction("EVP_Cipher", _int(_pointer, _pointer, _pointer, types.uint32))
 # int EVP_CIPHER_CTX_ctrl(EVP_CIPHER_CTX *, int type, int arg, void *ptr)
 control: Any = types.ExternalFunction("EVP_CIPHER_CTX_ctrl", _int(_pointer, _int, _int, _pointer))
 

@@ -18,9 +18,7 @@ from media.io.cipher import (
     SET_TAG,
     TAG_BYTES,
     aes_128_ecb,
-    aes_128_gcm,
     aes_256_ecb,
-    aes_256_gcm,
     control,
     decrypt_final,
     decrypt_init,
@@ -53,24 +51,6 @@ _table = types.Array(types.int64, 2, "C")
 _numbers = types.Array(types.int64, 1, "C")
 
 
-@njit([types.uintp(_bytes, types.boolean)], cache=True)
-def open_aead(key, seals):
-    """Return a context that seals, or opens, packets by AES-GCM under a key of 16 or 32 bytes; 0 when there is none."""
-    context = new_context()
-    if context == 0:
-        return context
-    cipher = aes_128_gcm() if key.size == 16 else aes_256_gcm()
-    zero = np.uint64(0)
-    if seals:
-        done = encrypt_init(context, cipher, zero, key.ctypes.data, zero)
-    else:
-        done = decrypt_init(context, cipher, zero, key.ctypes.data, zero)
-    if done != 1:
-        free_context(context)
-        return zero
-    return context
-
-
 @njit([types.uintp(_bytes)], cache=True)
 def open_mask(key):
     """Return a context for header protection by AES (RFC 9001 section 5.4.3); 0 when there is none."""
@@ -91,12 +71,6 @@ def make_mask(context, sample, out):
     size = np.empty(1, np.int32)
     done = encrypt_update(context, out.ctypes.data, size.ctypes.data, sample.ctypes.data, np.int32(BLOCK_BYTES))
     return done == 1
-
-
-@njit([types.void(types.uintp)], cache=True)
-def close_context(context):
-    """Free a context."""
-    free_context(context)
 
 
 @njit

@@ -6,13 +6,13 @@ what it does, and makes the packets of connections whose cipher it does not know
 
 from __future__ import annotations
 
-import weakref
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from aioquic.quic.crypto import CryptoContext, derive_key_iv_hp
 from aioquic.tls import CipherSuite
 
+from media.io import aead
 from media.io.cipher import BLOCK_BYTES
 from media.moq import packet_kernel as kernel
 
@@ -96,20 +96,16 @@ def masks_alike(crypto: CryptoContext, mask: bytes) -> bool:
     try:
         return bool(kernel.make_mask(context, _view(sample), out)) and out.tobytes() == crypto.hp._mask(sample)
     finally:
-        kernel.close_context(context)
+        aead.close_context(context)
 
 
 class KernelKeys:
     """A direction's keys as the kernel takes them, until this object is gone."""
 
     def __init__(self, keys: Keys, *, seals: bool) -> None:
-        self.aead = kernel.open_aead(_view(keys.key), seals)
-        self.mask = kernel.open_mask(_view(keys.mask))
+        self.aead = aead.own(self, aead.open_aead(_view(keys.key), seals))
+        self.mask = aead.own(self, kernel.open_mask(_view(keys.mask)))
         self.iv = keys.iv
-        for context in filter(None, (self.aead, self.mask)):
-            weakref.finalize(self, kernel.close_context, context).atexit = False
-        if not self.aead or not self.mask:
-            raise MemoryError("no cipher context")
 
 
 class SealedByKernel:

@@ -5,8 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from pylibsrtp import Policy, Session, _binding
 
+from media.io.aead import open_aead, own
+
+ENCRYPTION_LABEL, SALT_LABEL = 0, 2  # RFC 3711 section 4.3.2
 REPLAY_WINDOW = 1024  # packets; the default of 128 is less than one keyframe at a few Mbit/s
 
 
@@ -60,6 +65,29 @@ class SrtpKeys:
         client = material[:key] + material[2 * key : 2 * key + salt]
         server = material[key : 2 * key] + material[2 * key + salt :]
         return cls(profile, client, server) if we_are_client else cls(profile, server, client)
+
+
+class RtpSealer:
+    """What compiled code seals RTP with under AES-GCM (RFC 7714): `context` of the session key, `salt` of 12 octets.
+
+    libsrtp keeps a record of each source, of what it sent and how often; who numbers its packets itself needs none of
+    it. Raises ValueError for another profile.
+    """
+
+    def __init__(self, keys: SrtpKeys) -> None:
+        if keys.profile is not SrtpProfile.AEAD_AES_128_GCM:
+            raise ValueError(f"{keys.profile.name} is not AES-GCM")
+        size = keys.profile.key_size
+        self.salt = derive(keys.local, SALT_LABEL, keys.profile.salt_size, key_size=size)
+        key = np.frombuffer(derive(keys.local, ENCRYPTION_LABEL, size, key_size=size), np.uint8)
+        self.context = own(self, open_aead(key, True))
+
+
+def derive(master: bytes, label: int, size: int, *, key_size: int) -> bytes:
+    """Return `size` octets of a session key, of a master key and its salt (RFC 3711 section 4.3.1)."""
+    salt = int.from_bytes(master[key_size:].ljust(14, b"\0"))
+    start = ((salt ^ label << 48) << 16).to_bytes(16)
+    return Cipher(algorithms.AES(master[:key_size]), modes.CTR(start)).encryptor().update(bytes(size))
 
 
 def open_sender(keys: SrtpKeys) -> Session:

@@ -44,17 +44,22 @@ def gcm_iv(salt: bytes, ssrc: int, roc: int, seq: int) -> bytes:
     return _xor(bytes(2) + ssrc.to_bytes(4) + roc.to_bytes(4) + seq.to_bytes(2), salt)
 
 
+def header_size(packet: bytes) -> int:
+    """Return the octets that are not encrypted: those of a header extension are not either (RFC 7714 section 8.2)."""
+    return HEADER + (4 + 4 * int.from_bytes(packet[HEADER + 2 : HEADER + 4]) if packet[0] & 0x10 else 0)
+
+
 def seal_gcm(key: bytes, salt: bytes, packet: bytes, roc: int = 0) -> bytes:
     """Protect with AEAD_AES_128_GCM under session keys (RFC 7714 section 8)."""
     iv = gcm_iv(salt, int.from_bytes(packet[8:12]), roc, int.from_bytes(packet[2:4]))
-    return packet[:HEADER] + AESGCM(key).encrypt(iv, packet[HEADER:], packet[:HEADER])
+    head = header_size(packet)
+    return packet[:head] + AESGCM(key).encrypt(iv, packet[head:], packet[:head])
 
 
 def open_gcm(key: bytes, salt: bytes, sealed: bytes, roc: int = 0) -> bytes:
     """Undo `seal_gcm`; raises cryptography's InvalidTag."""
     iv = gcm_iv(salt, int.from_bytes(sealed[8:12]), roc, int.from_bytes(sealed[2:4]))
-    # A header extension is not encrypted either (RFC 7714 section 8.2).
-    head = HEADER + (4 + 4 * int.from_bytes(sealed[HEADER + 2 : HEADER + 4]) if sealed[0] & 0x10 else 0)
+    head = header_size(sealed)
     return sealed[:head] + AESGCM(key).decrypt(iv, sealed[head:], sealed[:head])
 
 

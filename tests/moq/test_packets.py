@@ -13,7 +13,7 @@ from aioquic.tls import CipherSuite
 from hypothesis import given
 from hypothesis import strategies as st
 
-from media.moq import packet_kernel
+from media.io import aead
 from media.moq.packet_reference import SealedByReference
 from media.moq.packets import (
     AES,
@@ -132,7 +132,7 @@ def test_other_ciphers_have_no_keys_for_the_kernel_and_another_mask_is_noticed()
 
 def test_keys_free_their_contexts_when_they_go(monkeypatch: pytest.MonkeyPatch) -> None:
     freed = []
-    monkeypatch.setattr(packet_kernel, "close_context", freed.append)
+    monkeypatch.setattr(aead, "close_context", freed.append)
     sealer = by_kernel(CRYPTO[AES[0]])
     made = [sealer._keys.aead, sealer._keys.mask]
     del sealer
