@@ -570,7 +570,7 @@ def test_retransmission_stops_at_its_budget_and_flows_again_later() -> None:
         size = len(PAYLOADS["key"]) + 2 + 1100 + reference.RTX_HEADERS
         counts = turns.counts()
         burst = reference.RTX_BURST // size
-        refilled = (time.monotonic_ns() - began) * reference.RTX_RATE // 1_000_000_000
+        refilled = (time.monotonic_ns() - began) * reference.RTX_BYTES_PER_S // 1_000_000_000
         assert burst <= counts[Count.RETRANSMITTED] <= (reference.RTX_BURST + refilled) // size
         assert counts[Count.RETRANSMITTED] + counts[Count.RETRANSMISSION_BUDGET] == 240
         now = time.monotonic_ns()
