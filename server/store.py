@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, TypeVarTuple, cast
+from typing import Any, NamedTuple, Protocol, TypeVar, TypeVarTuple, cast
 
 import sqlalchemy as sa
 import trio
@@ -31,6 +31,7 @@ CACHE_KIB = 16_384
 # Pages that are written again before they get from the log into the file get there once. 32 MB, against 4 as it comes.
 CHECKPOINT_PAGES = 8_000
 FAILURES = (DBAPIError, sqlite3.Error)  # as SQLAlchemy tells them, and as the driver does
+BEGIN = "BEGIN IMMEDIATE"
 BUSY_MS = 5_000  # another process, such as a backup, may hold the lock for so long
 PRAGMAS = (
     "journal_mode=WAL",
@@ -71,6 +72,19 @@ class Database(Protocol):
         """How much was written, by name."""
 
 
+class _Mark(NamedTuple):
+    """How to say to what point writes may be undone."""
+
+    set: tuple[str, ...]
+    undo: tuple[str, ...]
+    drop: tuple[str, ...]
+
+
+# What comes first in a transaction takes all of it back: a savepoint costs a copy of each page that changes after it.
+FIRST = _Mark((), ("ROLLBACK", BEGIN), ())
+LATER = _Mark(("SAVEPOINT one",), ("ROLLBACK TO one", "RELEASE one"), ("RELEASE one",))
+
+
 @dataclass(slots=True)
 class _Write:
     """One write on its way to the writer thread; those of the same `work` may be done together."""
@@ -88,7 +102,7 @@ class Store:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._writes: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
-        self._writer = _engine(path, "BEGIN IMMEDIATE")
+        self._writer = _engine(path, BEGIN)
         self._reader = _engine(path, "BEGIN")
         self._readers = trio.CapacityLimiter(READERS)
         self._kept: list[sa.Connection] = []  # for reading, at most as many as are used at once
@@ -211,8 +225,10 @@ class Store:
             with self._writer.begin() as connection:
                 driver = connection.connection.driver_connection
                 assert isinstance(driver, sqlite3.Connection)
+                mark = FIRST
                 for together in _by_work(group):
-                    self._attempt(driver, connection, together)
+                    self._attempt(driver, connection, together, mark)
+                    mark = LATER
             self.commits += 1
             self.writes += len(group)
         except FAILURES as error:
@@ -220,34 +236,40 @@ class Store:
             for write in group:
                 write.result, write.failure = None, StoreFailed(_words(error))
 
-    def _attempt(self, driver: sqlite3.Connection, connection: sa.Connection, together: list[_Write]) -> None:
-        """Do writes of one work in a savepoint of their own; an operational error, of disk or lock, fails the group.
+    def _attempt(
+        self, driver: sqlite3.Connection, connection: sa.Connection, together: list[_Write], mark: _Mark
+    ) -> None:
+        """Do writes of one work, and undo them alone; an operational error, of disk or lock, fails the group.
 
         The driver itself is told of savepoints: through SQLAlchemy, they cost more than the statements of a payment.
         """
-        driver.execute("SAVEPOINT one")
+        _tell(driver, mark.set)
         try:
             outcomes = together[0].work(connection, [write.item for write in together])
             assert len(outcomes) == len(together)
         except OperationalError:
             raise
         except Exception as error:
-            driver.execute("ROLLBACK TO one")
-            driver.execute("RELEASE one")
+            _tell(driver, mark.undo)
             if len(together) == 1:
                 together[0].failure = error
                 return
             self.parted += 1
             for write in together:
-                self._attempt(driver, connection, [write])
+                self._attempt(driver, connection, [write], LATER)
             return
-        driver.execute("RELEASE one")
+        _tell(driver, mark.drop)
         self.shared += len(together) > 1 and len(together)
         for write, outcome in zip(together, outcomes, strict=True):
             if isinstance(outcome, Exception):
                 write.failure = outcome
             else:
                 write.result = outcome
+
+
+def _tell(driver: sqlite3.Connection, statements: Iterable[str]) -> None:
+    for statement in statements:
+        driver.execute(statement)
 
 
 def _by_work(group: Iterable[_Write]) -> Iterable[list[_Write]]:

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -68,6 +69,10 @@ async def test_a_failing_write_takes_nobody_along(tmp_path: Path) -> None:
                 nursery.start_soon(attempt, name)
         assert sorted(outcomes) == ["a", "b", "c", "refused", "refused"]
         assert await store.read(count) == 3
+
+
+def names_of(connection: sa.Connection) -> list[str]:
+    return list(connection.exec_driver_sql("SELECT id FROM accounts ORDER BY id").scalars())
 
 
 def add_each(connection: sa.Connection, names: Sequence[str]) -> list[str | Exception]:
@@ -141,6 +146,37 @@ async def test_half_of_a_failing_write_is_undone(tmp_path: Path) -> None:
         with pytest.raises(ZeroDivisionError):
             await store.write(half)
         assert await store.read(count) == 0
+
+
+async def test_of_those_that_share_a_transaction_what_fails_is_undone_alone_at_its_beginning_and_later(
+    tmp_path: Path,
+) -> None:
+    async def fail(store: Store, name: str) -> None:
+        def half(connection: sa.Connection) -> None:
+            add(connection, name)
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            await store.write(half)
+
+    held, free = threading.Event(), threading.Event()
+
+    def hold(_: sa.Connection) -> None:
+        held.set()
+        free.wait()
+
+    async with open_store(tmp_path / "db") as store:
+        async with trio.open_nursery() as crowd:
+            crowd.start_soon(store.write, hold)
+            await trio.to_thread.run_sync(held.wait)
+            for number in range(3):
+                crowd.start_soon(fail, store, f"first{number}")
+                await trio.testing.wait_all_tasks_blocked()
+                crowd.start_soon(store.write, add, f"second{number}")
+                await trio.testing.wait_all_tasks_blocked()
+            free.set()
+        assert store.commits == 2  # that which kept the writer, and all of these
+        assert await store.read(names_of) == ["second0", "second1", "second2"]
 
 
 async def test_a_reader_sees_what_was_written_and_may_not_stop_a_writer(tmp_path: Path) -> None:
