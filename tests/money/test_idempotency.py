@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import sqlalchemy as sa
 import trio
 
+from server.migrations import upgrade
 from server.money import books
 from server.money.idempotency import (
     KEY_FOR_MS,
@@ -20,7 +23,7 @@ from server.money.idempotency import (
 from server.money.payments import wallet
 from signalling.refusals import Refused
 from tests.money.commands import deposit, do, give
-from tests.money.databases import AnyStore
+from tests.money.databases import AnyStore, running
 
 REQUEST = Request("ann", "POST /tips", "k1", "digest")
 
@@ -140,6 +143,23 @@ async def test_old_keys_are_forgotten(funded: AnyStore) -> None:
     assert await funded.write(forget_keys, 1000 + KEY_FOR_MS) == 0
     assert await funded.write(forget_keys, 1001 + KEY_FOR_MS) == 1
     assert not (await keys.write(REQUEST, 2, tip, "two")).replayed
+
+
+async def test_answers_of_an_earlier_version_are_found_after_an_upgrade(place: Path | str) -> None:
+    url = sa.make_url(f"sqlite:///{place}" if isinstance(place, Path) else place)
+    engine = sa.create_engine(url if isinstance(place, Path) else url.set(drivername="postgresql+psycopg"))
+    with engine.begin() as connection:
+        upgrade(connection, "0016")
+        connection.execute(
+            sa.text(
+                "INSERT INTO idempotency_keys (account, route, key, digest, status, body, at)"
+                " VALUES ('ann', 'POST /tips', 'k1', 'digest', 201, '{}', 1)"
+            )
+        )
+    engine.dispose()
+    async with running(place) as store:
+        assert await Idempotent(store).write(REQUEST, 2, tip, "one") == Answered(201, b"{}", replayed=True)
+        assert await store.write(forget_keys, 2 + KEY_FOR_MS) == 1
 
 
 @pytest.mark.parametrize("key", ["", "x" * (MAX_KEY + 1), "a\nb", "ä", "\x7f"])
