@@ -24,12 +24,12 @@ MAX_READ = 1000  # events in one go: some 200 kB
 # open. PostgreSQL's writers therefore draw theirs one after the other, and hold this lock until they have committed.
 _ORDER_LOCK = 7_233_201
 _GATHERED = "gathered events"
+_ENCODE = msgspec.json.Encoder().encode
 PARTY = "@"  # begins the name of a party among accounts, whose ids never begin so
 COMING = "member."  # begins the types of the events with which accounts enter and leave parties, and of no others
 
 
-@dataclass(frozen=True, slots=True)
-class Happened:
+class Happened(msgspec.Struct, frozen=True):
     """One event: whom or what it concerns (an account, a stream), its type, when (epoch ms), and its fields.
 
     `accounts` may see it, and who is in the `party` now. Without either the subject alone may; where that is a stream,
@@ -123,7 +123,8 @@ def append(connection: sa.Connection, event: Happened) -> int:
         return 0
     if connection.dialect.name == "postgresql":
         _LOCK(connection, lock=_ORDER_LOCK)
-    number = int(_APPEND(connection, **_row(event)).fetchone()[0])
+    subject, type_, at, fields = _row(event)
+    number = int(_APPEND(connection, subject=subject, type=type_, at=at, fields=fields).fetchone()[0])
     for account in _audience(event):
         _ADMIT(connection, account=account, event=number)
     return number
@@ -155,16 +156,14 @@ def append_each(connection: sa.Connection, events: Sequence[Happened]) -> None:
             append(connection, event)
     elif events:
         # SQLite has one writer and takes the next id each time, so that the last one tells them all.
-        _APPEND_EACH.many(connection, [_row(event) for event in events])
+        _APPEND_EACH.each(connection, [_row(event) for event in events])
         first = int(_LAST(connection).fetchone()[0]) - len(events) + 1
         numbered = enumerate(events, first)
-        seeing = [{"account": account, "event": number} for number, event in numbered for account in _audience(event)]
-        _ADMIT.many(connection, seeing)
+        _ADMIT.each(connection, [(account, number) for number, event in numbered for account in _audience(event)])
 
 
-def _row(event: Happened) -> dict[str, Any]:
-    fields = msgspec.json.encode(event.fields).decode()
-    return {"subject": event.subject, "type": event.type, "at": event.at, "fields": fields}
+def _row(event: Happened) -> tuple[str, str, int, str]:
+    return event.subject, event.type, event.at, _ENCODE(event.fields).decode()
 
 
 def _audience(event: Happened) -> Iterable[str]:

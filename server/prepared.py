@@ -7,7 +7,8 @@ the interpreter with everything else. The text is the same for both databases, w
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,7 +16,8 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.postgresql import psycopg
 
 ROWS = 16  # that SQLite is given in one INSERT: 1.2 us a row against 2.4 singly; more in one gain next to nothing
-_INSERT = re.compile(r"(INSERT INTO .* VALUES )\(((?::\w+(?:, )?)+)\)(.*)")
+_INSERT = re.compile(r"(INSERT INTO .* VALUES )(\([^()]+\))(.*)")
+_NAME = re.compile(r"(?<!:):(\w+)")
 
 
 class Prepared:
@@ -26,14 +28,19 @@ class Prepared:
 
     def __init__(self, text: str, *, locks: bool = False) -> None:
         clause = sa.text(text)
-        # A Core dialect takes its parameters' style from its driver; here each gets the style with names.
-        named = sqlite.dialect(paramstyle="named")
-        formatted = psycopg.dialect()  # type: ignore[no-untyped-call]
+        lock = " FOR UPDATE" if locks else ""
+        # A Core dialect takes its parameters' style from its driver; here each gets the style with names, and the one
+        # with places.
         self._texts = {
-            "sqlite": str(clause.compile(dialect=named)),
-            "postgresql": str(clause.compile(dialect=formatted)) + (" FOR UPDATE" if locks else ""),
+            "sqlite": str(clause.compile(dialect=sqlite.dialect(paramstyle="named"))),
+            "postgresql": str(clause.compile(dialect=_postgres("pyformat"))) + lock,
         }
-        self._insert = _Insert.of(self._texts["sqlite"])
+        self._placed = {
+            "sqlite": str(clause.compile(dialect=sqlite.dialect(paramstyle="qmark"))),
+            "postgresql": str(clause.compile(dialect=_postgres("format"))) + lock,
+        }
+        self._names = _NAME.findall(text)
+        self._insert = _Insert.of(self._placed["sqlite"])
 
     def __call__(self, connection: sa.Connection, **values: Any) -> Any:
         """Run the statement in the connection's transaction; returns the driver's cursor."""
@@ -44,16 +51,22 @@ class Prepared:
         except connection.dialect.loaded_dbapi.Error as error:
             raise _as_sqlalchemy(connection, text, error) from error
 
-    def many(self, connection: sa.Connection, rows: Iterable[dict[str, Any]]) -> None:
+    def many(self, connection: sa.Connection, rows: Iterable[Mapping[str, Any]]) -> None:
         """Run the statement once for each row, in their order."""
-        text = self._texts[connection.dialect.name]
+        self.each(connection, [tuple(row[name] for name in self._names) for row in rows])
+
+    def each(self, connection: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Run the statement once for each row, in their order; each holds values in the order of the statement's.
+
+        Where a row is built for nothing else, this takes half the time of one with names.
+        """
+        text = self._placed[connection.dialect.name]
         driver: Any = connection.connection.driver_connection
-        left = list(rows)
         try:
             cursor = driver.cursor()
             if self._insert is not None and connection.dialect.name == "sqlite":
-                left = self._insert.run(cursor, left)
-            cursor.executemany(text, left)
+                rows = self._insert.run(cursor, rows)
+            cursor.executemany(text, rows)
         except connection.dialect.loaded_dbapi.Error as error:
             raise _as_sqlalchemy(connection, text, error) from error
 
@@ -61,9 +74,8 @@ class Prepared:
 class _Insert:
     """The INSERT of ROWS rows at once."""
 
-    def __init__(self, head: str, names: Sequence[str], tail: str) -> None:
-        row = f"({', '.join('?' * len(names))})"
-        self._text, self._names = f"{head}{', '.join([row] * ROWS)}{tail}", names
+    def __init__(self, head: str, row: str, tail: str) -> None:
+        self._text = f"{head}{', '.join([row] * ROWS)}{tail}"
 
     @classmethod
     def of(cls, text: str) -> _Insert | None:
@@ -71,14 +83,18 @@ class _Insert:
         found = _INSERT.fullmatch(text)
         if found is None or found[3].startswith(" RETURNING"):
             return None
-        return cls(found[1], [name.strip(" :") for name in found[2].split(",")], found[3])
+        return cls(*found.groups())
 
-    def run(self, cursor: Any, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def run(self, cursor: Any, rows: Sequence[tuple[Any, ...]]) -> Sequence[tuple[Any, ...]]:
         """Insert as many rows as fill whole statements; returns the rest."""
         whole = len(rows) - len(rows) % ROWS
         parts = (rows[start : start + ROWS] for start in range(0, whole, ROWS))
-        cursor.executemany(self._text, [[row[name] for row in part for name in self._names] for part in parts])
+        cursor.executemany(self._text, [tuple(chain.from_iterable(part)) for part in parts])
         return rows[whole:]
+
+
+def _postgres(style: str) -> Any:
+    return psycopg.dialect(paramstyle=style)  # type: ignore[no-untyped-call]
 
 
 def _as_sqlalchemy(connection: sa.Connection, text: str, error: Exception) -> BaseException:

@@ -24,8 +24,7 @@ from server.money.ledger import (
     Transfer,
     View,
     about,
-    changes,
-    step,
+    decide,
     touched,
 )
 from server.money.quotes import Quote, Rate
@@ -40,12 +39,11 @@ _TRANSFER = (
 _FIND_TRANSFER = Prepared(_TRANSFER)
 _LOCK_TRANSFER = Prepared("SELECT id FROM transfers WHERE id = :id", locks=True)
 _FIND_FOLLOWER = Prepared("SELECT 1 FROM transfers WHERE of = :id")
-_NEW_TRANSFER = (
+_ADD_TRANSFER = Prepared(
     "INSERT INTO transfers (id, phase, reason, of, expires_at, quote, at)"
-    " VALUES (:id, :phase, :reason, :of, :expires_at, :quote, :at)"
+    " VALUES (:id, :phase, :reason, :of, :expires_at, :quote, :at) ON CONFLICT DO NOTHING"
 )
-_ADD_TRANSFER = Prepared(f"{_NEW_TRANSFER} ON CONFLICT DO NOTHING")
-_ADD_TRANSFERS = Prepared(_NEW_TRANSFER)
+_ADD_MOVE = Prepared("INSERT INTO transfers (id, phase, reason, at) VALUES (:id, 'immediate', :reason, :at)")
 _ADD_ENTRY = Prepared(
     "INSERT INTO entries (transfer, leg, owner, kind, asset, units, at)"
     " VALUES (:transfer, :leg, :owner, :kind, :asset, :units, :at)"
@@ -95,12 +93,9 @@ def apply(connection: sa.Connection, command: Command, now_ms: int) -> Transfer:
     balances = _lock(connection, touched(command, past))
     for owner in spenders(command):
         _check_debts(connection, owner)
-    transfer = step(View(balances, past, settled), command, now_ms)
+    transfer, changed = decide(View(balances, past, settled), command, now_ms)
     _write(connection, transfer, now_ms)
-    rows = [
-        {**account_row(account), "units": str(balances[account] + units)}
-        for account, units in changes(transfer.legs).items()
-    ]
+    rows = [{**account_row(account), "units": str(balances[account] + units)} for account, units in changed.items()]
     _SET_BALANCE.many(connection, rows)
     return transfer
 
@@ -205,8 +200,9 @@ def spenders(command: Command) -> set[str]:
         case Hold(wallet=wallet):
             return {wallet.owner}
         case Move(legs=legs):
-            spent = [leg for leg in legs if leg.source.kind is Kind.WALLET and leg.target.kind is not Kind.DEBT]
-            return {leg.source.owner for leg in spent}
+            return {
+                leg.source.owner for leg in legs if leg.source.kind is Kind.WALLET and leg.target.kind is not Kind.DEBT
+            }
         case _:
             return set()
 
@@ -256,6 +252,11 @@ def account_row(account: Account) -> dict[str, str]:
     return {"owner": account.owner, "kind": account.kind.value, "asset": account.asset}
 
 
+def balance_row(account: Account, units: int) -> tuple[str, ...]:
+    """Return what an account has, in the order of the table's columns."""
+    return account.owner, str(account.kind), account.asset, str(units)
+
+
 def _transfer_row(transfer: Transfer, now_ms: int) -> dict[str, str | int | None]:
     return {
         "id": transfer.id,
@@ -268,9 +269,10 @@ def _transfer_row(transfer: Transfer, now_ms: int) -> dict[str, str | int | None
     }
 
 
-def _entry_rows(transfer: Transfer, now_ms: int) -> list[dict[str, str | int]]:
+def _entry_rows(moves: Iterable[tuple[Transfer, int]]) -> list[tuple[str | int, ...]]:
     return [
-        {**account_row(account), "transfer": transfer.id, "leg": number, "units": str(units), "at": now_ms}
+        (transfer.id, number, account.owner, str(account.kind), account.asset, str(units), now_ms)
+        for transfer, now_ms in moves
         for number, leg in enumerate(transfer.legs)
         for account, units in ((leg.source, -leg.units), (leg.target, leg.units))
     ]
@@ -281,8 +283,8 @@ def write_moves(connection: sa.Connection, moves: Sequence[tuple[Transfer, int]]
 
     Raises sqlalchemy.exc.IntegrityError when one is there already.
     """
-    _ADD_TRANSFERS.many(connection, [_transfer_row(transfer, now_ms) for transfer, now_ms in moves])
-    _ADD_ENTRY.many(connection, [row for transfer, now_ms in moves for row in _entry_rows(transfer, now_ms)])
+    _ADD_MOVE.each(connection, [(transfer.id, transfer.reason, now_ms) for transfer, now_ms in moves])
+    _ADD_ENTRY.each(connection, _entry_rows(moves))
 
 
 def _write(connection: sa.Connection, transfer: Transfer, now_ms: int) -> None:
@@ -290,7 +292,7 @@ def _write(connection: sa.Connection, transfer: Transfer, now_ms: int) -> None:
         save_quote(connection, transfer.quote)
     if _ADD_TRANSFER(connection, **_transfer_row(transfer, now_ms)).rowcount != 1:
         raise Refused("transfer_exists")
-    _ADD_ENTRY.many(connection, _entry_rows(transfer, now_ms))
+    _ADD_ENTRY.each(connection, _entry_rows([(transfer, now_ms)]))
     if transfer.phase is Phase.HOLD:
         (promise,) = transfer.legs
         _ADD_HOLD(

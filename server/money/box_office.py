@@ -21,7 +21,7 @@ from server.money.amounts import Amount, wire_amount
 from server.money.ledger import PLATFORM, Account, Kind, Leg, Move
 from server.money.payments import Terms, pay, wallet
 from server.money.ticket_reports import find_ticket, ticket_of
-from server.money.ticket_rows import SALE, TICKET, changing, sale_of_row, sale_values, ticket_of_row, ticket_values
+from server.money.ticket_rows import SALE, TICKET, changing, sale_of_row, sale_values, ticket_of_row, ticket_row
 from server.money.tickets import Sale, SaleState, Ticket, TicketState
 from server.prepared import Prepared
 from signalling.refusals import Refused
@@ -362,14 +362,20 @@ def _tell(connection: sa.Connection, sale: Sale, kind: str, ticket: Ticket | Non
 
 
 def _news(sale: Sale, kind: str, ticket: Ticket | None, now_ms: int) -> Happened:
-    fields: dict[str, Any] = {"sale": sale.id, "state": sale.state, "free": sale.free, "sold": sale.sold}
     price = sale.price_now if ticket is None else ticket.price
-    fields["price"] = wire_amount(price)
-    if ticket is not None:
-        fields |= {"ticket": ticket.id, "account": ticket.account}
-        fields |= {"until": ticket.until} if ticket.state is TicketState.RESERVED else {}
-    concerned = (sale.seller,) if ticket is None else (sale.seller, ticket.account)
-    return Happened(sale.stream, kind, now_ms, fields, concerned)
+    fields: dict[str, Any] = {
+        "sale": sale.id,
+        "state": sale.state,
+        "free": sale.free,
+        "sold": sale.sold,
+        "price": wire_amount(price),
+    }
+    if ticket is None:
+        return Happened(sale.stream, kind, now_ms, fields, (sale.seller,))
+    fields["ticket"], fields["account"] = ticket.id, ticket.account
+    if ticket.state is TicketState.RESERVED:
+        fields["until"] = ticket.until
+    return Happened(sale.stream, kind, now_ms, fields, (sale.seller, ticket.account))
 
 
 def save_sale(connection: sa.Connection, sale: Sale) -> None:
@@ -379,7 +385,7 @@ def save_sale(connection: sa.Connection, sale: Sale) -> None:
 
 def add_tickets(connection: sa.Connection, tickets: Sequence[Ticket]) -> None:
     """Write new tickets."""
-    _ADD_TICKET.many(connection, [ticket_values(ticket) for ticket in tickets])
+    _ADD_TICKET.each(connection, [ticket_row(ticket) for ticket in tickets])
 
 
 def _save_ticket(connection: sa.Connection, ticket: Ticket) -> None:

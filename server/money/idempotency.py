@@ -98,7 +98,7 @@ def once(
     if known is not None:
         return known
     answer = work(connection, *arguments)
-    _ADD(connection, **_row(request, answer, now_ms))
+    _ADD.each(connection, [_row(request, answer, now_ms)])
     return answer
 
 
@@ -113,12 +113,12 @@ def once_each(
             return [once(connection, only.request, only.now_ms, _alone, work, only.wish)]
         outcomes = _known_outcomes(connection, [asking.request for asking in asked])
         new = [index for index, outcome in enumerate(outcomes) if outcome is None]
-        rows = []
+        rows: list[tuple[str | int, ...]] = []
         for index, outcome in zip(new, work(connection, [asked[index].wish for index in new]), strict=True):
             outcomes[index] = outcome
             if isinstance(outcome, Answered):
                 rows.append(_row(asked[index].request, outcome, asked[index].now_ms))
-        _ADD.many(connection, rows)
+        _ADD.each(connection, rows)
         return [outcome for outcome in outcomes if outcome is not None]
 
     return do
@@ -174,9 +174,9 @@ def _name(request: Request) -> dict[str, str]:
     return {"account": request.account, "route": request.route, "key": request.key}
 
 
-def _row(request: Request, answer: Answered, now_ms: int) -> dict[str, str | int]:
-    said: dict[str, str | int] = {"status": answer.status, "body": answer.body.decode(), "at": now_ms}
-    return {**_name(request), "digest": request.digest, **said}
+def _row(request: Request, answer: Answered, now_ms: int) -> tuple[str | int, ...]:
+    name = request.account, request.route, request.key
+    return *name, request.digest, answer.status, answer.body.decode(), now_ms
 
 
 def are_old_keys(connection: sa.Connection, now_ms: int) -> bool:

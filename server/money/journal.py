@@ -14,7 +14,7 @@ import msgspec
 import sqlalchemy as sa
 
 from server.money import books
-from server.money.ledger import Account, Kind, Move, Transfer, View, changes, step
+from server.money.ledger import Account, Kind, Move, Transfer, View, decide
 from server.prepared import Prepared
 
 _BALANCES = Prepared(
@@ -34,6 +34,7 @@ class Journal:
         names = msgspec.json.encode(sorted(owners)).decode()
         rows = _BALANCES(connection, owners=names).fetchall()
         self._balances = {Account(owner, Kind(kind), asset): int(units) for owner, kind, asset, units in rows}
+        self._view = View(self._balances)
         self._owed = {account.owner: account for account, units in self._balances.items() if _is_owed(account, units)}
         self._moves: list[tuple[Transfer, int]] = []
         self._changed: set[Account] = set()
@@ -44,22 +45,25 @@ class Journal:
         That a transfer is there already is found out when it is written.
         """
         assert move.quote is None
+        if self._owed:
+            self._check_debts(move)
+        transfer, changed = decide(self._view, move, now_ms)
+        for account, units in changed.items():
+            self._balances[account] = self._balances.get(account, 0) + units
+        self._changed.update(changed)
+        self._moves.append((transfer, now_ms))
+        return transfer
+
+    def _check_debts(self, move: Move) -> None:
         for owner in books.spenders(move):
             if owner in self._owed:
                 account = self._owed[owner]
                 raise books.in_debt(account.asset, -self._balances[account])
-        transfer = step(View(self._balances), move, now_ms)
-        for account, units in changes(transfer.legs).items():
-            self._balances[account] = self._balances.get(account, 0) + units
-            self._changed.add(account)
-        self._moves.append((transfer, now_ms))
-        return transfer
 
     def write(self, connection: sa.Connection) -> None:
         """Write all moves. Raises sqlalchemy.exc.IntegrityError when one is there already."""
         books.write_moves(connection, self._moves)
-        rows = [{**books.account_row(each), "units": str(self._balances[each])} for each in self._changed]
-        _SET_BALANCE.many(connection, rows)
+        _SET_BALANCE.each(connection, [books.balance_row(each, self._balances[each]) for each in self._changed])
 
 
 def _is_owed(account: Account, units: int) -> bool:

@@ -14,7 +14,6 @@ A hold is resolved exactly once, and so a transfer is reversed at most once. Pur
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -35,6 +34,8 @@ class Kind(StrEnum):
     LIQUIDITY = "liquidity"  # what conversions pass through; below 0 where more was given out than taken in
     PROVIDER = "provider"  # the world outside, owned by a payment provider: below 0 by what it has brought in
     DEBT = "debt"  # below 0 by what its owner had already spent when it was taken back
+
+    __hash__ = str.__hash__  # an account is hashed some ten times in a payment, and an enum's own is slow
 
 
 OVERDRAWN = {Kind.LIQUIDITY, Kind.PROVIDER, Kind.DEBT}
@@ -190,6 +191,11 @@ def step(view: View, command: Command, now_ms: int) -> Transfer:
     Refusals: insufficient_funds, quote_expired, hold_unknown, hold_resolved, hold_expired, hold_not_due, exceeds_hold,
     transfer_unknown, already_reversed, not_reversible.
     """
+    return decide(view, command, now_ms)[0]
+
+
+def decide(view: View, command: Command, now_ms: int) -> tuple[Transfer, dict[Account, int]]:
+    """Return the same with what it changes."""
     match command:
         case Move(identifier, reason, legs, quote):
             _check_quote(quote, now_ms)
@@ -203,19 +209,22 @@ def step(view: View, command: Command, now_ms: int) -> Transfer:
         case Reverse():
             transfer = _reverse(view, command)
     assert transfer.legs
-    for account, units in changes(transfer.legs).items():
+    changed = changes(transfer.legs)
+    for account, units in changed.items():
         if units < 0 and account.kind not in OVERDRAWN and view.balances.get(account, 0) + units < 0:
             raise Refused("insufficient_funds", asset=account.asset)
-    return transfer
+    return transfer, changed
 
 
 def changes(legs: Iterable[Leg]) -> dict[Account, int]:
     """Return by how many units each account changes, those that don't left out."""
-    totals: defaultdict[Account, int] = defaultdict(int)
+    totals: dict[Account, int] = {}
     for leg in legs:
-        totals[leg.source] -= leg.units
-        totals[leg.target] += leg.units
-    return {account: units for account, units in totals.items() if units}
+        totals[leg.source] = totals.get(leg.source, 0) - leg.units
+        totals[leg.target] = totals.get(leg.target, 0) + leg.units
+    if 0 in totals.values():
+        return {account: units for account, units in totals.items() if units}
+    return totals
 
 
 def held(wallet: Account) -> Account:

@@ -101,8 +101,7 @@ class Ticket(msgspec.Struct, frozen=True):
 # -- commands ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Reserve:
+class Reserve(msgspec.Struct, frozen=True):
     """Take a free seat. `price_seen` is what the buyer was shown: more is not taken."""
 
     ticket: str
@@ -118,8 +117,7 @@ class Offer:
     account: str
 
 
-@dataclass(frozen=True, slots=True)
-class Pay:
+class Pay(msgspec.Struct, frozen=True):
     """Turn a reservation into a ticket. One that ran out still finds a seat while there are free ones."""
 
     account: str

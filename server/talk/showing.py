@@ -7,7 +7,6 @@ too, and what people write to each other is in no webhook.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -99,7 +98,8 @@ def fill(connection: sa.Connection, events: Sequence[LoggedEvent], account: str 
                 found = _FIND(connection, **named) if own else _FIND_FOR(connection, **named, account=account or "")
                 row = found.fetchone()
                 known[key] = None if row is None else msgspec.to_builtins(_view(connection, row))
-            logged = replace(logged, event=replace(event, fields={"seq": seq, "message": known[key]}))
+            shown = msgspec.structs.replace(event, fields={"seq": seq, "message": known[key]})
+            logged = LoggedEvent(logged.id, shown)
         filled.append(logged)
     return filled
 
