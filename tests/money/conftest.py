@@ -7,8 +7,11 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import trio
 
 from tests.money.databases import AnyStore, fresh_database, postgres_cluster, running
+from tests.money.killing import Killer
+from tests.money.small_nodes import fill
 
 NAMES = itertools.count()
 
@@ -30,3 +33,16 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
 async def store(place: Path | str) -> AsyncIterator[AnyStore]:
     async with running(place) as store:
         yield store
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with accounts, and money in Bob's wallets."""
+    path = tmp_path_factory.mktemp("filled") / "db"
+    trio.run(fill, path)
+    return path
+
+
+@pytest.fixture
+def killer(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Killer:
+    return Killer(filled, tmp_path, monkeypatch)

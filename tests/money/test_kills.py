@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -25,13 +23,11 @@ from server.money.tip_jar import Wish
 from server.money.webhooks import DepositReversed, DepositSettled, ProviderEvent, WithdrawalFailed, WithdrawalPaid
 from signalling import commands as c
 from signalling.identifiers import AccountId, Mode
-from signalling.refusals import Refused
-from tests.money.mortal import Killed, MortalStore
-from tests.money.small_nodes import FUNDS, SmallNode, actor, fill, open_node, session
+from tests.money.killing import Doing, Killer, Life, code_of
+from tests.money.small_nodes import FUNDS, SmallNode, actor, session
 from tests.money.test_crashes import resolved_twice
 
 PRICE = WireAmount("USD", "500")
-Doing = Callable[[SmallNode], Awaitable[object]]
 
 
 def request(name: str, key: str = "once") -> Request:
@@ -297,50 +293,10 @@ CASES = [
 ]
 
 
-@dataclass
-class Life:
-    """What a node did until it was killed, or until it had answered."""
-
-    steps: list[str]
-    committed: list[str]
-    answer: object
-    asked: list[str]
-
-    @property
-    def left(self) -> tuple[object, ...]:
-        """What a later node can know of it: times and random names aside."""
-        return tuple(self.committed), len(self.asked), self.answer is None
-
-
-async def live(path: Path, act: Doing, dies_at: int, asked: list[str]) -> Life:
-    """Do it on a node of its own, which may be killed."""
-    # In an order that is always the same, so that no step is met twice instead of another.
-    trio._core._run._r.seed(0)
-    store: MortalStore | None = None
-    answer: object = None
-    try:
-        async with open_node(path, dies_at, asked) as node:
-            store = node.store
-            answer = await act(node)
-            await trio.testing.wait_all_tasks_blocked()
-    except (Killed, BaseExceptionGroup):
-        if store is None or not store.is_dead:
-            raise
-    return Life(store.steps, store.committed, answer, asked)
-
-
 def promised(answered: Answered) -> object:
     """Return what an answer says but for what became of it since."""
     said = msgspec.json.decode(answered.body)
     return {name: said[name] for name in said.keys() - {"state", "reason"}}
-
-
-async def code_of(doing: Awaitable[object]) -> object:
-    """Return what is answered, or the code with which it is refused."""
-    try:
-        return await doing
-    except Refused as refused:
-        return refused.code
 
 
 def again(case: Case) -> Doing:
@@ -366,15 +322,6 @@ def again(case: Case) -> Doing:
     return act
 
 
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with accounts, and money in Bob's wallets."""
-    path = tmp_path_factory.mktemp("empty") / "db"
-
-    trio.run(fill, path)
-    return path
-
-
 @pytest.fixture
 def mock_clock() -> MockClock:
     return MockClock(autojump_threshold=0)
@@ -382,27 +329,13 @@ def mock_clock() -> MockClock:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 async def test_whoever_is_killed_at_any_step_has_what_was_paid_for_and_asks_again_for_the_same(
-    case: Case, empty: Path, tmp_path: Path, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    case: Case, killer: Killer, mock_clock: MockClock
 ) -> None:
-    monkeypatch.setattr(trio._core._run, "_ALLOW_DETERMINISTIC_SCHEDULING", True)
-    ready, path = tmp_path / "ready", tmp_path / "db"
-    shutil.copy(empty, ready)
-    for doing in case.before:
-        await live(ready, doing, 0, [])
-    shutil.copy(ready, path)
-    whole = await live(path, case.act, 0, [])
-    seen = set[object]()
-    for dies_at in range(1, len(whole.steps) + 2):
-        shutil.copy(ready, path)
-        life = await live(path, case.act, dies_at, [])
-        assert life.steps == whole.steps[:dies_at]
-        # A node that starts knows what is on the disk and nothing else, so each disk need be looked at once.
-        if life.left in seen:
-            continue
-        seen.add(life.left)
-        after = await live(path, again(case), 0, life.asked)
+    async def look(life: Life) -> None:
+        after = await killer.live_on(again(case), life.asked)
         if isinstance(life.answer, Answered):
             assert isinstance(after.answer, Answered)
             assert promised(after.answer) == promised(life.answer)
         assert len(set(life.asked)) == case.asked
-    assert len(seen) > 1
+
+    await killer.kill_at_every_step(case.act, case.before, look)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.money.conftest import cluster, place, store
+from tests.money.conftest import cluster, filled, killer, place, store
 
-__all__ = ["cluster", "place", "store"]
+__all__ = ["cluster", "filled", "killer", "place", "store"]

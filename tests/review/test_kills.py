@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -18,23 +16,16 @@ from server.money.one_to_ones import Deliver, Reach, State
 from server.money.payments import wallet
 from server.review import rows
 from server.review.desk import ReviewDesk
-from signalling.refusals import Refused
-from tests.money.small_nodes import FUNDS, SmallNode, actor, fill
+from tests.money.killing import Doing, Killer, Life, code_of
+from tests.money.small_nodes import FUNDS, SmallNode, actor
 from tests.money.test_crashes import resolved_twice
-from tests.money.test_kills import Doing, ask, buy, go_live, live, names_of, open_sale, put_offer, spent
+from tests.money.test_kills import ask, buy, go_live, names_of, open_sale, put_offer, spent
 from tests.review.worlds import APPEAL_MS, FEE_BPS, TERMS, outcome
 
 
 def desk_of(node: SmallNode) -> ReviewDesk:
     parts = (node.store, node.clock, node.rooms, node.access, node.usher, node.desk, TERMS)
     return ReviewDesk(*parts, fee_bps=FEE_BPS, appeal_ms=APPEAL_MS)
-
-
-async def code_of(doing: Awaitable[object]) -> object:
-    try:
-        return await doing
-    except Refused as refused:
-        return refused.code
 
 
 async def block(node: SmallNode) -> None:
@@ -125,13 +116,6 @@ def again(step: Step) -> Doing:
     return act
 
 
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("empty") / "db"
-    trio.run(fill, path)
-    return path
-
-
 @pytest.fixture
 def mock_clock() -> MockClock:
     return MockClock(autojump_threshold=0)
@@ -139,21 +123,9 @@ def mock_clock() -> MockClock:
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
 async def test_whoever_is_killed_at_any_step_of_a_block_or_a_decision_finds_it_done_once(
-    step: Step, empty: Path, tmp_path: Path, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    step: Step, killer: Killer, mock_clock: MockClock
 ) -> None:
-    monkeypatch.setattr(trio._core._run, "_ALLOW_DETERMINISTIC_SCHEDULING", True)
-    ready, path = tmp_path / "ready", tmp_path / "db"
-    shutil.copy(empty, ready)
-    for doing in step.before:
-        await live(ready, doing, 0, [])
-    shutil.copy(ready, path)
-    whole = await live(path, step.act, 0, [])
-    seen = set[object]()
-    for dies_at in range(1, len(whole.steps) + 2):
-        shutil.copy(ready, path)
-        life = await live(path, step.act, dies_at, [])
-        if life.left in seen:
-            continue
-        seen.add(life.left)
-        await live(path, again(step), 0, [])
-    assert len(seen) > 1
+    async def look(life: Life) -> None:
+        await killer.live_on(again(step), [])
+
+    await killer.kill_at_every_step(step.act, step.before, look)
