@@ -2,7 +2,8 @@
 
 A crowd wants tickets of one sale. In each turn of the simulated time somebody does something: buys, reserves, pays,
 gives up, sends the same request again, has a ticket taken back; the seller changes price and seats; the clerk ends what
-has run out. What each was charged and paid back is noted beside the books, by what they were told alone.
+has run out; the clock is set forwards and back. What each was charged and paid back is noted beside the books, by what
+they were told alone.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from tests.money.commands import deposit, do
 
 SEATS = 100
 FUNDS = 3000
+START_MS = 10**6
+STEP_MS = 10 * RESERVED_FOR_MS
 TERMS = Terms(fee_bps=1000)
 SALE = Sale("s1", "stream1", "streamer", Amount("USD", 500), SEATS, opens_at=0)
 EXPECTED = {
@@ -46,7 +49,7 @@ class Rush:
     def __init__(self, seed: int, buyers: int) -> None:
         self._random = random.Random(seed)
         self.buyers = [f"buyer{number}" for number in range(buyers)]
-        self.now_ms, self.price = 0, SALE.price.units
+        self.now_ms, self.price = START_MS, SALE.price.units
         self.paid: dict[str, int] = {}
         self.back: dict[str, int] = {}
         self.owner: dict[str, str] = {}
@@ -65,6 +68,8 @@ class Rush:
         """Let each of some buyers come once, one after the other, and others do something in between."""
         for buyer in buyers:
             self.now_ms += self._random.randint(1, 2 * RESERVED_FOR_MS // 100)
+            if self._random.random() < 0.02:
+                self.now_ms = max(START_MS, self.now_ms + self._random.randint(-STEP_MS, STEP_MS))
             arrive = self._buy if self._random.random() < 0.3 else self._reserve
             self._attempt(connection, arrive, buyer)
             for chance, act in (

@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from server.money import audit, books, box_office
+from server.money.amounts import split
 from server.money.payments import wallet
 from server.store import Database
 from tests.money.databases import running
@@ -63,5 +64,5 @@ async def test_in_a_rush_for_few_seats_each_pays_for_the_seat_he_has(
         await is_right(store, rush)
         assert await store.read(books.balance, box_office.escrow(SALE)) == 0
         earned = await store.read(books.balance, wallet(SALE.seller, "USD"))
-        assert earned == (taken - taken // 10 if delivered else 0)
+        assert earned == (split(taken, [9, 1])[0] if delivered else 0)
     assert set(rush.outcomes) - EXPECTED == DONE
