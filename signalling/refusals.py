@@ -12,7 +12,7 @@ TITLES: dict[str, tuple[int, str]] = {
     "ejected": (403, "The streamer has removed you"),
     "suspended": (403, "This account is suspended"),
     "kyf_required": (403, "This is for people who have proven more about themselves"),
-    "invalid_mode": (422, "There is no such mode to switch to"),
+    "invalid_mode": (422, "There is no such mode, or no such kind of stream"),
     "room_changed": (409, "The stream changed since you prepared this"),
     "audience_empty": (409, "Nobody would be left watching"),
     "mode_conflict": (409, "The stream's mode does not allow this"),

@@ -18,7 +18,8 @@ MAX_CONDITIONS = 8  # rules, each with as many parts as a stream's
 MAX_CHOICES = 8  # lengths to choose from; a longer list is not read
 MAX_WAITING = 100  # as many as a room lets wait
 CALLS_NEXT = True  # where nothing was said: a streamer who waits for one viewer would rather have another than none
-Length = Annotated[int, Meta(ge=ONE_TO_ONE_S[0], le=ONE_TO_ONE_S[1])]
+# Any number is taken, since one out of range has a code of its own.
+Length = Annotated[int, Meta(extra_json_schema={"minimum": ONE_TO_ONE_S[0], "maximum": ONE_TO_ONE_S[1]})]
 
 
 class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,8 +62,14 @@ class Offer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def check_offer_untrusted(offer: Offer, assets: Assets) -> None:
-    """Raise Refused (invalid_offer, invalid_rules, recipient_not_eligible, and as `read_amount_untrusted` does)."""
+    """Raise Refused.
+
+    Codes: duration_out_of_range, invalid_offer, invalid_rules, recipient_not_eligible, and those of
+    `read_amount_untrusted`.
+    """
     lengths = [choice.seconds for choice in offer.choices]
+    if not ONE_TO_ONE_S[0] <= min(lengths) <= max(lengths) <= ONE_TO_ONE_S[1]:
+        raise Refused("duration_out_of_range")
     if len(set(lengths)) != len(lengths):
         raise Refused("invalid_offer", "each length has one price")
     prices = _prices(offer.choices)

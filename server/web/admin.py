@@ -8,10 +8,11 @@ from server.auth import Account
 from server.problems import Problem
 from server.web import schemas as s
 from server.web.api import ROOT, known
+from server.web.opening import OPENING, open_stream
 from server.web.ports import Auth, FindAccount, Rooms
 from server.web.routes import Access, Answer, Asked, Route, Serve
 from signalling import views as v
-from signalling.identifiers import Actor, Mode
+from signalling.identifiers import Actor
 
 PROBLEMS = ("no_session", "admin_only", "invalid_request")
 
@@ -35,15 +36,7 @@ def admin_routes(rooms: Rooms, auth: Auth, find_account: FindAccount, longest_to
     async def add_stream(asked: Asked) -> Answer:
         new: s.NewStreamFor = asked.body
         owner = Actor(await known(find_account, new.name), new.name)
-        stream = await rooms.create_stream(
-            owner,
-            title=new.title,
-            kind=new.kind,
-            mode=Mode(new.mode),
-            description=new.description,
-            best_picture=new.best_picture,
-        )
-        return Answer(stream)
+        return Answer(await open_stream(rooms, owner, new))
 
     return [
         _route(
@@ -61,7 +54,7 @@ def admin_routes(rooms: Rooms, auth: Auth, find_account: FindAccount, longest_to
             add_stream,
             s.NewStreamFor,
             v.StreamView,
-            (*PROBLEMS, "account_unknown", "already_live", "no_capacity", "not_stored"),
+            (*PROBLEMS, "account_unknown", *OPENING),
         ),
     ]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from server.problems import Problem
 from server.web import schemas as s
+from server.web.opening import OPENING, open_stream, read_mode_untrusted
 from server.web.ports import Auth, FindAccount, Rooms
 from server.web.routes import Access, Answer, Asked, Route
 from signalling import commands as c
@@ -78,15 +79,7 @@ def _stream_routes(rooms: Rooms) -> list[Route]:
         return Answer(await rooms.browse(asked.actor, cursor=part.cursor, limit=part.limit, wanted=wanted))
 
     async def create(asked: Asked) -> Answer:
-        new: s.NewStream = asked.body
-        stream = await rooms.create_stream(
-            asked.actor,
-            title=new.title,
-            kind=new.kind,
-            mode=Mode(new.mode),
-            description=new.description,
-            best_picture=new.best_picture,
-        )
+        stream = await open_stream(rooms, asked.actor, asked.body)
         return Answer(stream, {"Location": f"{ROOT}/streams/{stream.card.id}"})
 
     async def show(asked: Asked) -> Answer:
@@ -118,7 +111,7 @@ def _stream_routes(rooms: Rooms) -> list[Route]:
             body=s.NewStream,
             result=v.StreamView,
             status=201,
-            problems=("already_live", "no_capacity", "not_stored"),
+            problems=OPENING,
         ),
         Route(
             "GET",
@@ -138,10 +131,7 @@ def _stream_routes(rooms: Rooms) -> list[Route]:
 
 def _mode_routes(rooms: Rooms) -> list[Route]:
     async def prepare(asked: Asked) -> Answer:
-        try:
-            mode = Mode(asked.body.mode)
-        except ValueError:
-            raise Problem("invalid_mode", "the modes are public, private and paid", extra={"field": "mode"}) from None
+        mode = read_mode_untrusted(asked.body.mode)
         command = c.PrepareMode(mode, secrets.token_urlsafe(TOKEN_BYTES))
         return Answer(await rooms.command(_stream(asked), asked.actor, command))
 

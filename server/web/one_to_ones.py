@@ -121,7 +121,15 @@ def one_to_one_routes(desk: OneToOneDesk) -> list[Route]:
         *("insufficient_funds", "in_debt", "asset_not_allowed_on_surface"),
         *("conditions_not_met", "kyf_required", "suspended", "invalid_request", *AMOUNT, *KEY),
     )
-    offering = (*OWNING, "invalid_offer", "recipient_not_eligible", "invalid_rules", "invalid_request", *AMOUNT)
+    offering = (
+        *OWNING,
+        "duration_out_of_range",
+        "invalid_offer",
+        "recipient_not_eligible",
+        "invalid_rules",
+        "invalid_request",
+        *AMOUNT,
+    )
 
     def route(method: str, path: str, summary: str, serve: Any, **more: Any) -> Route:
         return Route(method, path, summary, serve, **{"problems": SEEING, **more})

@@ -6,6 +6,7 @@ of durations end in their unit.
 
 from __future__ import annotations
 
+import typing
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
@@ -15,11 +16,14 @@ from media.door import Quality
 from server.money.assets import Surface
 from signalling.views import BestPicture, Kind, Person
 
+MODES = ("public", "private", "paid")
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
 Title = Annotated[str, Meta(min_length=1, max_length=200)]
 Description = Annotated[str, Meta(max_length=2000)]
 Password = Annotated[str, Meta(min_length=8, max_length=256)]
-ModeName = Literal["public", "private", "paid"]
+# Any text is taken, since what is no mode and no kind has a code of its own: invalid_mode.
+ModeName = Annotated[str, Meta(extra_json_schema={"enum": [*MODES]})]
+KindName = Annotated[str, Meta(extra_json_schema={"enum": [*typing.get_args(Kind)]})]
 AnyModeName = Literal["public", "private", "paid", "one_to_one"]
 PageSize = Annotated[int, Meta(ge=1, le=200)]
 
@@ -39,16 +43,16 @@ class NewStream(Taken, frozen=True):
     """A stream to open; `best_picture` is for whom the best layer of simulcast is while it is public."""
 
     title: Title
-    kind: Kind = "video"
+    kind: KindName = "video"
     mode: ModeName = "public"
     description: Description = ""
     best_picture: BestPicture = "everyone"
 
 
 class WantedMode(Taken, frozen=True):
-    """The mode to prepare. Any text is taken, since what is no mode has a code of its own: invalid_mode."""
+    """The mode to prepare."""
 
-    mode: str
+    mode: ModeName
 
 
 class Confirmation(Taken, frozen=True):

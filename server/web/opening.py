@@ -1,0 +1,40 @@
+"""Opens a stream as a request asks for it, also for somebody else, and reads modes."""
+
+from __future__ import annotations
+
+import msgspec
+
+from server.problems import Problem
+from server.web.ports import Rooms
+from server.web.schemas import MODES, NewStream
+from signalling.identifiers import Actor, Mode
+from signalling.views import Kind, StreamView
+
+OPENING = ("already_live", "invalid_mode", "no_capacity", "not_stored")
+
+
+async def open_stream(rooms: Rooms, owner: Actor, new: NewStream) -> StreamView:
+    """Open it; raises like `Rooms.create_stream`."""
+    return await rooms.create_stream(
+        owner,
+        title=new.title,
+        kind=_read_kind_untrusted(new.kind),
+        mode=read_mode_untrusted(new.mode),
+        description=new.description,
+        best_picture=new.best_picture,
+    )
+
+
+def read_mode_untrusted(said: str) -> Mode:
+    """Return a mode that may be asked for; raises Problem("invalid_mode")."""
+    if said not in MODES:
+        raise Problem("invalid_mode", f"the modes are {', '.join(MODES)}", extra={"field": "mode"})
+    return Mode(said)
+
+
+def _read_kind_untrusted(said: str) -> Kind:
+    try:
+        kind: Kind = msgspec.convert(said, Kind)
+    except msgspec.ValidationError:
+        raise Problem("invalid_mode", "the kinds are video and audio", extra={"field": "kind"}) from None
+    return kind
