@@ -61,10 +61,13 @@ def codec_string(codec: CodecDescription) -> str:
 
 
 def catalog_of(tracks: Mapping[str, OfferedTrack], bitrates: Mapping[str, int]) -> Catalog:
-    """Describe tracks as renditions of these names; `bitrates` (bit/s) of those that are known."""
+    """Describe tracks as renditions of these names; `bitrates` (bit/s) of those that are known.
+
+    The best comes first: @moq/watch takes the first that it has the way for, of pictures that have no size.
+    """
     pictures = {
         name: Video(codec_string(track.codec), LEGACY, bitrate=bitrates.get(name))
-        for name, track in tracks.items()
+        for name, track in sorted(tracks.items(), key=lambda named: -bitrates.get(named[0], 0))
         if track.codec.kind == "video"
     }
     sounds = {
