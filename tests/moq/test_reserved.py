@@ -70,6 +70,7 @@ def test_a_right_that_ends_cuts_the_best_at_once_and_then_the_catalog_says_so(st
     viewer.peer.review(PATH)
     assert viewer.down.recalled == 1
     viewer.down.space = 1 << 20
+    assert stage.best.readers == []
     found = viewer.settle()
     assert payloads(found) == [b"lesser"]
     ended = [event.subscription for event in found if isinstance(event, events.SubscriptionEnded)]
@@ -116,9 +117,17 @@ def test_many_who_change_at_once_share_one_group_and_who_stays_hears_nothing(sta
     assert all(payloads(judged(viewer, False)) == [b"lesser"] for viewer in viewers)
     assert stage.catalog.next_sequence == 2
     assert staying.settle() == []
+    for text in (b"less", b"least"):
+        stage.write(stage.catalog, text)
+    staying.settle()
+    again = Client(stage.relay)
+    again.subscribe("catalog.json")
+    again.settle()
+    assert groups(judged(again, False)) == [3]
+    assert stage.catalog.next_sequence == 4
     late = Client(stage.relay, rights=Everything(has_best=False))
     late.subscribe("catalog.json")
-    assert payloads(late.settle()) == [b"lesser"]
+    assert payloads(late.settle()) == [b"least"]
 
 
 def test_a_track_that_comes_to_be_reserved_is_cut_for_those_without_the_right(stage: Reserved) -> None:
