@@ -57,6 +57,7 @@ class Relay:
         for peer in self.peers:
             total.update(peer.counts)
             total.update(peer.session.counts)
+            total.update(peer.upstream.counts)
             for delivery in peer.deliveries.values():
                 total.update(delivery.counts)
         return {"moq_sessions": len(self.peers), **{f"moq_{name}": count for name, count in total.items()}}
@@ -189,6 +190,7 @@ class Peer:
             self._relay.subscribed(self.rights.home)
         self._relay.counts.update(self.counts)
         self._relay.counts.update(self.session.counts)
+        self._relay.counts.update(self.upstream.counts)
 
     # -- the origin tells --------------------------------------------------------------------------------------------
 
