@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -86,11 +87,17 @@ class Broadcasts:
             peer.review()
 
     def _judge(self, peer: Subscriber, path: str) -> None:
-        # A fault of ours in one session ends that session and nothing else; its rights stop it meanwhile.
-        try:
+        def judge() -> None:
             if not peer.rights.admits(path):
                 peer.cut(Code.CUT, path)
             peer.review(path)
+
+        self._in_session(peer, judge)
+
+    def _in_session(self, peer: Subscriber, step: Callable[[], None]) -> None:
+        # A fault of ours in one session ends that session and nothing else; its rights stop it meanwhile.
+        try:
+            step()
         except Exception as fault:
             self.faults += 1
             log.error("session_fault", exc_info=fault)
@@ -164,13 +171,16 @@ class Broadcasts:
         return {name: OfferedTrack(row, track.codec) for name, row in zip(names, rows, strict=True)}
 
     def list_layers(self, track: Track) -> None:
-        """Offer of a picture what everybody may have."""
-        # The kernel does not see these viewers: to them only what everybody may have is shown.
+        """Offer the layers of a picture that come, and reserve what not everybody may have."""
         if track.layers:
-            rates = self._layers.open_to_all(track.row)
-            named = {name: offered.row for name, offered in self._renditions(track).items()}
-            bitrates = {name: 8 * rates[row] for name, row in named.items() if row in rates}
-            self._bridge.list_layers(track.path, bitrates, self._now_ns())
+            names = {offered.row: name for name, offered in self._renditions(track).items()}
+            layers = {names[layer.row]: layer for layer in self._layers.coming(track.row)}
+            bitrates = {name: 8 * layer.rate for name, layer in layers.items()}
+            # The kernel does not see these viewers: their rights are asked of each object of what is reserved.
+            reserved = {name for name, layer in layers.items() if layer.requires}
+            if self._bridge.list_layers(track.path, bitrates, reserved, self._now_ns()):
+                for peer in tuple(self.relay.peers):
+                    self._in_session(peer, partial(peer.review_tracks, track.path))
 
     def counters(self) -> dict[str, int]:
         """How much was bridged, and what became of sessions' requests."""

@@ -22,6 +22,9 @@ class RoomsRules(Protocol):
     def receives(self, actor: Actor, stream: StreamId, source: str) -> bool:
         """Whether an object of what `source` publishes in the stream may be written to someone now."""
 
+    def receives_best(self, actor: Actor, stream: StreamId, source: str) -> bool:
+        """Whether that is so of the best layer of its picture, too."""
+
     def knows(self, actor: Actor, stream: StreamId) -> bool:
         """Whether it is known what someone may have of a stream; whoever asks for it meanwhile is judged and waits."""
 
@@ -84,9 +87,16 @@ class SessionRights:
 
     def admits(self, path: str) -> bool:
         """Whether an object of this broadcast may be written to it now."""
+        return self._holds(path, self.rules.receives)
+
+    def admits_best(self, path: str) -> bool:
+        """Whether an object of the best layer of this broadcast's picture may be written to it now."""
+        return self._holds(path, self.rules.receives_best)
+
+    def _holds(self, path: str, receives: Callable[[Actor, StreamId, str], bool]) -> bool:
         stream, _, source = path.partition("/")
         may_receive = self._reaches(stream) and stream not in self.displaced
-        return may_receive and self.rules.receives(self.actor, StreamId(stream), source)
+        return may_receive and receives(self.actor, StreamId(stream), source)
 
     def _reaches(self, stream: str) -> bool:
         return self.clock.wall_ms() < self.expires_at and self.stream in (None, stream)

@@ -12,6 +12,7 @@ from signalling.broadcasts import SessionRights
 from signalling.identifiers import AccountId, Actor, StreamId
 from signalling.judging import Judging
 from signalling.media_sessions import MediaSessions
+from signalling.ports import Clock
 from signalling.refusals import Refused
 from signalling.registry import Live, Registry
 from signalling.room import Gone
@@ -23,8 +24,11 @@ log = structlog.get_logger("signalling")
 class MoqSessions:
     """The rooms as the rules of MoQ sessions (`broadcasts.RoomsRules`)."""
 
-    def __init__(self, registry: Registry, media: Media, judging: Judging, media_sessions: MediaSessions) -> None:
+    def __init__(
+        self, registry: Registry, media: Media, judging: Judging, media_sessions: MediaSessions, clock: Clock
+    ) -> None:
         self._registry, self._media, self._judging, self._media_sessions = registry, media, judging, media_sessions
+        self._clock = clock
         self._roaming: WeakSet[SessionRights] = WeakSet()
         self._arriving: set[tuple[StreamId, AccountId]] = set()
         self._nursery: trio.Nursery | None = None
@@ -37,6 +41,13 @@ class MoqSessions:
         """Whether an object of what `source` publishes in a stream may be written to someone this moment."""
         live = self._registry.get(stream)
         return live is not None and live.room.receives(actor.account, source)
+
+    def receives_best(self, actor: Actor, stream: StreamId, source: str) -> bool:
+        """Whether that is so of the best layer of its picture, too."""
+        live = self._registry.get(stream)
+        if live is None or not live.room.receives(actor.account, source):
+            return False
+        return live.room.state.gives_best(actor.account, self._clock.now_ns())
 
     def knows(self, actor: Actor, stream: StreamId) -> bool:
         """Whether it is known what someone may have of a stream; of one that is not there that is nothing."""

@@ -79,7 +79,7 @@ class Rooms:
         self._registry = Registry(self, archive, clock, self._gate)
         self._judging = Judging(self._gate)
         self.media_sessions = MediaSessions(self._registry, media, self._judging, self.command)
-        self.moq_sessions = MoqSessions(self._registry, media, self._judging, self.media_sessions)
+        self.moq_sessions = MoqSessions(self._registry, media, self._judging, self.media_sessions, clock)
         self._directory = Directory(clock.wall_ms())
         self._changed = _Changed()
         self._sessions = Sessions(clock)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 from media.bridge.offering import Offer, OfferedTrack
 from media.bridge.tapping import TapTables
@@ -37,11 +37,16 @@ class Bridge:
             offer.close()
             self._counts += offer.counts
 
-    def list_layers(self, path: str, bitrates: Mapping[str, int], now_ns: int) -> None:
-        """Offer of a picture's renditions only these, with their bitrates (bit/s); 0 for what is not measured yet."""
-        if path in self._offers:
-            self._offers[path].list_layers(bitrates, now_ns)
-            self.review(path)
+    def list_layers(self, path: str, bitrates: Mapping[str, int], reserved: Set[str], now_ns: int) -> bool:
+        """Offer of a picture's renditions only these, with their bitrates (bit/s); 0 for what is not measured yet.
+
+        Returns whether what is `reserved` of them has changed.
+        """
+        if path not in self._offers:
+            return False
+        has_changed = self._offers[path].list_layers(bitrates, reserved, now_ns)
+        self.review(path)
+        return has_changed
 
     def forget(self, path: str, now_ns: int) -> None:
         """Let whoever comes now see only what is sent from now on."""

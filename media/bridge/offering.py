@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 from media.bridge.assembling import AssembledFrame, Assembler
@@ -61,10 +61,13 @@ def codec_string(codec: CodecDescription) -> str:
 
 
 def catalog_of(tracks: Mapping[str, OfferedTrack], bitrates: Mapping[str, int]) -> Catalog:
-    """Describe tracks as renditions of these names; `bitrates` (bit/s) of those that are known."""
+    """Describe tracks as renditions of these names; `bitrates` (bit/s) of those that are known.
+
+    The best comes first: @moq/watch takes the first that it has the way for, of pictures that have no size.
+    """
     pictures = {
         name: Video(codec_string(track.codec), LEGACY, bitrate=bitrates.get(name))
-        for name, track in tracks.items()
+        for name, track in sorted(tracks.items(), key=lambda named: -bitrates.get(named[0], 0))
         if track.codec.kind == "video"
     }
     sounds = {
@@ -96,25 +99,42 @@ class Offer:
         self._unlisted: set[str] = set()
         self._bitrates: dict[str, int] = {}
         self._catalog = self._add_track(CATALOG_TRACK, CATALOG_PRIORITY)
-        self._write_catalog(now_ns)
+        info = track_info(CATALOG_PRIORITY, max_latency_ms=MAX_LATENCY_MS)
+        self._best_catalog = self.broadcast.add_reserved(CATALOG_TRACK, info)
+        self._write_catalogs(now_ns)
 
-    def list_layers(self, bitrates: Mapping[str, int], now_ns: int) -> None:
-        """Offer of the picture's renditions only these, with the bitrates (bit/s) that were measured."""
+    def list_layers(self, bitrates: Mapping[str, int], reserved: Set[str], now_ns: int) -> bool:
+        """Offer of the picture's renditions only these, with the bitrates (bit/s) that were measured.
+
+        Those of them that are `reserved` are in the catalog of whom the rights give the best of the broadcast, alone.
+        Returns whether what is reserved has changed, so that every reader's right is to be looked at.
+        """
         pictures = {name for name, track in self.tracks.items() if track.codec.kind == "video"}
         unlisted = pictures - bitrates.keys()
-        known = self._bitrates
-        if unlisted == self._unlisted and all(_is_near(known.get(name, 0), rate) for name, rate in bitrates.items()):
-            return
+        known, before = self._bitrates, {name for name in pictures if self._bridged[name].track.is_reserved}
+        is_same = unlisted == self._unlisted and before == reserved
+        if is_same and all(_is_near(known.get(name, 0), rate) for name, rate in bitrates.items()):
+            return False
         self._unlisted, self._bitrates = unlisted, {name: rate for name, rate in bitrates.items() if rate}
+        for name in pictures:
+            self._bridged[name].track.is_reserved = name in reserved
         self.review()
-        self._write_catalog(now_ns)
+        self._write_catalogs(now_ns)
+        return before != reserved
 
-    def _write_catalog(self, now_ns: int) -> None:
+    def _write_catalogs(self, now_ns: int) -> None:
         listed = {name: track for name, track in self.tracks.items() if name not in self._unlisted}
-        group = self._catalog.begin_group(self._catalog.next_sequence, now_ns)
+        self._write_catalog(self._best_catalog, listed, now_ns)
+        for_all = {name: track for name, track in listed.items() if not self._bridged[name].track.is_reserved}
+        self._write_catalog(self._catalog, for_all, now_ns)
+
+    def _write_catalog(self, track: Track, listed: Mapping[str, OfferedTrack], now_ns: int) -> None:
         catalog = write_catalog(catalog_of(listed, self._bitrates))
-        self._catalog.append(group, Frame(self._clock.since_us(now_ns), catalog, is_keyframe=True))
-        self._catalog.finish_group(group)
+        if track.latest is not None and track.latest.frames[0].payload == catalog:
+            return
+        group = track.begin_group(track.next_sequence, now_ns)
+        track.append(group, Frame(self._clock.since_us(now_ns), catalog, is_keyframe=True))
+        track.finish_group(group)
 
     def _add_track(self, name: str, priority: int) -> Track:
         return self.broadcast.add_track(name, track_info(priority, max_latency_ms=MAX_LATENCY_MS))

@@ -182,11 +182,10 @@ class Layers:
             found.viewers[subscription].wish = wish
             self._place(found, [subscription], now_ns)
 
-    def open_to_all(self, track: int) -> dict[int, int]:
-        """Return what may be shown to whom the kernel does not ask about: rows of live layers, with octets a second."""
+    def coming(self, track: int) -> list[Layer]:
+        """Return the layers of a track that come now."""
         found = self._tracks.get(track)
-        layers = [] if found is None else found.layers
-        return {layer.row: layer.rate for layer in layers if layer.comes and not layer.requires}
+        return [] if found is None else [layer for layer in found.layers if layer.comes]
 
     def keep_all(self, track: int, is_read: bool) -> None:
         """Have all layers of a track sent, or no more than the viewers get."""

@@ -27,9 +27,9 @@ MAX_LATENCY_NS = 10_000_000_000  # whatever a subscriber asks for
 class Delivery:
     """A subscription as it is served; a `Reader` of its track.
 
-    `admits` is asked before each piece. While it says no, everything of the time is lost to the subscription, which
-    goes on with the first group that begins after: what was recorded behind closed doors is not shown later. `has_sent`
-    is called with each piece that left.
+    `admits` is asked of the track before each piece. While it says no, everything of the time is lost to the
+    subscription, which goes on with the first group that begins after: what was recorded behind closed doors is not
+    shown later. `has_sent` is called with each piece that left.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Delivery:
         request: int,
         wish: Subscribe,
         track: Track,
-        admits: Callable[[], bool],
+        admits: Callable[[Track], bool],
         has_sent: Callable[[], None],
     ) -> None:
         self.request, self.track, self.wish = request, track, wish
@@ -70,6 +70,17 @@ class Delivery:
         for cursor in tuple(self._cursors):
             if not self._wants(cursor.group.sequence):
                 self._drop(cursor, Code.CANCELLED, "groups_not_wanted")
+
+    def switch(self, track: Track, now_ns: int) -> None:
+        """Read another track from now on, beginning with its latest group; what is unsent of the one before is lost."""
+        before = self.track
+        before.readers.remove(self)
+        self.silence(Code.CUT)
+        self.track = track
+        track.readers.append(self)
+        latest = track.latest_after(before.next_sequence, now_ns)
+        if latest is not None:
+            self.group_began(latest)
 
     def close(self, code: int | None) -> None:
         """Read no more; with a code, what is not sent yet is lost at once, without one the groups here are finished."""
@@ -107,7 +118,7 @@ class Delivery:
         """Take up a group."""
         if not self._wants(group.sequence):
             return
-        if not self._admits():
+        if not self._admits(self.track):
             self.counts["groups_not_admitted"] += 1
             return
         if len(self._cursors) >= MAX_LIVE_GROUPS:
@@ -123,7 +134,7 @@ class Delivery:
             if cursor.group is group:
                 if group.is_dropped:
                     self._drop(cursor, Code.EXPIRED, "groups_gone")
-                elif not self._admits():
+                elif not self._admits(self.track):
                     # Now, not when there is room: by then the right may be back, but not to this.
                     self._drop(cursor, Code.CUT, "groups_not_admitted")
                 self._carrier.wake()
@@ -131,7 +142,7 @@ class Delivery:
 
     def datagram(self, sequence: int, frame: Frame) -> None:
         """Send a frame once, or not at all."""
-        if self._admits() and self._session.send_datagram(self.request, sequence, frame):
+        if self._admits(self.track) and self._session.send_datagram(self.request, sequence, frame):
             self.counts["datagrams"] += 1
             self._has_sent()
         else:
@@ -174,7 +185,7 @@ class Delivery:
     def _write_from(self, cursor: GroupCursor) -> int:
         if not cursor.has_more:
             return 0
-        if not self._admits():
+        if not self._admits(self.track):
             self._drop(cursor, Code.CUT, "groups_not_admitted")
             return 0
         if cursor.stream is None and not self._open(cursor):
@@ -227,7 +238,7 @@ class Fetched:
         wanted: FetchWanted,
         track: Track,
         group: Group,
-        admits: Callable[[], bool],
+        admits: Callable[[Track], bool],
     ) -> None:
         self.request, self.path, self.track = wanted.request, wanted.broadcast, track
         self.urgency = (wanted.priority, track.info.priority)
@@ -254,7 +265,7 @@ class Fetched:
         """Write the next piece; returns its bytes, 0 when there is nothing to write now."""
         if self._is_over or not self._cursor.has_more:
             return 0
-        if not self._admits() or self._cursor.group.is_dropped:
+        if not self._admits(self.track) or self._cursor.group.is_dropped:
             self.close(Code.CUT)
             return 0
         written = self._cursor.write_piece(self._carrier)
@@ -279,7 +290,7 @@ class Fetched:
     def group_grew(self, group: Group) -> None:
         """Look at the group again."""
         if group is self._cursor.group and not self._is_over:
-            if group.is_dropped or not self._admits():
+            if group.is_dropped or not self._admits(self.track):
                 self.close(Code.CUT)
             self._carrier.wake()
 
@@ -288,3 +299,19 @@ class Fetched:
 
     def track_ended(self) -> None:
         """Stay until the group is written: it lives in memory until then."""
+
+
+def urgency(delivery: Delivery | Fetched) -> tuple[int, int]:
+    """Return what deliveries are ordered by, the most urgent last."""
+    return delivery.urgency
+
+
+def write_piece(waiting: list[Delivery | Fetched]) -> int:
+    """Write the most urgent piece that can be written; returns its bytes. What has no more leaves `waiting`."""
+    for delivery in tuple(waiting):
+        written = delivery.write_piece()
+        if not delivery.has_more:
+            waiting.remove(delivery)
+        if written:
+            return written
+    return 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from media.moq.frames import MICROSECONDS, Frame
@@ -60,6 +60,7 @@ class Track:
     bytes: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     is_ended: bool = False
+    is_reserved: bool = False  # for those whose rights give them the best of its broadcast
     next_sequence: int = 0  # after the highest group or datagram so far
 
     @property
@@ -117,6 +118,21 @@ class Track:
         for group in tuple(self.groups.values()):
             self.drop_group(group)
 
+    def latest_after(self, sequence: int, now_ns: int) -> Group | None:
+        """Return the latest group for a reader that has had others up to before `sequence`: numbers only rise.
+
+        Where its own number is lower it is kept once more, under a higher one, of which nobody else is told.
+        """
+        latest = self.latest
+        if latest is None or latest.sequence >= sequence:
+            return latest
+        self.next_sequence = sequence + 1
+        again = replace(latest, sequence=sequence, began_ns=now_ns, frames=list(latest.frames), is_finished=True)
+        self.groups[sequence] = again
+        self.bytes += again.bytes
+        self._forget_old(now_ns)
+        return again
+
     def send_datagram(self, sequence: int, frame: Frame) -> None:
         """Pass a frame to all readers once, without keeping it. Groups and datagrams share their numbers."""
         self.next_sequence = max(self.next_sequence, sequence + 1)
@@ -167,12 +183,16 @@ class Source(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Broadcast:
-    """What one publisher publishes under one path."""
+    """What one publisher publishes under one path.
+
+    `reserved` are tracks instead of those of the same name, for whom the rights give the best of it: its catalog.
+    """
 
     path: str
     source: Source | None = None
     hops: tuple[int, ...] = ()
     tracks: dict[str, Track] = field(default_factory=dict)
+    reserved: dict[str, Track] = field(default_factory=dict)
     is_ended: bool = False
     _wanted: dict[str, list[TrackKnown]] = field(default_factory=dict)
 
@@ -218,6 +238,11 @@ class Broadcast:
             known(self.path, name, track)
         return track
 
+    def add_reserved(self, name: str, info: TrackInfo) -> Track:
+        """Add what is given instead of the track of this name to those who have the best."""
+        track = self.reserved[name] = Track(name, info, is_reserved=True)
+        return track
+
     def refuse_track(self, name: str) -> None:
         """Say that there is no such track."""
         for known in self._wanted.pop(name, ()):
@@ -225,9 +250,9 @@ class Broadcast:
 
     def remove_track(self, name: str) -> None:
         """End a track and let go of it."""
-        track = self.tracks.pop(name, None)
-        if track is not None:
-            track.end()
+        for track in (self.tracks.pop(name, None), self.reserved.pop(name, None)):
+            if track is not None:
+                track.end()
 
 
 class Listener(Protocol):

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import partial
 
 from media.moq import events
+from media.moq.access import Access
 from media.moq.carrier import Carrier, Code
-from media.moq.delivery import Delivery, Fetched
-from media.moq.messages import Subscribe, suffix_of
+from media.moq.delivery import Delivery, Fetched, urgency, write_piece
+from media.moq.messages import suffix_of
 from media.moq.origin import DESCRIBING_TRACK, Broadcast, Origin, Track
 from media.moq.rights import Rights
 from media.moq.session import Session
 from media.moq.upstream import Upstream
+from media.moq.wishes import Waiting, Wanted, path_of
 
 MAX_SUBSCRIPTIONS = 256  # of a session: a wall of 80 people with picture, sound and catalog each
 MAX_LISTENING = 32  # requests for announcements on one session; a player makes one for each name it plays
@@ -55,66 +57,27 @@ class Relay:
         for peer in self.peers:
             total.update(peer.counts)
             total.update(peer.session.counts)
+            total.update(peer.upstream.counts)
             for delivery in peer.deliveries.values():
                 total.update(delivery.counts)
         return {"moq_sessions": len(self.peers), **{f"moq_{name}": count for name, count in total.items()}}
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Waiting:
-    """A request for a track that its publisher has not described yet; `wish` when it is a subscription."""
-
-    request: int
-    path: str
-    name: str
-    wish: Subscribe | None = None
-
-
-_Wanted = events.TrackWanted | events.SubscriptionWanted | events.FetchWanted
-
-
-def _path_of(wanted: _Wanted) -> str:
-    match wanted:
-        case events.TrackWanted():
-            return wanted.broadcast
-        case events.SubscriptionWanted():
-            return wanted.wish.broadcast
-        case events.FetchWanted():
-            return wanted.broadcast
-
-
-def _urgency(delivery: Delivery | Fetched) -> tuple[int, int]:
-    return delivery.urgency
-
-
-def _write_piece(waiting: list[Delivery | Fetched]) -> int:
-    """Write the most urgent piece that can be written; returns its bytes. What has no more leaves `waiting`."""
-    for delivery in tuple(waiting):
-        written = delivery.write_piece()
-        if not delivery.has_more:
-            waiting.remove(delivery)
-        if written:
-            return written
-    return 0
 
 
 class Peer:
     """One session in the relay: a listener of the origin, and a subscriber and publisher of tracks."""
 
     def __init__(self, relay: Relay, session: Session, carrier: Carrier, rights: Rights) -> None:
-        self.session, self.rights = session, rights
+        self.session, self.rights, self._access = session, rights, Access(rights)
         self.deliveries: dict[int, Delivery | Fetched] = {}
         self.counts = Counter[str]()
         self._relay, self._carrier = relay, carrier
         self._listening: dict[int, dict[str, None]] = {}  # what was announced to each request
         self._prefixes: dict[int, str] = {}
-        self._waiting: list[_Waiting] = []
-        self._pending: list[_Wanted] = []
+        self._waiting: list[Waiting] = []
+        self._pending: list[Wanted] = []
         # Broadcasts of which something may be on its way still, and when picture or sound of them was last sent (ns);
         # a room that closes takes its own out.
         self._served: dict[str, int] = {}
-        # What the rights said of each broadcast, while pieces are written: no checkpoint is in between.
-        self._judged: dict[str, bool] | None = None
         self.is_held_up = False  # what it could write now waits for room
         self.upstream = Upstream(session, relay.origin, relay.now_ns, rights.may_publish)
         relay.origin.listen(self)
@@ -136,14 +99,11 @@ class Peer:
         if not waiting:
             return
         if len(waiting) > 1:
-            waiting.sort(key=_urgency, reverse=True)
+            waiting.sort(key=urgency, reverse=True)
         room = self._carrier.room()
-        self._judged = {}
-        try:
-            while room > 0 and (written := _write_piece(waiting)):
+        with self._access.at_once():
+            while room > 0 and (written := write_piece(waiting)):
                 room -= written
-        finally:
-            self._judged = None
         self.is_held_up = bool(waiting)
 
     def cut(self, code: int = Code.CUT, path: str | None = None) -> None:
@@ -179,7 +139,8 @@ class Peer:
         self.end()
 
     def review(self, path: str | None = None) -> None:
-        """Announce and retract what changed rights ask for, of one broadcast or of all."""
+        """Cut, announce and retract what changed rights ask for, of one broadcast or of all."""
+        self.review_tracks(path)
         for request, announced in self._listening.items():
             for gone in [one for one in announced if path in (None, one) and not self.rights.may_watch(one)]:
                 del announced[gone]
@@ -189,12 +150,18 @@ class Peer:
             self.broadcast_began(broadcast)
         self.handle(self._take_pending(path))
 
+    def review_tracks(self, path: str | None = None) -> None:
+        """Cut what is reserved for others now, and give everything else as its rights do."""
+        for delivery in tuple(self.deliveries.values()):
+            if path in (None, delivery.path):
+                self._review_delivery(delivery)
+
     def attends(self, path: str) -> bool:
         """Whether it is here for a broadcast: it came for it, or reads it or wants to."""
         return (
             self.rights.home == path
             or any(delivery.path == path for delivery in self.deliveries.values())
-            or any(_path_of(wanted) == path for wanted in self._pending)
+            or any(path_of(wanted) == path for wanted in self._pending)
         )
 
     def delivered_ns(self, path: str) -> int:
@@ -223,6 +190,7 @@ class Peer:
             self._relay.subscribed(self.rights.home)
         self._relay.counts.update(self.counts)
         self._relay.counts.update(self.session.counts)
+        self._relay.counts.update(self.upstream.counts)
 
     # -- the origin tells --------------------------------------------------------------------------------------------
 
@@ -254,9 +222,9 @@ class Peer:
             case events.TrackWanted() | events.SubscriptionWanted() | events.FetchWanted() if self._is_early(event):
                 pass
             case events.TrackWanted(request, path, name):
-                self._with_track(_Waiting(request, path, name))
+                self._with_track(Waiting(request, path, name))
             case events.SubscriptionWanted(request, wish):
-                self._with_track(_Waiting(request, wish.broadcast, wish.track, wish))
+                self._with_track(Waiting(request, wish.broadcast, wish.track, wish))
             case events.SubscriptionChanged(request, wish):
                 delivery = self.deliveries.get(request)
                 if isinstance(delivery, Delivery):
@@ -270,17 +238,17 @@ class Peer:
             case _:
                 self.upstream.handle(event)
 
-    def _is_early(self, wanted: _Wanted) -> bool:
+    def _is_early(self, wanted: Wanted) -> bool:
         """Put a request aside while it is not known what the session may watch."""
-        path = _path_of(wanted)
+        path = path_of(wanted)
         if len(self._pending) >= MAX_PENDING or not self.rights.is_pending(path):
             return False
         self._pending.append(wanted)
         self._relay.subscribed(path)
         return True
 
-    def _take_pending(self, path: str | None) -> list[_Wanted]:
-        taken = [wanted for wanted in self._pending if path in (None, _path_of(wanted))]
+    def _take_pending(self, path: str | None) -> list[Wanted]:
+        taken = [wanted for wanted in self._pending if path in (None, path_of(wanted))]
         self._pending = [wanted for wanted in self._pending if wanted not in taken]
         return taken
 
@@ -302,7 +270,7 @@ class Peer:
     def _may_hear_of(self, broadcast: Broadcast) -> bool:
         return broadcast.source is not self.upstream and self.rights.may_watch(broadcast.path)
 
-    def _with_track(self, waiting: _Waiting) -> None:
+    def _with_track(self, waiting: Waiting) -> None:
         """Answer now when the track is known, later when its publisher has to be asked."""
         broadcast = self._relay.origin.find(waiting.path)
         if broadcast is None or not self._may_hear_of(broadcast):
@@ -310,14 +278,17 @@ class Peer:
             self.counts["requests_refused"] += 1
             self.session.refuse(waiting.request, Code.NOT_FOUND)
             return
-        track = broadcast.tracks.get(waiting.name)
+        track = self._access.find(broadcast, waiting.name)
         if track is not None:
             self._answer(waiting, track)
-        elif len(self._waiting) < MAX_WAITING and broadcast.want_track(waiting.name, self._track_known):
+        elif waiting.name not in broadcast.tracks and self._want(broadcast, waiting.name):
             self._waiting.append(waiting)
         else:
             self.counts["requests_refused"] += 1
             self.session.refuse(waiting.request, Code.NOT_FOUND)
+
+    def _want(self, broadcast: Broadcast, name: str) -> bool:
+        return len(self._waiting) < MAX_WAITING and broadcast.want_track(name, self._track_known)
 
     def _track_known(self, path: str, name: str, track: Track | None) -> None:
         for waiting in [one for one in self._waiting if one.path == path and one.name == name]:
@@ -328,7 +299,7 @@ class Peer:
                 self.session.refuse(waiting.request, Code.NOT_FOUND)
         self._carrier.wake()
 
-    def _answer(self, waiting: _Waiting, track: Track) -> None:
+    def _answer(self, waiting: Waiting, track: Track) -> None:
         if waiting.wish is None:
             self.session.describe_track(waiting.request, track.info)
             return
@@ -348,7 +319,7 @@ class Peer:
             waiting.request,
             waiting.wish,
             track,
-            lambda: self._admits(path),
+            partial(self._access.admits, path),
             has_sent,
         )
         self.deliveries[waiting.request] = delivery
@@ -357,18 +328,25 @@ class Peer:
         self._relay.subscribed(path)
         self._carrier.wake()
 
-    def _admits(self, path: str) -> bool:
-        judged = self._judged
-        if judged is None:
-            return self.rights.admits(path)
-        if path not in judged:
-            judged[path] = self.rights.admits(path)
-        return judged[path]
+    def _review_delivery(self, delivery: Delivery | Fetched) -> None:
+        """Give what these rights give under the name that was asked for; where that is nothing, cut it."""
+        broadcast, before = self._relay.origin.find(delivery.path), delivery.track
+        track = None if broadcast is None else self._access.find(broadcast, before.name)
+        if track is before or broadcast is None or before.is_ended:
+            return
+        if track is not None and isinstance(delivery, Delivery):
+            delivery.switch(track, self._relay.now_ns())
+        else:
+            self.counts["renditions_cut"] += 1
+            self._drop(delivery, Code.CUT)
+            self.session.refuse(delivery.request, Code.CUT)
+            self._carrier.recall()
+        self._carrier.wake()
 
     def _fetch(self, wanted: events.FetchWanted) -> None:
         broadcast = self._relay.origin.find(wanted.broadcast)
         known = broadcast is not None and self._may_hear_of(broadcast)
-        track = broadcast.tracks.get(wanted.track) if known and broadcast is not None else None
+        track = self._access.find(broadcast, wanted.track) if known and broadcast is not None else None
         group = None if track is None else track.groups.get(wanted.group)
         fetching = sum(isinstance(delivery, Fetched) for delivery in self.deliveries.values())
         if track is None or group is None or fetching >= MAX_FETCHES:
@@ -377,7 +355,7 @@ class Peer:
             return
         path = wanted.broadcast
         self.deliveries[wanted.request] = Fetched(
-            self.session, self._carrier, wanted, track, group, lambda: self._admits(path)
+            self.session, self._carrier, wanted, track, group, partial(self._access.admits, path)
         )
         self._served.setdefault(path, 0)
         self._carrier.wake()
@@ -389,7 +367,7 @@ class Peer:
         self._waiting = [waiting for waiting in self._waiting if waiting.request != request]
         for wanted in [one for one in self._pending if one.request == request]:
             self._pending.remove(wanted)
-            self._relay.subscribed(_path_of(wanted))
+            self._relay.subscribed(path_of(wanted))
         delivery = self.deliveries.get(request)
         if delivery is not None:
             self._drop(delivery, Code.CANCELLED)

@@ -23,3 +23,6 @@ class Rights(Protocol):
 
     def admits(self, path: str) -> bool:
         """Whether an object of this broadcast may be written to it now."""
+
+    def admits_best(self, path: str) -> bool:
+        """Whether an object of what is reserved of this broadcast may be written to it now."""

@@ -15,6 +15,7 @@ from media.moq.session import Session
 MAX_BROADCASTS = 64  # of a session; a person publishes one or two
 MAX_OPEN_GROUPS = 32  # of a track at a time; audio in groups of one frame has a few on their way
 SUBSCRIBE_LATENCY_MS = 5_000  # what a publisher may keep for us when its uplink is poor
+UNREAD_NS = 2_000_000_000  # for whoever asked for a track to read it: a round trip, and a busy machine
 OUT_OF_RANGE_US = 1 << 60  # timestamps beyond could not be written again
 
 
@@ -25,6 +26,7 @@ class _Taken:
     broadcast: Broadcast
     track: Track
     timescale: int
+    since_ns: int
     groups: dict[int, Group] = field(default_factory=dict)
     is_ending: bool = False
     end: int | None = None  # the first group that will not come
@@ -152,7 +154,7 @@ class Upstream:
         broadcast, name, info = asked
         ours = track_info(info.priority, max_latency_ms=info.max_latency_ms)
         track = broadcast.add_track(name, ours)
-        self._taken[subscription] = _Taken(broadcast, track, info.timescale)
+        self._taken[subscription] = _Taken(broadcast, track, info.timescale, self._now_ns())
 
     def _ended(self, subscription: int, code: int | None) -> None:
         asked = self._asked.pop(subscription, None)
@@ -173,9 +175,18 @@ class Upstream:
 
     # -- groups and frames --------------------------------------------------------------------------------------------
 
+    def _read(self, subscription: int) -> _Taken | None:
+        """Return a track that comes; one that nobody reads who asked for it, or for its properties, is let go."""
+        taken = self._taken.get(subscription)
+        if taken is None or taken.track.readers or self._now_ns() - taken.since_ns < UNREAD_NS:
+            return taken
+        self.counts["tracks_unread"] += 1
+        self._let_go(subscription)
+        return None
+
     def _begin_group(self, subscription: int, sequence: int) -> None:
         self._accepted(subscription)
-        taken = self._taken.get(subscription)
+        taken = self._read(subscription)
         if taken is None:
             return
         if len(taken.groups) >= MAX_OPEN_GROUPS:
@@ -185,7 +196,7 @@ class Upstream:
         taken.groups[sequence] = taken.track.begin_group(sequence, self._now_ns())
 
     def _take_frame(self, subscription: int, sequence: int, timestamp: int | None, payload: bytes) -> None:
-        taken = self._taken.get(subscription)
+        taken = self._read(subscription)
         group = None if taken is None else taken.groups.get(sequence)
         if taken is None or group is None:
             self.counts["frames_late"] += 1
@@ -213,7 +224,7 @@ class Upstream:
             self._let_go(subscription)
 
     def _take_datagram(self, subscription: int, sequence: int, timestamp: int, payload: bytes) -> None:
-        taken = self._taken.get(subscription)
+        taken = self._read(subscription)
         if taken is None or not self._may_publish(taken.broadcast.path):
             self.counts["datagrams_refused"] += 1
             return

@@ -19,15 +19,16 @@ from tests.server.nodes import Person, Site
 
 @dataclass
 class Watcher:
-    """What one viewer got."""
+    """What one viewer got; the picture's codec is known."""
 
+    codec: Codec = Codec.VP8
     frames: dict[Kind, list[AssembledFrame]] = field(default_factory=lambda: {"audio": [], "video": []})
     arrived_ns: dict[Kind, list[int]] = field(default_factory=lambda: {"audio": [], "video": []})
     reports: dict[Kind, SenderReport] = field(default_factory=dict)
     kinds: dict[int, Kind] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._assemblers: dict[Kind, Assembler] = {"audio": Assembler(Codec.OPUS), "video": Assembler(Codec.VP8)}
+        self._assemblers: dict[Kind, Assembler] = {"audio": Assembler(Codec.OPUS), "video": Assembler(self.codec)}
         self._next: dict[Kind, int] = {}
 
     def take(self, datagram: bytes, at_ns: int) -> None:

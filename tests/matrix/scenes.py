@@ -8,6 +8,7 @@ from typing import Any
 
 import trio
 
+from media.wire.codecs import Codec
 from tests.browser.browsers import Browser
 from tests.browser.servers import Server
 from tests.matrix.clients import (
@@ -19,6 +20,7 @@ from tests.matrix.clients import (
     shows_no_picture,
 )
 from tests.matrix.stage import open_stage, until
+from tests.matrix.unparted import comparing, enough
 
 TOGETHER_MS = 60.0  # what nobody notices between sound and picture
 CLAPS = 5  # that are judged, the last ones: players take their time to bring the two together
@@ -36,6 +38,7 @@ class Scene:
     failures: dict[str, Exception] = field(default_factory=dict)
     apart_ms: dict[str, float] = field(default_factory=dict)
     model: str | None = None  # the viewer to whose claps those of the others are held, None: to no time apart
+    parted_ms: float = 0.0  # how much further apart this server brought what it was given
 
     @property
     def swing_ms(self) -> float:
@@ -127,10 +130,16 @@ async def play(server: Server, browsers: tuple[Browser, ...], publisher: str) ->
             except Exception as failure:
                 scene.failures[viewer] = failure
 
+        async def compare(codec: Codec) -> None:
+            async with comparing(stage, codec) as comparison:
+                scene.parted_ms = await enough(comparison)
+
         async with trio.open_nursery() as longest:
             if scene.model is not None:
                 longest.start_soon(be_model, scene.model)
             async with trio.open_nursery() as nursery:
+                if scene.model is not None:
+                    nursery.start_soon(compare, PARTED_BY_ITSELF[publisher])
                 for viewer in (viewer for viewer in VIEWERS if viewer != scene.model):
                     nursery.start_soon(attend, viewer)
             late = [viewer for viewer, apart_ms in scene.apart_ms.items() if abs(apart_ms) >= TOGETHER_MS]

@@ -145,15 +145,17 @@ async def test_a_reserved_best_layer_reaches_only_those_who_hold_its_grant() -> 
         await shows(world, without, "f")
 
 
-async def test_layers_are_offered_as_renditions_and_a_reserved_one_to_nobody() -> None:
+async def test_layers_are_offered_as_renditions_and_a_reserved_one_in_the_catalog_of_the_entitled_alone() -> None:
     async with open_world() as world:
         world.media.offer(world.room, "streamer", "stream")
         publisher = await go_live(world)
 
-        def renditions() -> dict[str, int]:
+        def renditions(*, of_the_entitled: bool = False) -> dict[str, int]:
             broadcast = world.media.relay.origin.find("stream")
-            track = None if broadcast is None else broadcast.tracks.get(CATALOG_TRACK)
-            if track is None or not track.groups:
+            if broadcast is None:
+                return {}
+            track = (broadcast.reserved if of_the_entitled else broadcast.tracks)[CATALOG_TRACK]
+            if not track.groups:
                 return {}
             catalog = read_catalog_untrusted(track.groups[max(track.groups)].frames[-1].payload)
             videos = {} if catalog.video is None else catalog.video.renditions
@@ -164,6 +166,11 @@ async def test_layers_are_offered_as_renditions_and_a_reserved_one_to_nobody() -
         assert found["video-q"] < found["video-h"] < found["video-f"]
         world.media.reserve_best(world.room, Grant.ENTITLED)
         assert renditions().keys() == {"video-q", "video-h"}
+        assert renditions(of_the_entitled=True).keys() == found.keys()
+        broadcast = world.media.relay.origin.find("stream")
+        assert broadcast is not None
+        assert [name for name, track in broadcast.tracks.items() if track.is_reserved] == ["video-f"]
         world.media.reserve_best(world.room, NOTHING)
+        assert not any(track.is_reserved for track in broadcast.tracks.values())
         del publisher.sending["q"]
         await world.until(lambda: renditions().keys() == {"video-h", "video-f"})

@@ -31,6 +31,7 @@ class Everything:
     publishes: bool = True
     watches: bool = True
     is_admitted: bool = True
+    has_best: bool = True
     home: str | None = None
     pending: bool = False
 
@@ -45,6 +46,9 @@ class Everything:
 
     def admits(self, path: str) -> bool:
         return self.is_admitted
+
+    def admits_best(self, path: str) -> bool:
+        return self.is_admitted and self.has_best
 
 
 @dataclass

@@ -107,6 +107,12 @@ class Viewer:
             while await self.receive():
                 pass
 
+    async def read_to_the_end(self) -> None:
+        """Take everything until the connection has ended."""
+        with trio.fail_after(10):
+            while await self.receive():
+                pass
+
     @staticmethod
     def records(text: bytes) -> list[bytes]:
         """Return the records of whole WebSocket frames (RFC 6455 section 5.2)."""
