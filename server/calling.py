@@ -72,5 +72,6 @@ async def open_calling(
     def count() -> dict[str, int]:
         return {**calls.counters(), **lives.counters(), "calls_unrung": conversing.paces.unrung}
 
-    routes = (*call_routes(calls, IceServers(tuple(ice_servers))), *live_routes(lives))
+    ice = IceServers(tuple(ice_servers))
+    routes = (*call_routes(calls, ice), *live_routes(lives, rooms.media_sessions, ice))
     return Calling(calls, lives, routes, count)

@@ -70,7 +70,7 @@ class MediaSessions:
         """Answer a WHIP offer. Raises Refused, MalformedSdp, OfferRejected and NoCapacity."""
         await trio.lowlevel.checkpoint()
         live = self._registry.find(stream_id, actor)
-        if actor.account == live.room.state.owner:
+        if actor.account in (live.room.state.owner, *live.room.state.hosts):
             await self._judging.require_streamer(actor.account)
         called = live.room.state.called
         if called is not None and called.account == actor.account:
@@ -78,13 +78,15 @@ class MediaSessions:
         negotiated = live.room.publish(actor, offer_sdp)
         return self.keep(live.room, stream_id, actor, negotiated.transport, negotiated.answer_sdp, negotiated.etag)
 
-    async def watch(self, stream_id: StreamId, actor: Actor, offer_sdp: str) -> MediaSession:
-        """Answer a WHEP offer. Raises Refused, MalformedSdp, OfferRejected and NoCapacity."""
+    async def watch(
+        self, stream_id: StreamId, actor: Actor, offer_sdp: str, host: AccountId | None = None
+    ) -> MediaSession:
+        """Answer a WHEP offer for the streamer, or a host. Raises Refused and what media raises of an offer."""
         await trio.lowlevel.checkpoint()
         live = self._registry.find(stream_id, actor)
         verdict = await self._judging.weigh(live.room, actor)
         try:
-            negotiated = live.room.watch(actor, offer_sdp, verdict)
+            negotiated = live.room.watch(actor, offer_sdp, verdict, host)
         except NoSource:
             raise Refused("no_publisher") from None
         return self.keep(live.room, stream_id, actor, negotiated.transport, negotiated.answer_sdp, negotiated.etag)

@@ -63,6 +63,7 @@ PURE = [
     "signalling/members.py",
     "signalling/measuring.py",
     "signalling/attending.py",
+    "signalling/hosting.py",
     "signalling/calling.py",
     "signalling/preparing.py",
     "signalling/switching.py",

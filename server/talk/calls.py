@@ -134,6 +134,7 @@ def _known(connection: sa.Connection, conversation: Conversation, actor: Actor, 
         met_at=None,
         stream=stream,
         starter=None,
+        named=(),
         reason=reason,
         seconds=seconds,
     )

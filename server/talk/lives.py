@@ -43,8 +43,9 @@ _ADD = Prepared(
     " VALUES (:stream, :conversation, :seq, :starter, :audience, :at)"
 )
 _OPEN = Prepared(
-    "SELECT stream, conversation, starter, audience, began_at FROM conversation_lives"
-    " WHERE ended_at IS NULL ORDER BY began_at, stream"
+    "SELECT l.stream, l.conversation, l.starter, a.name, l.audience, l.began_at"
+    " FROM conversation_lives l JOIN accounts a ON a.id = l.starter WHERE l.ended_at IS NULL"
+    " ORDER BY l.began_at, l.stream"
 )
 _FIND = Prepared("SELECT seq FROM conversation_lives WHERE stream = :stream AND ended_at IS NULL")
 _END = Prepared("UPDATE conversation_lives SET ended_at = :at WHERE stream = :stream")
@@ -80,11 +81,13 @@ class Ruling(Protocol):
 
 @dataclass(slots=True)
 class _Live:
-    """A group's stream, and the members whom it lets in as such."""
+    """A group's stream, the members whom it lets in as such, and those who may be live beside its starter."""
 
     view: LiveView
     began_at: int
     members: frozenset[AccountId]
+    named: frozenset[AccountId]
+    starter: str
 
 
 class Lives:
@@ -111,39 +114,49 @@ class Lives:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Go on with those whose streams a restart has brought back, and keep them until cancelled."""
         async with trio.open_nursery() as self._nursery:
-            for stream, conversation, starter, audience, began_at in await self._store.read(_open_lives):
+            for stream, conversation, starter, name, audience, began_at in await self._store.read(_open_lives):
                 state = self._rooms.state(stream)
                 members = frozenset[AccountId]() if state is None else state.entitled
-                live = _Live(LiveView(stream, conversation, audience, starter), began_at, members)
+                live = _Live(LiveView(stream, conversation, audience, starter), began_at, members, frozenset(), name)
                 self._lives[conversation] = live
                 self._nursery.start_soon(self._keep, live)
                 await self.look_again(conversation)
             task_status.started()
             await trio.sleep_forever()
 
-    async def start(self, actor: Actor, conversation: ConversationId, audience: Audience) -> LiveView:
+    async def start(
+        self, actor: Actor, conversation: ConversationId, audience: Audience, named: frozenset[AccountId] = frozenset()
+    ) -> LiveView:
         """Take a group live, or return the stream that it has on: two who do it at once have one stream.
 
-        A call in which the actor is becomes it. Raises Refused (conversation_unknown, not_in_conversation, not_a_group,
-        read_only, already_live, kyf_required) and NoCapacity.
+        A call in which the actor is becomes it; members who are `named` may be live, too.
+        Raises Refused (conversation_unknown, not_in_conversation, not_a_group, read_only, already_live, kyf_required)
+        and NoCapacity.
         """
         lock = self._opening.setdefault(conversation, trio.Lock())
         try:
             async with lock:
                 members = await self._store.read(_who_may_watch, conversation, actor.account)
                 live = self._lives.get(conversation)
-                return await self._open(actor, conversation, audience, members) if live is None else live.view
+                if live is not None:
+                    return live.view
+                return await self._open(actor, conversation, audience, members, named & members)
         finally:
             if not lock.locked():
                 self._opening.pop(conversation, None)
 
     async def _open(
-        self, actor: Actor, conversation: ConversationId, audience: Audience, members: frozenset[AccountId]
+        self,
+        actor: Actor,
+        conversation: ConversationId,
+        audience: Audience,
+        members: frozenset[AccountId],
+        named: frozenset[AccountId],
     ) -> LiveView:
         mode = Mode.PUBLIC if audience == "everyone" else Mode.PRIVATE
         opened = await self._rooms.create_stream(actor, title=f"{actor.name} is live", mode=mode, entitled=members)
         view = LiveView(opened.card.id, conversation, audience, actor.account)
-        live = _Live(view, self._clock.wall_ms(), members)
+        live = _Live(view, self._clock.wall_ms(), members, named, actor.name)
         try:
             if audience == "members":
                 await self._people.set_rules(actor, view.stream, ONLY_MEMBERS, (0,))
@@ -159,8 +172,27 @@ class Lives:
         await self.look_again(conversation)
         call = self._calls.active_in(conversation, actor.account)
         if call is not None:
-            await self._calls.do(actor, call, calling.BecomeLive(view.stream))
+            await self._calls.do(actor, call, calling.BecomeLive(view.stream, named))
         return view
+
+    async def join(self, actor: Actor, conversation: str) -> LiveView:
+        """Be live, too. Raises Refused (not_live, not_named, too_many_hosts, and like `require_in`)."""
+        await self._store.read(_require_in, conversation, actor.account)
+        live = self._lives.get(conversation)
+        if live is None:
+            raise Refused("not_live")
+        if actor.account not in live.named & live.members:
+            raise Refused("not_named")
+        await self._order(live, c.AddHost(actor.account, actor.name))
+        await self.look_again(conversation)
+        return live.view
+
+    async def step_back(self, actor: Actor, conversation: str) -> None:
+        """Be live no longer. Raises Refused like `policy.require_in`."""
+        await self._store.read(_require_in, conversation, actor.account)
+        live = self._lives.get(conversation)
+        if live is not None:
+            await self._order(live, c.DropHost(actor.account))
 
     async def look_again(self, conversation: str) -> None:
         """Let those in who came into the group, and nobody who has left it; without its starter the stream ends."""
@@ -168,18 +200,21 @@ class Lives:
         if live is None:
             return
         now = await self._store.read(_members_of, conversation)
-        owner = Actor(live.view.starter, "")
         before, live.members = live.members, now
-        changes: list[c.Command] = [c.Disentitle(account) for account in sorted(before - now)]
+        changes: list[c.Command] = [c.DropHost(account) for account in sorted(live.named - now)]
+        changes += [c.Disentitle(account) for account in sorted(before - now)]
         changes += [c.Entitle(account) for account in sorted(now - before - {live.view.starter})]
         if live.view.starter not in now:
             changes = [c.EndStream()]
         for change in changes:
-            try:
-                await self._rooms.command(live.view.stream, owner, change)
-            except Refused as refused:
-                if refused.code not in ("stream_ended", "stream_unknown"):
-                    raise
+            await self._order(live, change)
+
+    async def _order(self, live: _Live, command: c.Command) -> None:
+        try:
+            await self._rooms.command(live.view.stream, Actor(live.view.starter, live.starter), command)
+        except Refused as refused:
+            if refused.code not in ("stream_ended", "stream_unknown"):
+                raise
 
     async def _keep(self, live: _Live) -> None:
         """Bring the card up to date when the stream has ended, and go back to the call."""
@@ -244,12 +279,16 @@ def _who_may_watch(connection: sa.Connection, conversation: str, account: Accoun
     return _members_of(connection, conversation)
 
 
+def _require_in(connection: sa.Connection, conversation: str, account: AccountId) -> None:
+    policy.require_in(rows.find_member(connection, conversation, account))
+
+
 def _members_of(connection: sa.Connection, conversation: str) -> frozenset[AccountId]:
     return frozenset(member.account for member in rows.members_in(connection, conversation))
 
 
-def _open_lives(connection: sa.Connection) -> list[tuple[StreamId, ConversationId, AccountId, Audience, int]]:
+def _open_lives(connection: sa.Connection) -> list[tuple[StreamId, ConversationId, AccountId, str, Audience, int]]:
     return [
-        (StreamId(stream), ConversationId(conversation), AccountId(starter), audience, began_at)
-        for stream, conversation, starter, audience, began_at in _OPEN(connection).fetchall()
+        (StreamId(stream), ConversationId(conversation), AccountId(starter), name, audience, began_at)
+        for stream, conversation, starter, name, audience, began_at in _OPEN(connection).fetchall()
     ]

@@ -131,9 +131,9 @@ def _media_routes(calls: Calls, ice_servers: IceServers) -> list[Route]:
 
     problems = (*SEEING, *OFFERS, "call_ended", "not_in_call", "no_capacity", "too_many_sessions")
     return [
-        _offering("/whip", "Send to the others, by WHIP", publish, problems),
-        _offering(
-            "/whep/{account}",
+        offering_route(f"{CALL}/whip", "Send to the others, by WHIP", publish, problems),
+        offering_route(
+            f"{CALL}/whep/{{account}}",
             "See and hear one of the others, by WHEP",
             watch,
             (*problems, "no_publisher", "no_common_codec"),
@@ -141,10 +141,11 @@ def _media_routes(calls: Calls, ice_servers: IceServers) -> list[Route]:
     ]
 
 
-def _offering(path: str, summary: str, serve: Serve, problems: tuple[str, ...]) -> Route:
+def offering_route(path: str, summary: str, serve: Serve, problems: tuple[str, ...]) -> Route:
+    """Return a route that answers an SDP offer."""
     return Route(
         "POST",
-        f"{CALL}{path}",
+        path,
         summary,
         serve,
         takes=SDP,

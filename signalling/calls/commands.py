@@ -66,9 +66,10 @@ class Busy:
 
 @dataclass(frozen=True, slots=True)
 class BecomeLive:
-    """It becomes a stream: nobody sends here while that is live."""
+    """It becomes a stream: nobody sends here while that is live. The `named` may be live, too."""
 
     stream: StreamId
+    named: frozenset[AccountId] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

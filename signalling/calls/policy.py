@@ -71,9 +71,9 @@ def _apply(call: Call, actor: AccountId | None, given: c.Command | c.Fact, now_n
             return _ask_video(call, actor)
         case c.AnswerVideo(agreed):
             return _answer_video(call, actor, agreed)
-        case c.BecomeLive(stream):
+        case c.BecomeLive(stream, named):
             _require_active(call, actor)
-            return replace(call, stream=stream, starter=actor, asked=None)
+            return replace(call, stream=stream, starter=actor, named=named, asked=None)
 
 
 def _answer(call: Call, actor: AccountId, given: c.Answer, now_ns: int) -> Call:
@@ -159,7 +159,7 @@ def _resume(call: Call, now_ns: int) -> Call:
         account: replace(party, stage="lost", until_ns=now_ns + HOLD_NS) if party.is_active else party
         for account, party in call.parties.items()
     }
-    return replace(call, stream=None, starter=None, parties=back)
+    return replace(call, stream=None, starter=None, named=frozenset(), parties=back)
 
 
 def _require_active(call: Call, actor: AccountId) -> None:

@@ -45,7 +45,7 @@ class Call:
     The accounts in `unaware` ring for the caller alone: they hear of nothing. Two who are `apart` (one blocked the
     other) neither see nor hear each other. `video` says that pictures are agreed on, `asked` who asks for them. It
     counts from `met_ns`, when two were in it at once. `stream` is what its `starter` has made it for as long as that is
-    live.
+    live; those `named` may be live there, too.
     """
 
     id: CallId
@@ -62,6 +62,7 @@ class Call:
     alone_until_ns: int = FOREVER
     stream: StreamId | None = None
     starter: AccountId | None = None
+    named: frozenset[AccountId] = frozenset()
     ended: str | None = None
     seconds: int = 0
 

@@ -29,8 +29,9 @@ class CallParty(msgspec.Struct, frozen=True):
 class CallView(msgspec.Struct, frozen=True):
     """A call. `asked` asks the others for pictures; `stream` is what its `starter` has made it, while that is live.
 
-    `reason` is null until it has ended: then ended, connection_lost, cancelled, declined, missed, busy, interrupted (by
-    a restart of the server) or internal_error. `seconds` is how long two or more were in it, once it has ended.
+    Those `named` are asked to be live there, too. `reason` is null until it has ended: then ended, connection_lost,
+    cancelled, declined, missed, busy, interrupted (by a restart of the server) or internal_error. `seconds` is how long
+    two or more were in it, once it has ended.
     """
 
     id: CallId
@@ -45,6 +46,7 @@ class CallView(msgspec.Struct, frozen=True):
     met_at: int | None
     stream: StreamId | None
     starter: AccountId | None
+    named: tuple[AccountId, ...]
     reason: str | None
     seconds: int
 
@@ -94,6 +96,7 @@ def show(call: Call, names: Mapping[AccountId, str], began_at: int, met_at: int 
         met_at=met_at,
         stream=call.stream,
         starter=call.starter,
+        named=tuple(sorted(call.named)),
         reason=call.ended,
         seconds=call.seconds,
     )

@@ -104,4 +104,17 @@ async def test_a_call_its_upgrade_a_decline_and_a_group(theatre: Theatre) -> Non
     await sees_in_call(ann, "call-bob")
     await sees_in_call(bob, "call-ann")
     await ann.sees(".message.live", "Was live for")
+
+    await ann.press("#call-live-with")
+    await ann.press(f"dialog[open] [name=named][value='{(await theatre.person('call-bob')).id}']")
+    await ann.press("dialog[open] .yes")
+    await bob.sees("#call-host-text", "call-ann asks you to be live, too")
+    await bob.press("#call-host-yes")
+    for name in ("call-ann", "call-bob"):
+        await sees_in_call(eve, name)
+    await eve.press(".message.live a")
+    await eve.sees_moving_picture()
+    await sees_in_call(eve, "call-bob")
+    wrong += await look(eve, "live-hosts")
+    await ann.press("#call-live-end")
     assert not wrong, "\n".join(wrong)

@@ -134,6 +134,34 @@ async def test_a_call_becomes_the_stream_without_anybody_elses_camera_and_goes_o
         await do(ann, id, "/hang_up")
 
 
+async def test_whom_the_starter_names_may_be_live_too_until_put_out(tmp_path: Path) -> None:
+    async with talking(tmp_path, "ann", "bob", "eve") as room:
+        ann, bob, eve = room["ann"], room["bob"], room["eve"]
+        talk = await room.group(ann, bob, eve)
+        path = f"/conversations/{talk}/go_live"
+        assert (await bob.ask("PUT", f"{path}/me", None, 409))["code"] == "not_live"
+        stream = (await ann.ask("POST", path, {"audience": "everyone", "named": [bob.id]}))["stream"]
+        assert (await eve.ask("PUT", f"{path}/me", None, 403))["code"] == "not_named"
+        whep = f"{room.site.running.url}/api/v1/streams/{stream}/hosts/{bob.id}/whep"
+        assert (await bob.ask("PUT", f"{path}/me"))["stream"] == stream
+        got = Viewer()
+        async with (
+            publish(room.site.http, room.site.url("whip", stream), bob.token, KINDS) as publisher,
+            watch(room.site.http, whep, eve.token, KINDS, got.take),
+        ):
+            await send_frames(publisher, 40)
+            await wait_until(lambda: len(got.frames) > 20)
+            hosts = (await eve.ask("GET", f"/streams/{stream}"))["card"]["hosts"]
+            assert hosts == [{"id": bob.id, "name": "bob"}]
+            await ann.ask("DELETE", f"/conversations/{talk}/members/bob", None, 204)
+            seen = len(got.frames)
+            await send_frames(publisher, 40, 40)
+            assert len(got.frames) == seen
+        assert (await eve.ask("GET", f"/streams/{stream}"))["card"]["hosts"] == []
+        assert (await bob.ask("PUT", f"{path}/me", None, 403))["code"] == "not_in_conversation"
+        await eve.ask("DELETE", f"{path}/me", None, 204)
+
+
 async def test_a_starter_who_leaves_the_group_ends_its_stream(tmp_path: Path) -> None:
     async with talking(tmp_path, "ann", "bob") as room:
         ann, bob = room["ann"], room["bob"]

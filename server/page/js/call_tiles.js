@@ -1,6 +1,7 @@
 /** Shows who is in a call: a picture or an arch for each, one's own among them. */
 
 import { arch, make, show } from "./dom.js";
+import { hostEndpoint } from "./hosts.js";
 import { Viewing } from "./whep.js";
 
 const STAGES = { rung: "ringing", joining: "connecting", in: "", lost: "connection lost" };
@@ -76,6 +77,7 @@ export class CallTiles {
 
 /** Where what somebody sends is watched: in the call, or, of who took it live, in the stream; null for nowhere. */
 function sourceOf(call, id, stage) {
+  if (call.state === "live" && call.named.includes(id)) return hostEndpoint(call.stream, id);
   if (call.state === "live") return id === call.starter ? call.stream : null;
   if (call.state !== "running" || stage === "rung") return null;
   return `/api/v1/calls/${encodeURIComponent(call.id)}/whep/${encodeURIComponent(id)}`;

@@ -5,7 +5,7 @@ import { CallTiles } from "./call_tiles.js";
 import { whyOver } from "./call_words.js";
 import { clockface, serverNow } from "./clock.js";
 import { busy, byId, say, show } from "./dom.js";
-import { goLive } from "./go_live.js";
+import { chooseAudience, goLive } from "./go_live.js";
 import { complain, notice } from "./notices.js";
 import { thisDevice } from "./ringing.js";
 import { openSource, stopSource } from "./sources.js";
@@ -19,6 +19,7 @@ export class Calls {
   /** @type {MediaStream|null} */ #media = null;
   /** @type {Publishing|null} */ #publishing = null;
   #wantsCamera = false;
+  #declined = false; // to be live beside who took the call there
   #opening = 0; // counts attempts to get camera and microphone
   #tiles;
 
@@ -34,6 +35,12 @@ export class Calls {
     byId("call-agree-only").onclick = () => busy(byId("call-agree-only"), () => this.#agree(false));
     byId("call-refuse").onclick = () => busy(byId("call-refuse"), () => this.#do("PUT", "/video", { agreed: false }));
     byId("call-live").onclick = () => busy(byId("call-live"), () => goLive(this.conversation).catch(complain));
+    byId("call-live-with").onclick = () => chooseAudience(this.conversation, () => {}, this.#call.parties.filter(({ account, stage }) => account.id !== this.me && stage === "in").map(({ account }) => account));
+    byId("call-host-yes").onclick = () => busy(byId("call-host-yes"), () => this.#beLive());
+    byId("call-host-no").onclick = () => {
+      this.#declined = true;
+      this.#draw();
+    };
     byId("call-live-end").onclick = () => busy(byId("call-live-end"), () => ask("POST", `/streams/${encodeURIComponent(this.#call.stream)}/end`).catch(complain));
     setInterval(() => this.#showTime(), TICK_MS);
   }
@@ -80,6 +87,8 @@ export class Calls {
   }
 
   #leave(call, mine) {
+    const { state, named, conversation } = this.#call;
+    if (state === "live" && named.includes(this.me) && this.#media) ask("DELETE", `/conversations/${encodeURIComponent(conversation)}/go_live/me`).catch(() => {});
     this.#call = null;
     this.#opening++;
     this.#silence();
@@ -111,10 +120,29 @@ export class Calls {
   /** The call has become a stream: who took it live sends there what was sent here, and nobody else sends anything. */
   #broadcast() {
     this.#opening++;
+    this.#declined = false;
     this.#publishing?.stop();
     this.#publishing = null;
     if (this.#onAir && this.#media) (this.#publishing = new Publishing(this.#call.stream, this.#media, { maxBitrate: 1_500_000 })).start();
     else this.#silence();
+  }
+
+  /** Send into the stream what would have been sent in the call: asked by who took it there, and agreed to here. */
+  async #beLive() {
+    const turn = ++this.#opening;
+    const { conversation, stream } = this.#call;
+    try {
+      const media = await openSource({ source: "camera", height: 480, withVideo: this.#call.video && this.#wantsCamera });
+      if (turn !== this.#opening) return stopSource(media);
+      this.#media = media;
+      await ask("PUT", `/conversations/${encodeURIComponent(conversation)}/go_live/me`);
+      if (turn !== this.#opening) return this.#silence();
+      (this.#publishing = new Publishing(stream, media, { maxBitrate: 900_000 })).start();
+    } catch (error) {
+      this.#silence();
+      complain(error);
+    }
+    this.#draw();
   }
 
   get #onAir() {
@@ -164,10 +192,14 @@ export class Calls {
     show(byId("call-asked"), asks);
     say(byId("call-asked-text"), asks ? `${asker} would like a video call.` : "");
     const live = call.state === "live";
+    const asked = live && call.named.includes(this.me) && !this.#media && !this.#declined;
+    show(byId("call-host"), asked);
+    say(byId("call-host-text"), asked ? `${call.parties.find(({ account }) => account.id === call.starter)?.account.name} asks you to be live, too.` : "");
+    show(byId("call-live-with"), call.kind === "group" && call.state === "running");
     show(byId("call-live"), call.kind === "group" && call.state === "running");
     show(byId("call-live-end"), live && this.#onAir);
     show(byId("call-live-note"), live);
-    say(byId("call-live-note"), live ? (this.#onAir ? "You are live. Nobody else's camera is on; the call goes on when you end the stream." : "Your camera and microphone are off. The call goes on when the stream ends.") : "");
+    say(byId("call-live-note"), live ? (this.#onAir ? "You are live. The call goes on when you end the stream." : this.#media ? "You are live, too." : "Your camera and microphone are off. The call goes on when the stream ends.") : "");
     this.#label("call-microphone", "audio");
     this.#label("call-camera", "video");
     this.#tiles.show(call, this.#media);

@@ -10,17 +10,32 @@ const AUDIENCES = [
   ["everyone", "Everyone", "It is public."],
 ];
 
-/** @param {string} conversation @param {string} [audience] @returns {Promise<any>} the stream that the group has on */
-export function goLive(conversation, audience = "members") {
-  return ask("POST", `/conversations/${encodeURIComponent(conversation)}/go_live`, { audience });
+/**
+ * @param {string} conversation
+ * @param {string} [audience]
+ * @param {string[]} [named] who may be live, too, by id
+ * @returns {Promise<any>} the stream that the group has on
+ */
+export function goLive(conversation, audience = "members", named = []) {
+  return ask("POST", `/conversations/${encodeURIComponent(conversation)}/go_live`, { audience, named });
 }
 
-/** Ask for whom, then go live. @param {string} conversation @param {(live: any) => void} gone */
-export function chooseAudience(conversation, gone) {
+/**
+ * Ask for whom and with whom, then go live.
+ * @param {string} conversation
+ * @param {(live: any) => void} gone
+ * @param {{id: string, name: string}[]} [others] who may be asked to be live, too
+ */
+export function chooseAudience(conversation, gone, others = []) {
   const choices = AUDIENCES.map(([value, label, words]) =>
     make("label", { class: "choice" }, make("input", { type: "radio", name: "audience", value, checked: value === "members" }), ` ${label} `, make("span", { class: "soft" }, words)));
-  const dialog = openDialog("Go live for …", [make("p", { class: "soft" }, "What is written in the group stays in the group."), make("fieldset", {}, make("legend", { class: "unseen" }, "For whom"), ...choices)], {
+  const dialog = openDialog("Go live for …", [make("p", { class: "soft" }, "What is written in the group stays in the group."), make("fieldset", {}, make("legend", { class: "unseen" }, "For whom"), ...choices), others.length ? beside(others) : ""], {
     yes: "Go live",
-    run: async () => gone(await goLive(conversation, dialog.element.querySelector("[name=audience]:checked").value)),
+    run: async () => gone(await goLive(conversation, dialog.element.querySelector("[name=audience]:checked").value, [...dialog.element.querySelectorAll("[name=named]:checked")].map(({ value }) => value))),
   });
+}
+
+function beside(others) {
+  const choices = others.map(({ id, name }) => make("label", { class: "choice" }, make("input", { type: "checkbox", name: "named", value: id }), ` ${name}`));
+  return make("fieldset", {}, make("legend", {}, "Who is asked to be live, too"), ...choices);
 }
