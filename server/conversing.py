@@ -26,9 +26,10 @@ AT_ONCE = 500  # old messages in one transaction: some milliseconds of the write
 
 @dataclass(frozen=True, slots=True)
 class Conversing:
-    """The parts that are running: the messenger, its routes, and its counters by name."""
+    """The parts that are running: the messenger and its paces, its routes, and its counters by name."""
 
     messenger: Messenger
+    paces: Paces
     routes: tuple[Route, ...]
     counters: Callable[[], Mapping[str, int]]
 
@@ -38,7 +39,8 @@ def open_conversing(
 ) -> Conversing:
     """Start the messenger, on a store and rooms that run."""
     quotas = Quotas.of((quota.tier, quota.per_day) for quota in settings.quotas)
-    messenger = Messenger(store, clock, rooms, quotas, Paces(settings.per_s, settings.burst), feed.nudge)
+    paces = Paces(settings.per_s, settings.burst)
+    messenger = Messenger(store, clock, rooms, quotas, paces, feed.nudge)
     rooms.talk_through(messenger)
     nursery.start_soon(messenger.run)
 
@@ -57,4 +59,4 @@ def open_conversing(
         failures = dropper.failures + successor.failures
         return {**messenger.counters(), "messages_dropped": dropper.done, "message_duty_failures": failures}
 
-    return Conversing(messenger, (*conversation_routes(messenger), *message_routes(messenger)), count)
+    return Conversing(messenger, paces, (*conversation_routes(messenger), *message_routes(messenger)), count)

@@ -26,6 +26,9 @@ GAUGES = {
     "feed_followers": ("feed_followers", "Signalling sessions that follow the log of events."),
     "feed_waiting": ("feed_waiting", "Readers of the log that wait for the next event."),
     "conversations_typed_in": ("conversations_typed_in", "Conversations in which somebody is writing now."),
+    "calls": ("calls", "Calls that ring, or go on."),
+    "calls_unwritten": ("calls_unwritten", "Calls of which the last change is not on the disk yet."),
+    "conversations_live": ("conversations_live", "Groups that are live."),
     "uploads_sending": ("uploads_sending", "Requests that carry bytes of files now."),
     "files_looked_at": ("files_looked_at", "Uploads that wait to be made harmless, or are."),
     "accounts_suspended": ("accounts_suspended", "Accounts that are shut out."),
@@ -100,6 +103,11 @@ COUNTERS = {
     "cases_closed": ("cases_closed", "Cases that were decided for good."),
     "suspensions_ended": ("suspensions_ended", "Suspensions that ended by their time."),
     "review_duty_failures": ("review_duty_failures", "Times that what is due in reviews failed; tried again."),
+    "calls_begun": ("calls_begun", "Calls that were begun."),
+    "calls_unrung": ("calls_unrung", "Times that somebody called too often, and rang nobody."),
+    "call_write_failures": ("call_write_failures", "Times that a call could not be written down; tried again."),
+    "conversations_gone_live": ("conversations_gone_live", "Times that a group went live."),
+    "conversation_live_failures": ("conversation_live_failures", "Times that its end was not written; tried again."),
     "uploads_begun": ("uploads_begun", "Uploads of files that were begun."),
     "uploads_whole": ("uploads_whole", "Those of which every byte arrived."),
     "uploads_broken": ("uploads_broken", "Times that a connection ended, or stood still, within an upload."),
@@ -213,12 +221,13 @@ GROUPS = (
         "faults",
         "of",
         "Faults of the server's own; each ended one connection, request, room or transport, and is in the log.",
-        ("connections_faults", "request_faults", "room_faults", "transport_faults"),
+        ("connections_faults", "request_faults", "room_faults", "call_faults", "transport_faults"),
     ),
 )
 
 # Counters whose names begin alike; what follows is the label's value: prefix -> (metric, label, help).
 PREFIXES = {
+    "calls_over_": ("calls_over", "outcome", "Calls that are over, by how they ended."),
     "connections_": ("connections_by_outcome", "outcome", "TCP connections accepted, and what became of the others."),
     "http_responses_": ("http_responses", "status", "HTTP responses, by the first digit of their status."),
     "rates_refused_": ("requests_rate_limited", "whose", "Requests refused with 429, by whose rate was exceeded."),

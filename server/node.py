@@ -29,6 +29,7 @@ from server.access.service import Access
 from server.addresses import bracketed, parse_address
 from server.archive import StoredArchive
 from server.auth import Auth
+from server.calling import open_calling
 from server.commerce import open_commerce
 from server.config import Config
 from server.conversing import open_conversing
@@ -188,6 +189,9 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
     reviewing = open_reviewing(config, assets, store, clock, rooms, access, commerce, desk, nursery)
     people = People(store, clock, access, rooms, reviewing.desk)
     conversing = open_conversing(config.messages, store, clock, rooms, telling.feed, nursery)
+    calling = await open_calling(
+        store, clock, media, rooms, access, people, telling.feed, conversing, config.ice_servers, nursery
+    )
     sockets = SignallingSocket(rooms, auth, config.limits.write_timeout_s)
     await nursery.start(sockets.run)
     moq = MoqReception(media.relay, rooms.moq_sessions, auth, SystemClock())
@@ -206,6 +210,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
             **desk.counters(),
             **telling.counters(),
             **conversing.counters(),
+            **calling.counters(),
             **reviewing.counters(),
             **filing.counters(),
             **edge.counters(),
@@ -235,6 +240,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
             *extension_routes(desk.extensions),
             *telling.routes,
             *conversing.routes,
+            *calling.routes,
             *reviewing.routes,
             *filing.routes,
         ],

@@ -13,9 +13,10 @@ from signalling.identifiers import AccountId, StreamId
 from signalling.messages import Encoded
 from signalling.ports import Clock
 from signalling.session import Session
-from signalling.showing import Now, Scene, card, starts_of, you
+from signalling.showing import Now, Scene, card, hosts, starts_of, you
 from signalling.views import MAX_NAMES
 from signalling.wire_events import ChatMessage, GoalTold, TipTold, WireEvent
+from signalling.wire_hosts import HostsTold
 
 SECOND_NS = 1_000_000_000
 
@@ -133,6 +134,8 @@ class Audience:
                 yield [account], revoked
             case e.RulesChanged(version):
                 yield everyone, w.AccessRulesChanged(server_now=at, stream=of, version=version)
+            case e.HostsChanged():
+                yield everyone, HostsTold(server_now=at, stream=of, hosts=hosts(scene.state))
             case e.BestPictureSet():
                 for has in (True, False):
                     whose = [account for account in everyone if scene.state.gives_best(account, now.ns) is has]

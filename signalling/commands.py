@@ -87,6 +87,21 @@ class Disentitle:
 
 
 @dataclass(frozen=True, slots=True)
+class AddHost:
+    """An account may publish beside the streamer, for as long as it may watch."""
+
+    account: AccountId
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class DropHost:
+    """An account may no longer publish beside the streamer."""
+
+    account: AccountId
+
+
+@dataclass(frozen=True, slots=True)
 class Eject:
     """An account is put out and stays out, whatever else it holds."""
 
@@ -302,6 +317,8 @@ OwnersCommand = (
     | RevokeTicket
     | Entitle
     | Disentitle
+    | AddHost
+    | DropHost
     | Eject
     | Readmit
     | DeclineOneToOne

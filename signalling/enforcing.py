@@ -67,7 +67,8 @@ class Enforcer:
             if not member.publishes:
                 self._media.hold(member.transport, state.holding(member.account))
             elif member.account != state.owner:
-                self._media.publish_until(member.transport, rights.guest_until_ns(state, member.account))
+                until_ns = rights.publishes_until_ns(state, member.account, member.source, self._clock.now_ns())
+                self._media.publish_until(member.transport, until_ns)
 
 
 def _concerned(given: c.Command | c.Fact) -> frozenset[AccountId]:

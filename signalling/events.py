@@ -91,6 +91,13 @@ class RulesChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class HostsChanged:
+    """Others publish beside the streamer than before."""
+
+    hosts: tuple[AccountId, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class BestPictureSet:
     """For whom the best layer of the picture is from now on while the stream is public."""
 
@@ -261,6 +268,7 @@ Event = (
     | AccessGranted
     | AccessRevoked
     | RulesChanged
+    | HostsChanged
     | BestPictureSet
     | BestPictureJudged
     | TimeLimitSet

@@ -5,15 +5,16 @@ from __future__ import annotations
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import trio
 
-from media.door import Media, NoSource, Quality, TransportId
+from media.door import Media, MediaEvent, NoSource, Quality, TransportId
 from signalling import commands as c
 from signalling.identifiers import AccountId, Actor, StreamId
 from signalling.judging import Judging
 from signalling.refusals import Refused
-from signalling.registry import Live, Registry
+from signalling.registry import Registry
 
 SESSION_BYTES = 24  # of a session's id: unguessable, since its address alone ends it for its owner
 
@@ -27,11 +28,22 @@ class MediaSession:
     etag: str
 
 
+class MediaRoom(Protocol):
+    """The room of a stream or of a call."""
+
+    def notice(self, fact: MediaEvent) -> None:
+        """Take a fact about one of its transports."""
+
+    def restart_ice(self, transport: TransportId, sdpfrag: str) -> tuple[str, str]:
+        """Answer an ICE restart; raises Refused."""
+
+
 @dataclass(slots=True)
 class Place:
-    """Where a media session lives."""
+    """Where a media session lives; `stream` names the room."""
 
-    live: Live
+    room: MediaRoom
+    stream: StreamId
     transport: TransportId
     account: AccountId
     session: MediaSession
@@ -58,24 +70,26 @@ class MediaSessions:
         """Answer a WHIP offer. Raises Refused, MalformedSdp, OfferRejected and NoCapacity."""
         await trio.lowlevel.checkpoint()
         live = self._registry.find(stream_id, actor)
-        if actor.account == live.room.state.owner:
+        if actor.account in (live.room.state.owner, *live.room.state.hosts):
             await self._judging.require_streamer(actor.account)
         called = live.room.state.called
         if called is not None and called.account == actor.account:
             await self._command(stream_id, actor, c.ConfirmOneToOne())  # whose camera is on has come
         negotiated = live.room.publish(actor, offer_sdp)
-        return self.keep(live, actor, negotiated.transport, negotiated.answer_sdp, negotiated.etag)
+        return self.keep(live.room, stream_id, actor, negotiated.transport, negotiated.answer_sdp, negotiated.etag)
 
-    async def watch(self, stream_id: StreamId, actor: Actor, offer_sdp: str) -> MediaSession:
-        """Answer a WHEP offer. Raises Refused, MalformedSdp, OfferRejected and NoCapacity."""
+    async def watch(
+        self, stream_id: StreamId, actor: Actor, offer_sdp: str, host: AccountId | None = None
+    ) -> MediaSession:
+        """Answer a WHEP offer for the streamer, or a host. Raises Refused and what media raises of an offer."""
         await trio.lowlevel.checkpoint()
         live = self._registry.find(stream_id, actor)
         verdict = await self._judging.weigh(live.room, actor)
         try:
-            negotiated = live.room.watch(actor, offer_sdp, verdict)
+            negotiated = live.room.watch(actor, offer_sdp, verdict, host)
         except NoSource:
             raise Refused("no_publisher") from None
-        return self.keep(live, actor, negotiated.transport, negotiated.answer_sdp, negotiated.etag)
+        return self.keep(live.room, stream_id, actor, negotiated.transport, negotiated.answer_sdp, negotiated.etag)
 
     async def restart_ice(self, session_id: str, actor: Actor, if_match: str, sdpfrag: str) -> tuple[str, str] | None:
         """Take an ICE fragment: (new ETag, answer) for a restart, None for candidates, which this server needs none of.
@@ -92,7 +106,7 @@ class MediaSessions:
             raise Refused("session_unknown") from None
         if not is_restart:
             return None
-        place.session.etag, fragment = place.live.room.restart_ice(place.transport, sdpfrag)
+        place.session.etag, fragment = place.room.restart_ice(place.transport, sdpfrag)
         return place.session.etag, fragment
 
     async def prefer(self, session_id: str, actor: Actor, quality: Quality) -> None:
@@ -108,11 +122,17 @@ class MediaSessions:
         self._media.close(place.transport, "closed_by_client")
 
     def keep(
-        self, live: Live, actor: Actor, transport: TransportId, answer_sdp: str = "", etag: str = ""
+        self,
+        room: MediaRoom,
+        stream: StreamId,
+        actor: Actor,
+        transport: TransportId,
+        answer_sdp: str = "",
+        etag: str = "",
     ) -> MediaSession:
         """Take in a transport that has been opened; those of MoQ have no answer and no tag."""
         session = MediaSession(secrets.token_urlsafe(SESSION_BYTES), answer_sdp, etag)
-        place = Place(live, transport, actor.account, session)
+        place = Place(room, stream, transport, actor.account, session)
         self._places[session.session_id] = self._by_transport[transport] = place
         return session
 

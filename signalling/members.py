@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from media.door import TransportId
 from signalling.broadcasts import SessionRights
+from signalling.hosting import HOST
 from signalling.identifiers import AccountId
 from signalling.refusals import Refused
 
@@ -108,10 +109,11 @@ class Members:
 
     def surplus(self, account: AccountId) -> list[Member | SessionRights]:
         """Return the oldest of an account's connected viewers, those beyond what one person has in devices."""
-        watching: list[tuple[int, Member | SessionRights]] = [
-            (member.number, member)
-            for member in self.of(account)
-            if member.connected and not member.publishes and not member.is_closed
-        ]
-        watching += [(number, one) for one, number in self._receiving.items() if one.actor.account == account]
-        return [one for _, one in sorted(watching, key=lambda each: each[0])[:-MAX_DEVICES]]
+        watching: dict[str, list[tuple[int, Member | SessionRights]]] = {}
+        for member in self.of(account):
+            if member.connected and not member.publishes and not member.is_closed:
+                beside = member.source if member.source.startswith(HOST) else ""
+                watching.setdefault(beside, []).append((member.number, member))
+        received = [(number, one) for one, number in self._receiving.items() if one.actor.account == account]
+        watching.setdefault("", []).extend(received)
+        return [one for each in watching.values() for _, one in sorted(each, key=lambda it: it[0])[:-MAX_DEVICES]]

@@ -105,7 +105,7 @@ class MoqSessions:
         try:
             if actor.account == live.room.state.owner:
                 await self._judging.require_streamer(actor.account)
-            self._media_sessions.keep(live, actor, live.room.take_in(actor, began))
+            self._media_sessions.keep(live.room, live.room.stream.id, actor, live.room.take_in(actor, began))
         except (Refused, NoCapacity, NoSource) as error:
             log.info("broadcast_refused", stream=live.room.stream.id, why=repr(error))
             self._media.turn_down(began)

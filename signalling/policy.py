@@ -7,7 +7,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from signalling import admitting, attending, best_picture, calling, extensions, one_to_one, preparing, switching, timing
+from signalling import (
+    admitting,
+    attending,
+    best_picture,
+    calling,
+    extensions,
+    hosting,
+    one_to_one,
+    preparing,
+    switching,
+    timing,
+)
 from signalling import commands as c
 from signalling import events as e
 from signalling.identifiers import AccountId
@@ -63,6 +74,11 @@ def _step(state: RoomState, actor: AccountId | None, given: c.Command | c.Fact, 
             return admitting.access(state, lambda s: replace(s, entitled=s.entitled | {account}), now_ns)
         case c.Disentitle(account):
             return admitting.access(state, lambda s: replace(s, entitled=s.entitled - {account}), now_ns)
+        case c.AddHost(account, name):
+            hosting.require_few(state, account)
+            return _host(state, {**state.hosts, account: name}, now_ns)
+        case c.DropHost(account):
+            return _host(state, {other: name for other, name in state.hosts.items() if other != account}, now_ns)
         case c.Eject(account):
             return attending.eject(state, account, now_ns)
         case c.Readmit(account):
@@ -138,6 +154,11 @@ def _end_due_ns(state: RoomState) -> int:
     due += [] if state.announced is None else [state.announced.at_ns]
     due += [] if state.one_to_one is None else [state.one_to_one.until_ns]
     return min(due)
+
+
+def _host(state: RoomState, hosts: dict[AccountId, str], now_ns: int) -> Result:
+    after, events = admitting.access(state, lambda s: replace(s, hosts=hosts), now_ns)
+    return after, [*events, e.HostsChanged(tuple(sorted(hosts)))] if after != state else events
 
 
 def _who(actor: AccountId | None) -> AccountId:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from media.forwarding.admission import FOREVER
+from signalling import hosting
 from signalling.identifiers import AccountId
 from signalling.refusals import Refused
 from signalling.state import RoomState
@@ -29,14 +30,23 @@ def may_wait(state: RoomState, account: AccountId, now_ns: int) -> bool:
     return state.refusal(account, now_ns)[0] == "payment_pending"
 
 
-def publishing(state: RoomState, account: AccountId) -> tuple[str, int]:
+def publishing(state: RoomState, account: AccountId, now_ns: int) -> tuple[str, int]:
     """Return as which source an account publishes, and until when (monotonic ns). Raises Refused("not_the_owner")."""
     if account == state.owner:
         return STREAMER, FOREVER
     session = state.one_to_one
-    if session is None or session.guest != account:
-        raise Refused("not_the_owner", "only the streamer, and the guest of a one-to-one, may publish")
-    return GUEST, session.until_ns
+    if session is not None and session.guest == account:
+        return GUEST, session.until_ns
+    if hosting.until_ns(state, account, now_ns):
+        return hosting.source_of(account), FOREVER
+    raise Refused("not_the_owner", "only the streamer, who was let beside, and the guest of a one-to-one, may publish")
+
+
+def publishes_until_ns(state: RoomState, account: AccountId, source: str, now_ns: int) -> int:
+    """Return until when somebody else than the streamer publishes as a source (monotonic ns), 0 for never."""
+    if source == GUEST:
+        return guest_until_ns(state, account)
+    return hosting.until_ns(state, account, now_ns)
 
 
 def guest_until_ns(state: RoomState, account: AccountId) -> int:
@@ -45,8 +55,10 @@ def guest_until_ns(state: RoomState, account: AccountId) -> int:
     return session.until_ns if session is not None and session.guest == account else 0
 
 
-def watched_source(state: RoomState, account: AccountId) -> str:
-    """Return what an account watches: the streamer in a one-to-one sees its guest."""
+def watched_source(state: RoomState, account: AccountId, host: AccountId | None = None) -> str:
+    """Return what an account watches: the streamer in a one-to-one sees its guest. Raises Refused("no_publisher")."""
+    if host is not None:
+        return hosting.watched(state, host)
     return GUEST if account == state.owner and state.one_to_one else STREAMER
 
 

@@ -109,7 +109,6 @@ class Room:
         self.names: dict[AccountId, str] = {stream.owner.id: stream.owner.name}
         self._media, self._listeners, self._clock = media, listeners, clock
         self._minutes = Minutes(stream, archive, clock, lambda: self.state)
-        self._tell_changed = changed
         self._desk = NoDesk() if desk is None else desk
         self._tell_changed, self._tell_arrived, self._tell_displaced = changed, arrived, displaced
         self.members = Members()
@@ -219,9 +218,9 @@ class Room:
         await self._minutes.write()
 
     def publish(self, actor: Actor, offer_sdp: str) -> Negotiated:
-        """Answer a WHIP offer of the streamer, or of the guest of a one-to-one; a former publisher is replaced."""
+        """Answer a WHIP offer of the streamer, a host, or the guest of a one-to-one; a former publisher is replaced."""
         self._require_running()
-        source, until_ns = rights.publishing(self.state, actor.account)
+        source, until_ns = rights.publishing(self.state, actor.account, self._clock.now_ns())
         self.members.require_few_unanswered(actor.account)
         negotiated = self._media.publish(self._row, source, offer_sdp, until_ns=until_ns, kinds=self._kinds())
         self._take_over(actor, negotiated.transport, source)
@@ -233,7 +232,7 @@ class Room:
         Raises NoCapacity, and NoSource when it ended meanwhile.
         """
         self._require_running()
-        source, until_ns = rights.publishing(self.state, actor.account)
+        source, until_ns = rights.publishing(self.state, actor.account, self._clock.now_ns())
         if source != began.source:
             raise Refused("not_the_owner")
         transport = self._media.take_in(began, until_ns=until_ns, kinds=self._kinds())
@@ -250,17 +249,16 @@ class Room:
         """Whether an account may publish as `source` this moment; "" is the streamer."""
         return self._is_running and rights.may_publish(self.state, account, source, self._clock.now_ns())
 
-    def watch(self, actor: Actor, offer_sdp: str, verdict: Verdict | None = None) -> Negotiated:
-        """Answer a WHEP offer: the streamer's tracks for everyone who may watch, the guest's for the streamer.
-
-        `verdict` is what the rules say of an account that is not present yet.
-        """
+    def watch(
+        self, actor: Actor, offer_sdp: str, verdict: Verdict | None = None, host: AccountId | None = None
+    ) -> Negotiated:
+        """Answer a WHEP offer for the streamer or a host, the streamer's for its guest; `verdict` judges newcomers."""
         self._require_running()
         now_ns, account = self._clock.now_ns(), actor.account
         state, _ = step(self.state, account, c.Join(verdict), now_ns)
         rights.require_admitted(state, account, now_ns)
         self.members.require_few_unanswered(account)
-        source = rights.watched_source(self.state, account)
+        source = rights.watched_source(self.state, account, host)
         negotiated = self._media.watch(self._row, source, offer_sdp, state.holding(account))
         self._add_member(actor, Member(negotiated.transport, account, source, publishes=False))
         self.enter(actor, verdict)
@@ -506,7 +504,7 @@ class Room:
         gone = {event.account for event in events if isinstance(event, e.AccessRevoked)}
         over = {event.account for event in events if isinstance(event, e.OneToOneEnded)}
         for member in self.members.of(*(gone | over)):
-            revoked = not member.publishes and member.account in gone and not self._may_wait(member.account)
+            revoked = member.account in gone and not self._may_wait(member.account)
             if revoked or (member.publishes and member.account in over):
                 self._close(member)
 
@@ -544,7 +542,7 @@ class Room:
     def _require_right(self, member: Member) -> None:
         now_ns, account = self._clock.now_ns(), member.account
         if member.publishes:
-            rights.publishing(self.state, account)
+            rights.publishing(self.state, account, now_ns)
         elif not self.state.admits(account, now_ns) and not self._may_wait(account):
             rights.require_admitted(self.state, account, now_ns)
 

@@ -24,17 +24,7 @@ from signalling.media_sessions import MediaSessions, Place
 from signalling.messages import Encoded, Encoding
 from signalling.moq_sessions import MoqSessions
 from signalling.policy import WAITING_NS, step
-from signalling.ports import (
-    Archive,
-    Clock,
-    Desk,
-    Feed,
-    Gate,
-    Messenger,
-    NoDesk,
-    NoMessenger,
-    Outbox,
-)
+from signalling.ports import Archive, Clock, Desk, Feed, Gate, Messenger, NoDesk, NoMessenger, Outbox
 from signalling.refusals import Refused
 from signalling.registry import Live, Registry
 from signalling.replies import reply
@@ -42,15 +32,7 @@ from signalling.requests import Request, Resume
 from signalling.room import DEVICE_LIMIT, Gone, Room
 from signalling.session import Session
 from signalling.sessions import Sessions
-from signalling.showing import (
-    Now,
-    Stream,
-    card,
-    is_listed,
-    mentioned,
-    room,
-    you,
-)
+from signalling.showing import Now, Stream, card, is_listed, mentioned, room, you
 from signalling.state import RoomState
 from signalling.verdicts import Sight, sees_all
 from signalling.wire_events import GoalTold, MediaTakenOver, TipTold, WireEvent
@@ -141,8 +123,12 @@ class Rooms:
         mode: Mode = Mode.PUBLIC,
         description: str = "",
         best_picture: v.BestPicture = "everyone",
+        entitled: frozenset[AccountId] = frozenset(),
     ) -> v.StreamView:
-        """Open a stream. Raises Refused (already_live, invalid_mode, not_stored) and NoCapacity."""
+        """Open a stream, for those `entitled` also while it is private.
+
+        Raises Refused (already_live, invalid_mode, not_stored) and NoCapacity.
+        """
         if mode is Mode.ONE_TO_ONE:
             raise Refused("invalid_mode", "a one-to-one begins by accepting a viewer")
         await self._judging.require_streamer(actor.account)
@@ -152,7 +138,10 @@ class Rooms:
         id, number = StreamId(f"s_{secrets.token_hex(8)}"), self._registry.next_number()
         stream = Stream(id, number, owner, title.strip(), description.strip(), kind, now.wall_ms)
         until_ns = now.ns + WAITING_NS
-        state = RoomState(actor.account, mode=mode, best_picture=best_picture, picture_until_ns=until_ns)
+        chosen = entitled - {actor.account}
+        state = RoomState(
+            actor.account, mode=mode, best_picture=best_picture, picture_until_ns=until_ns, entitled=chosen
+        )
         await self._registry.open(stream, state)
         await self._gate.reconsider(stream.id, actor.account)
         return self.stream(stream.id, actor)
@@ -292,6 +281,12 @@ class Rooms:
         live = self._registry.get(stream)
         return None if live is None else live.room.state
 
+    async def wait_ended(self, stream: StreamId) -> None:
+        """Return when a stream has ended, at once for one that does not run."""
+        live = self._registry.get(stream)
+        if live is not None:
+            await live.room.ended.wait()
+
     def streams_with(self, account: AccountId) -> list[StreamId]:
         """Return the running streams in which an account is present, or which it owns."""
         here = [live.room.stream.id for live in self._registry.all() if account in live.room.state.present]
@@ -338,6 +333,10 @@ class Rooms:
         shown = Encoded(event)
         for session in self._sessions.of(account):
             session.show(shown, key)
+
+    def sessions_of(self, account: AccountId) -> tuple[Session, ...]:
+        """Return the signalling sessions of an account."""
+        return self._sessions.of(account)
 
     def is_here(self, account: AccountId) -> bool:
         """Whether an account has a signalling connection."""
@@ -421,14 +420,14 @@ class Rooms:
                 if (live := self._registry.at(fact.room)) is not None:
                     live.room.notice(fact)
             elif (place := self.media_sessions.of(fact.transport)) is not None:
-                place.live.room.notice(fact)
+                place.room.notice(fact)
                 if isinstance(fact, Disconnected):
                     self._forget(place, fact.reason)
 
     def _forget(self, place: Place, reason: str) -> None:
         self.media_sessions.forget(place)
         if reason == DEVICE_LIMIT:
-            self._tell_device_limit(place.live.room.stream.id, place.account, place.session.session_id)
+            self._tell_device_limit(place.stream, place.account, place.session.session_id)
 
     def _tell_device_limit(self, stream: StreamId, account: AccountId, session: str | None) -> None:
         now = self._clock.wall_ms()

@@ -134,7 +134,13 @@ def card(scene: Scene, now: Now) -> Card:
         switches_at=None if state.announced is None else now.wall_of(state.announced.at_ns),
         offer=state.offer,
         best_picture=state.best_picture,
+        hosts=hosts(state),
     )
+
+
+def hosts(state: RoomState) -> tuple[Person, ...]:
+    """Show who is live beside the streamer: in a one-to-one nobody."""
+    return () if state.one_to_one is not None else tuple(Person(*each) for each in sorted(state.hosts.items()))
 
 
 def _state_word(state: RoomState) -> StateWord:
@@ -211,7 +217,7 @@ def room(scene: Scene, now: Now) -> RoomView:
 
 def mentioned(state: RoomState) -> set[AccountId]:
     """Return the accounts that a view of the whole room names."""
-    accounts = {*state.present, *state.holders, *state.entitled, *state.ejected}
+    accounts = {*state.present, *state.holders, *state.entitled, *state.ejected, *state.hosts}
     accounts |= {request.account for request in state.requests}
     if state.one_to_one is not None:
         accounts.add(state.one_to_one.guest)

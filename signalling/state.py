@@ -123,6 +123,7 @@ class RoomState:
     of the record: a restart judges anew. For those in `hidden` the stream does not exist, and those who are known not
     to meet its `demands` do not find it.
     `shown_ns` is how long the stream was on for ticket holders alone, up to `showing_since_ns` if it is just now.
+    `hosts` publish beside the streamer, by name, and are never part of the record: a restart knows of none.
     `takeovers` counts devices that had to go for newer ones of their accounts.
     `best_picture` is for whom the best layer of the picture is while the stream is public; who paid for a ticket or a
     one-to-one, and whom a private stream lets in, has it always.
@@ -139,6 +140,7 @@ class RoomState:
     entitled: frozenset[AccountId] = frozenset()
     ejected: frozenset[AccountId] = frozenset()
     hidden: frozenset[AccountId] = frozenset()
+    hosts: Mapping[AccountId, str] = field(default_factory=dict)
     demands: Demands = NO_DEMANDS
     verdicts: Mapping[AccountId, Verdict] = field(default_factory=dict)
     requests: tuple[Request, ...] = ()

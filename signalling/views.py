@@ -42,7 +42,7 @@ class Card(msgspec.Struct, frozen=True):
     `started_at` is when it was opened; `state` is "waiting" before the first picture and "interrupted" while the
     streamer's connection is lost. At `switches_at` the mode will be `next_mode`; `offer` are the tickets on sale.
     `best_picture` is for whom the best layer of simulcast is while the stream is public: "entitled" are those who might
-    watch it if it were private.
+    watch it if it were private. `hosts` are live beside the streamer.
     """
 
     id: StreamId
@@ -61,6 +61,7 @@ class Card(msgspec.Struct, frozen=True):
     switches_at: int | None = None
     offer: TicketOffer | None = None
     best_picture: BestPicture = "everyone"
+    hosts: tuple[Person, ...] = ()
 
 
 class You(msgspec.Struct, frozen=True):

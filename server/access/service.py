@@ -15,6 +15,7 @@ import structlog
 import trio
 
 from server.access import relations
+from server.access.elsewhere import Elsewhere
 from server.access.judging import Judgement, excludes
 from server.access.rules import NEVER, Finding, KyfClause, Rule
 from server.access.standing import (
@@ -80,6 +81,7 @@ class Access:
         self._store, self._clock = store, clock
         self._bench = Bench(everywhere, NoTips() if tips is None else tips)
         self._rooms: Rooms | None = None
+        self.elsewhere: Elsewhere | None = None
         self._nursery: trio.Nursery | None = None
         self._arrivals = Gathered(self._judge_each)
         self._coming: set[_Coming] = set()
@@ -236,6 +238,8 @@ class Access:
 
     async def set_apart(self, one: AccountId, other: AccountId) -> None:
         """Take up that one blocked the other: neither's stream exists for the other any more."""
+        if self.elsewhere is not None:
+            await self.elsewhere.set_apart(one, other)
         await self._take_between(one, other, c.Hidden)
 
     async def reunite(self, one: AccountId, other: AccountId) -> None:
@@ -255,6 +259,8 @@ class Access:
             self.suspended.add(account)
         else:
             self.suspended.discard(account)
+        if suspended and self.elsewhere is not None:
+            await self.elsewhere.shut_out(account)
         await self.changed_about(account)
         if suspended:
             self._running.close_sessions_of(account, "suspended")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar, TypeVarTuple
 
 import msgspec
@@ -54,11 +54,16 @@ class Messenger:
         self._quotas, self._paces = quotas, paces
         self._keys = Idempotent(store)
         self._typing = Typing(rooms, clock.wall_ms)
+        self._minded: Callable[[str], Awaitable[None]] | None = None
         self.sent = self.replayed = self.refused = 0
 
     async def run(self) -> None:
         """Let those be forgotten who write no longer, until cancelled."""
         await self._typing.run()
+
+    def mind(self, look_again: Callable[[str], Awaitable[None]]) -> None:
+        """Have what goes on in a conversation looked at whenever others may belong to it than before."""
+        self._minded = look_again
 
     def counters(self) -> dict[str, int]:
         """How much was written, by name."""
@@ -117,20 +122,20 @@ class Messenger:
         """Ask somebody to come in. Raises Refused like `belonging.invite`, and too_fast."""
         self._paces.reach(actor.account)
         await self._write(belonging.invite, self._doing(actor, conversation), name)
+        await self._look_again(conversation)
 
     async def join(self, actor: Actor, conversation: str) -> ConversationView:
         """Come in, or ask for it. Raises Refused like `belonging.join`."""
-        await self._change(actor, belonging.join, self._doing(actor, conversation))
+        await self._let(actor, conversation, belonging.join)
         return await self.show(actor, conversation)
 
     async def leave(self, actor: Actor, conversation: str) -> None:
         """Go. Raises Refused like `belonging.leave`."""
-        await self._change(actor, belonging.leave, self._doing(actor, conversation))
+        await self._let(actor, conversation, belonging.leave)
 
     async def remove(self, actor: Actor, conversation: str, name: str, *, ban: bool) -> None:
         """Put somebody out. Raises Refused like `belonging.remove`."""
-        doing = self._doing(actor, conversation)
-        await self._change(actor, lambda connection: belonging.remove(connection, doing, name, ban=ban))
+        await self._let(actor, conversation, lambda each, doing: belonging.remove(each, doing, name, ban=ban))
 
     async def pardon(self, actor: Actor, conversation: str, name: str) -> None:
         """Take a ban back. Raises Refused like `belonging.pardon`."""
@@ -257,6 +262,17 @@ class Messenger:
         done = await self._store.write(work, *arguments)
         self._nudge()
         return done
+
+    async def _let(self, actor: Actor, conversation: str, work: Callable[[sa.Connection, Doing], object]) -> None:
+        """Let somebody come or go: who goes is cut before anybody is told."""
+        self._paces.change(actor.account)
+        await self._store.write(work, self._doing(actor, conversation))
+        await self._look_again(conversation)
+        self._nudge()
+
+    async def _look_again(self, conversation: str) -> None:
+        if self._minded is not None:
+            await self._minded(conversation)
 
     def _doing(self, actor: Actor, conversation: str) -> Doing:
         return Doing(actor.account, conversation, self._clock.wall_ms())

@@ -9,6 +9,8 @@ from signalling.refusals import Refused
 
 CHANGES_PER_S, CHANGES_BURST = 10.0, 100  # edits, reactions, markers and searches: what a person taps at most
 REACHES_PER_S, REACHES_BURST = 1 / 20, 60  # new conversations and invitations: enough to invite a class at once
+RINGS_PER_S, RINGS_BURST = 1 / 30, 4  # of one account in one conversation: who does not answer has heard it
+CALLS_PER_S, CALLS_BURST = 1 / 10, 20  # of one account, whomever it calls
 
 
 class Paces:
@@ -18,6 +20,8 @@ class Paces:
         self._writes = TokenBuckets(messages_per_s, messages_burst)
         self._changes = TokenBuckets(CHANGES_PER_S, CHANGES_BURST)
         self._reaches = TokenBuckets(REACHES_PER_S, REACHES_BURST)
+        self._rings = TokenBuckets(RINGS_PER_S, RINGS_BURST)
+        self._calls = TokenBuckets(CALLS_PER_S, CALLS_BURST)
 
     @property
     def refused(self) -> int:
@@ -35,6 +39,16 @@ class Paces:
     def reach(self, account: str) -> None:
         """Reach one person."""
         _take(self._reaches, account)
+
+    @property
+    def unrung(self) -> int:
+        """How often somebody called too often."""
+        return self._rings.refused + self._calls.refused
+
+    def ring(self, account: str, conversation: str) -> None:
+        """Call the others of a conversation once."""
+        _take(self._rings, f"{account} {conversation}")
+        _take(self._calls, account)
 
 
 def _take(buckets: TokenBuckets, account: str) -> None:

@@ -104,15 +104,20 @@ async def _open(
 ) -> Answer:
     stream = asked.path["stream"]
     session = await open_session(StreamId(stream), asked.actor, asked.body)
-    address = f"/{kind}/{quote(stream, safe='')}/{quote(session.session_id, safe='')}"
+    return opened(session, f"/{kind}/{quote(stream, safe='')}", ice_servers, asked.actor)
+
+
+def opened(session: MediaSession, endpoint: str, ice_servers: IceServers, actor: Actor) -> Answer:
+    """Answer an offer: with the session that it opened, below an endpoint, where it is restarted and ended."""
+    address = f"{endpoint}/{quote(session.session_id, safe='')}"
     headers = {
         "Location": address,
         "ETag": session.etag,
         "Accept-Patch": SDPFRAG,
         "Cache-Control": "no-store",
     }
-    layer = f'<{address}/layer>; rel="{LAYER}"' if kind == "whep" else ""
-    if links := ", ".join(filter(None, [ice_servers.link_header(asked.actor), layer])):
+    layer = f'<{address}/layer>; rel="{LAYER}"' if endpoint.startswith("/whep/") else ""
+    if links := ", ".join(filter(None, [ice_servers.link_header(actor), layer])):
         headers["Link"] = links
     return Answer(session.answer_sdp, headers)
 

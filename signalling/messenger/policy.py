@@ -8,7 +8,11 @@ from signalling.messenger.model import Conversation, Member, Message, Role
 from signalling.refusals import Refused
 
 EDIT_MS = 48 * 3_600_000  # a slip is seen within two days; later it would change what others have answered to
-LASTING = {"tip"}  # kinds of messages that stand for what happened elsewhere: nobody edits or erases them
+LASTING = {
+    "tip",
+    "call",
+    "live",
+}  # kinds of messages that stand for what happened elsewhere: nobody edits or erases them
 
 
 def require_in(member: Member | None) -> Member:
@@ -42,6 +46,17 @@ def post(conversation: Conversation, sender: Member | None) -> Conversation:
     if sender.role is Role.READER or (conversation.posting == "admins" and not sender.leads):
         raise Refused("read_only")
     return replace(conversation, head=conversation.head + 1)
+
+
+def go_live(conversation: Conversation, member: Member | None) -> Conversation:
+    """Let a member of a group who may write there take it live; returns it with the message that shows it.
+
+    Raises Refused (not_a_group, and like `post`).
+    """
+    grown = post(conversation, member)
+    if conversation.kind != "group":
+        raise Refused("not_a_group")
+    return grown
 
 
 def sees(member: Member, message: Message) -> bool:

@@ -41,6 +41,8 @@ MEANINGLESS = {
     "subscriber": "nobody",
     "webhook": "none",
     "conversation": "none",
+    "call": "none",
+    "account": "nobody",
     "seq": "1",
     "reaction": "👍",
     "case": "none",
@@ -297,6 +299,17 @@ def test_a_conversation_lives_its_life_as_documented(served: Served) -> None:
     ask("PUT", "/conversations/{conversation}/shape", {"title": "Another"}, conversation=group)
     ask("PUT", "/me/messenger", ask("GET", "/me/messenger"))
     ask("DELETE", "/conversations/{conversation}/messages/{seq}", **one)
+    new = {"device": "telephone", "client_txn": "call"}
+    call = ask("POST", "/conversations/{conversation}/calls", new, conversation=talk)["id"]
+    assert [each["id"] for each in ask("GET", "/me/calls")["calls"]] == [call]
+    ask("POST", "/calls/{call}/video", call=call)
+    ask("PUT", "/calls/{call}/video", {"agreed": False}, call=call)
+    assert ask("POST", "/calls/{call}/answer", {"device": "telephone"}, call=call)["state"] == "ringing"
+    assert ask("POST", "/calls/{call}/hang_up", call=call)["reason"] == "cancelled"
+    for card in http.get("/api/v1/streams").json()["streams"]:
+        http.post(f"/api/v1/streams/{card['id']}/end")
+    live = ask("POST", "/conversations/{conversation}/go_live", {}, conversation=group)["stream"]
+    ask("POST", "/streams/{stream}/end", stream=live)
     ask("POST", "/conversations/{conversation}/leave", conversation=group)
 
 

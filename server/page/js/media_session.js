@@ -16,19 +16,23 @@ export async function newConnection() {
   return new RTCPeerConnection({ bundlePolicy: "max-bundle", iceServers: known.iceServers });
 }
 
+/** Where a stream is published or watched. @param {"whip"|"whep"} kind @param {string} stream */
+export function endpointOf(kind, stream) {
+  return `/${kind}/${encodeURIComponent(stream)}`;
+}
+
 /**
  * The offer goes out without candidates: the server is ICE-lite, names its own address in the answer and learns ours
  * from our checks.
  *
- * @param {"whip"|"whep"} kind
- * @param {string} stream
+ * @param {string} endpoint of WHIP or WHEP
  * @param {RTCPeerConnection} connection with its transceivers
  * @returns {Promise<{over: Promise<"closed"|"failed">, connected: Promise<boolean>, close: () => void, address: URL}>}
  *   `over` is "closed" when the server ended it; throws Problem when it does not let us in
  */
-export async function openMediaSession(kind, stream, connection) {
+export async function openMediaSession(endpoint, connection) {
   await connection.setLocalDescription();
-  const address = new URL(`/${kind}/${encodeURIComponent(stream)}`, location.origin);
+  const address = new URL(endpoint, location.origin);
   const headers = { ...authorization(), "Content-Type": "application/sdp" };
   let response;
   try {

@@ -1,10 +1,12 @@
 /** Draws one message, with what may be done to it. */
 
 import { attachments, inWords } from "./attachments.js";
+import { callIn, liveIn } from "./call_words.js";
 import { timeOfDay } from "./clock.js";
 import { hueOf, make } from "./dom.js";
 import { inMoney } from "./money.js";
 
+const LASTING = new Set(["tip", "call", "live"]); // these stand for what happened elsewhere
 const QUICK = ["👍", "❤️", "😂", "😮", "🙏"];
 
 /** A message in one line. @param {any} message @param {string} me */
@@ -12,6 +14,8 @@ export function shortly(message, me) {
   const who = message.from.id === me ? "You: " : "";
   if (message.erased_at !== null) return `${who}taken back`;
   if (message.kind === "tip") return `${who}${tipIn(message.card)}`;
+  if (message.kind === "call") return callIn(message.card, message.from.id === me);
+  if (message.kind === "live") return `${who}${liveIn(message.card)}`;
   const words = [message.attachments.length ? inWords(message.attachments) : "", message.text];
   return `${who}${words.filter((each) => each).join(" · ")}`;
 }
@@ -23,7 +27,7 @@ export function shortly(message, me) {
 export function messageRow(message, { me, group, quoted, status, leads, act }) {
   const mine = message.from.id === me;
   const gone = message.erased_at !== null;
-  const row = make("li", { class: `message${mine ? " mine" : ""}${message.kind === "tip" ? " tip" : ""}`, "data-seq": message.seq });
+  const row = make("li", { class: `message${mine ? " mine" : ""}${LASTING.has(message.kind) ? ` ${message.kind}` : ""}`, "data-seq": message.seq });
   row.style.setProperty("--hue", String(hueOf(message.from.name)));
   const name = make("b", { class: group && !mine ? "" : "unseen" }, mine ? "You" : message.from.name);
   const quote = message.reply_to === null ? null : make("span", { class: "quoted" }, quoted ? shortly(quoted, me) : "An earlier message");
@@ -32,6 +36,8 @@ export function messageRow(message, { me, group, quoted, status, leads, act }) {
   if (quote) row.append(quote);
   if (message.forwarded && !gone) row.append(make("span", { class: "facts" }, "Forwarded"));
   if (message.kind === "tip") row.append(make("strong", {}, tipIn(message.card)));
+  if (message.kind === "call") row.append(callCard(message.card, mine, act));
+  if (message.kind === "live") row.append(liveCard(message.card, mine));
   if (message.attachments.length) row.append(attachments(message.attachments));
   if (gone || message.text) row.append(text);
   if (message.reactions.length) row.append(reactions(message, me, act));
@@ -44,6 +50,16 @@ export function messageRow(message, { me, group, quoted, status, leads, act }) {
 /** A message that is on its way. @param {string} text @param {string} status */
 export function waitingRow(text, status) {
   return make("li", { class: "message mine waiting" }, make("b", { class: "unseen" }, "You"), make("span", { class: "text" }, text), make("span", { class: "facts" }, status));
+}
+
+function callCard(card, mine, act) {
+  const goes = card.state === "running" || card.state === "ringing";
+  return make("span", { class: "row" }, make("strong", {}, callIn(card, mine)), goes ? make("button", { type: "button", class: "small come-in", onclick: () => act("come") }, "Come in") : null);
+}
+
+function liveCard(card, mine) {
+  const way = mine ? ["To my studio", "/live"] : ["Watch", `/watch?stream=${encodeURIComponent(card.stream)}`];
+  return make("span", { class: "row" }, make("strong", {}, liveIn(card)), card.state === "live" ? make("a", { class: "button small", href: way[1] }, way[0]) : null);
 }
 
 function tipIn({ to, amount, reversed }) {
@@ -59,7 +75,7 @@ function reactions(message, me, act) {
 
 function menu(message, { mine, gone, group, leads, act }) {
   const choice = (label, what, value) => make("button", { type: "button", class: `small act-${what}`, onclick: () => { element.open = false; act(what, value); } }, label);
-  const lasting = message.kind === "tip";
+  const lasting = LASTING.has(message.kind);
   const choices = gone ? [] : [
     make("div", { class: "row" }, ...QUICK.map((each) => choice(each, "react", each))),
     choice("Reply", "reply"),

@@ -2,6 +2,7 @@
 
 import { ask } from "./api.js";
 import { learnTicket } from "./attachments.js";
+import { Calls } from "./calls.js";
 import { busy, byId, make, say, show } from "./dom.js";
 import { openNewGroup } from "./group_dialogs.js";
 import { learnAssets } from "./money.js";
@@ -9,16 +10,22 @@ import { complain } from "./notices.js";
 import { connect, dressPage, shut, waysIn } from "./shell.js";
 import { Talk } from "./talk.js";
 import { TalkFeed } from "./talk_feed.js";
-import { Talks } from "./talks.js";
+import { Talks, titleOf } from "./talks.js";
 
 class MessengerPage {
   /** @param {import("./socket.js").Socket} socket @param {import("./identity.js").Session} session */
   constructor(socket, session) {
     this.talks = new Talks(session.account.id, (id) => this.open(id));
+    this.calls = new Calls(session.account.id, (id) => this.#titleOf(id));
+    socket.ringing.hears = (call) => this.calls.take(call);
+    socket.ringing.answers = (call, withVideo) => this.#answer(call.conversation, call.id, withVideo);
     this.talk = new Talk(socket, session.account, {
       changed: (id) => this.talks.refresh(id),
       closed: () => this.close(),
       forward: () => this.talks.all(),
+      call: (id, video) => this.calls.start(id, video),
+      calling: () => this.calls.conversation,
+      comeIn: (id, call, withVideo) => this.#answer(id, call, withVideo),
     });
     const feed = new TalkFeed(socket);
     feed.on("message", (entry) => this.#take(socket, session, entry));
@@ -42,6 +49,20 @@ class MessengerPage {
   close() {
     history.pushState(null, "", "/messages");
     this.#follow();
+  }
+
+  async #answer(conversation, call, withVideo) {
+    try {
+      await this.calls.answer(call, withVideo);
+      await this.open(conversation);
+    } catch (error) {
+      complain(error);
+    }
+  }
+
+  #titleOf(id) {
+    const talk = this.talks.all().find((each) => each.id === id);
+    return talk ? titleOf(talk) : "";
   }
 
   async #fetchAll() {

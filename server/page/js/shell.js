@@ -3,6 +3,7 @@
 import { byId, make, show } from "./dom.js";
 import { current, forget, leaveForLogIn, logInAddress } from "./identity.js";
 import { notice } from "./notices.js";
+import { Ringing } from "./ringing.js";
 import { Socket } from "./socket.js";
 
 const CASE_TOLD = {
@@ -59,6 +60,7 @@ export function waysIn() {
 /** Open the signalling socket of a page whose user is logged in. @param {import("./identity.js").Session} session */
 export function connect(session) {
   const socket = new Socket(session.token);
+  socket.ringing = new Ringing(socket, session.account.id);
   const badge = byId("connection");
   socket.on("connection", (state) => {
     badge.textContent = state === "lost" ? "Connection lost. Trying again …" : "";

@@ -26,6 +26,7 @@ export class Socket extends EventTarget {
   #timer = 0;
   #closed = false;
   #open = false;
+  /** @type {any} */ ringing = null;
 
   /** @param {string} token */
   constructor(token) {

@@ -2,6 +2,7 @@
 
 import { ask } from "./api.js";
 import { busy, byId, make, say, show } from "./dom.js";
+import { chooseAudience, goLive } from "./go_live.js";
 import { openForward, openMembers, openShape } from "./group_dialogs.js";
 import { messageRow, waitingRow } from "./message_row.js";
 import { complain, notice } from "./notices.js";
@@ -38,6 +39,8 @@ export class Talk {
     byId("stay-out").onclick = () => busy(byId("stay-out"), () => this.#goAway());
     byId("unblock").onclick = () => busy(byId("unblock"), () => this.#unblock());
     byId("talk-tip").onclick = () => this.#tip(this.#talk.with.name);
+    byId("talk-call").onclick = () => busy(byId("talk-call"), () => this.#call(false));
+    byId("talk-video").onclick = () => busy(byId("talk-video"), () => this.#call(true));
     byId("talk-menu").addEventListener("keydown", (event) => event.key === "Escape" && this.#closeMenu());
     socket.on("conversation.typing", ({ conversation, accounts }) => this.#talk?.id === conversation && this.#showTyping(accounts));
     addEventListener("visibilitychange", () => this.#mark());
@@ -169,6 +172,7 @@ export class Talk {
     this.writing.allow(writes, inside && !writes && !blocked ? "You may read here, and not write" : "Message");
     show(byId("write-form"), inside && !blocked);
     show(byId("talk-tip"), inside && kind === "direct" && !blocked);
+    for (const id of ["talk-call", "talk-video"]) show(byId(id), writes);
     show(byId("talk-menu"), inside);
     if (kind === "group") say(byId("talk-facts"), `${members} ${members === 1 ? "member" : "members"}`);
     else this.#facts();
@@ -199,6 +203,8 @@ export class Talk {
       choice(muted ? "Unmute" : "Mute", () => keep({ muted_until: muted ? 0 : -1 })),
       choice(mine.pinned ? "Unpin from the top" : "Pin to the top", () => keep({ pinned: !mine.pinned })),
       kind === "group" ? choice("Members", () => openMembers(this.#talk, this.me, (name) => this.#tip(name))) : choice(`${other.name}'s page`, () => location.assign(`/u/${encodeURIComponent(other.name)}`)),
+      kind === "group" && mine.role !== "reader" ? choice("Go live", () => goLive(this.#talk.id).then((live) => this.#toStudio(live), complain)) : null,
+      kind === "group" && mine.role !== "reader" ? choice("Go live for others, too", () => chooseAudience(this.#talk.id, (live) => this.#toStudio(live))) : null,
       kind === "group" && ["owner", "admin"].includes(mine.role) ? choice("Change the group", () => openShape(this.#talk)) : null,
       kind === "group" ? choice("Leave the group", () => this.#goAway(), true) : null,
       kind === "direct" ? choice(`Report ${other.name}`, () => openReport({ kind: "account", name: other.name }, other.name)) : null,
@@ -218,6 +224,7 @@ export class Talk {
     else if (what === "edit") this.writing.edit(message);
     else if (what === "forward") openForward(message, this.told.forward());
     else if (what === "tip") this.#tip(message.from.name);
+    else if (what === "come") this.told.comeIn(message.conversation, message.card.call, message.card.video);
     else if (what === "report") openReport({ kind: "message", conversation: message.conversation, seq: message.seq }, "a message");
     else if (what === "react") await this.#ask("PUT", reaction);
     else if (what === "unreact") await this.#ask("DELETE", reaction);
@@ -225,6 +232,16 @@ export class Talk {
     else if (what === "pin") await this.#ask("PUT", `${path}/pin`);
     else if (what === "unpin") await this.#ask("DELETE", `${path}/pin`);
     else if (what === "hide" && (await this.#ask("PUT", `${path}/hidden`)) !== undefined) this.take(message.conversation, message.seq, null);
+  }
+
+  /** Who has gone live out of no call shows pictures from the studio; whom somebody was before watches. */
+  #toStudio({ stream, conversation, starter }) {
+    if (this.told.calling() === conversation) return;
+    location.assign(starter === this.me ? "/live" : `/watch?stream=${encodeURIComponent(stream)}`);
+  }
+
+  async #call(video) {
+    await this.told.call(this.#talk.id, video).catch(complain);
   }
 
   async #tip(name) {

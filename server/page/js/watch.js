@@ -2,6 +2,7 @@
 
 import { ask } from "./api.js";
 import { CallBar } from "./call_bar.js";
+import { Hosts } from "./hosts.js";
 import { Chat } from "./chat.js";
 import { answerDisclosures } from "./disclosures.js";
 import { Door } from "./door.js";
@@ -55,6 +56,7 @@ class WatchPage {
     this.me = session.account.id;
     this.socket = connect(session);
     this.chat = new Chat(this.socket, stream, this.me);
+    this.hosts = new Hosts(byId("hosts"), stream);
     this.bar = new CallBar(this.socket, stream);
     this.tickets = new Tickets(this.socket, stream, () => this.#renderComing());
     this.coming = new ComingSwitch(() => this.tickets.buy());
@@ -156,6 +158,7 @@ class WatchPage {
   #render() {
     const { card, you, call, asked, ended } = this.#model;
     this.#renderSlate();
+    this.hosts.show(ended === null && card && you?.admitted && this.#viewing.isOn ? card.hosts : []);
     if (ended !== null) leadOn();
     if (!card || !you) return;
     document.title = `${asked?.comeBy ? "Your turn! " : ""}${card.title} · mesi`;

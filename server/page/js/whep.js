@@ -1,13 +1,14 @@
 /** Watches a stream over WHEP, and goes on trying for as long as that makes sense. */
 
 import { Problem, authorization, send } from "./api.js";
-import { newConnection, openMediaSession } from "./media_session.js";
+import { endpointOf, newConnection, openMediaSession } from "./media_session.js";
 
 const WAITS_MS = [300, 600, 1200, 2500, 5000];
 /** Codes that trying again does not change; who is let in again starts again. */
 export const FINAL = new Set([
   "ticket_required", "payment_pending", "ticket_revoked", "not_entitled", "kyf_required", "suspended", "ejected",
   "one_to_one_running", "stream_ended", "stream_unknown", "no_session", "no_common_codec", "unsupported_offer",
+  "not_in_call", "call_ended", "call_unknown",
 ]);
 
 /**
@@ -17,7 +18,7 @@ export const FINAL = new Set([
 export class Viewing extends EventTarget {
   media = new MediaStream();
   /** @type {RTCPeerConnection|null} */ connection = null;
-  #stream;
+  #endpoint;
   #running = 0; // the turn that goes on; 0 for none
   #turns = 0;
   #wake = () => {};
@@ -25,10 +26,10 @@ export class Viewing extends EventTarget {
   #quality = "automatic";
   /** @type {URL|null} */ #address = null; // of the session
 
-  /** @param {string} stream */
-  constructor(stream) {
+  /** @param {string} stream @param {string} [endpoint] where, if not a stream */
+  constructor(stream, endpoint = endpointOf("whep", stream)) {
     super();
-    this.#stream = stream;
+    this.#endpoint = endpoint;
   }
 
   get isOn() {
@@ -88,7 +89,7 @@ export class Viewing extends EventTarget {
     connection.ontrack = ({ track }) => this.#running === turn && this.#add(track);
     connection.addTransceiver("audio", { direction: "recvonly" });
     connection.addTransceiver("video", { direction: "recvonly" });
-    const session = await openMediaSession("whep", this.#stream, connection);
+    const session = await openMediaSession(this.#endpoint, connection);
     if (this.#running !== turn) {
       session.close();
       return false;

@@ -1,7 +1,7 @@
 /** Publishes a MediaStream over WHIP, and comes back by itself after a lost network. */
 
 import { Problem, ask } from "./api.js";
-import { newConnection, openMediaSession } from "./media_session.js";
+import { endpointOf, newConnection, openMediaSession } from "./media_session.js";
 
 const WAITS_MS = [300, 1000, 2000, 4000, 8000];
 const NAMES = ["q", "h", "f"]; // of layers, the least first
@@ -9,7 +9,7 @@ const LESSER_BPS = [150_000, 500_000]; // at which a quarter and half of a pictu
 // Chromium sends so many layers of pictures so large, whatever is asked for, and leaves out the last of the others.
 const PIXELS_FOR = [0, 480 * 270, 960 * 540];
 const LAYERED_CODECS = new Set(["VP8", "H264"]); // of others the server takes one encoding
-const FINAL = new Set(["not_the_owner", "stream_ended", "stream_unknown", "no_session", "unsupported_offer"]);
+const FINAL = new Set(["not_the_owner", "stream_ended", "stream_unknown", "no_session", "unsupported_offer", "not_in_call", "call_ended", "call_unknown"]);
 
 /** The codecs that this browser can send, in the order in which they are offered by themselves. */
 export function videoCodecs() {
@@ -28,6 +28,7 @@ export class Publishing extends EventTarget {
   #codec;
   #maxBitrate;
   #hasLayers;
+  #endpoint;
   #running = 0; // the turn that goes on; 0 for none
   #turns = 0;
   #end = () => {};
@@ -35,15 +36,16 @@ export class Publishing extends EventTarget {
   /**
    * @param {string} stream
    * @param {MediaStream} media
-   * @param {{codec?: string, maxBitrate?: number, hasLayers?: boolean}} [how] bitrate of the picture in bit/s, and
-   *   whether lesser ones are published with it
+   * @param {{codec?: string, maxBitrate?: number, hasLayers?: boolean, endpoint?: string}} [how] bitrate of the picture in
+   *   bit/s, whether lesser ones are published with it, and where, if not to a stream
    */
-  constructor(stream, media, { codec = "VP8", maxBitrate = 2_500_000, hasLayers = true } = {}) {
+  constructor(stream, media, { codec = "VP8", maxBitrate = 2_500_000, hasLayers = true, endpoint = endpointOf("whip", stream) } = {}) {
     super();
     this.#stream = stream;
     this.#media = media;
     this.#codec = codec;
     this.#maxBitrate = maxBitrate;
+    this.#endpoint = endpoint;
     this.#hasLayers = hasLayers && LAYERED_CODECS.has(codec);
   }
 
@@ -90,7 +92,7 @@ export class Publishing extends EventTarget {
     this.#say("connecting");
     const connection = await newConnection();
     for (const track of this.#media.getTracks()) this.#send(connection, track);
-    const session = await openMediaSession("whip", this.#stream, connection);
+    const session = await openMediaSession(this.#endpoint, connection);
     if (this.#running !== turn) {
       session.close();
       return [false, "failed"];
@@ -138,6 +140,7 @@ export class Publishing extends EventTarget {
   }
 
   async #isPublishedElsewhere() {
+    if (!this.#stream) return false;
     try {
       const { card } = await ask("GET", `/streams/${encodeURIComponent(this.#stream)}`);
       return card.state === "live" || card.state === "one_to_one";
