@@ -16,6 +16,7 @@ from bench.cores import choose_cores, pin
 from bench.crowd import Place
 from bench.load import rooms_of_mesi, seat
 from bench.mesi import Mesi, open_mesi
+from bench.outputs import Outputs, with_outputs
 from bench.payload import Rate
 from bench.publishing import Publishing
 from bench.report import Report, percentile, say
@@ -100,8 +101,8 @@ def describe(paced: Joins, storm: Joins, title: str) -> Report:
 @click.option("--joining", default=100, show_default=True, help="Viewers that join at an even pace.")
 @click.option("--per-second", default=10.0, show_default=True, help="That pace.")
 @click.option("--storm", default=500, show_default=True, help="Viewers that then join at once.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def main(watching: int, joining: int, per_second: float, storm: int, as_json: bool) -> None:
+@with_outputs
+def main(watching: int, joining: int, per_second: float, storm: int, outputs: Outputs) -> None:
     """Measure the time to the first picture, and count the keyframes that joins cost."""
     cores = choose_cores(None, None)
 
@@ -112,9 +113,7 @@ def main(watching: int, joining: int, per_second: float, storm: int, as_json: bo
 
     title = f"{watching} watching, {joining} joining at {per_second:g} a second, then {storm} at once"
     report = describe(*run_tool(run), title)
-    report.print(as_json=as_json)
-    if not report.holds:
-        raise SystemExit(1)
+    outputs.deliver(report)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,9 @@ import trio
 from bench.crowd import Place, Viewer
 from bench.mesi import Mesi, open_mesi
 from bench.moq_publishing import SCHEMES, MoqPlace
+from bench.outputs import Outputs, with_outputs
 from bench.payload import Rate
+from bench.plots import Lines
 from bench.process import memory_bytes
 from bench.receiver import Decrypt
 from bench.report import Report, percentile, say
@@ -110,6 +112,15 @@ def describe(outcome: Outcome, title: str) -> Report:
     report.add("merged by the receiver's kernel", delivered / max(totals.count(Count.DATAGRAMS), 1), "packets")
     for share in (0.5, 0.99, 0.999):
         report.add(f"one-way latency p{share * 100:g}", totals.latency_ms(share), "ms")
+    shares = [(share / 1000, totals.latency_ms(share / 1000)) for share in range(0, 1000, 5)]
+    report.draw(
+        Lines(
+            "One-way latency of decrypted packets",
+            "ms",
+            "% of packets at most so late",
+            {"latency": [(ms, 100 * share) for share, ms in shares if ms is not None]},
+        )
+    )
     for share in (0.5, 0.99):
         report.add(f"first picture p{share * 100:g}", percentile(outcome.joins_ms, share), "ms")
     report.add("keyframes asked of publishers", outcome.keyframes_asked)
@@ -168,7 +179,7 @@ def rooms_of(whip: str, whep: str, token: str, rooms: int, viewers: int) -> list
 @click.option("--joins", default=50.0, show_default=True, help="Joins a second.")
 @click.option("--sample", default=SAMPLE, show_default=True, help="Viewers that decrypt and check everything.")
 @click.option("--merge/--no-merge", default=True, help="Let this machine's kernel hand over merged packets (UDP_GRO).")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@with_outputs
 def main(
     whip: str | None,
     whep: str | None,
@@ -186,7 +197,7 @@ def main(
     joins: float,
     sample: int,
     merge: bool,
-    as_json: bool,
+    outputs: Outputs,
 ) -> None:
     """Load a WHIP and WHEP server, and say what arrived."""
     load = Load(Rate(video_bps, sound), seconds, warm_up, joins, sample)
@@ -206,7 +217,7 @@ def main(
         async with open_stage(merge=merge) as stage:
             return await run_load(stage, rooms_of(whip, whep, token, rooms, viewers), load, pid)
 
-    describe(run_tool(run), title).print(as_json=as_json)
+    outputs.deliver(describe(run_tool(run), title))
 
 
 if __name__ == "__main__":
