@@ -11,11 +11,13 @@ import click
 # In the order of the list; each is a module with a command `main`, whose docstring's first line says what it is for.
 TOOLS = (
     "load",
+    "compare",
     "fanout",
     "join",
     "cut",
     "first_picture",
     "chat",
+    "sockets",
     "messages",
     "purchases",
     "moq",

@@ -19,7 +19,7 @@ from bench.plots import Lines
 from bench.process import memory_bytes
 from bench.receiver import Decrypt
 from bench.report import Report, percentile, say
-from bench.stage import Stage, Window, open_stage
+from bench.stage import Opening, Stage, Window, open_stage
 from bench.tables import Count
 from bench.tool import run_tool
 
@@ -29,12 +29,13 @@ SAMPLE = 20  # viewers whose every packet is decrypted: 4 % of a core at 1 Mbit/
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Where one publisher publishes, and where each of its viewers watches."""
+    """Where one publisher publishes, and where each of its viewers watches; `moq` or `opening` where not over WHIP."""
 
     whip: str
     token: str
     places: tuple[Place, ...]
     moq: MoqPlace | None = None
+    opening: Opening | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +64,7 @@ async def run_load(stage: Stage, rooms: list[Room], load: Load, pid: int | None 
     """Fill rooms, wait, and measure. Raises SessionFailed when a publisher can't publish."""
     before = memory_bytes(pid) if pid is not None else None
     for number, room in enumerate(rooms):
-        if room.moq is None:
-            await stage.publish(room.whip, room.token, load.rate, number)
-        else:
-            await stage.publish_over_moq(room.moq, load.rate, number)
+        await publish_in(stage, room, load.rate, number)
     viewers = seat(stage, [place for room in rooms for place in room.places], load.sample)
     say(f"{len(rooms)} publishing; {len(viewers)} viewers join, {load.joins_per_s:g} a second ...")
     await stage.join(viewers, joins_per_s=load.joins_per_s)
@@ -76,6 +74,16 @@ async def run_load(stage: Stage, rooms: list[Room], load: Load, pid: int | None 
     joins = [viewer.join_ms for viewer in viewers if viewer.join_ms is not None]
     asked = sum(len(publisher.asked_ns) for publisher in stage.publishers.values())
     return Outcome(window, viewers, joins, asked, before)
+
+
+async def publish_in(stage: Stage, room: Room, rate: Rate, number: int) -> None:
+    """Publish in a room, the way it is done there. Raises SessionFailed."""
+    if room.moq is not None:
+        await stage.publish_over_moq(room.moq, rate, number)
+    elif room.opening is not None:
+        await stage.publish_through(room.opening, rate, number)
+    else:
+        await stage.publish(room.whip, room.token, rate, number)
 
 
 def seat(stage: Stage, places: list[Place], sample: int, *, stamped: bool = False) -> list[Viewer]:

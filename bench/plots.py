@@ -123,10 +123,9 @@ def read_plot(told: dict[str, Any]) -> Plot:
     """Return the plot of which `json` told."""
     if told["kind"] == "bars":
         return Bars(told["title"], told["unit"], [(name, value) for name, value in told["values"]])
-    series: dict[str, Sequence[tuple[float, float]]] = {
-        name: [(x, y) for x, y in line] for name, line in told["series"].items()
-    }
-    return Lines(told["title"], told["x_label"], told["y_label"], series)
+    plot = Lines(told["title"], told["x_label"], told["y_label"])
+    plot.series.update({name: [(x, y) for x, y in line] for name, line in told["series"].items()})
+    return plot
 
 
 def picture(title: str, height: int, parts: list[str]) -> str:

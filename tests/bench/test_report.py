@@ -53,6 +53,7 @@ def test_a_page_tells_everything_and_needs_nothing_from_elsewhere() -> None:
 def test_the_longest_bar_is_that_of_the_greatest_value() -> None:
     tree = Tree.fromstring(Bars("bars", "us", [("a", 1.0), ("b", 4.0), ("c", 2.0)]).svg())
     a, b, c = (float(rect.attrib["width"]) for rect in tree.iter(f"{SVG}rect"))
+    assert b > 250
     assert b == pytest.approx(4 * a, abs=0.5)
     assert c == pytest.approx(2 * a, abs=0.5)
     assert [text.text for text in tree.iter(f"{SVG}text") if text.text in ("a", "b", "c")] == ["a", "b", "c"]
@@ -67,7 +68,9 @@ def test_lines_begin_and_end_where_their_values_do() -> None:
 
 
 @pytest.mark.parametrize(
-    "plot", [Bars("none", "us", []), Lines("none", "s", "ms"), Lines("one", "s", "ms", {"x": [(0, 0)]})]
+    "plot",
+    [Bars("none", "us", []), Lines("none", "s", "ms"), Lines("one", "s", "ms", {"x": [(0, 0)]})],
+    ids=["no bars", "no lines", "one point"],
 )
 def test_plots_of_next_to_nothing_are_still_pictures(plot: Bars | Lines) -> None:
     assert Tree.fromstring(plot.svg()).tag == f"{SVG}svg"
