@@ -10,11 +10,13 @@ import click
 
 # In the order of the list; each is a module with a command `main`, whose docstring's first line says what it is for.
 TOOLS = (
+    "all",
     "load",
     "compare",
     "fanout",
     "join",
     "cut",
+    "soak",
     "first_picture",
     "chat",
     "sockets",
@@ -58,7 +60,8 @@ def purpose(name: str) -> str:
 def main() -> None:
     """Load tools that run against any server, and the benchmarks behind every number in the README.
 
-    Each says more with --help, takes --json FILE and --html FILE, and ends with status 1 where it missed its target.
+    Each says more with --help, takes --json FILE and --html FILE (`all`: a folder), and ends with status 1 where it
+    missed its target.
     """
 
 

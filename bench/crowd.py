@@ -126,9 +126,12 @@ async def fill(viewers: list[Viewer], http: httpx2.AsyncClient, nursery: trio.Nu
                 await trio.sleep(LOOK_S)
 
 
-def open_http() -> httpx2.AsyncClient:
-    """Return an HTTP client for many sessions; certificates are not checked, as test servers have self-made ones."""
-    limits = httpx2.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
+def open_http(kept: int = CONNECTIONS) -> httpx2.AsyncClient:
+    """Return an HTTP client for many sessions; certificates are not checked, as test servers have self-made ones.
+
+    `kept` connections stay open for what is asked next.
+    """
+    limits = httpx2.Limits(max_connections=CONNECTIONS, max_keepalive_connections=kept)
     return httpx2.AsyncClient(limits=limits, timeout=JOIN_S, verify=False)
 
 

@@ -27,8 +27,8 @@ from bench.janus_api import JanusApi
 from bench.load import Room
 from bench.mesi import PINNED, ServerFailed
 from media.webrtc.ice import IceCredentials
-from server.client import Endpoint, Publisher, TakeOver, choose_sources, keep
-from server.offers import Kind, build_offer, certificate
+from server.client import Endpoint, Publisher, TakeOver, keep
+from server.offers import Kind, build_offer, certificate, choose_sources
 
 PROGRAM, LIBRARIES = "janus", "/usr/lib/*/janus"
 START_S = 15.0

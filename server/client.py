@@ -29,7 +29,7 @@ from media.webrtc.srtp import SrtpKeys, open_receiver, open_sender
 from media.wire.malformed import MalformedPacket
 from media.wire.rtcp import Fir, Nack, Pli, RtcpPacket, SenderReport, build_rtcp, parse_rtcp_untrusted
 from media.wire.rtp import RtpHeader, build_rtp
-from server.offers import AUDIO, CLOCK_RATES, REPAIRED, VIDEO, VIDEO_RTX, Kind, build_offer, certificate
+from server.offers import AUDIO, CLOCK_RATES, REPAIRED, VIDEO, VIDEO_RTX, Kind, build_offer, certificate, choose_sources
 
 CONNECT_S = 15.0  # for the answer, ICE and DTLS together
 REPORT_NS = 1_000_000_000  # between sender reports
@@ -97,6 +97,7 @@ class Endpoint:
         self._tx: pylibsrtp.Session | None = None
         self._rx: pylibsrtp.Session | None = None
         self._on_secured = on_secured
+        self.session_url = ""  # where HTTP requests about the session go
         self.connected = trio.Event()
         self._finished = trio.Event()
         self.ended: str | None = None
@@ -141,6 +142,10 @@ class Endpoint:
         """Protect and send control packets."""
         if self._tx is not None:
             self._send(self._tx.protect_rtcp(build_rtcp(*packets)))
+
+    def restart_ice(self, local: IceCredentials, remote: IceCredentials) -> None:
+        """Go on under credentials that were exchanged anew."""
+        self._apply(self._peer.restart_ice(local, remote, time.monotonic_ns()))
 
     def close(self) -> None:
         """Say goodbye."""
@@ -233,19 +238,13 @@ class Publisher:
                 self.endpoint.send_rtp(build_rtp(again, number.to_bytes(2) + payload))
 
 
-def choose_sources(ice: IceCredentials, kinds: tuple[Kind, ...]) -> tuple[dict[Kind, int], int]:
-    """Return the SSRCs of what is published, and that of what is sent again."""
-    seed = int.from_bytes(ice.password.encode()[:4])
-    return {kind: seed + 1 + place & 0xFFFFFFFF for place, kind in enumerate(kinds)}, seed & 0xFFFFFFFF
-
-
 @asynccontextmanager
 async def publish(http: httpx2.AsyncClient, url: str, token: str, kinds: tuple[Kind, ...]) -> AsyncIterator[Publisher]:
     """Publish to a WHIP endpoint for as long as the body runs. Raises SessionFailed."""
     ice = IceCredentials.random()
     ssrcs, rtx_ssrc = choose_sources(ice, kinds)
     offer = build_offer(ice, "sendonly", kinds, ssrcs, rtx_ssrc)
-    async with _session(http, url, token, ice, offer) as endpoint:
+    async with open_session(http, url, token, ice, offer) as endpoint:
         publisher = Publisher(endpoint, ssrcs, rtx_ssrc)
         yield publisher
 
@@ -267,12 +266,12 @@ async def watch(
     """
     ice = IceCredentials.random()
     offer = build_offer(ice, "recvonly", kinds, {}, 0, (*REPAIRED, "transport-cc") if tells_arrivals else REPAIRED)
-    async with _session(http, url, token, ice, offer, on_rtp, on_secured) as endpoint:
+    async with open_session(http, url, token, ice, offer, on_rtp, on_secured) as endpoint:
         yield endpoint
 
 
 @asynccontextmanager
-async def _session(
+async def open_session(
     http: httpx2.AsyncClient,
     url: str,
     token: str,
@@ -281,6 +280,7 @@ async def _session(
     on_rtp: Callable[[bytes, int], None] = lambda packet, at_ns: None,
     on_secured: TakeOver | None = None,
 ) -> AsyncIterator[Endpoint]:
+    """Send an offer over HTTP and keep the session for as long as the body runs. Raises SessionFailed."""
     with trio.move_on_after(CONNECT_S) as patience:
         answer, location = await _negotiate(http, url, token, offer)
     if patience.cancelled_caught:
@@ -289,7 +289,7 @@ async def _session(
         endpoint = Endpoint(ice, answer, on_secured)
     except MalformedSdp as fault:
         raise SessionFailed(f"the server's answer does not parse: {fault}") from fault
-    endpoint.on_rtp = on_rtp
+    endpoint.on_rtp, endpoint.session_url = on_rtp, location
 
     async def say_goodbye() -> None:
         await _delete(http, location, token)

@@ -31,6 +31,12 @@ def certificate() -> Certificate:
     return Certificate.self_made()
 
 
+def choose_sources(ice: IceCredentials, kinds: tuple[Kind, ...]) -> tuple[dict[Kind, int], int]:
+    """Return the SSRCs of what is published, and that of what is sent again."""
+    seed = int.from_bytes(ice.password.encode()[:4])
+    return {kind: seed + 1 + place & 0xFFFFFFFF for place, kind in enumerate(kinds)}, seed & 0xFFFFFFFF
+
+
 def build_offer(
     ice: IceCredentials,
     direction: str,
