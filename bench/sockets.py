@@ -11,6 +11,7 @@ import json
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
@@ -66,7 +67,12 @@ async def run_sockets(mesi: Mesi, clients: int, messages: int, pause_s: float, c
         groups: list[Talkers] = []
         began = time.monotonic()
         for number, start in enumerate(range(0, clients, OF_ONE_PROCESS)):
-            whom = {"host": where.hostname, "port": where.port, "source": f"127.0.0.{number + 2}", "stream": stream}
+            whom: dict[str, Any] = {
+                "host": where.hostname,
+                "port": where.port,
+                "source": f"127.0.0.{number + 2}",
+                "stream": stream,
+            }
             whom |= {"tokens": tokens[start : start + OF_ONE_PROCESS], "core": cores.tool}
             groups.append(await stack.enter_async_context(open_process("bench.socket_clients", whom)))
             say(f"{min(start + OF_ONE_PROCESS, clients)} of {clients} are connected and have joined")
