@@ -20,7 +20,7 @@ from bench.payload import Packet, Rate, Source
 from media.forwarding.addresses import pack_sockaddr
 from media.io.native import SOL_UDP, UDP_SEGMENT
 from media.webrtc.srtp import SrtpKeys, SrtpProfile, context_address, open_sender
-from server.client import AUDIO, VIDEO
+from server.offers import AUDIO, VIDEO
 
 SECOND_NS = 1_000_000_000
 MOST_MERGED = 40  # packets of one message: below what fits, and what the kernel takes

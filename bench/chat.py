@@ -23,6 +23,7 @@ import trio
 from bench.cores import choose_cores, pin
 from bench.load import rooms_of_mesi, seat
 from bench.mesi import Mesi, ServerFailed, open_mesi
+from bench.outputs import Outputs, with_outputs
 from bench.payload import Rate
 from bench.report import Report, say
 from bench.stage import Stage, Window, open_stage
@@ -159,8 +160,8 @@ def describe(turns: list[Turn], clients: int, title: str) -> Report:
 @click.option("--clients", default=500, show_default=True, help="Signalling clients.")
 @click.option("--seconds", default=10.0, show_default=True, help="Length of each stretch.")
 @click.option("--repeats", default=3, show_default=True, help="Turns.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def main(viewers: int, clients: int, seconds: float, repeats: int, as_json: bool) -> None:
+@with_outputs
+def main(viewers: int, clients: int, seconds: float, repeats: int, outputs: Outputs) -> None:
     """Compare forwarding latency without and with chat."""
     cores = choose_cores(None, None)
 
@@ -170,9 +171,7 @@ def main(viewers: int, clients: int, seconds: float, repeats: int, as_json: bool
             return await run_chat(mesi, stage, viewers, clients, seconds, repeats)
 
     report = describe(run_tool(run), clients, f"{viewers} viewers; {clients} chat clients hear 20 messages a second")
-    report.print(as_json=as_json)
-    if not report.holds:
-        raise SystemExit(1)
+    outputs.deliver(report)
 
 
 if __name__ == "__main__":

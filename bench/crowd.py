@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
 import httpx2
@@ -10,21 +12,28 @@ import trio
 
 from bench.receiver import Decrypt, Receiver
 from media.webrtc.srtp import SrtpKeys
-from server.client import Endpoint, SessionFailed, watch
+from server.client import Endpoint, SessionFailed, TakeOver, watch
 
 JOIN_S = 30.0  # for a whole crowd to get its first pictures after the last one asked
 LOOK_S = 0.005  # between looks for a first picture, whose own time the kernel keeps
 CONNECTIONS = 64  # HTTP: what a browser farm behind one proxy may use
 
 
+Enter = Callable[[httpx2.AsyncClient, TakeOver], AbstractAsyncContextManager[Endpoint]]
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where to watch, as whom, and whose packets (`publisher` is the number in them) come there."""
+    """Where to watch, as whom, and whose packets (`publisher` is the number in them) come there.
+
+    `enter` opens the session where that is not done over WHEP.
+    """
 
     url: str
     token: str
     publisher: int = 0
     name: str = ""
+    enter: Enter | None = None
 
 
 @dataclass(slots=True)
@@ -50,9 +59,7 @@ class Viewer:
         """Watch until `leave`."""
         self.posted_ns = time.time_ns()
         try:
-            async with watch(
-                http, self.place.url, self.place.token, on_secured=self._take, tells_arrivals=self.stamped
-            ) as self.endpoint:
+            async with self._enter(http) as self.endpoint:
                 self.settled.set()
                 await self._leave.wait()
                 self._release()
@@ -80,6 +87,11 @@ class Viewer:
     def ended(self) -> str | None:
         """Why the server ended the session; None while it has not."""
         return self.endpoint.ended if self.endpoint is not None else None
+
+    def _enter(self, http: httpx2.AsyncClient) -> AbstractAsyncContextManager[Endpoint]:
+        if self.place.enter is not None:
+            return self.place.enter(http, self._take)
+        return watch(http, self.place.url, self.place.token, on_secured=self._take, tells_arrivals=self.stamped)
 
     def _take(self, endpoint: Endpoint, keys: SrtpKeys) -> None:
         self.row = self.receiver.take(
@@ -114,9 +126,12 @@ async def fill(viewers: list[Viewer], http: httpx2.AsyncClient, nursery: trio.Nu
                 await trio.sleep(LOOK_S)
 
 
-def open_http() -> httpx2.AsyncClient:
-    """Return an HTTP client for many sessions; certificates are not checked, as test servers have self-made ones."""
-    limits = httpx2.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
+def open_http(kept: int = CONNECTIONS) -> httpx2.AsyncClient:
+    """Return an HTTP client for many sessions; certificates are not checked, as test servers have self-made ones.
+
+    `kept` connections stay open for what is asked next.
+    """
+    limits = httpx2.Limits(max_connections=CONNECTIONS, max_keepalive_connections=kept)
     return httpx2.AsyncClient(limits=limits, timeout=JOIN_S, verify=False)
 
 

@@ -16,6 +16,7 @@ import trio
 from bench.cores import choose_cores, pin
 from bench.crowd import Viewer
 from bench.mesi import Mesi, Person, open_mesi
+from bench.outputs import Outputs, with_outputs
 from bench.payload import Rate
 from bench.report import Report, say
 from bench.stage import Stage, open_stage
@@ -141,8 +142,8 @@ async def run_cuts(mesi: Mesi, stage: Stage, rate: Rate, viewers: int, switches:
 @click.option("--switches", default=20, show_default=True, help="Of each kind.")
 @click.option("--limits", default=1, show_default=True, help="Streams that end by a time limit, a minute each.")
 @click.option("--video-bps", default=1_000_000, show_default=True, help="Bits a second of video, with sound.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def main(viewers: int, switches: int, limits: int, video_bps: int, as_json: bool) -> None:
+@with_outputs
+def main(viewers: int, switches: int, limits: int, video_bps: int, outputs: Outputs) -> None:
     """Switch, and count what reaches those without the right after the confirmation."""
     cores = choose_cores(None, None)
 
@@ -152,9 +153,7 @@ def main(viewers: int, switches: int, limits: int, video_bps: int, as_json: bool
             return await run_cuts(mesi, stage, Rate(video_bps), viewers, switches, limits)
 
     report = run_tool(run)
-    report.print(as_json=as_json)
-    if not report.holds:
-        raise SystemExit(1)
+    outputs.deliver(report)
 
 
 if __name__ == "__main__":

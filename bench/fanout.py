@@ -20,7 +20,9 @@ from bench.bare import Bare, BareSender
 from bench.cores import choose_cores, pin
 from bench.load import SAMPLE, rooms_of_mesi, seat
 from bench.mesi import Mesi, open_mesi
+from bench.outputs import Outputs, with_outputs
 from bench.payload import Rate
+from bench.plots import Bars
 from bench.receiver import Decrypt, Totals
 from bench.report import Report, say
 from bench.stage import Stage, Window, open_stage
@@ -130,6 +132,8 @@ def describe(turns: list[Turn], title: str) -> Report:
         values = [turn.server.totals.latency_ms(share) for turn in turns]
         known = [value for value in values if value is not None]
         report.add(f"one-way latency p{share * 100:g}", statistics.median(known) if known else None, "ms")
+    costs = [("the server", server_us), ("bare loop: protect and send", bare_us)]
+    report.draw(Bars(f"Processor time for a delivered packet ({title})", "µs", costs))
     report.expect(f"server CPU per delivered packet at most {MOST_US:g} us", server_us <= MOST_US)
     report.expect(f"at most {MOST_TIMES_BARE:g} times the bare cost", ratio <= MOST_TIMES_BARE)
     report.expect("nothing lost, nobody left out", lost == 0 and silent == 0)
@@ -152,7 +156,7 @@ def _merged(turns: list[Turn]) -> float:
 @click.option("--server-core", type=int, help="The server's processor core [default: the first].")
 @click.option("--tool-core", type=int, help="This tool's [default: the second].")
 @click.option("--merge/--no-merge", default=True, help="Let the receiving sockets take merged packets (UDP_GRO).")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@with_outputs
 def main(
     viewers: int,
     video_bps: int,
@@ -163,7 +167,7 @@ def main(
     server_core: int | None,
     tool_core: int | None,
     merge: bool,
-    as_json: bool,
+    outputs: Outputs,
 ) -> None:
     """Measure the server CPU per delivered packet, and the same packets without a server."""
     cores = choose_cores(server_core, tool_core)
@@ -177,9 +181,7 @@ def main(
     media = f"{video_bps:,} bit/s{' and sound' if sound else ''}"
     title = f"1 publisher of {media} to {viewers} viewers, server on core {cores.server}"
     report = describe(run_tool(run), title)
-    report.print(as_json=as_json)
-    if not report.holds:
-        raise SystemExit(1)
+    outputs.deliver(report)
 
 
 if __name__ == "__main__":

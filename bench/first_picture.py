@@ -19,6 +19,7 @@ import trio
 from bench.cores import choose_cores, pin
 from bench.crowd import LOOK_S, Place, Viewer
 from bench.mesi import Mesi, Person, ServerFailed, open_mesi
+from bench.outputs import Outputs, with_outputs
 from bench.payload import Rate
 from bench.report import Report, percentile, say
 from bench.stage import Stage, open_stage
@@ -192,8 +193,8 @@ def describe(kinds: tuple[Buyers, Buyers], title: str) -> Report:
 @click.option("--newcomers", default=200, show_default=True, help="Buyers who join once they have bought.")
 @click.option("--per-second", default=10.0, show_default=True, help="Purchases a second.")
 @click.option("--video-bps", default=1_000_000, show_default=True, help="Bits a second of video, with sound.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def main(lobby: int, newcomers: int, per_second: float, video_bps: int, as_json: bool) -> None:
+@with_outputs
+def main(lobby: int, newcomers: int, per_second: float, video_bps: int, outputs: Outputs) -> None:
     """Measure the time from a purchase's answer to the first picture."""
     cores = choose_cores(None, None)
 
@@ -204,9 +205,7 @@ def main(lobby: int, newcomers: int, per_second: float, video_bps: int, as_json:
 
     title = f"{lobby} in the lobby and {newcomers} newcomers buy, {per_second:g} a second"
     report = describe(run_tool(run), title)
-    report.print(as_json=as_json)
-    if not report.holds:
-        raise SystemExit(1)
+    outputs.deliver(report)
 
 
 if __name__ == "__main__":

@@ -13,11 +13,13 @@ import trio
 from bench.crowd import Place, Viewer
 from bench.mesi import Mesi, open_mesi
 from bench.moq_publishing import SCHEMES, MoqPlace
+from bench.outputs import Outputs, with_outputs
 from bench.payload import Rate
+from bench.plots import Lines
 from bench.process import memory_bytes
 from bench.receiver import Decrypt
 from bench.report import Report, percentile, say
-from bench.stage import Stage, Window, open_stage
+from bench.stage import Opening, Stage, Window, open_stage
 from bench.tables import Count
 from bench.tool import run_tool
 
@@ -27,12 +29,13 @@ SAMPLE = 20  # viewers whose every packet is decrypted: 4 % of a core at 1 Mbit/
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Where one publisher publishes, and where each of its viewers watches."""
+    """Where one publisher publishes, and where each of its viewers watches; `moq` or `opening` where not over WHIP."""
 
     whip: str
     token: str
     places: tuple[Place, ...]
     moq: MoqPlace | None = None
+    opening: Opening | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +64,7 @@ async def run_load(stage: Stage, rooms: list[Room], load: Load, pid: int | None 
     """Fill rooms, wait, and measure. Raises SessionFailed when a publisher can't publish."""
     before = memory_bytes(pid) if pid is not None else None
     for number, room in enumerate(rooms):
-        if room.moq is None:
-            await stage.publish(room.whip, room.token, load.rate, number)
-        else:
-            await stage.publish_over_moq(room.moq, load.rate, number)
+        await publish_in(stage, room, load.rate, number)
     viewers = seat(stage, [place for room in rooms for place in room.places], load.sample)
     say(f"{len(rooms)} publishing; {len(viewers)} viewers join, {load.joins_per_s:g} a second ...")
     await stage.join(viewers, joins_per_s=load.joins_per_s)
@@ -74,6 +74,16 @@ async def run_load(stage: Stage, rooms: list[Room], load: Load, pid: int | None 
     joins = [viewer.join_ms for viewer in viewers if viewer.join_ms is not None]
     asked = sum(len(publisher.asked_ns) for publisher in stage.publishers.values())
     return Outcome(window, viewers, joins, asked, before)
+
+
+async def publish_in(stage: Stage, room: Room, rate: Rate, number: int) -> None:
+    """Publish in a room, the way it is done there. Raises SessionFailed."""
+    if room.moq is not None:
+        await stage.publish_over_moq(room.moq, rate, number)
+    elif room.opening is not None:
+        await stage.publish_through(room.opening, rate, number)
+    else:
+        await stage.publish(room.whip, room.token, rate, number)
 
 
 def seat(stage: Stage, places: list[Place], sample: int, *, stamped: bool = False) -> list[Viewer]:
@@ -110,6 +120,15 @@ def describe(outcome: Outcome, title: str) -> Report:
     report.add("merged by the receiver's kernel", delivered / max(totals.count(Count.DATAGRAMS), 1), "packets")
     for share in (0.5, 0.99, 0.999):
         report.add(f"one-way latency p{share * 100:g}", totals.latency_ms(share), "ms")
+    shares = [(share / 1000, totals.latency_ms(share / 1000)) for share in range(0, 1000, 5)]
+    report.draw(
+        Lines(
+            "One-way latency of decrypted packets",
+            "ms",
+            "% of packets at most so late",
+            {"latency": [(ms, 100 * share) for share, ms in shares if ms is not None]},
+        )
+    )
     for share in (0.5, 0.99):
         report.add(f"first picture p{share * 100:g}", percentile(outcome.joins_ms, share), "ms")
     report.add("keyframes asked of publishers", outcome.keyframes_asked)
@@ -168,7 +187,7 @@ def rooms_of(whip: str, whep: str, token: str, rooms: int, viewers: int) -> list
 @click.option("--joins", default=50.0, show_default=True, help="Joins a second.")
 @click.option("--sample", default=SAMPLE, show_default=True, help="Viewers that decrypt and check everything.")
 @click.option("--merge/--no-merge", default=True, help="Let this machine's kernel hand over merged packets (UDP_GRO).")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@with_outputs
 def main(
     whip: str | None,
     whep: str | None,
@@ -186,7 +205,7 @@ def main(
     joins: float,
     sample: int,
     merge: bool,
-    as_json: bool,
+    outputs: Outputs,
 ) -> None:
     """Load a WHIP and WHEP server, and say what arrived."""
     load = Load(Rate(video_bps, sound), seconds, warm_up, joins, sample)
@@ -206,7 +225,7 @@ def main(
         async with open_stage(merge=merge) as stage:
             return await run_load(stage, rooms_of(whip, whep, token, rooms, viewers), load, pid)
 
-    describe(run_tool(run), title).print(as_json=as_json)
+    outputs.deliver(describe(run_tool(run), title))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import trio
 from bench.chat import Talkers, open_process
 from bench.cores import choose_cores, pin
 from bench.mesi import Mesi, Person, ServerFailed, open_mesi
+from bench.outputs import Outputs, with_outputs
 from bench.process import cpu_ns
 from bench.report import Report, say
 from bench.tool import run_tool
@@ -102,8 +103,8 @@ def describe(turns: list[dict[str, Any]], size: int, title: str) -> Report:
 @click.option("--size", default=100, show_default=True, help="Members of a group.")
 @click.option("--rate", "rates", multiple=True, default=[100.0], show_default=True, help="Messages a second in all.")
 @click.option("--seconds", default=5.0, show_default=True, help="Length of each stretch.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def main(sockets: int, size: int, rates: tuple[float, ...], seconds: float, as_json: bool) -> None:
+@with_outputs
+def main(sockets: int, size: int, rates: tuple[float, ...], seconds: float, outputs: Outputs) -> None:
     """Measure how soon messages reach everybody in groups."""
     cores = choose_cores(None, None)
 
@@ -113,9 +114,7 @@ def main(sockets: int, size: int, rates: tuple[float, ...], seconds: float, as_j
             return await run_messages(mesi, sockets, size, list(rates), seconds)
 
     report = describe(run_tool(run), size, f"{sockets} sockets in groups of {size}")
-    report.print(as_json=as_json)
-    if not report.holds:
-        raise SystemExit(1)
+    outputs.deliver(report)
 
 
 if __name__ == "__main__":

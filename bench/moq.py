@@ -24,6 +24,7 @@ from bench.cores import choose_cores, pin
 from bench.load import WHIP
 from bench.mesi import PINNED, Mesi, ServerFailed, open_mesi
 from bench.moq_publishing import SCHEMES, MoqPlace
+from bench.outputs import Outputs, with_outputs
 from bench.payload import Rate
 from bench.process import cpu_ns, memory_bytes
 from bench.report import Report, say
@@ -264,7 +265,7 @@ def _add(report: Report, turn: Turn) -> None:
 @click.option("--burners", default=0, show_default=True, help="Processes that never rest on the server's core.")
 @click.option("--server-core", type=int, help="The server's processor core [default: the first].")
 @click.option("--tool-core", type=int, help="This tool's [default: the second].")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@with_outputs
 def main(
     viewers: str,
     carrier: str,
@@ -276,7 +277,7 @@ def main(
     burners: int,
     server_core: int | None,
     tool_core: int | None,
-    as_json: bool,
+    outputs: Outputs,
 ) -> None:
     """Measure MoQ viewers: what reaches them, how late, and the server's cost."""
     try:
@@ -298,9 +299,7 @@ def main(
     title = f"1 publisher of {media} over {publish_over} to {viewers} viewers over {carrier}"
     title += f", server on core {cores.server}{starved}"
     report = describe(run_tool(run), title, burners)
-    report.print(as_json=as_json)
-    if not report.holds:
-        raise SystemExit(1)
+    outputs.deliver(report)
 
 
 _ROOT = Path(__file__).resolve().parent.parent

@@ -16,6 +16,7 @@ from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet_builder import QuicDeliveryState
 from aioquic.quic.stream import QuicStream
 
+from bench.outputs import Outputs, with_outputs
 from bench.report import Report
 from media.moq.certificate import QuicCertificate
 from media.moq.keyring import Keyring
@@ -99,14 +100,14 @@ def cost_us(streams: int, *, ours: bool) -> float:
 
 @click.command()
 @click.option("--streams", default="10,100", show_default=True, help="How many are open; with commas, several numbers.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def main(streams: str, as_json: bool) -> None:
+@with_outputs
+def main(streams: str, outputs: Outputs) -> None:
     """Measure what a packet of stream data costs."""
     report = Report("one packet of stream data of 1,200 bytes")
     for count in map(int, streams.split(",")):
         for ours, name in ((False, "aioquic"), (True, "stream_packets")):
             report.add(f"{count} streams open: by {name}", cost_us(count, ours=ours), "us")
-    report.print(as_json=as_json)
+    outputs.deliver(report)
 
 
 if __name__ == "__main__":

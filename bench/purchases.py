@@ -1,4 +1,4 @@
-"""Measures ticket purchases: `python -m bench.purchases [--http] [--seconds 5] [--buyers 64] [--dir DIR]`.
+"""`python -m bench.purchases`: how many tickets a second are bought, each durable when it is answered.
 
 A purchase is what the API does for one: an idempotency key, a seat, the payment into the sale's escrow, the event, in
 one durable transaction. Beside it runs a bare group-commit loop on the same disk: as many tasks write the rows of a
@@ -8,7 +8,6 @@ requests and no event. With --http, people buy from a real server instead (bench
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,11 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import msgspec
 import sqlalchemy as sa
 import trio
 
+from bench.outputs import Outputs, with_outputs
+from bench.plots import Bars
 from bench.purchases_http import Bought, measure_http
+from bench.report import Report
 from server import garbage
 from server.money import audit, books, box_office
 from server.money.amounts import Amount, wire_amount
@@ -147,30 +150,39 @@ def _buy_bare(connection: sa.Connection, buyer: str, key: str) -> None:
     execute("INSERT INTO bare_keys VALUES (?, 'sold')", (key,))
 
 
-def main() -> None:
-    """Measure both and print them side by side."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--buyers", type=int, default=64)
-    parser.add_argument("--dir", type=Path, help="a directory on the disk to measure [default: a temporary one]")
-    parser.add_argument("--http", action="store_true", help="buy over HTTP from a server on one core")
-    options = parser.parse_args()
-    if options.http:
-        over_http = trio.run(measure_http, options.buyers, options.seconds)
-        _say("over HTTP", over_http)
-        print(f"{options.buyers} connections; the server's processor works {over_http.cpu_us:.0f} us for a purchase")
+def describe(runs: dict[str, Measured | Bought], title: str) -> Report:
+    """Put one or both into a report."""
+    report = Report(title)
+    for name, run in runs.items():
+        report.add(f"{name}: a second", run.per_s)
+        report.add(f"{name}: answered p50", run.p50_ms, "ms")
+        report.add(f"{name}: answered p99", run.p99_ms, "ms")
+        if isinstance(run, Bought):
+            report.add(f"{name}: server CPU for one", run.cpu_us, "us")
+    report.draw(Bars(f"{title}: a second", "", [(name, run.per_s) for name, run in runs.items()]))
+    return report
+
+
+@click.command()
+@click.option("--seconds", default=5.0, show_default=True)
+@click.option("--buyers", default=64, show_default=True)
+@click.option("--dir", "folder", type=click.Path(path_type=Path), help="On the disk to measure [default: temporary].")
+@click.option("--http", is_flag=True, help="Buy over HTTP from a server on one core.")
+@with_outputs
+def main(seconds: float, buyers: int, folder: Path | None, http: bool, outputs: Outputs) -> None:
+    """Measure purchases beside a bare loop of commits, or over HTTP."""
+    runs: dict[str, Measured | Bought] = {}
+    if http:
+        runs["over HTTP"] = trio.run(measure_http, buyers, seconds)
+        outputs.deliver(describe(runs, f"Tickets bought over HTTP on {buyers} connections"))
         return
     garbage.keep_what_is_there()  # as a server does once it has started
-    with tempfile.TemporaryDirectory(dir=options.dir) as folder:
-        bare = trio.run(measure_bare, Path(folder), options.buyers, options.seconds)
-        ours = trio.run(measure, Path(folder), options.buyers, options.seconds)
-    for name, run in (("bare loop", bare), ("purchases", ours)):
-        _say(name, run)
-    print(f"{options.buyers} buyers; the bare loop is {bare.per_s / ours.per_s:.1f} times as fast")
-
-
-def _say(name: str, run: Measured | Bought) -> None:
-    print(f"{name}  {run.per_s:7.0f}/s   p50 {run.p50_ms:6.1f} ms   p99 {run.p99_ms:6.1f} ms")
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        runs["bare loop"] = bare = trio.run(measure_bare, Path(place), buyers, seconds)
+        runs["purchases"] = ours = trio.run(measure, Path(place), buyers, seconds)
+    report = describe(runs, f"Tickets bought by {buyers} buyers")
+    report.add("bare loop / purchases", bare.per_s / ours.per_s, "x")
+    outputs.deliver(report)
 
 
 if __name__ == "__main__":

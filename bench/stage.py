@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import httpx2
 import trio
@@ -16,7 +17,10 @@ from bench.payload import Rate
 from bench.process import cpu_ns, memory_bytes
 from bench.publishing import Publishing
 from bench.receiver import Receiver, Totals
-from server.client import publish
+from server.client import Publisher, publish
+from server.offers import Kind
+
+Opening = Callable[[tuple[Kind, ...]], AbstractAsyncContextManager[Publisher]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,11 @@ class Stage:
 
     async def publish(self, url: str, token: str, rate: Rate, number: int = 0) -> Publishing:
         """Publish until the end, as publisher `number`; returns when packets flow. Raises SessionFailed."""
-        publishing: Publishing = await self.nursery.start(self._publish, url, token, rate, number)
+        return await self.publish_through(partial(publish, self.http, url, token), rate, number)
+
+    async def publish_through(self, opening: Opening, rate: Rate, number: int = 0) -> Publishing:
+        """Do the same over a session that `opening` opens for the kinds of media it is given."""
+        publishing: Publishing = await self.nursery.start(self._publish, opening, rate, number)
         self.publishers[number] = publishing
         return publishing
 
@@ -88,9 +96,9 @@ class Stage:
         )
 
     async def _publish(
-        self, url: str, token: str, rate: Rate, number: int, *, task_status: trio.TaskStatus[Publishing]
+        self, opening: Opening, rate: Rate, number: int, *, task_status: trio.TaskStatus[Publishing]
     ) -> None:
-        async with publish(self.http, url, token, ("audio", "video") if rate.sound else ("video",)) as publisher:
+        async with opening(("audio", "video") if rate.sound else ("video",)) as publisher:
             publishing = Publishing(number, publisher, rate)
             task_status.started(publishing)
             await publishing.run()

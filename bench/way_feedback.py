@@ -19,6 +19,7 @@ from pathlib import Path
 import click
 import trio
 
+from bench.outputs import Outputs, with_outputs
 from bench.report import Report, say
 from bench.tool import run_tool
 from media.forwarding.forwarder import Forwarder, Limits
@@ -131,17 +132,15 @@ def describe(outcome: Outcome, viewers: int) -> Report:
 
 @click.command()
 @click.option("--viewers", default=1000, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def main(viewers: int, as_json: bool) -> None:
+@with_outputs
+def main(viewers: int, outputs: Outputs) -> None:
     """Measure what feedback about viewers' networks costs."""
 
     async def run() -> Outcome:
         return await run_feedback(viewers)
 
     report = describe(run_tool(run), viewers)
-    report.print(as_json=as_json)
-    if not report.holds:
-        raise SystemExit(1)
+    outputs.deliver(report)
 
 
 if __name__ == "__main__":

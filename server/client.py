@@ -10,11 +10,9 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Literal
 from urllib.parse import urljoin
 
 import httpx2
@@ -22,37 +20,22 @@ import pylibsrtp
 import trio
 
 from media.webrtc.attributes import Setup
-from media.webrtc.certificate import Certificate
 from media.webrtc.client import ClientPeer
 from media.webrtc.dtls import DtlsRole
 from media.webrtc.events import Closed, PeerEvent, Secured, Transmit
 from media.webrtc.ice import Address, IceCredentials
-from media.webrtc.negotiation import TRANSPORT_CC
 from media.webrtc.sdp import MalformedSdp, parse_sdp_untrusted
 from media.webrtc.srtp import SrtpKeys, open_receiver, open_sender
 from media.wire.malformed import MalformedPacket
 from media.wire.rtcp import Fir, Nack, Pli, RtcpPacket, SenderReport, build_rtcp, parse_rtcp_untrusted
 from media.wire.rtp import RtpHeader, build_rtp
+from server.offers import AUDIO, CLOCK_RATES, REPAIRED, VIDEO, VIDEO_RTX, Kind, build_offer, certificate, choose_sources
 
-Kind = Literal["audio", "video"]
 CONNECT_S = 15.0  # for the answer, ICE and DTLS together
 REPORT_NS = 1_000_000_000  # between sender reports
 REMEMBERED = 512  # packets that can be sent again: half a second of a keyframe-heavy stream
 NTP_EPOCH_S = 2_208_988_800  # from 1900 to 1970
 CANDIDATE = re.compile(r"^a=candidate:\S+ 1 udp \d+ (\S+) (\d+) typ host", re.MULTILINE | re.IGNORECASE)
-VIDEO, VIDEO_RTX, AUDIO = 96, 97, 111  # payload types of what is published
-CLOCK_RATES: dict[Kind, int] = {"audio": 48_000, "video": 90_000}
-RECEIVED = {
-    "video": (
-        (96, "VP8/90000", ""),
-        (98, "VP9/90000", ""),
-        (100, "AV1/90000", ""),
-        (102, "H264/90000", "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f"),
-    ),
-    "audio": ((111, "opus/48000/2", "minptime=10;useinbandfec=1"),),
-}
-REPAIRED = ("nack", "nack pli", "ccm fir")  # the feedback that is asked for
-TRANSPORT_CC_ID = 3
 
 
 TakeOver = Callable[["Endpoint", SrtpKeys], None]
@@ -67,12 +50,6 @@ class SessionFailed(Exception):
     def __init__(self, detail: str, status: int | None = None, code: str | None = None) -> None:
         super().__init__(detail)
         self.status, self.code = status, code
-
-
-@cache
-def certificate() -> Certificate:
-    """Return this process' certificate: one for all sessions, as making it costs more than a session."""
-    return Certificate.self_made()
 
 
 @dataclass(slots=True)
@@ -120,6 +97,7 @@ class Endpoint:
         self._tx: pylibsrtp.Session | None = None
         self._rx: pylibsrtp.Session | None = None
         self._on_secured = on_secured
+        self.session_url = ""  # where HTTP requests about the session go
         self.connected = trio.Event()
         self._finished = trio.Event()
         self.ended: str | None = None
@@ -164,6 +142,10 @@ class Endpoint:
         """Protect and send control packets."""
         if self._tx is not None:
             self._send(self._tx.protect_rtcp(build_rtcp(*packets)))
+
+    def restart_ice(self, local: IceCredentials, remote: IceCredentials) -> None:
+        """Go on under credentials that were exchanged anew."""
+        self._apply(self._peer.restart_ice(local, remote, time.monotonic_ns()))
 
     def close(self) -> None:
         """Say goodbye."""
@@ -260,11 +242,9 @@ class Publisher:
 async def publish(http: httpx2.AsyncClient, url: str, token: str, kinds: tuple[Kind, ...]) -> AsyncIterator[Publisher]:
     """Publish to a WHIP endpoint for as long as the body runs. Raises SessionFailed."""
     ice = IceCredentials.random()
-    seed = int.from_bytes(ice.password.encode()[:4])
-    ssrcs: dict[Kind, int] = {kind: seed + 1 + place & 0xFFFFFFFF for place, kind in enumerate(kinds)}
-    rtx_ssrc = seed & 0xFFFFFFFF
-    offer = _offer(ice, "sendonly", kinds, ssrcs, rtx_ssrc)
-    async with _session(http, url, token, ice, offer) as endpoint:
+    ssrcs, rtx_ssrc = choose_sources(ice, kinds)
+    offer = build_offer(ice, "sendonly", kinds, ssrcs, rtx_ssrc)
+    async with open_session(http, url, token, ice, offer) as endpoint:
         publisher = Publisher(endpoint, ssrcs, rtx_ssrc)
         yield publisher
 
@@ -285,13 +265,13 @@ async def watch(
     With `tells_arrivals` packets carry transport-wide numbers, and whoever takes them must send the feedback.
     """
     ice = IceCredentials.random()
-    offer = _offer(ice, "recvonly", kinds, {}, 0, (*REPAIRED, "transport-cc") if tells_arrivals else REPAIRED)
-    async with _session(http, url, token, ice, offer, on_rtp, on_secured) as endpoint:
+    offer = build_offer(ice, "recvonly", kinds, {}, 0, (*REPAIRED, "transport-cc") if tells_arrivals else REPAIRED)
+    async with open_session(http, url, token, ice, offer, on_rtp, on_secured) as endpoint:
         yield endpoint
 
 
 @asynccontextmanager
-async def _session(
+async def open_session(
     http: httpx2.AsyncClient,
     url: str,
     token: str,
@@ -300,6 +280,7 @@ async def _session(
     on_rtp: Callable[[bytes, int], None] = lambda packet, at_ns: None,
     on_secured: TakeOver | None = None,
 ) -> AsyncIterator[Endpoint]:
+    """Send an offer over HTTP and keep the session for as long as the body runs. Raises SessionFailed."""
     with trio.move_on_after(CONNECT_S) as patience:
         answer, location = await _negotiate(http, url, token, offer)
     if patience.cancelled_caught:
@@ -308,7 +289,18 @@ async def _session(
         endpoint = Endpoint(ice, answer, on_secured)
     except MalformedSdp as fault:
         raise SessionFailed(f"the server's answer does not parse: {fault}") from fault
-    endpoint.on_rtp = on_rtp
+    endpoint.on_rtp, endpoint.session_url = on_rtp, location
+
+    async def say_goodbye() -> None:
+        await _delete(http, location, token)
+
+    async with keep(endpoint, say_goodbye):
+        yield endpoint
+
+
+@asynccontextmanager
+async def keep(endpoint: Endpoint, say_goodbye: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Connect, and stay connected for as long as the body runs. Raises SessionFailed."""
     failure: SessionFailed | None = None
     # The socket outlives the task that reads it: the goodbye is said through it, also when all is cancelled.
     with endpoint.socket:
@@ -322,11 +314,11 @@ async def _session(
                         f"no media connection to {endpoint.server}: {endpoint.ended or 'no answer'}"
                     )
                 else:
-                    yield endpoint
+                    yield
             finally:
                 endpoint.close()
                 with trio.move_on_after(2, shield=True):
-                    await _delete(http, location, token)
+                    await say_goodbye()
                 nursery.cancel_scope.cancel()
     if failure is not None:
         raise failure
@@ -359,46 +351,3 @@ async def _delete(http: httpx2.AsyncClient, location: str, token: str) -> None:
 
 def _bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"} if token else {}
-
-
-def _offer(
-    ice: IceCredentials,
-    direction: str,
-    kinds: tuple[Kind, ...],
-    ssrcs: dict[Kind, int],
-    rtx_ssrc: int,
-    feedback: tuple[str, ...] = REPAIRED,
-) -> str:
-    lines = ["v=0", "o=- 1 1 IN IP4 127.0.0.1", "s=-", "t=0 0"]
-    lines.append("a=group:BUNDLE " + " ".join(str(mid) for mid in range(len(kinds))))
-    for mid, kind in enumerate(kinds):
-        formats = RECEIVED[kind] if direction == "recvonly" else RECEIVED[kind][:1]
-        lines += _media(kind, formats, feedback)
-        lines += [f"a=mid:{mid}", f"a={direction}", "a=rtcp-mux", "a=rtcp-rsize", "a=setup:actpass"]
-        lines += [f"a=ice-ufrag:{ice.ufrag}", f"a=ice-pwd:{ice.password}"]
-        lines += [f"a=fingerprint:sha-256 {certificate().fingerprint}", f"a=msid:mesi {kind}"]
-        if kind in ssrcs:
-            lines += _sources(kind, ssrcs[kind], rtx_ssrc)
-    return "\r\n".join(lines) + "\r\n"
-
-
-def _media(kind: Kind, formats: tuple[tuple[int, str, str], ...], feedback: tuple[str, ...]) -> list[str]:
-    numbers = [f"{number} {number + 1}" if kind == "video" else str(number) for number, _, _ in formats]
-    lines = [f"m={kind} 9 UDP/TLS/RTP/SAVPF {' '.join(numbers)}", "c=IN IP4 0.0.0.0"]
-    if "transport-cc" in feedback:
-        lines.append(f"a=extmap:{TRANSPORT_CC_ID} {TRANSPORT_CC}")
-    for number, name, parameters in formats:
-        lines.append(f"a=rtpmap:{number} {name}")
-        lines += [f"a=rtcp-fb:{number} {word}" for word in feedback if kind == "video" or word == "transport-cc"]
-        if parameters:
-            lines.append(f"a=fmtp:{number} {parameters}")
-        if kind == "video":
-            lines += [f"a=rtpmap:{number + 1} rtx/90000", f"a=fmtp:{number + 1} apt={number}"]
-    return lines
-
-
-def _sources(kind: Kind, ssrc: int, rtx_ssrc: int) -> list[str]:
-    lines = [f"a=ssrc:{ssrc} cname:mesi"]
-    if kind == "video":
-        lines += [f"a=ssrc:{rtx_ssrc} cname:mesi", f"a=ssrc-group:FID {ssrc} {rtx_ssrc}"]
-    return lines

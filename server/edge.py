@@ -55,7 +55,7 @@ OUTCOMES = (
     "too_slow",
 )
 
-ServeSocket = Callable[[trio.abc.Stream, bytes], Awaitable[None]]
+ServeSocket = Callable[[trio.abc.Stream, bytearray], Awaitable[None]]
 ServeMoq = Callable[[trio.abc.Stream, bytes, str], Awaitable[None]]
 log = structlog.get_logger("edge")
 
@@ -165,19 +165,24 @@ class Edge:
             log.error("connection_fault", peer=peer, exc_info=error)
 
     async def _serve(self, tcp: trio.SocketStream, peer: str) -> None:
-        head = bytearray()
+        received = bytearray()
+        stream = await self._receive(tcp, received)
+        if stream is not None:
+            await self._lead(stream, received, peer)
+
+    async def _receive(self, tcp: trio.SocketStream, received: bytearray) -> trio.abc.Stream | None:
+        """Read a first head; None when it does not come."""
         stream: trio.abc.Stream | None = None
         with trio.move_on_after(self._limits.head_timeout_s) as patience:
             stream = await self._open_stream(tcp)
-            if stream is None or not await _read_head(stream, head):
-                return
+            if stream is None or not await _read_head(stream, received):
+                return None
         if patience.cancelled_caught:
             self._counts["too_slow"] += 1
-            if head and stream is not None:
+            if received and stream is not None:
                 await self._say(stream, b"408 Request Timeout")
-            return
-        assert stream is not None
-        await self._lead(stream, bytes(head), peer)
+            return None
+        return stream
 
     async def _open_stream(self, tcp: trio.SocketStream) -> trio.abc.Stream | None:
         first = await tcp.socket.recv(1, trio.socket.MSG_PEEK)
@@ -191,9 +196,9 @@ class Edge:
             return None
         return stream
 
-    async def _lead(self, stream: trio.abc.Stream, received: bytes, peer: str) -> None:
+    async def _lead(self, stream: trio.abc.Stream, received: bytearray, peer: str) -> None:
         """Lead a connection to who serves it; `received` is the first head and what came right behind it."""
-        head = received[: received.find(END_OF_HEAD, 0, MAX_HEAD) + len(END_OF_HEAD)]
+        head = bytes(received[: received.find(END_OF_HEAD, 0, MAX_HEAD) + len(END_OF_HEAD)])
         if END_OF_HEAD not in head:
             self._counts["head_too_large"] += 1
             await self._say(stream, b"431 Request Header Fields Too Large")
@@ -204,11 +209,12 @@ class Edge:
         elif isinstance(stream, trio.SocketStream) and not is_loopback(peer):
             await self._redirect(stream, head)
         elif UPGRADE.match(head):
+            del head  # there are thousands of these, for hours
             await self._serve_socket(stream, received)
         elif MOQ_UPGRADE.match(head):
-            await self._serve_moq(stream, received, peer)
+            await self._serve_moq(stream, bytes(received), peer)
         else:
-            await self._serve_http(stream, received, peer)
+            await self._serve_http(stream, bytes(received), peer)
 
     async def _serve_http(self, stream: trio.abc.Stream, received: bytes, peer: str) -> None:
         is_plain = isinstance(stream, trio.SocketStream)

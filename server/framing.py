@@ -21,6 +21,8 @@ CLOSE_CODES = {
     "internal_error": 1011,
 }
 
+FINAL = 0x80  # the bit of a frame that nothing continues (RFC 6455 section 5.2)
+
 
 class Framing(Protocol):
     """Turns what is said into bytes."""
@@ -36,11 +38,16 @@ class WebSocketFraming:
     """RFC 6455; `opcode` is that of messages."""
 
     def __init__(self, opcode: Opcode) -> None:
-        self._opcode = opcode
+        self._first = bytes([FINAL | opcode])
 
     def message(self, data: bytes) -> bytes:
-        """Return one unmasked frame."""
-        return Frame(self._opcode, data).serialize(mask=False)
+        """Return one unmasked frame; a message to thousands is as many frames."""
+        size = len(data)
+        if size < 126:
+            return b"%b%c%b" % (self._first, size, data)
+        if size < 65_536:
+            return b"%b\x7e%b%b" % (self._first, size.to_bytes(2, "big"), data)
+        return b"%b\x7f%b%b" % (self._first, size.to_bytes(8, "big"), data)
 
     def close(self, reason: str) -> bytes:
         """Return a close frame."""

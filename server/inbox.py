@@ -9,8 +9,8 @@ from typing import Protocol
 
 import trio
 from websockets.frames import CloseCode, Frame, Opcode
+from websockets.protocol import Protocol as WebSocketProtocol
 from websockets.protocol import State
-from websockets.server import ServerProtocol
 
 from media.moq.byte_session import ByteSession, TooMuchUnread
 from media.moq.varint import peek_varint_untrusted
@@ -60,7 +60,9 @@ class SocketInbox:
     pongs, goes through `outbox`.
     """
 
-    def __init__(self, stream: trio.abc.Stream, protocol: ServerProtocol, outbox: SocketOutbox, early: bytes) -> None:
+    def __init__(
+        self, stream: trio.abc.Stream, protocol: WebSocketProtocol, outbox: SocketOutbox, early: bytes
+    ) -> None:
         self._stream, self._protocol, self._outbox, self._early = stream, protocol, outbox, early
         self._is_text = False
         self._parts: list[bytes] = []

@@ -39,6 +39,13 @@ GAUGES = {
     "bridged_broadcasts_read": ("bridged_broadcasts_read", "Those that somebody watches over MoQ now."),
     "ice_tcp_connections": ("ice_tcp_connections", "TCP connections that carry WebRTC now."),
     "incoming_broadcasts": ("incoming_broadcasts", "Streams that are published over MoQ now."),
+    "tasks": ("tasks", "Tasks of the node's loop."),
+    "srtp_contexts": ("media_srtp_contexts", "SRTP contexts of transports that are secured."),
+    "rows_rooms": ("media_rows_rooms", "Rows in use of the forwarding table of rooms."),
+    "rows_transports": ("media_rows_transports", "Rows in use of that of transports."),
+    "rows_tracks": ("media_rows_tracks", "Rows in use of that of tracks, one for each layer."),
+    "rows_subscriptions": ("media_rows_subscriptions", "Rows in use of that of subscriptions."),
+    "rows_arrival_logs": ("media_rows_arrival_logs", "Rows in use of that of publishers' arrivals."),
     "uses_gso": ("media_uses_gso", "1 while packets for one viewer are sent merged (UDP GSO), 0 where it is refused."),
 }
 

@@ -218,6 +218,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
             **moq.counters(),
             **qmux.counters(),
             **quic.counters(),
+            "tasks": trio.lowlevel.current_statistics().tasks_living,
         }
 
     longest_s, largest = config.tokens.longest_s, config.files.largest

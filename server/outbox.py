@@ -7,10 +7,10 @@ nothing can be written at once, everything goes through the queue.
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import structlog
 import trio
 
 from server.framing import Framing
@@ -22,6 +22,9 @@ CLOSING_S = 2.0  # for the last frames, once the connection is to end
 # Why it ends without a close frame of this kind: the client has said one, the protocol has written one, or there is
 # nobody left to read it.
 CLIENTS_ENDS = ("closed_by_client", "protocol_error", "lost")
+BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, OSError)
+
+log = structlog.get_logger("socket")
 
 
 @dataclass(slots=True)
@@ -34,9 +37,9 @@ class _Queued:
 
 
 class SocketOutbox:
-    """Implements `signalling.ports.Outbox`; `nursery` must live exactly as long as the connection.
+    """Implements `signalling.ports.Outbox`; `nursery` must live at least until `stop` is called, and may be shared.
 
-    `done` is set when the connection should end: all is sent, or nothing more can be.
+    `life` is cancelled when the connection should end: all is sent, or nothing more can be.
     """
 
     def __init__(
@@ -45,12 +48,13 @@ class SocketOutbox:
         self._stream, self._framing, self._nursery = stream, framing, nursery
         self._write_timeout_s = write_timeout_s
         self._fd = stream.socket.fileno() if isinstance(stream, trio.SocketStream) else None
-        self._queue: deque[_Queued] = deque()
+        # Most connections never have a frame that waits: a list takes no memory until then.
+        self._queue: list[_Queued] = []
         self._by_key: dict[str, _Queued] = {}
         self._bytes = 0
-        self._flushing = False
+        self._flushing: trio.CancelScope | None = None
         self.closed: str | None = None
-        self.done = trio.Event()
+        self.life = trio.CancelScope()
 
     def offer(self, frame: bytes, *, droppable: bool = False, key: str | None = None) -> None:
         """Send, or queue; does nothing once the connection is to end.
@@ -103,11 +107,17 @@ class SocketOutbox:
         if not self._queue:  # else half a frame may be out, and no other can follow
             await self._stream.send_all(self._framing.close(reason))
 
+    def stop(self) -> None:
+        """Write nothing more; for whoever closes the stream."""
+        self.closed = self.closed or "lost"
+        if self._flushing is not None:
+            self._flushing.cancel()
+
     def _finish(self, reason: str) -> None:
         self.closed = reason
-        self._nursery.start_soon(self._end_soon)
+        self.life.deadline = min(self.life.deadline, trio.current_time() + CLOSING_S)
         if not self._queue:
-            self.done.set()
+            self.life.cancel()
 
     def _put(self, data: bytes, key: str | None) -> None:
         rest: bytes | memoryview = data
@@ -121,9 +131,9 @@ class SocketOutbox:
         self._bytes += len(rest)
         if key is not None and not queued.started:
             self._by_key[key] = queued
-        if not self._flushing:
-            self._flushing = True
-            self._nursery.start_soon(self._flush)
+        if self._flushing is None:
+            self._flushing = trio.CancelScope()
+            self._nursery.start_soon(self._flush, self._flushing)
         elif len(self._queue) > MAX_FRAMES or self._bytes > MAX_BYTES:
             self.close("slow_consumer")
 
@@ -136,25 +146,32 @@ class SocketOutbox:
             self._give_up()
             return len(data)
 
-    async def _flush(self) -> None:
+    async def _flush(self, scope: trio.CancelScope) -> None:
         try:
-            while self._queue:
-                head = self._queue[0]
-                head.started = True
-                self._by_key.pop(head.key or "", None)
-                with trio.fail_after(self._write_timeout_s):
-                    sent = await self._send(head.data)
-                if self._queue and self._queue[0] is head:
-                    self._bytes -= sent
-                    head.data = memoryview(head.data)[sent:]
-                    if not head.data:
-                        self._queue.popleft()
-        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, OSError):
+            with scope:
+                await self._write_queued()
+        except BROKEN:
+            self._give_up()
+        except Exception as fault:
+            log.error("outbox_fault", exc_info=fault)  # others write in the same nursery
             self._give_up()
         finally:
-            self._flushing = False
+            self._flushing = None
         if self.closed is not None:
-            self.done.set()
+            self.life.cancel()
+
+    async def _write_queued(self) -> None:
+        while self._queue:
+            head = self._queue[0]
+            head.started = True
+            self._by_key.pop(head.key or "", None)
+            with trio.fail_after(self._write_timeout_s):
+                sent = await self._send(head.data)
+            if self._queue and self._queue[0] is head:
+                self._bytes -= sent
+                head.data = memoryview(head.data)[sent:]
+                if not head.data:
+                    del self._queue[0]
 
     async def _send(self, data: bytes | memoryview) -> int:
         if self._fd is None:
@@ -163,19 +180,13 @@ class SocketOutbox:
         await trio.lowlevel.wait_writable(self._fd)
         return self._write_now(self._fd, data)
 
-    async def _end_soon(self) -> None:
-        with trio.move_on_after(CLOSING_S):
-            await self.done.wait()
-        self.done.set()
-
     def _clear(self) -> None:
-        kept = [queued for queued in self._queue if queued.started]
-        self._queue = deque(kept)
+        self._queue = [queued for queued in self._queue if queued.started]
         self._by_key.clear()
-        self._bytes = sum(len(queued.data) for queued in kept)
+        self._bytes = sum(len(queued.data) for queued in self._queue)
 
     def _give_up(self) -> None:
         self._queue.clear()
         self._by_key.clear()
         self.closed = self.closed or "lost"
-        self.done.set()
+        self.life.cancel()

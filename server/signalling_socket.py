@@ -17,6 +17,8 @@ import trio
 from websockets.exceptions import NegotiationError
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
+from websockets.protocol import Protocol as WebSocketProtocol
+from websockets.protocol import Side
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
@@ -46,6 +48,8 @@ FAREWELL_S = 1.0  # for clients to hear that the node ends
 CLOSED_BY_CLIENT = 1000  # RFC 6455's normal closure, as the code of a WebTransport session
 WEBTRANSPORT_PROTOCOLS = (Encoding.JSON.value, Encoding.MSGPACK.value)  # the first for clients that offer none
 END_OF_HEAD = b"\r\n\r\n"
+FRAMINGS = {Encoding.JSON: WebSocketFraming(Opcode.TEXT), Encoding.MSGPACK: WebSocketFraming(Opcode.BINARY)}
+PING = Frame(Opcode.PING, b"").serialize(mask=False)
 
 log = structlog.get_logger("socket")
 
@@ -98,12 +102,13 @@ class SignallingSocket:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Ping the silent, and close those that are gone or whose token has expired, until cancelled."""
-        task_status.started()
-        while True:
-            await trio.sleep(ROUND_S)
-            now, wall_ms = trio.current_time(), time.time_ns() // 1_000_000
-            for connection in tuple(self._connections):
-                self._look_at(connection, now, wall_ms)
+        async with trio.open_nursery() as self._writing:
+            task_status.started()
+            while True:
+                await trio.sleep(ROUND_S)
+                now, wall_ms = trio.current_time(), time.time_ns() // 1_000_000
+                for connection in tuple(self._connections):
+                    self._look_at(connection, now, wall_ms)
 
     def counters(self) -> dict[str, int]:
         """How many connections there are, were opened and were refused, and why others were closed, by name."""
@@ -111,24 +116,27 @@ class SignallingSocket:
         now = {"sockets": len(self._connections), "sockets_opened": self._opened, "sockets_refused": self._refused}
         return now | closed
 
-    async def serve(self, stream: trio.abc.Stream, received: bytes) -> None:
-        """Serve one connection until it has ended; `received` is a head that asks for an upgrade, and what followed."""
-        protocol = ServerProtocol(
-            subprotocols=[Subprotocol(encoding.value) for encoding in Encoding], max_size=MAX_MESSAGE_BYTES
-        )
-        head, _, early = received.partition(END_OF_HEAD)
-        encoding, answer = _shake_hands(protocol, head + END_OF_HEAD)
-        with trio.move_on_after(self._write_timeout_s) as patience:
-            await stream.send_all(answer)
-        if encoding is None or patience.cancelled_caught:
+    async def serve(self, stream: trio.abc.Stream, received: bytearray) -> None:
+        """Serve one connection until it has ended; `received` is a head that asks for an upgrade, and what followed.
+
+        What was received is taken out of it: nobody needs it for as long as a connection lasts.
+        """
+        encoding = await self._shake_hands(stream, received)
+        if encoding is None:
             self._refused += 1
             return
-        async with trio.open_nursery() as nursery:
-            framing = WebSocketFraming(Opcode.TEXT if encoding is Encoding.JSON else Opcode.BINARY)
-            outbox = SocketOutbox(stream, framing, nursery, self._write_timeout_s)
-            ping = partial(outbox.write, Frame(Opcode.PING, b"").serialize(mask=False))
-            connection = _Connection(SocketInbox(stream, protocol, outbox, early), outbox, ping)
-            await self._keep(connection, encoding, nursery)
+        outbox = SocketOutbox(stream, FRAMINGS[encoding], self._writing, self._write_timeout_s)
+        protocol = WebSocketProtocol(Side.SERVER, max_size=MAX_MESSAGE_BYTES)
+        inbox = SocketInbox(stream, protocol, outbox, bytes(received))
+        received.clear()
+        await self._keep(_Connection(inbox, outbox, partial(outbox.write, PING)), encoding)
+
+    async def _shake_hands(self, stream: trio.abc.Stream, received: bytearray) -> Encoding | None:
+        """Take the head out of what was received and answer it; None when the request is refused, or nobody reads."""
+        encoding, answer = _answer_head(received)
+        with trio.move_on_after(self._write_timeout_s) as patience:
+            await stream.send_all(answer)
+        return None if patience.cancelled_caught else encoding
 
     async def serve_session(self, session: ByteSession, protocol: str, token: str | None) -> None:
         """Serve one WebTransport session until it has ended; `protocol` is an encoding's, `token` that of its URL.
@@ -137,11 +145,9 @@ class SignallingSocket:
         """
         outbox: SocketOutbox | None = None
         try:
-            async with trio.open_nursery() as nursery:
-                outbox = SocketOutbox(session, LengthFraming(), nursery, self._write_timeout_s)
-                inbox = StreamInbox(session, outbox)
-                connection = _Connection(inbox, outbox, session.ping, QUIC_PING_AFTER_S, token)
-                await self._keep(connection, Encoding(protocol), nursery)
+            outbox = SocketOutbox(session, LengthFraming(), self._writing, self._write_timeout_s)
+            inbox = StreamInbox(session, outbox)
+            await self._keep(_Connection(inbox, outbox, session.ping, QUIC_PING_AFTER_S, token), Encoding(protocol))
         finally:
             reason = (None if outbox is None else outbox.closed) or "going_away"
             with trio.CancelScope(shield=True):
@@ -149,20 +155,21 @@ class SignallingSocket:
                 patience_s = 0.0 if reason == "going_away" else FAREWELL_S
                 await session.end(CLOSE_CODES.get(reason, CLOSED_BY_CLIENT), reason, patience_s)
 
-    async def _keep(self, connection: _Connection, encoding: Encoding, nursery: trio.Nursery) -> None:
-        """Converse until the connection has ended, then end `nursery`, in which it all happens."""
+    async def _keep(self, connection: _Connection, encoding: Encoding) -> None:
+        """Converse until the connection has ended."""
         outbox = connection.outbox
         self._opened += 1
         self._connections.add(connection)
         try:
-            nursery.start_soon(self._converse, connection, encoding)
-            await outbox.done.wait()
+            with outbox.life:
+                await self._converse(connection, encoding)
+                await trio.sleep_forever()  # until what is queued is out
         finally:
             self._connections.discard(connection)
             with trio.move_on_after(FAREWELL_S, shield=True):
                 await _say_goodbye(outbox)
             self._closed[outbox.closed or "lost"] += 1
-        nursery.cancel_scope.cancel()
+            outbox.stop()
 
     # -- one connection ------------------------------------------------------------------------------------------------
 
@@ -217,9 +224,12 @@ class SignallingSocket:
             connection.ping()
 
 
-def _shake_hands(protocol: ServerProtocol, head: bytes) -> tuple[Encoding | None, bytes]:
-    """Return the subprotocol, None when the request is refused, and the answer to send."""
-    protocol.receive_data(head)
+def _answer_head(received: bytearray) -> tuple[Encoding | None, bytes]:
+    """Take the head out; returns the subprotocol, None when the request is refused, and the answer to send."""
+    protocol = ServerProtocol(subprotocols=[Subprotocol(encoding.value) for encoding in Encoding])
+    end = received.index(END_OF_HEAD) + len(END_OF_HEAD)
+    protocol.receive_data(bytes(received[:end]))
+    del received[:end]
     request = next((event for event in protocol.events_received() if isinstance(event, Request)), None)
     if request is None:
         answer = b"".join(protocol.data_to_send())

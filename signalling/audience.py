@@ -10,7 +10,7 @@ from signalling import events as e
 from signalling import wire_events as w
 from signalling.chat import Chat
 from signalling.identifiers import AccountId, StreamId
-from signalling.messages import Encoded
+from signalling.messages import Encoded, Personal
 from signalling.ports import Clock
 from signalling.session import Session
 from signalling.showing import Now, Scene, card, hosts, starts_of, you
@@ -57,7 +57,7 @@ class Audience:
 
     def show_all(self, session: Session, scene: Scene) -> None:
         """Send the state of the stream as this session's account sees it."""
-        session.tell(Encoded(self._state_for(session.actor.account, scene)))
+        session.tell(Personal(self._state_for(session.actor.account, scene)))
 
     def show_presence(self, scene: Scene) -> None:
         """Send how many are watching; to the streamer also who."""

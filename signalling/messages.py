@@ -127,15 +127,31 @@ class Encoded:
 
     def frame(self, encoding: Encoding, number: int | None = None) -> bytes:
         """Return the message, with `event` spliced in when it has a number (below 2^32)."""
-        body = self._bodies.get(encoding)
-        if body is None:
-            body = self._bodies[encoding] = _ENCODERS[encoding].encode(self.event)
+        body = self._body(encoding)
         if number is None:
             return body
         if encoding is Encoding.JSON:
             return b'{"event":%d,%b' % (number, body[1:])
         # A fixmap's head is 0x80 + entries: one entry more, its key "event", its value a uint 32.
         return b"%c\xa5event\xce%b%b" % (body[0] + 1, number.to_bytes(4, "big"), body[1:])
+
+    def _body(self, encoding: Encoding) -> bytes:
+        body = self._bodies.get(encoding)
+        if body is None:
+            body = self._bodies[encoding] = _ENCODERS[encoding].encode(self.event)
+        return body
+
+
+class Personal(Encoded):
+    """An event for one person: encoded anew when it is repeated, which is rare, so that its bytes need not be kept."""
+
+    __slots__ = ()
+
+    def __init__(self, event: WireEvent) -> None:
+        self.event = event
+
+    def _body(self, encoding: Encoding) -> bytes:
+        return _ENCODERS[encoding].encode(self.event)
 
 
 def _check_size(data: bytes) -> None:

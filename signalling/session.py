@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
@@ -36,6 +35,24 @@ class Session:
     `sight` says which streams it may find in the directory, once it watches that.
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_answer",
+        "_clock",
+        "_faults",
+        "_number",
+        "_outbox",
+        "_sent",
+        "_unfollow",
+        "actor",
+        "encoding",
+        "id",
+        "joined",
+        "lost_at_ns",
+        "sight",
+        "watches_directory",
+    )
+
     def __init__(
         self,
         id: str,
@@ -52,7 +69,7 @@ class Session:
         self._clock, self._answer = clock, answer
         self._outbox: Outbox | None = None
         self._number = 0
-        self._sent: deque[tuple[int, int, Encoded]] = deque(maxlen=REPLAYED)
+        self._sent: list[tuple[int, int, Encoded]] = []  # a list, as most sessions hear little
         self._faults = 0
         self._unfollow: Callable[[], None] | None = None
 
@@ -95,6 +112,8 @@ class Session:
         """Send an event that must arrive."""
         self._number += 1
         self._sent.append((self._number, self._clock.now_ns(), event))
+        if len(self._sent) > REPLAYED:
+            del self._sent[0]
         if self._outbox is not None:
             self._outbox.offer(event.frame(self.encoding, self._number))
 

@@ -24,6 +24,7 @@ PROGRAMS = {
     "npm": "npm",
     "turnserver": "coturn",
     "pg_ctlcluster": "postgresql",
+    "janus": "janus",  # the server that the benchmarks compare with
 }
 # what else a test needs of the machine -> the Debian package that brings it
 FILES = {

@@ -6,7 +6,7 @@ import os
 import secrets
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +19,7 @@ from media.forwarding.addresses import Address, AddressTable, pack_sockaddr, unp
 from media.forwarding.admission import Admission, Grant, Holding
 from media.forwarding.estimates import ESTIMATE
 from media.forwarding.fences import Fences
+from media.forwarding.rows import NoCapacity, Rows
 from media.forwarding.scheduling import run_at_once
 from media.forwarding.sockets import MediaSockets, end_of, number_of, path_through, same_place
 from media.forwarding.tables import AUDIO, FOREVER, ICE_NAME, RING, RTX_BIT, VIDEO, Count, Limits, Shared, make_tables
@@ -28,10 +29,6 @@ from media.webrtc.srtp import RtpSealer, SrtpKeys, SrtpProfile, context_address,
 __all__ = ["ControlDatagram", "Forwarder", "Limits", "NoCapacity"]
 
 NO_ROW = -1
-
-
-class NoCapacity(Exception):
-    """A table is full: the node carries as much as its limits allow."""
 
 
 class SubscribedTrack(Protocol):
@@ -68,23 +65,6 @@ class _Keys:
     sealer: RtpSealer | None  # for RTP, in place of `sender`
 
 
-@dataclass(slots=True)
-class _Rows:
-    """Row numbers of one table: the lowest free first, so that pages stay few."""
-
-    capacity: int
-    free: list[int] = field(default_factory=list)
-    used: int = 0
-
-    def take(self) -> int:
-        if self.free:
-            return self.free.pop()
-        if self.used == self.capacity:
-            raise NoCapacity
-        self.used += 1
-        return self.used - 1
-
-
 class Forwarder:
     """Some sockets, one thread, one set of tables; methods belong to the Trio thread, and only the async ones wait."""
 
@@ -92,9 +72,9 @@ class Forwarder:
         self.tables = make_tables(limits)
         self.admission = Admission(self.tables)
         self._addresses = AddressTable(self.tables)
-        self._rooms, self._transports = _Rows(limits.rooms), _Rows(limits.transports)
-        self._tracks, self._subscriptions = _Rows(limits.tracks), _Rows(limits.subscriptions)
-        self._arrival_logs = _Rows(limits.tracks)
+        self._rooms, self._transports = Rows(limits.rooms), Rows(limits.transports)
+        self._tracks, self._subscriptions = Rows(limits.tracks), Rows(limits.subscriptions)
+        self._arrival_logs = Rows(limits.tracks)
         self._keys: dict[int, _Keys] = {}
         self._bound: dict[int, set[Path]] = {}
         self._sockets = MediaSockets((address, *also))
@@ -447,4 +427,10 @@ class Forwarder:
             "control_send_failed": self.control_send_failed,
             "feedback_failed": self.feedback_failed,
             "uses_gso": int(self.tables.shared[Shared.USE_GSO]),
+            "srtp_contexts": 3 * len(self._keys),
+            "rows_rooms": self._rooms.in_use,
+            "rows_transports": self._transports.in_use,
+            "rows_tracks": self._tracks.in_use,
+            "rows_subscriptions": self._subscriptions.in_use,
+            "rows_arrival_logs": self._arrival_logs.in_use,
         }

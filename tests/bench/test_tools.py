@@ -79,7 +79,7 @@ async def test_every_member_of_a_group_hears_every_message_of_it() -> None:
 
 async def test_joins_are_counted_and_a_storm_asks_for_few_keyframes(tmp_path: Path) -> None:
     async with open_bench(tmp_path) as (_, mesi, stage):
-        paced, storm = await join.run_joins(mesi, stage, watching=2, joining=3, per_s=20, storm=10)
+        paced, storm = await join.run_joins(mesi, stage, watching=2, joining=3, per_s=20, storm=10, storm_s=0)
         assert (len(paced.times_ms), paced.blind) == (3, 0)
         assert (len(storm.times_ms), storm.blind) == (10, 0)
         assert len(storm.asked_ns) <= storm.most_requests

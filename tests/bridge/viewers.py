@@ -13,7 +13,8 @@ from media.bridge.assembling import AssembledFrame, Assembler, Packet
 from media.wire.codecs import Codec
 from media.wire.rtcp import RtcpPacket, SenderReport
 from media.wire.rtp import parse_rtp_untrusted
-from server.client import AUDIO, CLOCK_RATES, Kind, watch
+from server.client import watch
+from server.offers import AUDIO, CLOCK_RATES, Kind
 from tests.server.nodes import Person, Site
 
 

@@ -223,6 +223,7 @@ async def test_the_end_of_the_node_says_so(nursery: trio.Nursery) -> None:
         with scope:
             await world.endpoint.run(task_status=task_status)
 
+    await nursery.start(world.sockets.run)
     await nursery.start(run)
     async with world.greeted() as socket:
         scope.cancel()

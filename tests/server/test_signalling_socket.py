@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from websockets.frames import Opcode
+from websockets.frames import Frame, Opcode
 
 from server.framing import WebSocketFraming
 from server.inbox import BURST, FRAMES_PER_S
@@ -84,7 +84,7 @@ class World:
             nursery.cancel_scope.cancel()
 
     async def _serve(self, stream: trio.abc.Stream, head: bytes) -> None:
-        await self.sockets.serve(stream, head)
+        await self.sockets.serve(stream, bytearray(head))
         await stream.aclose()
 
     def closed(self, reason: str) -> int:
@@ -216,7 +216,8 @@ async def test_a_reader_that_never_reads_costs_a_bounded_amount_and_is_closed() 
         assert outbox._bytes <= MAX_BYTES
         assert len(outbox._queue) <= MAX_FRAMES
         with trio.fail_after(5):
-            await outbox.done.wait()
+            with outbox.life:
+                await trio.sleep_forever()
         assert len(read_all(reader)) < 100_000
 
 
@@ -255,7 +256,8 @@ async def test_a_reader_that_stops_for_too_long_is_lost() -> None:
         for _ in range(20):
             outbox.offer(b"x" * 2000)
         with trio.fail_after(5):
-            await outbox.done.wait()
+            with outbox.life:
+                await trio.sleep_forever()
         assert outbox.closed == "lost"
         outbox.offer(b"no more")
         outbox.close("going_away")
@@ -267,7 +269,7 @@ async def test_a_reader_that_has_gone_is_lost_at_the_first_write() -> None:
         reader.close()
         outbox.offer(b"x")
         assert outbox.closed == "lost"
-        assert outbox.done.is_set()
+        assert outbox.life.cancel_called
 
 
 async def test_the_words_before_the_end_arrive_before_the_end() -> None:
@@ -277,9 +279,45 @@ async def test_the_words_before_the_end_arrive_before_the_end() -> None:
         outbox.close("replaced")
         got = b""
         with trio.fail_after(5):
-            while not outbox.done.is_set():
+            while not outbox.life.cancel_called:
                 got += read_all(reader)
                 await trio.sleep(0.001)
         got += read_all(reader)
         assert got.endswith(b"\x88\x0a" + (4409).to_bytes(2) + b"replaced")
         assert len(got) == 20 * 2004 + 12
+
+
+async def test_once_stopped_an_outbox_writes_nothing_more_of_what_waits() -> None:
+    async with open_outbox() as (outbox, reader):
+        for number in range(20):
+            outbox.offer(bytes([number]) * 2000)
+        before = len(read_all(reader))
+        outbox.stop()
+        for _ in range(10):
+            await trio.sleep(0.001)
+        after = before + len(read_all(reader))
+        assert outbox.closed == "lost"
+        assert after < 20 * 2004
+        await trio.testing.wait_all_tasks_blocked()
+        assert outbox._flushing is None
+
+
+async def test_a_fault_while_one_connection_is_written_to_ends_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_outbox() as (outbox, _):
+        for number in range(20):
+            outbox.offer(bytes([number]) * 2000)
+
+        async def fail(data: bytes) -> int:
+            raise RuntimeError("a bug")
+
+        monkeypatch.setattr(outbox, "_send", fail)
+        with outbox.life:
+            await trio.sleep(5)
+        assert outbox.closed == "lost"
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536])
+def test_frames_are_those_of_rfc_6455(size: int) -> None:
+    data = b"x" * size
+    assert WebSocketFraming(Opcode.BINARY).message(data) == Frame(Opcode.BINARY, data).serialize(mask=False)
+    assert WebSocketFraming(Opcode.TEXT).message(data) == Frame(Opcode.TEXT, data).serialize(mask=False)
