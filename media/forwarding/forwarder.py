@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import trio
@@ -22,28 +21,28 @@ from media.forwarding.fences import Fences
 from media.forwarding.rows import NoCapacity, Rows
 from media.forwarding.scheduling import run_at_once
 from media.forwarding.sockets import MediaSockets, end_of, number_of, path_through, same_place
-from media.forwarding.tables import AUDIO, FOREVER, ICE_NAME, RING, RTX_BIT, VIDEO, Count, Limits, Shared, make_tables
+from media.forwarding.subscribed import SubscribedTrack
+from media.forwarding.tables import (
+    AUDIO,
+    FOREVER,
+    ICE_NAME,
+    RED_BIT,
+    RING,
+    ROW_BITS,
+    RTX_BIT,
+    VIDEO,
+    Count,
+    Limits,
+    Shared,
+    make_tables,
+)
 from media.webrtc.ice import Path
 from media.webrtc.srtp import RtpSealer, SrtpKeys, SrtpProfile, context_address, open_receiver, open_sender
+from media.wire.extensions import Passed
 
-__all__ = ["ControlDatagram", "Forwarder", "Limits", "NoCapacity"]
+__all__ = ["ControlDatagram", "Forwarder", "Limits", "NoCapacity", "SubscribedTrack"]
 
 NO_ROW = -1
-
-
-class SubscribedTrack(Protocol):
-    """What the kernel must know of one negotiated outgoing m-line."""
-
-    @property
-    def payload_type(self) -> int: ...
-    @property
-    def rtx_payload_type(self) -> int | None: ...
-    @property
-    def ssrc(self) -> int: ...
-    @property
-    def rtx_ssrc(self) -> int | None: ...
-    @property
-    def stamp(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +191,7 @@ class Forwarder:
         record = self.tables.transports[row : row + 1]
         record[:] = 0
         record["room"], record["publishes"], record["twcc_slot"], record["twcc_highest"] = room, publishes, NO_ROW, -1
-        self.tables.payload_types[row] = 0
+        self.tables.payload_types[row] = self.tables.passed_ids[row] = 0
         self.tables.estimates[row : row + 1] = np.zeros(1, ESTIMATE)
         record["active"] = 1
         self._bound[row] = set()
@@ -300,6 +299,7 @@ class Forwarder:
         record["transport"] = record["first_subscription"] = record["next_layer"] = NO_ROW
         record["head"] = row
         record["restarts"], record["last_ts"], record["key_ext_seq"] = restarts, -1, -1
+        record["playout_delay"] = -1
         self.tables.cache_seq[row] = -1
         record["active"] = 1
         return row
@@ -315,13 +315,12 @@ class Forwarder:
         nack: bool,
         rid_extension_id: int | None = None,
         repaired_rid_extension_id: int | None = None,
+        passed: Mapping[Passed, int] | None = None,
+        red_payload_type: int | None = None,
     ) -> None:
         """Connect a publisher's m-line to a track with all its layers; a former publisher is disconnected."""
         tracks, payload_types = self.tables.tracks, self.tables.payload_types
-        former = int(tracks["transport"][track])
-        if former != NO_ROW:
-            row = payload_types[former]
-            row[(row == track + 1) | (row == ((track + 1) | RTX_BIT))] = 0
+        self._starve(track)
         for row in self.layers(track):
             tracks["transport"][row] = transport
             tracks["nack"][row] = nack
@@ -330,10 +329,15 @@ class Forwarder:
             self.tables.transports["rid_id"][transport] = rid_extension_id
         if repaired_rid_extension_id is not None:
             self.tables.transports["repaired_rid_id"][transport] = repaired_rid_extension_id
+        for kind, identifier in (passed or {}).items():
+            self.tables.passed_ids[transport, kind] = identifier
+            self.tables.transports["passes"][transport] = 1
         if twcc_extension_id is not None:
             self._open_arrival_log(transport, twcc_extension_id)
         if rtx_payload_type is not None:
             payload_types[transport, rtx_payload_type] = (track + 1) | RTX_BIT
+        if red_payload_type is not None:
+            payload_types[transport, red_payload_type] = (track + 1) | RED_BIT
         payload_types[transport, payload_type] = track + 1
 
     def _open_arrival_log(self, transport: int, extension_id: int) -> None:
@@ -343,13 +347,16 @@ class Forwarder:
             self.tables.transports["twcc_slot"][transport] = slot
         self.tables.transports["twcc_id"][transport] = extension_id
 
+    def _starve(self, track: int) -> None:
+        former = int(self.tables.tracks["transport"][track])
+        if former != NO_ROW:
+            row = self.tables.payload_types[former]
+            row[row & ROW_BITS == track + 1] = 0
+
     def close_track(self, track: int) -> None:
         """End a track; its row is free a fence later. Its subscriptions must be gone."""
         tracks = self.tables.tracks
-        former = int(tracks["transport"][track])
-        if former != NO_ROW:
-            row = self.tables.payload_types[former]
-            row[(row == track + 1) | (row == ((track + 1) | RTX_BIT))] = 0
+        self._starve(track)
         rows = self.layers(track)
         for row in rows:
             tracks["active"][row] = 0
@@ -374,10 +381,14 @@ class Forwarder:
         record["track"] = record["wanted"] = track if layer is None else layer
         record["head"], record["transport"] = track, transport
         record["payload_type"], record["rtx_payload_type"] = sent.payload_type, sent.rtx_payload_type or 0
+        record["red_payload_type"] = sent.red_payload_type or 0
         record["ssrc"], record["rtx_ssrc"], record["stamp"] = sent.ssrc, sent.rtx_ssrc or 0, sent.stamp
         record["last_seq"] = (secrets.randbelow(1 << 15) if first_seq is None else first_seq) - 1
         record["rtx_seq"] = secrets.randbelow(1 << 15)
         record["next"] = self.tables.tracks["first_subscription"][track]
+        self.tables.extension_ids[row] = 0
+        for kind, identifier in sent.passed.items():
+            self.tables.extension_ids[row, kind] = identifier
         record["active"] = 1
         self._list_subscription(transport, row)
         self.tables.tracks["first_subscription"][track] = row

@@ -11,8 +11,11 @@ import numpy as np
 from numba import njit
 
 from media.forwarding.sending import read_u32
-from media.forwarding.tables import RTX_BIT, Count
+from media.forwarding.tables import RED_BIT, RTX_BIT, Count
 
+REPORTS_APART = 60  # s between the reports of two layers, of which both come every few: more is no pair
+BEHIND = 2  # a layer that was captured half a second before another was not: FLOOR_FRAMES have to bridge it
+ASTRAY_S = 1  # what no encoder and no network differ by from layer to layer
 SENDER_REPORT = 28  # octets of one without report blocks (RFC 3550 section 6.4.1)
 
 
@@ -34,7 +37,7 @@ def _keep(t, data, at, transport, ssrc, fed_by, now):
     is_kept = False
     for payload_type in range(128):
         mapped = np.int64(t.payload_types[transport, payload_type])
-        if mapped == 0 or mapped & RTX_BIT:
+        if mapped == 0 or mapped & (RTX_BIT | RED_BIT):
             continue
         track = mapped - 1
         while track >= 0:
@@ -48,6 +51,31 @@ def _keep(t, data, at, transport, ssrc, fed_by, now):
                 is_kept = True
             track = np.int64(t.tracks[track].next_layer)
     return is_kept
+
+
+@njit(nogil=True)
+def captured_later(t, former, former_ts, track, ts, arrived_later):
+    """Return how long after `former_ts` of the former layer `ts` of this one was captured, in units of the RTP clock.
+
+    Layers of one picture have clocks of their own, and what is larger takes longer to arrive. Their reports pair both
+    with the publisher's one clock; where they say what can't be, or there are none, it is `arrived_later`.
+    """
+    clock = np.int64(t.tracks[track].clock_rate)
+    if t.tracks[former].sr_ntp == 0 or t.tracks[track].sr_ntp == 0:
+        return arrived_later
+    between = np.int64(t.tracks[track].sr_ntp - t.tracks[former].sr_ntp)  # 2^-32 s, either way
+    if abs(between) >= REPORTS_APART << 32:
+        return arrived_later
+    since, former_since = apart(ts, t.tracks[track].sr_rtp), apart(former_ts, t.tracks[former].sr_rtp)
+    later = (between * clock >> 32) + since - former_since
+    is_likely = later >= -clock // BEHIND and abs(later - arrived_later) < clock * ASTRAY_S
+    return later if is_likely else arrived_later
+
+
+@njit(nogil=True)
+def apart(later, earlier):
+    """Return how much later one RTP time is than another; both may have wrapped."""
+    return ((later - earlier + 0x80000000) & 0xFFFFFFFF) - 0x80000000
 
 
 @njit(nogil=True)

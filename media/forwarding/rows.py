@@ -1,8 +1,18 @@
-"""The row numbers of one table: given out, taken back, and counted."""
+"""The row numbers of one table: given out, taken back, and counted; and how many there may be."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Rows that one node may use; the defaults, which none may exceed, hold several times what a core can forward."""
+
+    rooms: int = 2048
+    transports: int = 16_384
+    tracks: int = 2048
+    subscriptions: int = 32_768
 
 
 class NoCapacity(Exception):

@@ -7,14 +7,16 @@ writer, except where a comment says otherwise. Capacities are fixed; memory is t
 from __future__ import annotations
 
 import mmap
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from media.forwarding.buffers import point_headers_at_buffers
 from media.forwarding.estimates import ESTIMATE, SENT, SENT_LOG, TREND_POINTS
+from media.forwarding.rows import Limits as Limits
+from media.wire.extensions import Passed
 
 CACHE = 512  # packets kept of each track: 4 s at 1 Mbit/s, 1 s at 4 Mbit/s; a power of two
 PAYLOAD = 1504  # bytes of one cached payload
@@ -32,6 +34,8 @@ SOCKETS = 8  # UDP sockets, one for each address of ours
 FOREVER = 2**63 - 1
 RID = 8  # octets of a layer's name that are told apart (RFC 8852 allows more; clients use one to three)
 ICE_NAME = 64  # bytes of a username that the kernel answers checks for; a longer one is Python's
+EXTENSIONS = 32  # octets of header extensions kept with a packet: every kind that is passed on, at its longest
+LEVELS = 64  # of sound, kept of each track: more than a second of packets
 MAP_NORESERVE = 0x4000  # Linux: memory counts when it is touched
 
 
@@ -112,7 +116,8 @@ class Count(IntEnum):
     SWITCHES = 47  # no drop: subscriptions that went over to another layer
     WAY_REPORTS = 48  # no drop: transport-wide feedback of viewers
     PROBES = 49  # no drop: packets sent again to see what a way carries
-    CELLS = 50
+    MALFORMED_RED = 50
+    CELLS = 51
 
 
 AUDIO, VIDEO = 1, 2
@@ -136,6 +141,7 @@ TRANSPORT = np.dtype(
         ("twcc_id", "u1"),  # P: header extension id of transport-wide sequence numbers, 0 none
         ("rid_id", "u1"),  # P: header extension id of RtpStreamId (RFC 8852), 0 none
         ("repaired_rid_id", "u1"),  # P: and of RepairedRtpStreamId
+        ("passes", "u1"),  # P: whether anything is in its row of `passed_ids`
         ("room", "i4"),  # P
         ("until", "i8"),  # P: monotonic ns
         ("publish_until", "i8"),  # P: monotonic ns
@@ -188,6 +194,8 @@ TRACK = np.dtype(
         ("transit", "i8"),
         ("last_ts", "i8"),
         ("last_ns", "i8"),  # K: arrival of the newest packet
+        ("levels", "i8"),  # K: how many were written to `levels[row]` in a ring
+        ("playout_delay", "i4"),  # K: its newest, in 24 bits, -1 none
         ("frame_no", "i8"),  # K: rises by one with each timestamp
         ("key_ext_seq", "i8"),  # K: first packet of the newest keyframe, -1 none
         ("key_ts", "i8"),
@@ -206,6 +214,7 @@ SUBSCRIPTION = np.dtype(
         ("anchored", "u1"),  # K: 0 = the next packet that may start anchors it; P sets 0 at birth
         ("payload_type", "u1"),  # P
         ("rtx_payload_type", "u1"),  # P: 0 none
+        ("red_payload_type", "u1"),  # P: of redundant sound, 0 none
         ("stamp", "u1"),  # P: what stamps.py puts before the payload, 0 nothing
         ("fraction_lost", "u1"),  # K: of the newest receiver report
         ("track", "i4"),  # K: the layer that it gets; P at birth
@@ -221,6 +230,8 @@ SUBSCRIPTION = np.dtype(
         ("anchor_ext_seq", "i8"),  # K: nothing older is forwarded
         ("anchor_frame", "i8"),  # K: frames up to this one were replayed ...
         ("anchor_ts", "i8"),  # K: ... with timestamps squeezed towards this one
+        ("floor_frame", "i8"),  # K: this frame, captured before what was sent last, and some after it leave ...
+        ("floor_ts", "i8"),  # K: ... behind this outgoing timestamp; -1 where none has to
         ("last_seq", "i8"),  # K: highest outgoing; P sets the first below 2**15
         ("last_ts", "i8"),  # K
         ("last_ns", "i8"),  # K: 0 = nothing sent yet
@@ -247,6 +258,8 @@ CACHED = np.dtype(
         ("pad", "u1"),  # octets of padding with which it leaves, always; UNPLANNED before it is fanned out
         ("picture_at", "u1"),  # where in the payload VP8's picture id is, 0 nowhere
         ("base_at", "u1"),  # and its TL0PICIDX
+        ("extensions", "u1"),  # octets of `cache_extensions` that it has
+        ("red_at", "u2"),  # where in the payload the newest block of redundant sound begins, 0 for plain sound
         ("ts", "i8"),
         ("frame_no", "i8"),
     ],
@@ -271,7 +284,10 @@ class Tables(NamedTuple):
     transports: npt.NDArray[np.void]
     tracks: npt.NDArray[np.void]
     subscriptions: npt.NDArray[np.void]
-    payload_types: npt.NDArray[np.int32]  # [transport, 128]: track + 1, plus RTX_BIT for its retransmissions; P
+    payload_types: npt.NDArray[np.int32]  # [transport, 128]: track + 1, with RTX_BIT or RED_BIT beside; P
+    passed_ids: npt.NDArray[np.uint8]  # [transport, Passed]: a publisher's ids of what is passed on, 0 none; P
+    extension_ids: npt.NDArray[np.uint8]  # [subscription, Passed]: and a viewer's; P
+    levels: npt.NDArray[np.uint8]  # [track, LEVELS]: of sound, as RFC 6464 has them; K
     salts: npt.NDArray[np.uint8]  # [transport, 12]: for `sealer`; P
     sockaddrs: npt.NDArray[np.uint8]  # [transport, 32]: where media is sent; P
     ssrcs: npt.NDArray[np.uint32]  # [transport, SSRCS]: from which authentic packets came, `ssrc_count` of them; K
@@ -280,6 +296,7 @@ class Tables(NamedTuple):
     addresses: npt.NDArray[np.void]
     cache_seq: npt.NDArray[np.int64]  # [track, CACHE]: extended sequence number held there; K
     cache_info: npt.NDArray[np.void]  # [track, CACHE]
+    cache_extensions: npt.NDArray[np.uint8]  # [track, CACHE, EXTENSIONS]: as RFC 8285 one-byte elements, by Passed; K
     cache_data: npt.NDArray[np.uint8]  # [track, CACHE, PAYLOAD]: decrypted payloads; K
     twcc_seq: npt.NDArray[np.int64]  # [slot, TWCC]; K
     twcc_arrival_ns: npt.NDArray[np.int64]  # [slot, TWCC]; K
@@ -314,17 +331,8 @@ class Tables(NamedTuple):
     scratch: npt.NDArray[np.int64]  # lengths, timespecs and pollfds handed to C
 
 
-RTX_BIT = 1 << 30
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Rows that one node may use; the defaults, which none may exceed, hold several times what a core can forward."""
-
-    rooms: int = 2048
-    transports: int = 16_384
-    tracks: int = 2048
-    subscriptions: int = 32_768
+RTX_BIT, RED_BIT = 1 << 30, 1 << 29
+ROW_BITS = RED_BIT - 1
 
 
 def _layout(capacity: Limits) -> np.dtype[np.void]:
@@ -348,6 +356,9 @@ def _layout(capacity: Limits) -> np.dtype[np.void]:
             ("subscriptions", SUBSCRIPTION, (capacity.subscriptions,)),
             ("payload_types", "i4", (capacity.transports, 128)),
             ("salts", "u1", (capacity.transports, 12)),
+            ("passed_ids", "u1", (capacity.transports, Passed.CELLS)),
+            ("extension_ids", "u1", (capacity.subscriptions, Passed.CELLS)),
+            ("levels", "u1", (capacity.tracks, LEVELS)),
             ("sockaddrs", "u1", (capacity.transports, 32)),
             ("ssrcs", "u4", (capacity.transports, SSRCS)),
             ("ice_names", "u1", (capacity.transports, ICE_NAME)),
@@ -373,6 +384,7 @@ def _layout(capacity: Limits) -> np.dtype[np.void]:
             ("sent_log", SENT, (capacity.transports, SENT_LOG)),
             ("cache_seq", "i8", (capacity.tracks, CACHE)),
             ("cache_info", CACHED, (capacity.tracks, CACHE)),
+            ("cache_extensions", "u1", (capacity.tracks, CACHE, EXTENSIONS)),
             # Last, since offsets of fields are 32 bits wide in compiled code and this one is larger than that.
             ("cache_data", "u1", (capacity.tracks, CACHE, PAYLOAD)),
         ],
@@ -396,21 +408,5 @@ def make_tables(limits: Limits) -> Tables:
     tables = Tables(whole, **{name: whole[name][0] for name in names})
     tables.shared[Shared.USE_GSO] = 1
     tables.shared[Shared.OPEN_TRANSPORT] = -1
-    _point_headers_at_buffers(tables)
+    point_headers_at_buffers(tables)
     return tables
-
-
-def _point_headers_at_buffers(tables: Tables) -> None:
-    # struct mmsghdr on 64-bit Linux: name, namelen, iov, iovlen, control, controllen, flags, msg_len
-    for i in range(BATCH):
-        tables.inbox_vectors[i] = (tables.inbox[i].ctypes.data, DATAGRAM)
-        tables.inbox_headers[i, 0] = tables.inbox_address[i].ctypes.data
-        tables.inbox_headers[i, 2] = tables.inbox_vectors[i].ctypes.data
-        tables.inbox_headers[i, 3] = 1
-    for i in range(MESSAGES):
-        tables.outbox_headers[i, 2] = tables.outbox_vectors[i].ctypes.data
-        tables.outbox_headers[i, 3] = 1
-        segment = tables.outbox_segments[i]
-        segment[0] = 18  # cmsg_len: header and a uint16
-        segment[8] = 17  # SOL_UDP
-        segment[12] = 103  # UDP_SEGMENT
