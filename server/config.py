@@ -16,6 +16,7 @@ from server.complaints import Complaint, ConfigError, explain
 from server.files.settings import FileSettings, FileSpace
 from server.money.assets import DEFAULTS, Assets, AssetSettings
 from server.money.quotes import DEFAULT_RATES, RateSettings, fixed_rates
+from server.push.settings import Push
 from server.review.settings import Review
 from server.talk.settings import MessageQuota, Messages
 
@@ -206,6 +207,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     messages: Messages = Messages()
     files: FileSettings = FileSettings()
     review: Review = Review()
+    push: Push = Push()
     tokens: Tokens = Tokens()
     limits: Limits = Limits()
     rates: Rates = Rates()

@@ -31,6 +31,9 @@ async def answer(rooms: Rooms, session: Session, request: r.Request) -> object:
         case r.UnfollowEvents():
             session.unfollow()
             return None
+        case r.ShowPage(in_sight=in_sight):
+            session.in_sight = in_sight
+            return None
         case r.JoinStream(stream=stream):
             return await rooms.join(session, stream)
         case r.LeaveStream(stream=stream):

@@ -64,6 +64,15 @@ class UnfollowEvents(_Request, frozen=True, tag="events.unfollow"):
     """No more of that."""
 
 
+class ShowPage(_Request, frozen=True, kw_only=True, tag="page.in_sight"):
+    """Somebody looks at this page, or no longer: while they do, nothing is pushed to their devices.
+
+    It ends with the connection: after another, say so again.
+    """
+
+    in_sight: bool
+
+
 class JoinStream(_OfStream, frozen=True, tag="join"):
     """I am present in this stream."""
 
@@ -208,6 +217,7 @@ Request = (
     | UnwatchDirectory
     | FollowEvents
     | UnfollowEvents
+    | ShowPage
     | JoinStream
     | LeaveStream
     | SendChat

@@ -32,7 +32,8 @@ log = structlog.get_logger("signalling")
 class Session:
     """A session outlives its connection by RESUME_NS; `joined` are the streams whose events it gets.
 
-    `sight` says which streams it may find in the directory, once it watches that.
+    `sight` says which streams it may find in the directory, once it watches that; `in_sight` that somebody looks at
+    its page.
     """
 
     __slots__ = (
@@ -63,7 +64,7 @@ class Session:
     ) -> None:
         self.id, self.actor, self.encoding = id, actor, encoding
         self.joined: set[StreamId] = set()
-        self.watches_directory = False
+        self.watches_directory = self.in_sight = False
         self.sight: Sight = sees_all
         self.lost_at_ns: int | None = None
         self._clock, self._answer = clock, answer
@@ -83,7 +84,7 @@ class Session:
         self.unfollow()
         if self._outbox is not None:
             self._outbox.close("replaced")
-        self._outbox, self.encoding, self.lost_at_ns = outbox, encoding, None
+        self._outbox, self.encoding, self.lost_at_ns, self.in_sight = outbox, encoding, None, False
         resumed = after is not None
         person = Person(self.actor.account, self.actor.name)
         welcome = Welcome(server_now=self._clock.wall_ms(), session=self.id, account=person, resumed=resumed)
@@ -95,7 +96,7 @@ class Session:
         """Go on without this connection, for RESUME_NS; one that was replaced means nothing any more."""
         if self._outbox is outbox:
             self.unfollow()
-            self._outbox, self.lost_at_ns = None, self._clock.now_ns()
+            self._outbox, self.lost_at_ns, self.in_sight = None, self._clock.now_ns(), False
 
     def is_over(self, now_ns: int) -> bool:
         """Whether the session was lost for too long to be resumed."""

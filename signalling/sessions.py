@@ -46,6 +46,14 @@ class Sessions:
         """Return all sessions of an account."""
         return tuple(self._of_account.get(account, ()))
 
+    def is_here(self, account: AccountId) -> bool:
+        """Whether an account has a signalling connection."""
+        return any(session.lost_at_ns is None for session in self.of(account))
+
+    def is_looking(self, account: AccountId) -> bool:
+        """Whether somebody looks at a page of an account's."""
+        return any(session.in_sight for session in self.of(account))
+
     def take_lost(self) -> list[Session]:
         """Forget the sessions that were lost for too long, and return them."""
         now_ns = self._clock.now_ns()

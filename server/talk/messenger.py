@@ -113,7 +113,7 @@ class Messenger:
         """Return some members, and who of them is here, where there are few."""
         found = await self._store.read(reading.members, actor.account, conversation, after, limit)
         shown = await self._store.read(reading.presence_shown, actor.account, [m.account.id for m in found.members])
-        here = {account for account in shown if self._rooms.is_here(account)}
+        here = {account for account in shown if self._rooms.sessions.is_here(account)}
         return MemberPage(
             tuple(msgspec.structs.replace(each, online=each.account.id in here) for each in found.members)
         )
