@@ -46,6 +46,8 @@ async def answer(rooms: Rooms, session: Session, request: r.Request) -> object:
         case r.TypeMessage(conversation=conversation):
             await rooms.messenger.type(session.actor, conversation)
             return None
+        case r.WatchPeople(accounts=accounts):
+            return await rooms.messenger.watch(session, accounts)
         case _:
             return await rooms.command(request.stream, session.actor, _command(request))
 

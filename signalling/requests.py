@@ -208,6 +208,15 @@ class TypeMessage(_OfConversation, frozen=True, tag="conversation.type"):
     """I am writing; say so again every few seconds."""
 
 
+class WatchPeople(_Request, frozen=True, kw_only=True, tag="presence.watch"):
+    """Tell me how these people are, and when that changes; in place of those whom I named before.
+
+    It ends with the connection: after another, ask again.
+    """
+
+    accounts: Annotated[tuple[Account, ...], Meta(max_length=200)]
+
+
 class Ping(_Request, frozen=True, tag="ping"):
     """Ask for a sign of life; the answer carries the server's clock."""
 
@@ -241,5 +250,6 @@ Request = (
     | SendMessage
     | MarkConversation
     | TypeMessage
+    | WatchPeople
     | Ping
 )

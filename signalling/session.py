@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
-from signalling.identifiers import Actor, StreamId
+from signalling.identifiers import AccountId, Actor, StreamId
 from signalling.messages import (
     Encoded,
     Encoding,
@@ -33,7 +33,7 @@ class Session:
     """A session outlives its connection by RESUME_NS; `joined` are the streams whose events it gets.
 
     `sight` says which streams it may find in the directory, once it watches that; `in_sight` that somebody looks at
-    its page.
+    its page, and `watched` are the people whose presence it is told.
     """
 
     __slots__ = (
@@ -64,6 +64,7 @@ class Session:
     ) -> None:
         self.id, self.actor, self.encoding = id, actor, encoding
         self.joined: set[StreamId] = set()
+        self.watched: frozenset[AccountId] = frozenset()
         self.watches_directory = self.in_sight = False
         self.sight: Sight = sees_all
         self.lost_at_ns: int | None = None
@@ -84,7 +85,8 @@ class Session:
         self.unfollow()
         if self._outbox is not None:
             self._outbox.close("replaced")
-        self._outbox, self.encoding, self.lost_at_ns, self.in_sight = outbox, encoding, None, False
+        self._outbox, self.encoding, self.lost_at_ns = outbox, encoding, None
+        self.in_sight, self.watched = False, frozenset()
         resumed = after is not None
         person = Person(self.actor.account, self.actor.name)
         welcome = Welcome(server_now=self._clock.wall_ms(), session=self.id, account=person, resumed=resumed)
@@ -96,7 +98,8 @@ class Session:
         """Go on without this connection, for RESUME_NS; one that was replaced means nothing any more."""
         if self._outbox is outbox:
             self.unfollow()
-            self._outbox, self.lost_at_ns, self.in_sight = None, self._clock.now_ns(), False
+            self._outbox, self.lost_at_ns = None, self._clock.now_ns()
+            self.in_sight, self.watched = False, frozenset()
 
     def is_over(self, now_ns: int) -> bool:
         """Whether the session was lost for too long to be resumed."""

@@ -23,9 +23,8 @@ USEFUL_S: dict[Kind, int] = {
     "ticket": 3 * DAY_S,
     "case": 14 * DAY_S,
 }
-URGENT: frozenset[Kind] = frozenset(
-    {"message", "mention", "call", "live"}
-)  # wake a sleeping device (RFC 8030 section 5.3)
+# These wake a sleeping device (RFC 8030 section 5.3).
+URGENT: frozenset[Kind] = frozenset({"message", "mention", "call", "live"})
 MAX_TITLE = 80  # characters of a public stream's title
 
 

@@ -28,7 +28,7 @@ async def test_a_closed_page_is_told_by_a_notice_that_says_who_and_not_what(tmp_
             async with open_theatre(server, firefox) as theatre:
                 person = await theatre.person("notice-bob")
                 ann = await theatre.person("notice-ann")
-                bob = await theatre.visitor("notice-bob", firefox)
+                bob = await theatre.visitor("firefox", person)
                 await bob.page.open(f"{bob.url}/messages")
                 await bob.press("#notices-button")
                 await bob.sees("dialog[open]", "This device is not told.")
@@ -36,18 +36,24 @@ async def test_a_closed_page_is_told_by_a_notice_that_says_who_and_not_what(tmp_
                 await bob.sees("dialog[open]", "This device is told.")
                 await bob.press("dialog[open] [name=tip]")
                 await bob.press("dialog[open] .yes")
+                await bob.sees_no("dialog[open]")
                 assert (await person.ask("GET", "/me/push"))["kinds"]["tip"] is False
                 talk = (await ann.ask("PUT", "/conversations/direct/notice-bob"))["id"]
                 path = f"/conversations/{talk}/messages"
                 await ann.ask("POST", path, {"text": "While you look", "client_txn": "1"})
                 await bob.sees("#talks li", "While you look")
                 await bob.page.open(f"{bob.url}/icon.svg")
+
+                async def is_away() -> bool:
+                    return "mesi_signalling_sessions_lost 1.0" in (await theatre.http.get("/metrics")).text
+
+                assert await comes_true(is_away)
                 await ann.ask("POST", path, {"text": "Meet me at the harbour", "client_txn": "2"})
 
                 async def is_shown() -> bool:
                     return bool(await bob.page.run(SHOWN))
 
-                assert await comes_true(is_shown)
+                assert await comes_true(is_shown), (service, (await theatre.http.get("/metrics")).text)
                 assert await bob.page.run(SHOWN) == [
                     ["notice-ann", "New message", f"talk.{talk}", f"/messages?c={talk}"]
                 ]

@@ -1,4 +1,4 @@
-"""Devices that notices are pushed to, what their accounts are told of, and notices on their way."""
+"""Devices that notices are pushed to, what their accounts are told of, notices on their way; who was here, for whom."""
 
 from __future__ import annotations
 
@@ -41,4 +41,12 @@ def upgrade() -> None:
     op.create_index("ix_push_queue_at", "push_queue", ["at"])
     op.create_index("ix_push_queue_until", "push_queue", ["until"])
     op.create_table("push_place", sa.Column("position", sa.BigInteger, nullable=False))
+    op.create_table(
+        "account_seen",
+        sa.Column("account", sa.String(64), sa.ForeignKey("accounts.id"), primary_key=True),
+        sa.Column("at", sa.BigInteger, nullable=False),
+    )
+    op.add_column("talk_settings", sa.Column("shown_to", sa.String(16), nullable=False, server_default="everyone"))
+    op.execute("UPDATE talk_settings SET shown_to = 'nobody' WHERE NOT presence")
+    op.drop_column("talk_settings", "presence")
     op.execute("INSERT INTO push_place (position) SELECT coalesce(max(id), 0) FROM event_log")
