@@ -39,6 +39,7 @@ class Autopush:
             "dom.push.connection.enabled": True,
             "remote.prefs.recommended": False,  # they turn push off
             "permissions.default.desktop-notification": 1,
+            "alerts.useSystemBackend": False,  # a desktop's own, which a machine of tests lacks
         }
 
     async def keep(self, request: WebSocketRequest) -> None:

@@ -53,7 +53,7 @@ async def test_a_closed_page_is_told_by_a_notice_that_says_who_and_not_what(tmp_
                 async def is_shown() -> bool:
                     return bool(await bob.page.run(SHOWN))
 
-                assert await comes_true(is_shown), (service, (await theatre.http.get("/metrics")).text)
+                assert await comes_true(is_shown)
                 assert await bob.page.run(SHOWN) == [
                     ["notice-ann", "New message", f"talk.{talk}", f"/messages?c={talk}"]
                 ]
