@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from server.addresses import AUTO, Host, MediaAddress, Port, check_media, outward_address, parse_address
 from server.complaints import Complaint, ConfigError, explain
+from server.files.objects import StorageSettings
 from server.files.settings import FileSettings, FileSpace
 from server.money.assets import DEFAULTS, Assets, AssetSettings
 from server.money.quotes import DEFAULT_RATES, RateSettings, fixed_rates
@@ -206,6 +207,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     events: Events = Events()
     messages: Messages = Messages()
     files: FileSettings = FileSettings()
+    storage: StorageSettings = StorageSettings()
     review: Review = Review()
     push: Push = Push()
     tokens: Tokens = Tokens()

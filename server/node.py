@@ -159,7 +159,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
     await access.load()
     key = open_key(folder / "token.key")
     auth = Auth(store, Tokens(key), config.tokens.session_s, access.suspended)
-    filing = open_filing(config.files, store, clock, folder, key, access.suspended, nursery)
+    filing = open_filing(config.files, config.storage, store, clock, folder, key, access.suspended, nursery)
     archive = StoredArchive(store)
     media = _open_media(config)
     await nursery.start(lambda task_status: media.run(task_status=task_status))
