@@ -57,7 +57,7 @@ async def open_calling(
         return in_private or (state is not None and state.picture == "live")
 
     book = StoredCalls(store, conversing.paces, feed.nudge)
-    calls = Calls(media, rooms.media_sessions, clock, book, rooms.sessions_of, is_on_air)
+    calls = Calls(media, rooms.media_sessions, clock, book, rooms.sessions.of, is_on_air)
     await nursery.start(calls.run)
     access.elsewhere = calls
     lives = Lives(store, clock, rooms, people, calls, feed.nudge)

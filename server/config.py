@@ -13,9 +13,11 @@ from msgspec import Meta
 
 from server.addresses import AUTO, Host, MediaAddress, Port, check_media, outward_address, parse_address
 from server.complaints import Complaint, ConfigError, explain
+from server.files.objects import StorageSettings
 from server.files.settings import FileSettings, FileSpace
 from server.money.assets import DEFAULTS, Assets, AssetSettings
 from server.money.quotes import DEFAULT_RATES, RateSettings, fixed_rates
+from server.push.settings import Push
 from server.review.settings import Review
 from server.talk.settings import MessageQuota, Messages
 
@@ -205,7 +207,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     events: Events = Events()
     messages: Messages = Messages()
     files: FileSettings = FileSettings()
+    storage: StorageSettings = StorageSettings()
     review: Review = Review()
+    push: Push = Push()
     tokens: Tokens = Tokens()
     limits: Limits = Limits()
     rates: Rates = Rates()

@@ -9,6 +9,7 @@ from pathlib import Path
 import trio
 
 from server.files.desk import FileDesk
+from server.files.objects import Bucket, StorageSettings
 from server.files.settings import FileSettings
 from server.files.tickets import Tickets
 from server.store import Database
@@ -31,6 +32,7 @@ class Filing:
 
 def open_filing(
     settings: FileSettings,
+    kept_in: StorageSettings,
     store: Database,
     clock: Clock,
     folder: Path,
@@ -39,6 +41,7 @@ def open_filing(
     nursery: trio.Nursery,
 ) -> Filing:
     """Begin to take files, on a store that runs. Raises OSError."""
-    desk = FileDesk(store, clock, folder / FOLDER, settings, Tickets(key, suspended))
+    storage = Bucket(kept_in) if kept_in.bucket else None
+    desk = FileDesk(store, clock, folder / FOLDER, settings, Tickets(key, suspended), storage)
     nursery.start_soon(desk.run)
     return Filing((*upload_routes(desk.uploads), *file_routes(desk)), desk.counters)

@@ -40,6 +40,7 @@ from server.money.one_to_one_desk import OneToOneDesk
 from server.money.tips import TipsGiven
 from server.moq import MoqReception
 from server.postgres import PostgresStore
+from server.pushing import open_pushing
 from server.reviewing import open_reviewing
 from server.signalling_socket import WEBTRANSPORT_PROTOCOLS, SignallingSocket
 from server.sole_use import DatabaseTaken, SoleUse
@@ -158,7 +159,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
     await access.load()
     key = open_key(folder / "token.key")
     auth = Auth(store, Tokens(key), config.tokens.session_s, access.suspended)
-    filing = open_filing(config.files, store, clock, folder, key, access.suspended, nursery)
+    filing = open_filing(config.files, config.storage, store, clock, folder, key, access.suspended, nursery)
     archive = StoredArchive(store)
     media = _open_media(config)
     await nursery.start(lambda task_status: media.run(task_status=task_status))
@@ -192,6 +193,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
     calling = await open_calling(
         store, clock, media, rooms, access, people, telling.feed, conversing, config.ice_servers, nursery
     )
+    pushing = await open_pushing(config.push, store, clock, folder, telling.feed, rooms, access, nursery)
     sockets = SignallingSocket(rooms, auth, config.limits.write_timeout_s)
     await nursery.start(sockets.run)
     moq = MoqReception(media.relay, rooms.moq_sessions, auth, SystemClock())
@@ -213,6 +215,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
             **calling.counters(),
             **reviewing.counters(),
             **filing.counters(),
+            **pushing.counters(),
             **edge.counters(),
             **reception.counters(),
             **moq.counters(),
@@ -244,6 +247,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
             *calling.routes,
             *reviewing.routes,
             *filing.routes,
+            *pushing.routes,
         ],
     )
     reception: Reception = app.extensions["reception"]

@@ -31,6 +31,9 @@ async def answer(rooms: Rooms, session: Session, request: r.Request) -> object:
         case r.UnfollowEvents():
             session.unfollow()
             return None
+        case r.ShowPage(in_sight=in_sight):
+            session.in_sight = in_sight
+            return None
         case r.JoinStream(stream=stream):
             return await rooms.join(session, stream)
         case r.LeaveStream(stream=stream):
@@ -43,6 +46,8 @@ async def answer(rooms: Rooms, session: Session, request: r.Request) -> object:
         case r.TypeMessage(conversation=conversation):
             await rooms.messenger.type(session.actor, conversation)
             return None
+        case r.WatchPeople(accounts=accounts):
+            return await rooms.messenger.watch(session, accounts)
         case _:
             return await rooms.command(request.stream, session.actor, _command(request))
 

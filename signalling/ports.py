@@ -12,7 +12,7 @@ from signalling.commands import AT_ONCE, Manner
 from signalling.events import Event
 from signalling.identifiers import AccountId, Actor, Mode, StreamId
 from signalling.messenger.model import ConversationId
-from signalling.messenger.views import MessageSent
+from signalling.messenger.views import MessageSent, PresencePage
 from signalling.refusals import Refused
 from signalling.verdicts import Demands, Sight, Verdict
 from signalling.views import BestPicture, Followed, Kind
@@ -127,6 +127,9 @@ class Messenger(Protocol):
     async def type(self, actor: Actor, conversation: ConversationId) -> None:
         """Show that somebody is writing."""
 
+    async def watch(self, session: Session, accounts: Sequence[AccountId]) -> PresencePage:
+        """Tell a session how people are, from now on."""
+
 
 class NoMessenger:
     """There are no conversations: what a node without them says."""
@@ -155,6 +158,11 @@ class NoMessenger:
         """Know no conversation."""
         await trio.lowlevel.checkpoint()
         raise Refused("conversation_unknown")
+
+    async def watch(self, session: Session, accounts: Sequence[AccountId]) -> PresencePage:
+        """Know nobody."""
+        await trio.lowlevel.checkpoint()
+        return PresencePage(())
 
 
 class Outbox(Protocol):

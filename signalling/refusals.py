@@ -185,6 +185,8 @@ TITLES: dict[str, tuple[int, str]] = {
     "file_not_ready": (409, "This file is not ready yet"),
     "file_attached": (409, "A message shows this file: take that back instead"),
     "too_many_attachments": (422, "So many files are in a message at most"),
+    "invalid_push_subscription": (422, "This is not where a browser can be reached"),
+    "push_device_unknown": (404, "No device of yours is known by this id"),
     "events_unavailable": (503, "What happened could not be looked up"),
     "not_stored": (503, "This could not be written down, so it was not done"),
     "internal_error": (500, "Something broke here"),

@@ -64,6 +64,15 @@ class UnfollowEvents(_Request, frozen=True, tag="events.unfollow"):
     """No more of that."""
 
 
+class ShowPage(_Request, frozen=True, kw_only=True, tag="page.in_sight"):
+    """Somebody looks at this page, or no longer: while they do, nothing is pushed to their devices.
+
+    It ends with the connection: after another, say so again.
+    """
+
+    in_sight: bool
+
+
 class JoinStream(_OfStream, frozen=True, tag="join"):
     """I am present in this stream."""
 
@@ -199,6 +208,15 @@ class TypeMessage(_OfConversation, frozen=True, tag="conversation.type"):
     """I am writing; say so again every few seconds."""
 
 
+class WatchPeople(_Request, frozen=True, kw_only=True, tag="presence.watch"):
+    """Tell me how these people are, and when that changes; in place of those whom I named before.
+
+    It ends with the connection: after another, ask again.
+    """
+
+    accounts: Annotated[tuple[Account, ...], Meta(max_length=200)]
+
+
 class Ping(_Request, frozen=True, tag="ping"):
     """Ask for a sign of life; the answer carries the server's clock."""
 
@@ -208,6 +226,7 @@ Request = (
     | UnwatchDirectory
     | FollowEvents
     | UnfollowEvents
+    | ShowPage
     | JoinStream
     | LeaveStream
     | SendChat
@@ -231,5 +250,6 @@ Request = (
     | SendMessage
     | MarkConversation
     | TypeMessage
+    | WatchPeople
     | Ping
 )

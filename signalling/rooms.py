@@ -65,7 +65,7 @@ class Rooms:
         self.moq_sessions = MoqSessions(self._registry, media, self._judging, self.media_sessions, clock)
         self._directory = Directory(clock.wall_ms())
         self._changed = _Changed()
-        self._sessions = Sessions(clock)
+        self.sessions = Sessions(clock)
         self._desk: Desk = NoDesk()
         self.messenger: Messenger = NoMessenger()
 
@@ -110,7 +110,7 @@ class Rooms:
             "room_faults": self._registry.faults,
             "rooms_unwritten": sum(live.room.is_unwritten for live in self._registry.all()),
             "media_sessions": len(self.media_sessions),
-            **self._sessions.counters(),
+            **self.sessions.counters(),
         }
 
     # -- streams -------------------------------------------------------------------------------------------------------
@@ -226,9 +226,9 @@ class Rooms:
 
         Raises Refused("too_many_sessions").
         """
-        former = self._sessions.find(actor, resume)
+        former = self.sessions.find(actor, resume)
         if former is None or resume is None:
-            session = self._sessions.open(actor, encoding, self._answer)
+            session = self.sessions.open(actor, encoding, self._answer)
             session.attach(outbox, encoding, None)
             return session
         former.attach(outbox, encoding, resume.after)
@@ -313,7 +313,7 @@ class Rooms:
 
     async def see_anew(self, account: AccountId) -> None:
         """Show someone the directory anew who follows it and of whom something else is known now."""
-        followers = [session for session in self._sessions.of(account) if session.watches_directory]
+        followers = [session for session in self.sessions.of(account) if session.watches_directory]
         if not followers and not self.moq_sessions.roaming(account):
             return
         sight = await self._gate.sight_of(account)
@@ -326,22 +326,14 @@ class Rooms:
     def tell(self, account: AccountId, event: WireEvent) -> None:
         """Tell someone something, on all the account's sessions."""
         told = Encoded(event)
-        for session in self._sessions.of(account):
+        for session in self.sessions.of(account):
             session.tell(told)
 
     def show_now(self, account: AccountId, event: WireEvent, key: str) -> None:
         """Show someone what only matters now, on all the account's sessions; of one key the newest alone."""
         shown = Encoded(event)
-        for session in self._sessions.of(account):
+        for session in self.sessions.of(account):
             session.show(shown, key)
-
-    def sessions_of(self, account: AccountId) -> tuple[Session, ...]:
-        """Return the signalling sessions of an account."""
-        return self._sessions.of(account)
-
-    def is_here(self, account: AccountId) -> bool:
-        """Whether an account has a signalling connection."""
-        return any(session.lost_at_ns is None for session in self._sessions.of(account))
 
     def tell_room(self, stream: StreamId, event: WireEvent, *, key: str | None = None) -> None:
         """Tell all who follow a running stream; with a key, a slow client may hear the newest of its kind alone."""
@@ -376,7 +368,7 @@ class Rooms:
 
     def close_sessions_of(self, account: AccountId, reason: str) -> None:
         """End all connections of an account."""
-        for session in self._sessions.of(account):
+        for session in self.sessions.of(account):
             session.close(reason)
 
     # -- around each room ----------------------------------------------------------------------------------------------
@@ -455,7 +447,7 @@ class Rooms:
     async def _forget_lost_sessions(self) -> None:
         while True:
             await trio.sleep(1)
-            for session in self._sessions.take_lost():
+            for session in self.sessions.take_lost():
                 self._directory.unwatch(session)
                 for stream in sorted(session.joined):
                     live = self._registry.get(stream)

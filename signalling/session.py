@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
-from signalling.identifiers import Actor, StreamId
+from signalling.identifiers import AccountId, Actor, StreamId
 from signalling.messages import (
     Encoded,
     Encoding,
@@ -32,7 +32,8 @@ log = structlog.get_logger("signalling")
 class Session:
     """A session outlives its connection by RESUME_NS; `joined` are the streams whose events it gets.
 
-    `sight` says which streams it may find in the directory, once it watches that.
+    `sight` says which streams it may find in the directory, once it watches that; `in_sight` that somebody looks at
+    its page, and `watched` are the people whose presence it is told.
     """
 
     __slots__ = (
@@ -63,7 +64,8 @@ class Session:
     ) -> None:
         self.id, self.actor, self.encoding = id, actor, encoding
         self.joined: set[StreamId] = set()
-        self.watches_directory = False
+        self.watched: frozenset[AccountId] = frozenset()
+        self.watches_directory = self.in_sight = False
         self.sight: Sight = sees_all
         self.lost_at_ns: int | None = None
         self._clock, self._answer = clock, answer
@@ -84,6 +86,7 @@ class Session:
         if self._outbox is not None:
             self._outbox.close("replaced")
         self._outbox, self.encoding, self.lost_at_ns = outbox, encoding, None
+        self.in_sight, self.watched = False, frozenset()
         resumed = after is not None
         person = Person(self.actor.account, self.actor.name)
         welcome = Welcome(server_now=self._clock.wall_ms(), session=self.id, account=person, resumed=resumed)
@@ -96,6 +99,7 @@ class Session:
         if self._outbox is outbox:
             self.unfollow()
             self._outbox, self.lost_at_ns = None, self._clock.now_ns()
+            self.in_sight, self.watched = False, frozenset()
 
     def is_over(self, now_ns: int) -> bool:
         """Whether the session was lost for too long to be resumed."""

@@ -23,6 +23,7 @@ class Sessions:
         self._clock = clock
         self._sessions: dict[str, Session] = {}
         self._of_account: dict[AccountId, set[Session]] = {}
+        self.stirred: set[AccountId] = set()
 
     def open(
         self, actor: Actor, encoding: Encoding, answer: Callable[[Session, Request], Awaitable[object]]
@@ -45,6 +46,27 @@ class Sessions:
     def of(self, account: AccountId) -> tuple[Session, ...]:
         """Return all sessions of an account."""
         return tuple(self._of_account.get(account, ()))
+
+    def all(self) -> tuple[Session, ...]:
+        """Return all sessions."""
+        return tuple(self._sessions.values())
+
+    def is_here(self, account: AccountId, grace_ns: int = 0) -> bool:
+        """Whether an account has a signalling connection, or lost its last one so short a time ago."""
+        since_ns = self._clock.now_ns() - grace_ns
+        return any(session.lost_at_ns is None or session.lost_at_ns > since_ns for session in self.of(account))
+
+    def here(self, grace_ns: int) -> set[AccountId]:
+        """Return all accounts that are here."""
+        return {account for account in self._of_account if self.is_here(account, grace_ns)}
+
+    def stir(self, *accounts: AccountId) -> None:
+        """Note that others may see more, or less, of these accounts than before."""
+        self.stirred.update(accounts)
+
+    def is_looking(self, account: AccountId) -> bool:
+        """Whether somebody looks at a page of an account's."""
+        return any(session.in_sight for session in self.of(account))
 
     def take_lost(self) -> list[Session]:
         """Forget the sessions that were lost for too long, and return them."""

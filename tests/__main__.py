@@ -53,6 +53,7 @@ SIDE_BY_SIDE = (
     "signalling",
     "access",
     "talk",
+    "push",
     "fuzz",
     "events",
 )

@@ -212,6 +212,7 @@ class Access:
         """Take up that something changed between a streamer and each of these viewers."""
         concerned = frozenset(accounts)
         self._mark_stale(lambda coming: coming.account in concerned and coming.owner == streamer)
+        self._running.sessions.stir(streamer, *concerned)
         stream = self._running.stream_of(streamer)
         if stream is not None and concerned:
             await self._settle(stream, concerned)
@@ -248,6 +249,7 @@ class Access:
 
     async def _take_between(self, one: AccountId, other: AccountId, fact: type[c.Hidden] | type[c.Unhidden]) -> None:
         self._mark_stale(lambda coming: coming.owner in (one, other))
+        self._running.sessions.stir(one, other)
         for owner, viewer in ((one, other), (other, one)):
             stream = self._running.stream_of(owner)
             if stream is not None:

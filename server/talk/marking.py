@@ -22,15 +22,17 @@ from signalling.messenger import policy
 from signalling.messenger.model import Conversation, Member, Role
 from signalling.refusals import Refused
 
+Audience = Literal["everyone", "followed", "nobody"]
 RECEIPTS_UP_TO = 32  # members
 FOR_EVER = -1
 
-_SETTINGS = Prepared("SELECT receipts, presence, reached_by FROM talk_settings WHERE account = :account")
+_SETTINGS = Prepared("SELECT receipts, shown_to, reached_by FROM talk_settings WHERE account = :account")
 _SET_SETTINGS = Prepared(
-    "INSERT INTO talk_settings (account, receipts, presence, reached_by)"
+    "INSERT INTO talk_settings (account, receipts, shown_to, reached_by)"
     " VALUES (:account, :receipts, :presence, :reached_by) ON CONFLICT (account) DO UPDATE SET"
-    " receipts = excluded.receipts, presence = excluded.presence, reached_by = excluded.reached_by"
+    " receipts = excluded.receipts, shown_to = excluded.shown_to, reached_by = excluded.reached_by"
 )
+_FORGET_SEEN = Prepared("DELETE FROM account_seen WHERE account = :account")
 _KEEP = Prepared(
     "UPDATE conversation_members SET muted_until = CASE WHEN :muted_until = 0 THEN NULL"
     " ELSE coalesce(CAST(:muted_until AS BIGINT), muted_until) END,"
@@ -40,11 +42,14 @@ _KEEP = Prepared(
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """Whether others are told what one has read, and that one is here; and who may begin to write to one."""
+    """Whether others are told what one has read; who sees that one is here, and when one last was; and who reaches one.
+
+    Those who see it are, of the people with whom one is in a conversation, all, those whom one follows, or none.
+    """
 
     receipts: bool = True
-    presence: bool = True
-    reached_by: Literal["everyone", "followed", "nobody"] = "everyone"
+    presence: Audience = "everyone"
+    reached_by: Audience = "everyone"
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -59,12 +64,14 @@ class Kept(msgspec.Struct, frozen=True):
 def settings_of(connection: sa.Connection, account: str) -> Settings:
     """Return what an account has set."""
     row = _SETTINGS(connection, account=account).fetchone()
-    return Settings() if row is None else Settings(bool(row[0]), bool(row[1]), row[2])
+    return Settings() if row is None else Settings(bool(row[0]), row[1], row[2])
 
 
 def set_settings(connection: sa.Connection, account: str, settings: Settings) -> None:
-    """Write down what an account sets."""
+    """Write down what an account sets. Of who shows it to nobody it is not kept when they were here."""
     _SET_SETTINGS(connection, account=account, **msgspec.structs.asdict(settings))
+    if settings.presence == "nobody":
+        _FORGET_SEEN(connection, account=account)
 
 
 def mark(connection: sa.Connection, doing: Doing, delivered: int, read: int, *, private: bool) -> Member:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar, TypeVarTuple
 
 import msgspec
 import sqlalchemy as sa
+import trio
 
 from server.money.idempotency import Answered, Idempotent, Request
 from server.store import Database
 from server.talk import belonging, changing, marking, opening, posting, reading, searching
+from server.talk.attendance import Attendance
 from server.talk.belonging import Doing
 from server.talk.changing import Target
 from server.talk.marking import Kept, Settings
@@ -30,11 +32,13 @@ from signalling.messenger.views import (
     MessagePage,
     MessageSent,
     MessageView,
+    PresencePage,
 )
 from signalling.messenger.wording import draft_untrusted, reaction_untrusted, text_untrusted, title_untrusted
 from signalling.ports import Clock
 from signalling.refusals import Refused
 from signalling.rooms import Rooms
+from signalling.session import Session
 from signalling.views import Person
 
 ID_BYTES = 16  # unguessable: who knows the id of a group may ask to come in
@@ -55,11 +59,14 @@ class Messenger:
         self._keys = Idempotent(store)
         self._typing = Typing(rooms, clock.wall_ms)
         self._minded: Callable[[str], Awaitable[None]] | None = None
+        self._attendance = Attendance(store, clock, rooms)
         self.sent = self.replayed = self.refused = 0
 
     async def run(self) -> None:
-        """Let those be forgotten who write no longer, until cancelled."""
-        await self._typing.run()
+        """Let those be forgotten who write no longer, and tell who comes and goes, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._typing.run)
+            nursery.start_soon(self._attendance.run)
 
     def mind(self, look_again: Callable[[str], Awaitable[None]]) -> None:
         """Have what goes on in a conversation looked at whenever others may belong to it than before."""
@@ -73,6 +80,7 @@ class Messenger:
             "messages_refused": self.refused,
             "messages_paced": self._paces.refused,
             "conversations_typed_in": len(self._typing),
+            **self._attendance.counters(),
         }
 
     # -- conversations -------------------------------------------------------------------------------------------------
@@ -112,8 +120,7 @@ class Messenger:
     async def members(self, actor: Actor, conversation: str, after: str, limit: int) -> MemberPage:
         """Return some members, and who of them is here, where there are few."""
         found = await self._store.read(reading.members, actor.account, conversation, after, limit)
-        shown = await self._store.read(reading.presence_shown, actor.account, [m.account.id for m in found.members])
-        here = {account for account in shown if self._rooms.is_here(account)}
+        here = await self._attendance.here(actor.account, [member.account.id for member in found.members])
         return MemberPage(
             tuple(msgspec.structs.replace(each, online=each.account.id in here) for each in found.members)
         )
@@ -244,6 +251,11 @@ class Messenger:
         if audience:
             self._typing.begin(conversation, Person(actor.account, actor.name), audience)
 
+    async def watch(self, session: Session, accounts: Sequence[AccountId]) -> PresencePage:
+        """Tell a session how people are, from now on. Raises Refused("too_fast")."""
+        self._paces.change(session.actor.account)
+        return await self._attendance.watch(session, accounts)
+
     async def settings(self, actor: Actor) -> Settings:
         """Return what an account has set."""
         return await self._store.read(marking.settings_of, actor.account)
@@ -251,6 +263,7 @@ class Messenger:
     async def set_settings(self, actor: Actor, settings: Settings) -> None:
         """Set who is told what, and who may reach one."""
         await self._change(actor, marking.set_settings, actor.account, settings)
+        self._rooms.sessions.stir(actor.account)
 
     # -- writing -------------------------------------------------------------------------------------------------------
 

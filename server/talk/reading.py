@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
-from server.access.relations import apart_from
 from server.prepared import Prepared
 from server.talk import rows, showing
-from server.talk.marking import RECEIPTS_UP_TO, settings_of
+from server.talk.marking import RECEIPTS_UP_TO
 from server.talk.showing import Place, oldest_kept
 from signalling.identifiers import AccountId
 from signalling.messenger import policy
@@ -113,12 +111,6 @@ def members(connection: sa.Connection, account: AccountId, conversation: str, af
     return MemberPage(
         tuple(MemberView(Person(AccountId(id), name), role, standing) for id, name, role, standing in found)
     )
-
-
-def presence_shown(connection: sa.Connection, account: AccountId, others: Sequence[AccountId]) -> set[AccountId]:
-    """Return those of others of whom an account may know whether they are here."""
-    apart = apart_from(connection, account)
-    return {other for other in others if other not in apart and settings_of(connection, other).presence}
 
 
 def _view(connection: sa.Connection, account: AccountId, row: tuple[Any, ...], now_ms: int) -> ConversationView:

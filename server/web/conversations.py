@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from server.money.idempotency import read_request_untrusted
-from server.talk.marking import Kept, Settings
+from server.talk.marking import Audience, Kept, Settings
 from server.talk.messenger import Messenger
 from server.talk.opening import Shape
 from server.web import schemas as s
@@ -66,11 +66,14 @@ class KeptByMe(s.Taken, frozen=True):
 
 
 class MessengerSettings(s.Taken, frozen=True):
-    """Whether others are told what I have read and that I am here, and who may begin to write to me or invite me."""
+    """Whether others are told what I have read, who sees that I am here, and who may begin to write to me or invite me.
+
+    I am seen by those with whom I am in a conversation: by all of them, by those whom I follow, or by none.
+    """
 
     receipts: bool = True
-    presence: bool = True
-    reached_by: Annotated[str, Meta(pattern="^(everyone|followed|nobody)$")] = "everyone"
+    presence: Audience = "everyone"
+    reached_by: Audience = "everyone"
 
 
 def conversation_routes(messenger: Messenger) -> list[Route]:

@@ -65,7 +65,7 @@ class Poster:
                 read += len(part)
                 if read > MAX_ANSWER:
                     break
-            return judge(answer.status, _header(answer.headers, b"retry-after"), now_ms)
+            return judge(answer.status, header(answer.headers, b"retry-after"), now_ms)
 
 
 class PublicOnly(httpcore2.AsyncNetworkBackend):
@@ -148,5 +148,6 @@ def _pause_untrusted(text: str, now_ms: int) -> float:
     return max(0.0, until.timestamp() - now_ms / 1000)
 
 
-def _header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str:
+def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str:
+    """Return what a header says, "" where there is none; `name` in small letters."""
     return next((value.decode("latin1") for key, value in headers if key.lower() == name), "")

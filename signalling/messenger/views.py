@@ -125,6 +125,23 @@ class MessagePage(msgspec.Struct, frozen=True):
     head: int
 
 
+class PresenceView(msgspec.Struct, frozen=True):
+    """Whether somebody is here, and when they last were (epoch ms, to the minute).
+
+    Of who does not show it, and of who is not to be found, it is false and null.
+    """
+
+    account: AccountId
+    online: bool = False
+    last_seen: int | None = None
+
+
+class PresencePage(msgspec.Struct, frozen=True):
+    """How the people are whom one watches."""
+
+    people: tuple[PresenceView, ...]
+
+
 class MemberView(msgspec.Struct, frozen=True):
     """Somebody who belongs to a conversation, was asked to, or asked to; `online` where one may know it."""
 

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,10 +100,11 @@ def start_chromium() -> Iterator[Browser]:
 
 
 @contextmanager
-def start_firefox() -> Iterator[Browser]:
-    """Start Firefox, which speaks BiDi itself."""
+def start_firefox(more: Mapping[str, object] | None = None) -> Iterator[Browser]:
+    """Start Firefox, which speaks BiDi itself, with some preferences of a test's own."""
     profile = Path(tempfile.mkdtemp(prefix="firefox-"))
-    lines = [f"user_pref({json.dumps(name)}, {json.dumps(value)});" for name, value in FIREFOX_PREFERENCES.items()]
+    preferences = FIREFOX_PREFERENCES | dict(more or {})
+    lines = [f"user_pref({json.dumps(name)}, {json.dumps(value)});" for name, value in preferences.items()]
     (profile / "user.js").write_text("\n".join(lines))
     command = ["firefox-esr", "--headless", "--no-remote", "--profile", str(profile), "--remote-debugging-port", "0"]
     try:

@@ -40,6 +40,7 @@ MEANINGLESS = {
     "streamer": "nobody",
     "subscriber": "nobody",
     "webhook": "none",
+    "device": "none",
     "conversation": "none",
     "call": "none",
     "account": "nobody",

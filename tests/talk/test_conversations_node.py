@@ -96,7 +96,7 @@ async def test_a_conversation_over_http_as_two_hold_it(tmp_path: Path) -> None:
         assert (await write(bob, talk, "well", "t", 410, reply_to=1))["code"] == "message_erased"
         assert (await write(bob, talk, "x" * 4001, "t", 413))["code"] == "message_too_long"
         assert (await ann.ask("DELETE", f"/conversations/{talk}/messages/one", None, 404))["code"] == "message_unknown"
-        settings = {"receipts": False, "presence": False, "reached_by": "nobody"}
+        settings = {"receipts": False, "presence": "nobody", "reached_by": "nobody"}
         assert await ann.ask("PUT", "/me/messenger", settings) == await ann.ask("GET", "/me/messenger") == settings
 
 

@@ -7,6 +7,8 @@ import { busy, byId, make, say, show } from "./dom.js";
 import { openNewGroup } from "./group_dialogs.js";
 import { learnAssets } from "./money.js";
 import { complain } from "./notices.js";
+import { Presence } from "./presence.js";
+import { openPrivacy } from "./privacy.js";
 import { connect, dressPage, shut, waysIn } from "./shell.js";
 import { Talk } from "./talk.js";
 import { TalkFeed } from "./talk_feed.js";
@@ -15,11 +17,12 @@ import { Talks, titleOf } from "./talks.js";
 class MessengerPage {
   /** @param {import("./socket.js").Socket} socket @param {import("./identity.js").Session} session */
   constructor(socket, session) {
-    this.talks = new Talks(session.account.id, (id) => this.open(id));
+    const presence = new Presence(socket);
+    this.talks = new Talks(session.account.id, (id) => this.open(id), presence);
     this.calls = new Calls(session.account.id, (id) => this.#titleOf(id));
     socket.ringing.hears = (call) => this.calls.take(call);
     socket.ringing.answers = (call, withVideo) => this.#answer(call.conversation, call.id, withVideo);
-    this.talk = new Talk(socket, session.account, {
+    this.talk = new Talk(socket, session.account, presence, {
       changed: (id) => this.talks.refresh(id),
       closed: () => this.close(),
       forward: () => this.talks.all(),
@@ -34,6 +37,7 @@ class MessengerPage {
     byId("start-form").onsubmit = (event) => this.#start(event);
     byId("find-form").onsubmit = (event) => this.#find(event);
     byId("new-group").onclick = () => openNewGroup((id) => this.open(id));
+    byId("privacy").onclick = () => openPrivacy().catch(complain);
     byId("back").onclick = () => this.close();
     addEventListener("popstate", () => this.#follow());
     show(byId("messenger"), true);

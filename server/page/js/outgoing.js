@@ -99,6 +99,7 @@ export class Outgoing {
     if (files.length > room) complain(new Error(`A message holds ${MOST} files at most`));
     for (const file of [...files].slice(0, room)) {
       const kept = { key: newKey(), account: this.me, conversation: this.#talk, file, upload: null, wish: null };
+      keep(kept);
       save(kept);
       this.#begin(kept);
     }
@@ -186,13 +187,21 @@ export class Outgoing {
   }
 }
 
-/** @param {(store: IDBObjectStore) => IDBRequest} work @param {IDBTransactionMode} mode @returns {Promise<any>} */
-async function inStore(work, mode) {
-  const opening = indexedDB.open("mesi.files", 1);
-  opening.onupgradeneeded = () => opening.result.createObjectStore("outgoing", { keyPath: "key" });
+/**
+ * Files are kept apart from what becomes of them: whoever writes a record writes all of it, and a film takes its time.
+ * @param {"files"|"outgoing"} name @param {(store: IDBObjectStore) => IDBRequest} work @param {IDBTransactionMode} mode
+ * @returns {Promise<any>}
+ */
+async function inStore(name, work, mode) {
+  const opening = indexedDB.open("mesi.files", 2);
+  opening.onupgradeneeded = () => {
+    const database = opening.result;
+    for (const former of database.objectStoreNames) database.deleteObjectStore(former);
+    for (const store of ["files", "outgoing"]) database.createObjectStore(store, { keyPath: "key" });
+  };
   const database = await answer(opening);
   try {
-    return await answer(work(database.transaction("outgoing", mode).objectStore("outgoing")));
+    return await answer(work(database.transaction(name, mode).objectStore(name)));
   } finally {
     database.close();
   }
@@ -206,16 +215,23 @@ function answer(request) {
 }
 
 // Where the browser keeps nothing, files are sent all the same, but not over a reload.
-function save({ key, account, conversation, file, upload, wish }) {
-  inStore((store) => store.put({ key, account, conversation, file, upload, wish }), "readwrite").catch(() => {});
+function keep({ key, file }) {
+  inStore("files", (store) => store.put({ key, file }), "readwrite").catch(() => {});
+}
+
+function save({ key, account, conversation, upload, wish }) {
+  inStore("outgoing", (store) => store.put({ key, account, conversation, upload, wish }), "readwrite").catch(() => {});
 }
 
 function forget(key) {
-  inStore((store) => store.delete(key), "readwrite").catch(() => {});
+  for (const name of ["files", "outgoing"]) inStore(name, (store) => store.delete(key), "readwrite").catch(() => {});
 }
 
 /** @param {string} me @returns {Promise<Kept[]>} */
 async function restore(me) {
-  const all = await inStore((store) => store.getAll(), "readonly").catch(() => []);
-  return all.filter(({ account }) => account === me);
+  const all = await inStore("outgoing", (store) => store.getAll(), "readonly").catch(() => []);
+  const mine = all.filter(({ account }) => account === me);
+  const found = await Promise.all(mine.map(async (each) => ({ ...each, file: (await inStore("files", (store) => store.get(each.key), "readonly"))?.file })));
+  for (const { key, file } of found) if (!file) forget(key); // it was closed before the browser had kept it
+  return found.filter(({ file }) => file);
 }

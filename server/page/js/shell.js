@@ -1,8 +1,10 @@
 /** What every page has around it: who is logged in, the state of the connection, and the way out. */
 
+import { renew, turnOff } from "./device.js";
 import { byId, make, show } from "./dom.js";
 import { current, forget, leaveForLogIn, logInAddress } from "./identity.js";
-import { notice } from "./notices.js";
+import { complain, notice } from "./notices.js";
+import { openNotices } from "./notifying.js";
 import { Ringing } from "./ringing.js";
 import { Socket } from "./socket.js";
 
@@ -22,7 +24,8 @@ export function dressPage() {
     place.replaceChildren(make("a", { href: address, class: "button small" }, "Log in"));
     return null;
   }
-  const leave = () => {
+  const leave = async () => {
+    await turnOff().catch(() => {}); // whoever uses this device next is told nothing of mine
     forget();
     location.assign("/");
   };
@@ -34,6 +37,7 @@ export function dressPage() {
   );
   place.replaceChildren(
     make("a", { class: "name", href: own, title: "Your page", "aria-current": here(own) }, session.account.name),
+    make("button", { type: "button", class: "quiet small", id: "notices-button", onclick: () => openNotices(session.account.id).catch(complain) }, "Notices"),
     make("button", { type: "button", class: "quiet small", onclick: leave }, "Log out"),
   );
   return session;
@@ -74,6 +78,10 @@ export function connect(session) {
   const told = (key, text, address) => location.pathname === address || notice(text, { key, action: { label: "Look", run: () => location.assign(address) } });
   socket.on("case", ({ state }) => told("case", CASE_TOLD[state], "/cases"));
   socket.on("review.waiting", () => told("review", "A case waits for a reviewer.", "/review"));
+  const saySight = () => socket.request("page.in_sight", { in_sight: document.visibilityState === "visible" }).catch(() => {});
+  socket.on("welcome", saySight);
+  addEventListener("visibilitychange", saySight);
+  renew(session.account.id).catch(() => {}); // the next visit does it
   socket.open();
   return socket;
 }

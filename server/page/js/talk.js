@@ -22,11 +22,13 @@ export class Talk {
   #scroll = byId("message-scroll");
   #whole = false; // whether the first message is among them
 
-  /** @param {import("./socket.js").Socket} socket @param {import("./wire.js").Person} me @param {any} told */
-  constructor(socket, me, told) {
+  /** @param {import("./socket.js").Socket} socket @param {import("./wire.js").Person} me @param {import("./presence.js").Presence} presence @param {any} told */
+  constructor(socket, me, presence, told) {
     this.socket = socket;
     this.me = me.id;
     this.told = told;
+    this.presence = presence;
+    presence.addEventListener("changed", () => this.#talk?.kind === "direct" && this.#facts());
     this.purse = new Purse();
     this.orders = new Orders();
     this.writing = new Writing(socket, me.id, {
@@ -179,15 +181,8 @@ export class Talk {
     byId("talk-actions").replaceChildren(...this.#choices());
   }
 
-  async #facts() {
-    const { id } = this.#talk;
-    const other = this.#talk.with;
-    try {
-      const { members } = await ask("GET", `/conversations/${encodeURIComponent(id)}/members`);
-      if (this.#talk?.id === id) say(byId("talk-facts"), members.some(({ account, online }) => account.id === other.id && online) ? "Here now" : "");
-    } catch {
-      say(byId("talk-facts"), ""); // whether somebody is here is no matter of complaint
-    }
+  #facts() {
+    say(byId("talk-facts"), this.presence.words(this.#talk.with.id));
   }
 
   #choices() {

@@ -15,10 +15,12 @@ export class Talks {
   #chosen = "";
   #cursor = null;
 
-  /** @param {string} me @param {(id: string) => void} open */
-  constructor(me, open) {
+  /** @param {string} me @param {(id: string) => void} open @param {import("./presence.js").Presence} presence */
+  constructor(me, open, presence) {
     this.me = me;
     this.open = open;
+    this.presence = presence;
+    presence.addEventListener("changed", () => this.#draw());
     byId("more-talks").onclick = () => this.#fetchPage();
   }
 
@@ -82,6 +84,7 @@ export class Talks {
     shown.sort((one, other) => Number(other.mine.pinned) - Number(one.mine.pinned) || other.last_at - one.last_at);
     const focused = document.activeElement?.closest("#talks li")?.dataset.id;
     byId("talks").replaceChildren(...shown.map((each) => this.#row(each)));
+    this.presence.watch(shown.flatMap(({ kind, with: other }) => (kind === "direct" ? [other.id] : [])));
     if (focused) byId("talks").querySelector(`[data-id="${CSS.escape(focused)}"] button`)?.focus();
     show(byId("no-talks"), shown.length === 0);
     const unread = shown.filter((each) => each.unread && !isMuted(each)).length;
@@ -92,9 +95,10 @@ export class Talks {
     const { id, mine, last, unread } = talk;
     const line = mine.standing === "invited" ? "You are invited" : mine.draft ? `Draft: ${mine.draft}` : last ? shortly(last, this.me) : "";
     const count = unread ? make("span", { class: "badge" }, unread >= 1000 ? "999+" : String(unread), make("span", { class: "unseen" }, " unread")) : null;
+    const here = talk.kind === "direct" && this.presence.isHere(talk.with.id) ? make("span", { class: "here", title: "Here now" }, make("span", { class: "unseen" }, " is here now")) : null;
     return make("li", { "data-id": id, "aria-current": id === this.#chosen ? "true" : null },
       make("button", { type: "button", onclick: () => this.open(id) },
-        make("strong", {}, titleOf(talk)), make("time", {}, last ? when(last.at) : ""), make("span", { class: "line" }, line), count ?? make("span", {})));
+        make("strong", {}, titleOf(talk), here), make("time", {}, last ? when(last.at) : ""), make("span", { class: "line" }, line), count ?? make("span", {})));
   }
 }
 
