@@ -48,9 +48,11 @@ class Session:
         "actor",
         "encoding",
         "id",
+        "in_sight",
         "joined",
         "lost_at_ns",
         "sight",
+        "watched",
         "watches_directory",
     )
 
