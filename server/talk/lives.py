@@ -157,13 +157,16 @@ class Lives:
         opened = await self._rooms.create_stream(actor, title=f"{actor.name} is live", mode=mode, entitled=members)
         view = LiveView(opened.card.id, conversation, audience, actor.account)
         live = _Live(view, self._clock.wall_ms(), members, named, actor.name)
+        fault: Exception | None = None
         try:
             if audience == "members":
                 await self._people.set_rules(actor, view.stream, ONLY_MEMBERS, (0,))
             await self._store.write(begin, view, live.began_at)
-        except Exception:
+        except Exception as error:
+            fault = error
+        if fault is not None:
             await self._rooms.command(view.stream, actor, c.EndStream())
-            raise
+            raise fault
         self._lives[conversation] = live
         self._begun += 1
         assert self._nursery is not None, "lives are kept in a nursery"

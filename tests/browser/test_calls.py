@@ -113,6 +113,7 @@ async def test_a_call_its_upgrade_a_decline_and_a_group(theatre: Theatre) -> Non
     for name in ("call-ann", "call-bob"):
         await sees_in_call(eve, name)
     await eve.press(".message.live a")
+    await eve.sees("#title", "call-ann is live")
     await eve.sees_moving_picture()
     await sees_in_call(eve, "call-bob")
     wrong += await look(eve, "live-hosts")
