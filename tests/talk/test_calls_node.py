@@ -72,12 +72,14 @@ def address(site: Site, id: str, path: str) -> str:
 @asynccontextmanager
 async def sending(site: Site, id: str, *people: Person) -> AsyncIterator[None]:
     """Have people send frames into a call."""
-    async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
-        for who in people:
-            opened = publish(site.http, address(site, id, "whip"), who.token, KINDS)
-            nursery.start_soon(send_frames, await stack.enter_async_context(opened), 4000)
-        yield
-        nursery.cancel_scope.cancel()
+    async with AsyncExitStack() as stack:
+        opened = [publish(site.http, address(site, id, "whip"), who.token, KINDS) for who in people]
+        publishers = [await stack.enter_async_context(each) for each in opened]
+        async with trio.open_nursery() as nursery:
+            for publisher in publishers:
+                nursery.start_soon(send_frames, publisher, 4000)
+            yield
+            nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager
