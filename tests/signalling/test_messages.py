@@ -86,6 +86,7 @@ def test_every_request_is_read_by_its_type(encoding: Encoding) -> None:
         "accept_extension": {"seconds": 300},
         "eject": {"account": "a"},
         "readmit": {"account": "a"},
+        "page.in_sight": {"in_sight": True},
     }
     for kind in get_args(r.Request):
         tag = kind.__struct_config__.tag
