@@ -202,6 +202,7 @@ GROUPS = (
             "rtcp_unprotect",
             "malformed_rtp",
             "malformed_rtcp",
+            "malformed_red",
             "unknown_payload_type",
             "second_ssrc",
             "unknown_layer",

@@ -41,10 +41,9 @@ FLAKE8_ASYNC = (
     "--disable=ASYNC9,ASYNC124",
 )
 CHECKED = ("server", "signalling", "media", "bench", "tests")
-# Tests that do not mind what else the machine does run side by side, file by file; the longest files first, so that no
-# process is left alone with one at the end. The others hold sound and picture, or a cut, to their time.
+# Tests that do not mind what else the machine does run side by side, file by file, in this order; those in browsers last,
+# as their servers stay till the end. The others hold sound and picture, or a cut, to their time.
 SIDE_BY_SIDE = (
-    "browser",
     "money",
     "server",
     "files",
@@ -56,6 +55,7 @@ SIDE_BY_SIDE = (
     "push",
     "fuzz",
     "events",
+    "browser",
 )
 PROCESSES = (os.cpu_count() or 1) * 3 // 2 or 1  # more than cores: half of the time a test waits for somebody
 

@@ -17,7 +17,7 @@ from typing import IO
 
 from tests.browser.bidi import Connection, connect
 
-START_S = 60.0
+START_S = 180.0
 
 CHROMIUM_FLAGS = [
     "--headless",

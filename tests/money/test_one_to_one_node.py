@@ -166,7 +166,7 @@ async def test_a_request_holds_its_price_and_every_way_out_of_the_queue_gives_it
         ({"seconds": 300, "max_price": PRICE, "tip": {"asset": "USD", "units": "2999"}}, 422, "invalid_price"),
         ({"seconds": 300, "max_price": PRICE, "tip": {"asset": "USD", "units": "10001"}}, 402, "insufficient_funds"),
         ({"seconds": 301, "max_price": PRICE}, 422, "duration_out_of_range"),
-        ({"seconds": 299, "max_price": PRICE}, 422, "invalid_request"),
+        ({"seconds": 299, "max_price": PRICE}, 422, "duration_out_of_range"),
         ({"max_price": PRICE}, 422, "duration_out_of_range"),
         ({"seconds": 300, "max_price": {"asset": "USD", "units": "1.5"}}, 422, "invalid_amount"),
     ],

@@ -87,6 +87,7 @@ def test_every_request_is_read_by_its_type(encoding: Encoding) -> None:
         "eject": {"account": "a"},
         "readmit": {"account": "a"},
         "page.in_sight": {"in_sight": True},
+        "presence.watch": {"accounts": ["a"]},
     }
     for kind in get_args(r.Request):
         tag = kind.__struct_config__.tag
