@@ -41,8 +41,8 @@ FLAKE8_ASYNC = (
     "--disable=ASYNC9,ASYNC124",
 )
 CHECKED = ("server", "signalling", "media", "bench", "tests")
-# Tests that do not mind what else the machine does run side by side, file by file, in this order; those in browsers last,
-# as their servers stay till the end. The others hold sound and picture, or a cut, to their time.
+# Tests that do not mind what else the machine does run side by side, file by file, in this order; those in browsers
+# last, as their servers stay till the end. The others hold sound and picture, or a cut, to their time.
 SIDE_BY_SIDE = (
     "money",
     "server",
