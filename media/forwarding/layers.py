@@ -124,7 +124,8 @@ class Layers:
         downlink = Downlink(sent.stamp & 15 == NUMBER_OCTETS - 1, joined_ns=now_ns)
         allowed = downlink.allowed(Told(), 0.0, now_ns, now_ns)
         layer = choose(found.layers, wish, self._forwarder.admission.held_by(transport, now_ns), allowed)
-        wanted = track if layer is None else layer
+        first = track if found.ladder is None else found.layers[-1].row  # all there is, until it is known
+        wanted = first if layer is None else layer
         within = layers_of(wanted)
         if within is None and found.ladder is not None:
             within = Within(found.ladder.most_spatial, ALL_LAYERS)

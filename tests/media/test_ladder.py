@@ -128,6 +128,16 @@ async def test_viewers_get_the_size_they_wish_for_within_one_encoding() -> None:
             await shows(world, other, 2)
 
 
+async def test_who_comes_before_it_is_known_what_the_layers_take_gets_a_picture_all_the_same() -> None:
+    async with open_world() as world:
+        await go_live(world)
+        (track,) = world.media._layers._tracks.values()
+        await world.until(lambda: len(track.layers) > 1)
+        assert not any(layer.rate for layer in track.layers)
+        viewer = await watch(world)
+        await shows(world, viewer, 2)
+
+
 async def test_the_reserved_largest_picture_never_reaches_who_does_not_hold_its_grant() -> None:
     async with open_world() as world:
         world.media.reserve_best(world.room, Grant.ENTITLED)
