@@ -51,6 +51,8 @@ PURE = [
     "media/bridge/avc.py",
     "media/bridge/renditions.py",
     "media/bridge/packetising.py",
+    "media/rooms.py",
+    "media/forwarding/placement.py",
     "media/forwarding/feedback.py",
     "media/forwarding/reference_estimation.py",
     "media/forwarding/allocation.py",

@@ -18,7 +18,6 @@ from media.forwarding.allocation import Allowed, Downlink, Told, on_the_wire_bps
 from media.forwarding.forwarder import Forwarder, SubscribedTrack
 from media.forwarding.resting import Resting
 from media.forwarding.stamps import NUMBER_OCTETS
-from media.forwarding.tables import Shared
 
 REVIEW_NS = 250_000_000  # how often all are looked at: a viewer whose layer ends sees the next one this much later
 LIVE_NS = 600_000_000  # without a packet for longer a layer has ended; encoders send ten pictures a second or more
@@ -217,7 +216,7 @@ class Layers:
 
     def look(self, now_ns: int) -> None:
         """Move those at once whose way has just turned out to carry less; the kernel wakes Python for that."""
-        in_all = int(self._forwarder.tables.shared[Shared.WAY_CUTS])
+        in_all = self._forwarder.workers.way_cuts()
         if in_all == self._cuts:
             return
         self._cuts = in_all

@@ -12,6 +12,7 @@ from numba import njit
 
 from media.forwarding.sending import read_u32
 from media.forwarding.tables import RTX_BIT, Count
+from media.io.ordering import release
 
 SENDER_REPORT = 28  # octets of one without report blocks (RFC 3550 section 6.4.1)
 
@@ -39,12 +40,16 @@ def _keep(t, data, at, transport, ssrc, fed_by, now):
         track = mapped - 1
         while track >= 0:
             if t.tracks[track].ssrc == fed_by:
+                t.tracks[track].sr_version += 1
+                release()
                 t.tracks[track].sr_ssrc = ssrc
                 t.tracks[track].sr_rtp = read_u32(data, at + 16)
                 t.tracks[track].sr_arrival_ns = now
                 t.tracks[track].sr_ntp = np.uint64(read_u32(data, at + 8)) << np.uint64(32) | np.uint64(
                     read_u32(data, at + 12)
                 )
+                release()
+                t.tracks[track].sr_version += 1
                 is_kept = True
             track = np.int64(t.tracks[track].next_layer)
     return is_kept

@@ -27,6 +27,7 @@ from media.io.native import (
     srtp_protect,
     srtp_protect_rtcp,
 )
+from media.io.ordering import acquire
 
 MAX_SEGMENTS = 64  # UDP_MAX_SEGMENTS of older kernels
 MAX_MESSAGE = 60_000  # below the largest UDP payload
@@ -261,14 +262,18 @@ def send_report(t, s, now):
     """
     subscription = t.subscriptions[s]
     track = t.tracks[subscription.track]
-    if track.sr_ntp == 0 or subscription.anchored == 0:
+    version = track.sr_version
+    acquire()
+    sr_ntp, sr_rtp, sr_arrival_ns = track.sr_ntp, track.sr_rtp, track.sr_arrival_ns
+    acquire()
+    if sr_ntp == 0 or subscription.anchored == 0 or version & 1 or track.sr_version != version:
         return
     # Not quite the same second for all, so that they do not come in one burst for ever.
     t.subscriptions[s].sr_due_ns = now + SECOND_NS + (s & 31) * SPREAD_NS
     make_room(t)
-    elapsed = now - track.sr_arrival_ns
-    ntp = track.sr_ntp + np.uint64(elapsed / 1e9 * NTP_FRACTION)
-    ts = track.sr_rtp + elapsed * track.clock_rate // SECOND_NS + subscription.ts_delta
+    elapsed = now - sr_arrival_ns
+    ntp = sr_ntp + np.uint64(elapsed / 1e9 * NTP_FRACTION)
+    ts = sr_rtp + elapsed * track.clock_rate // SECOND_NS + subscription.ts_delta
     out, at = t.arena, t.shared[Shared.ARENA_USED]
     out[at], out[at + 1] = 0x80, 200
     write_u16(out, at + 2, 6)
