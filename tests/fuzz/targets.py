@@ -27,6 +27,7 @@ from media.webrtc.sdpfrag import answer_fragment, parse_sdpfrag_untrusted
 from media.wire import twcc
 from media.wire.codecs import Codec, starts_keyframe
 from media.wire.framing import MAX_FRAME, FrameReader, framed
+from media.wire.layering import MAX_LAYERS, read_layering_untrusted
 from media.wire.malformed import MalformedPacket
 from media.wire.rtcp import Nack, Remb, Unknown, build_rtcp, parse_rtcp_untrusted
 from media.wire.rtp import build_rtp, parse_rtp_untrusted
@@ -40,6 +41,7 @@ from signalling.chat import tidy_untrusted as tidy_chat_untrusted
 from signalling.messages import Encoding, MalformedMessage, decode_hello_untrusted, decode_request_untrusted
 from signalling.refusals import Refused
 from tests.fuzz.file_targets import FILE_TARGETS
+from tests.fuzz.layer_targets import LAYER_TARGETS
 from tests.fuzz.moq_targets import MOQ_TARGETS
 from tests.fuzz.target import TEXT, Target
 from tests.media.offers import LOCAL, PUBLISHERS, VIEWERS, offer_text
@@ -62,6 +64,7 @@ def read_rtp(data: bytes) -> None:
         assert again.header == packet.header
         for codec in Codec:
             starts_keyframe(codec, payload)
+            assert 0 <= read_layering_untrusted(codec, payload).spatial < MAX_LAYERS
 
 
 def read_rtcp(data: bytes) -> None:
@@ -373,5 +376,6 @@ TARGETS = {
         read_names, lambda: (b"ann", "\u00c4nn \U0001f600".encode(), b"\xed\xa0\x80", "a\u200bb".encode()), 500
     ),
     **FILE_TARGETS,
+    **LAYER_TARGETS,
     **MOQ_TARGETS,
 }
