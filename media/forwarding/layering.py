@@ -18,6 +18,18 @@ BEGINS, ENDS, SYNC_AFTER, SYNC_HERE, TOLD = map(
 
 
 @njit(nogil=True)
+def note_layers(t, track, slot, payload, size):
+    """Note of which layers within its encoding a cached packet is."""
+    spatial, temporal, marks = read_layering(t.tracks[track].codec, payload, size)
+    t.cache_info[track, slot].spatial = spatial
+    t.cache_info[track, slot].temporal = temporal
+    t.cache_info[track, slot].marks = marks
+    t.layer_octets[track, spatial, temporal] += size
+    if spatial > 0 or temporal > 0:
+        t.tracks[track].layered = 1
+
+
+@njit(nogil=True)
 def read_layering(codec, data, size):
     """Return (spatial, temporal, marks) of a payload (uint8[size] of `data`), as int64."""
     if codec == Codec.VP8:

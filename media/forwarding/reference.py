@@ -13,20 +13,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from media.forwarding.tables import CACHE, FOREVER, PAYLOAD, VIDEO, Count
-from media.wire.codecs import Codec, starts_keyframe, vp8_numbers
+from media.forwarding.choices import NUMBERS
+from media.forwarding.reference_choice import Choice, Fate, Given
+from media.forwarding.reference_tracks import SECOND_NS, Cached, Track
+from media.forwarding.tables import FOREVER, PAYLOAD, VIDEO, Count
 from media.wire.malformed import MalformedPacket
 from media.wire.rtcp import Fir, Nack, Pli, parse_rtcp_untrusted
 from media.wire.rtp import parse_rtp_untrusted
 
-SECOND_NS = 1_000_000_000
-RESTART_JUMP = 1 << 14  # a source that jumps this far ahead began anew
-SILENT_NS = SECOND_NS // 2  # after this much silence another SSRC may take a track over
 REPLAY_NS = SECOND_NS // 2  # a keyframe older than that is not replayed
 REPLAY_TICKS = 90  # between replayed frames, in units of the RTP clock
 RTX_BYTES_PER_S = RTX_BURST = 250_000  # of retransmission, for one subscription
 RTX_HEADERS = 40  # bytes that a retransmission costs beside its payload
 MAX_NACKED = 256  # packets that one datagram may ask for
+NEVER_GIVEN = Given(-1, Fate.AWAITED, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,131 +86,6 @@ class Publisher:
 
 
 @dataclass(frozen=True, slots=True)
-class Cached:
-    """One packet of a track; `frame` rises by one with each timestamp.
-
-    `picture_at` and `base_at` say where in the payload VP8's picture id and TL0PICIDX are, 0 for nowhere.
-    """
-
-    ext_seq: int
-    payload: bytes
-    marker: bool
-    is_key: bool
-    timestamp: int
-    frame: int
-    picture_at: int = 0
-    base_at: int = 0
-
-    @property
-    def picture(self) -> int:
-        """The picture id, of 7 bits or of 15."""
-        first = self.payload[self.picture_at]
-        return (first & 0x7F) << 8 | self.payload[self.picture_at + 1] if first & 0x80 else first
-
-    @property
-    def base(self) -> int:
-        """The TL0PICIDX."""
-        return self.payload[self.base_at]
-
-
-@dataclass(slots=True, eq=False)
-class Track:
-    """One encoding as it is numbered, its last packets, and who subscribes (the newest first).
-
-    Each layer of simulcast is a track that knows all its `layers`; the first of them has the subscriptions of all.
-    Extended sequence numbers begin at 65536 plus the first one seen, so that the packets before it have a place too.
-    """
-
-    kind: int
-    codec: Codec
-    clock_rate: int
-    subscriptions: list[Subscription] = field(default_factory=list)
-    layers: list[Track] = field(default_factory=list)
-    rid: bytes = b""
-    requires: int = 0  # grants beside those of the room
-    keyframe_wanted: bool = False
-    ssrc: int | None = None
-    rtx_ssrc: int | None = None
-    restarts: int = 0
-    first: int = 0
-    highest: int = 0
-    last_timestamp: int = -1
-    last_ns: int = 0
-    frame: int = 0
-    key: int | None = None  # first packet of the newest keyframe
-    key_timestamp: int = -1
-    key_ns: int = 0
-    _slots: dict[int, Cached] = field(default_factory=dict)
-
-    def layer(self, ssrc: int, rid: bytes, *, is_repair: bool) -> Track | None:
-        """Return the layer that a packet belongs to: by its SSRC, before that by its name (RFC 8852)."""
-        for layer in self.layers:
-            if ssrc == (layer.rtx_ssrc if is_repair else layer.ssrc):
-                return layer
-        named = next((layer for layer in self.layers if layer.rid == rid), None)
-        if named is not None and is_repair:
-            named.rtx_ssrc = ssrc
-        return named
-
-    def takers(self) -> list[Subscription]:
-        """Return the subscriptions that get this layer, or are to get it."""
-        everybody = self.layers[0].subscriptions if self.layers else self.subscriptions
-        return [each for each in everybody if self in (each.track, each.wanted)]
-
-    def cached(self, ext_seq: int) -> Cached | None:
-        """Return a packet that is still there; each place is taken over by the one CACHE numbers later."""
-        packet = self._slots.get(ext_seq % CACHE)
-        return packet if packet is not None and packet.ext_seq == ext_seq else None
-
-    def place(self, ssrc: int, seq: int, now: int, *, is_repair: bool) -> int | Count:
-        """Return the extended sequence number of a packet that is new, or why it must not be forwarded."""
-        if ssrc != self.ssrc:
-            if self.ssrc is not None and now - self.last_ns < SILENT_NS:
-                return Count.SECOND_SSRC
-            self._restart(ssrc, seq)
-        ext_seq = unwrap(self.highest, seq)
-        if ext_seq - self.highest >= RESTART_JUMP:
-            if is_repair:
-                return Count.TOO_OLD  # what was never sent can't be repaired: it belongs to an earlier numbering
-            self._restart(ssrc, seq)
-            ext_seq = unwrap(self.highest, seq)
-        if ext_seq <= self.highest - CACHE or ext_seq < self.first - CACHE // 2:
-            return Count.TOO_OLD
-        if self.cached(ext_seq) is not None:
-            return Count.DUPLICATE
-        if ext_seq > self.highest:
-            self.highest, self.last_ns = ext_seq, now
-            if self.key is not None and self.highest - self.key >= CACHE:
-                self.key = None  # what followed it is gone
-        return ext_seq
-
-    def keep(self, ext_seq: int, payload: bytes, timestamp: int, now: int, *, marker: bool) -> None:
-        """Remember a packet, with its frame and whether a decoder can start with it."""
-        is_newest = ext_seq == self.highest
-        if is_newest and timestamp != self.last_timestamp:
-            self.frame += 1
-            self.last_timestamp = timestamp
-        frame = self.frame
-        if timestamp != self.last_timestamp:  # a late packet of an earlier frame: its neighbours know which
-            for near in (self.cached(ext_seq + 1), self.cached(ext_seq - 1)):
-                if near is not None and near.timestamp == timestamp:
-                    frame = near.frame
-        is_key = starts_keyframe(self.codec, payload)
-        numbers = vp8_numbers(payload) if self.codec is Codec.VP8 else (0, 0)
-        self._slots[ext_seq % CACHE] = Cached(ext_seq, payload, marker, is_key, timestamp, frame, *numbers)
-        if is_key and is_newest and self.kind == VIDEO and timestamp != self.key_timestamp:
-            self.key, self.key_timestamp, self.key_ns = ext_seq, timestamp, now
-
-    def _restart(self, ssrc: int, seq: int) -> None:
-        self.ssrc = ssrc
-        self.restarts += 1
-        self.first, self.highest = seq + 0x10000, seq + 0xFFFF
-        self.last_timestamp = -1
-        self.key, self.key_timestamp, self.key_ns = None, -1, 0
-        self._slots.clear()
-
-
-@dataclass(frozen=True, slots=True)
 class Anchor:
     """How a subscription's numbers follow from its track's, from source packet `ext_seq` on.
 
@@ -257,11 +132,12 @@ class Subscription:
     last_base: int = 0
     rtx_tokens: int = 0  # bytes of retransmission allowed
     rtx_refilled_ns: int = 0
+    choice: Choice = field(default_factory=Choice)
 
     def forward(self, track: Track, packet: Cached, now: int) -> Iterator[Outcome]:
         """Forward one packet that has just arrived: admission first, then a place to start from, then the packet."""
         goes_over = track is not self.track  # meanwhile it gets the layer that it had
-        reason = verdict(self.viewer, now, track.requires)
+        reason = verdict(self.viewer, now, track.required_of_all)
         if reason is not None:
             self.anchor = self.anchor if goes_over else None
             yield Dropped(reason)
@@ -283,7 +159,7 @@ class Subscription:
         if packet.ext_seq < self.anchor.ext_seq:
             yield Dropped(Count.BEFORE_ANCHOR)
             return
-        yield self._send(packet, now)
+        yield from self._offer(packet, now)
 
     def _first_to_send(self, track: Track, packet: Cached, now: int) -> Cached | None:
         """Video starts where a decoder can: at this packet, or at a young keyframe that came before it.
@@ -309,6 +185,7 @@ class Subscription:
             if first.base_at:
                 self.base_delta = self.last_base + 1 - first.base
         self.anchor = Anchor(first.ext_seq, self.track.restarts, self.last_seq + 1 - first.ext_seq, delta)
+        self.choice.anchor()
         return self.anchor
 
     def _replay(self, key: Cached, newest: Cached, now: int) -> Iterator[Outcome]:
@@ -320,24 +197,84 @@ class Subscription:
         for ext_seq in range(key.ext_seq, newest.ext_seq + 1):
             packet = self.track.cached(ext_seq)
             if packet is not None:
-                yield self._send(packet, now)
+                yield from self._offer(packet, now)
 
-    def _send(self, packet: Cached, now: int) -> Outgoing:
+    def _offer(self, packet: Cached, now: int) -> Iterator[Outcome]:
+        """Send a packet if it is of the viewer's layers; numbers leave no gap where it is not."""
         assert self.anchor is not None
-        seq, timestamp = packet.ext_seq + self.anchor.seq_delta, self.anchor.timestamp(packet)
+        if not self.track.is_layered:
+            yield self._send(packet, packet.ext_seq + self.anchor.seq_delta, now)
+            return
+        choice = self.choice
+        newest = self.last_seq - self.anchor.seq_delta if choice.begun_at is None else choice.newest
+        reason = verdict(self.viewer, now, self.track.required_of(packet))
+        if packet.ext_seq <= newest:
+            yield self._late(packet, reason, now)
+            return
+        most_spatial = self._most_spatial(now)
+        begins = choice.look(packet, most_spatial)
+        self.track.keyframe_wanted |= choice.spatial < most_spatial
+        takes, is_marked = choice.takes(packet)
+        is_chosen = takes and reason is None
+        if choice.begun_at is None and (is_marked or not is_chosen):
+            choice.begin(newest + 1)
+        if choice.begun_at is None:
+            yield self._send(packet, packet.ext_seq + self.anchor.seq_delta, now)
+            return
+        for missing in range(choice.newest + 1, packet.ext_seq):
+            self.last_seq += 1
+            choice.give(self.last_seq, missing, Fate.AWAITED)
+        choice.newest = packet.ext_seq
+        if not is_chosen:
+            choice.picture_shift -= begins and packet.picture_at > 0
+            yield Dropped(reason or Count.OTHER_LAYER)
+            return
+        choice.give(self.last_seq + 1, packet.ext_seq, Fate.MARKED if is_marked else Fate.SENT)
+        yield self._send(packet, self.last_seq + 1, now, choice.picture_shift, is_marked=is_marked)
+
+    def _most_spatial(self, now: int) -> int:
+        """Return up to which spatial layer the viewer may have now, and is to get."""
+        track, most = self.track, self.choice.most_spatial
+        is_limited = track.reserved_from > 0 and verdict(self.viewer, now, track.requires) is not None
+        return min(most, track.reserved_from - 1) if is_limited else most
+
+    def _late(self, packet: Cached, reason: Count | None, now: int) -> Outcome:
+        """Send a packet under the number that was kept for it, or an empty one if it turns out to be for others."""
+        assert self.anchor is not None
+        choice, delta = self.choice, self.anchor.seq_delta
+        if choice.begun_at is None or packet.ext_seq < choice.begun_at:
+            return self._send(packet, packet.ext_seq + delta, now) if reason is None else Dropped(reason)
+        seq = choice.find(packet.ext_seq, choice.begun_at + delta, self.last_seq)
+        if seq is None:
+            return Dropped(Count.OTHER_LAYER)
+        given = choice.given[seq % NUMBERS]
+        takes, is_marked = choice.takes(packet)
+        if reason is not None or not takes:
+            given.fate = Fate.EMPTY
+            return self._empty(packet, seq)
+        given.fate = Fate.MARKED if is_marked else Fate.SENT
+        return self._send(packet, seq, now, given.picture_shift, is_marked=is_marked)
+
+    def _empty(self, packet: Cached, seq: int) -> Outgoing:
+        assert self.anchor is not None
+        return self._outgoing(self.payload_type, self.ssrc, seq, self.anchor.timestamp(packet), False, b"")
+
+    def _send(self, packet: Cached, seq: int, now: int, shift: int = 0, *, is_marked: bool = False) -> Outgoing:
+        assert self.anchor is not None
+        timestamp = self.anchor.timestamp(packet)
         if seq > self.last_seq:
             self.last_seq, self.last_timestamp, self.last_ns = seq, timestamp, now
             if packet.picture_at:
-                self.last_picture = (packet.picture + self.picture_delta) & 0x7FFF
+                self.last_picture = (packet.picture + self.picture_delta + shift) & 0x7FFF
             if packet.base_at:
                 self.last_base = (packet.base + self.base_delta) & 0xFF
-        payload = self._renumbered(packet)
-        return self._outgoing(self.payload_type, self.ssrc, seq, timestamp, packet.marker, payload)
+        marker, payload = packet.marker or is_marked, self._renumbered(packet, shift)
+        return self._outgoing(self.payload_type, self.ssrc, seq, timestamp, marker, payload)
 
-    def _renumbered(self, packet: Cached) -> bytes:
+    def _renumbered(self, packet: Cached, shift: int) -> bytes:
         payload = bytearray(packet.payload)
         if packet.picture_at:
-            number = packet.picture + self.picture_delta
+            number = packet.picture + self.picture_delta + shift
             if payload[packet.picture_at] & 0x80:
                 payload[packet.picture_at : packet.picture_at + 2] = (0x8000 | number & 0x7FFF).to_bytes(2)
             else:
@@ -348,24 +285,38 @@ class Subscription:
 
     def retransmit(self, seq: int, now: int) -> Outcome:
         """Send what a viewer lost again, through RTX where it was negotiated, else as it was, if still admitted."""
-        reason = verdict(self.viewer, now, self.track.requires)
+        reason = verdict(self.viewer, now, self.track.required_of_all)
         if reason is not None:
             return Dropped(reason)
         if self.anchor is None or self.anchor.restarts != self.track.restarts:
             return Dropped(Count.BEFORE_ANCHOR)
         full = self.last_seq - ((self.last_seq - seq) & 0xFFFF)
-        ext_seq = full - self.anchor.seq_delta
-        packet = self.track.cached(ext_seq)
-        if packet is None or ext_seq < self.anchor.ext_seq:
+        given = self._given(full)
+        packet = self.track.cached(given.ext_seq)
+        if packet is None or given.ext_seq < self.anchor.ext_seq or given.fate is Fate.AWAITED:
             return Dropped(Count.RETRANSMISSION_GONE)
-        if not self._spend(len(packet.payload) + RTX_HEADERS, now):
+        if given.fate is not Fate.EMPTY:
+            reason = verdict(self.viewer, now, self.track.required_of(packet))
+            if reason is not None:
+                return Dropped(reason)
+        payload = b"" if given.fate is Fate.EMPTY else self._renumbered(packet, given.picture_shift)
+        if not self._spend(len(payload) + RTX_HEADERS, now):
             return Dropped(Count.RETRANSMISSION_BUDGET)
-        timestamp, payload = self.anchor.timestamp(packet), self._renumbered(packet)
+        timestamp = self.anchor.timestamp(packet)
+        marker = given.fate is Fate.MARKED or (packet.marker and given.fate is Fate.SENT)
         if self.rtx_payload_type is None or self.rtx_ssrc is None:
-            return self._outgoing(self.payload_type, self.ssrc, full, timestamp, packet.marker, payload)
+            return self._outgoing(self.payload_type, self.ssrc, full, timestamp, marker, payload)
         self.rtx_seq += 1
         payload = (full & 0xFFFF).to_bytes(2) + payload
-        return self._outgoing(self.rtx_payload_type, self.rtx_ssrc, self.rtx_seq, timestamp, packet.marker, payload)
+        return self._outgoing(self.rtx_payload_type, self.rtx_ssrc, self.rtx_seq, timestamp, marker, payload)
+
+    def _given(self, seq: int) -> Given:
+        """Return to which packet an outgoing number was given."""
+        assert self.anchor is not None
+        begun_at, delta = self.choice.begun_at, self.anchor.seq_delta
+        if begun_at is None or seq < begun_at + delta:
+            return Given(seq - delta, Fate.SENT, 0)
+        return self.choice.given[seq % NUMBERS] if seq > self.last_seq - NUMBERS else NEVER_GIVEN
 
     def _spend(self, size: int, now: int) -> bool:
         elapsed = min(now - self.rtx_refilled_ns, SECOND_NS)
@@ -393,12 +344,6 @@ def verdict(viewer: Viewer, now: int, layer_requires: int = 0) -> Count | None:
     if now < viewer.until:
         return None if viewer.holds & requires == requires else Count.NOT_ADMITTED
     return None if viewer.keeps & requires == requires else Count.LAPSED
-
-
-def unwrap(highest: int, seq: int) -> int:
-    """Extend a 16-bit number to the value nearest to `highest`, ahead by less than 2^15."""
-    ahead = (seq - highest) & 0xFFFF
-    return highest + ahead if ahead < 0x8000 else highest + ahead - 0x10000
 
 
 def turn(arrived: Sequence[tuple[Publisher | Viewer, bytes]], tracks: Sequence[Track], now: int) -> list[Outcome]:

@@ -78,18 +78,18 @@ def write_u32(data, at, value):
 
 
 @njit(nogil=True)
-def write_packet(t, transport, stamp, payload_type, ssrc, seq, ts, track, slot, osn, pad):
+def write_packet(t, transport, stamp, payload_type, marker, ssrc, seq, ts, track, slot, size, osn, pad):
     """Write one RTP packet at the arena's end, with `stamp` as its only header extension; returns its size.
 
+    Its payload are the first `size` octets of a cached one, all or none.
     `osn` >= 0 puts the original sequence number before the payload (RFC 4588 section 4); `pad` adds that many octets of
     padding. A payload of no octets goes out as one octet of padding, so that sequence numbers stay contiguous.
     """
     out, at = t.arena, t.shared[Shared.ARENA_USED]
-    size = np.int64(t.cache_info[track, slot].size)
     if size == 0 and pad == 0:
         pad = 1
     out[at] = 0x80 | (0x20 if pad > 0 else 0) | (0x10 if stamp else 0)
-    out[at + 1] = payload_type | (0x80 if t.cache_info[track, slot].marker else 0)
+    out[at + 1] = payload_type | (0x80 if marker else 0)
     write_u16(out, at + 2, seq)
     write_u32(out, at + 4, ts)
     write_u32(out, at + 8, ssrc)

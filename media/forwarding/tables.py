@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from media.forwarding.choices import ALL_LAYERS, CHOICE, GIVEN, NUMBERS
 from media.forwarding.estimates import ESTIMATE, SENT, SENT_LOG, TREND_POINTS
 
 CACHE = 512  # packets kept of each track: 4 s at 1 Mbit/s, 1 s at 4 Mbit/s; a power of two
@@ -112,7 +113,9 @@ class Count(IntEnum):
     SWITCHES = 47  # no drop: subscriptions that went over to another layer
     WAY_REPORTS = 48  # no drop: transport-wide feedback of viewers
     PROBES = 49  # no drop: packets sent again to see what a way carries
-    CELLS = 50
+    OTHER_LAYER = 50  # of an encoding with layers within itself, and not for this viewer
+    LAYERS_MOVED = 51  # no drop: subscriptions that went over to other layers within their encoding
+    CELLS = 52
 
 
 AUDIO, VIDEO = 1, 2
@@ -167,7 +170,9 @@ TRACK = np.dtype(
         ("nack", "u1"),  # P: the publisher repairs losses
         ("keyframe_wanted", "u1"),  # K sets it, P clears it
         ("tapped", "u1"),  # P: Python reads the cache of it, and wants to hear when there is more
-        ("layer_requires", "u1"),  # P: grants that this encoding takes beside those of the room
+        ("layer_requires", "u1"),  # P: grants that this encoding takes beside those of the room ...
+        ("reserved_from", "u1"),  # P: ... for its spatial layers from this one on
+        ("layered", "u1"),  # K: it has several layers within itself
         ("room", "i4"),  # P
         ("transport", "i4"),  # P: the publisher's row, -1 none
         ("head", "i4"),  # P: row of the first layer
@@ -247,6 +252,9 @@ CACHED = np.dtype(
         ("pad", "u1"),  # octets of padding with which it leaves, always; UNPLANNED before it is fanned out
         ("picture_at", "u1"),  # where in the payload VP8's picture id is, 0 nowhere
         ("base_at", "u1"),  # and its TL0PICIDX
+        ("spatial", "u1"),
+        ("temporal", "u1"),
+        ("marks", "u1"),  # of layering.py
         ("ts", "i8"),
         ("frame_no", "i8"),
     ],
@@ -273,6 +281,9 @@ class Tables(NamedTuple):
     subscriptions: npt.NDArray[np.void]
     payload_types: npt.NDArray[np.int32]  # [transport, 128]: track + 1, plus RTX_BIT for its retransmissions; P
     salts: npt.NDArray[np.uint8]  # [transport, 12]: for `sealer`; P
+    choices: npt.NDArray[np.void]  # [subscription]: see choices.py
+    given: npt.NDArray[np.void]  # [subscription, NUMBERS], by outgoing number; K
+    layer_octets: npt.NDArray[np.int64]  # [track, spatial, temporal]: of all payloads, ever; K
     sockaddrs: npt.NDArray[np.uint8]  # [transport, 32]: where media is sent; P
     ssrcs: npt.NDArray[np.uint32]  # [transport, SSRCS]: from which authentic packets came, `ssrc_count` of them; K
     ice_names: npt.NDArray[np.uint8]  # [transport, ICE_NAME]: USERNAME of its checks; P
@@ -371,6 +382,9 @@ def _layout(capacity: Limits) -> np.dtype[np.void]:
             ("estimates", ESTIMATE, (capacity.transports,)),
             ("trends", "f8", (capacity.transports, TREND_POINTS, 2)),
             ("sent_log", SENT, (capacity.transports, SENT_LOG)),
+            ("layer_octets", "i8", (capacity.tracks, ALL_LAYERS + 1, ALL_LAYERS + 1)),
+            ("choices", CHOICE, (capacity.subscriptions,)),
+            ("given", GIVEN, (capacity.subscriptions, NUMBERS)),
             ("cache_seq", "i8", (capacity.tracks, CACHE)),
             ("cache_info", CACHED, (capacity.tracks, CACHE)),
             # Last, since offsets of fields are 32 bits wide in compiled code and this one is larger than that.
