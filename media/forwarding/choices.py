@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 ALL_LAYERS = 7  # the highest number that a layer within an encoding can have, in VP9
+UNKNOWN = 3  # the layer of a packet whose own is told by one that is missing: the highest of AV1, as it may be that
 
 CHOICE = np.dtype(
     [

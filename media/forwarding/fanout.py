@@ -208,7 +208,7 @@ def answer_nack(t, s, seq16):
     if not _spend(t, s, np.int64(0 if fate == EMPTY else info.size) + 40, now):
         t.counters[Count.RETRANSMISSION_BUDGET] += np.uint64(1)
         return
-    if send_repair(t, s, track, ext_seq, seq, fate, shift, now):
+    if send_repair(t, s, track, ext_seq, seq, fate, shift, 0, now):
         t.counters[Count.RETRANSMITTED] += np.uint64(1)
 
 

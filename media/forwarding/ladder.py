@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from media.forwarding.choices import ALL_LAYERS
+
 STEP = 1 << 16  # more than there are rows of tracks: a step's number has its row, its layers and a one in front
-LAYERS = 8
+LAYERS = ALL_LAYERS + 1
 
 
 class Within(NamedTuple):
@@ -42,8 +44,13 @@ def steps(spatials: int, temporals: int) -> list[Within]:
 
 @dataclass(slots=True)
 class Ladder:
-    """What was seen of one track's layers: `octets` are those that came of each, ever."""
+    """What was seen of one track's layers: `octets` are those that came of each, ever.
 
+    Nobody gets more than `most_spatial`: without the dependency descriptor, which is not passed on, decoders make
+    nothing of AV1's higher ones.
+    """
+
+    most_spatial: int = ALL_LAYERS
     octets: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((LAYERS, LAYERS), np.int64))
     came_ns: dict[Within, int] = field(default_factory=dict)
     spatials: int = 1
@@ -55,7 +62,8 @@ class Ladder:
         self.octets = octets.copy()
         spatials, temporals = self.spatials, self.temporals
         if changed.any():
-            self.spatials = max(self.spatials, 1 + int(np.flatnonzero(changed.any(axis=1))[-1]))
+            seen = 1 + int(np.flatnonzero(changed.any(axis=1))[-1])
+            self.spatials = max(self.spatials, min(seen, self.most_spatial + 1))
             self.temporals = max(self.temporals, 1 + int(np.flatnonzero(changed.any(axis=0))[-1]))
         for step in steps(self.spatials, self.temporals):
             own = changed[step.spatial, step.temporal] if not step.spatial else changed[step.spatial].any()

@@ -9,18 +9,24 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from media.forwarding.choices import UNKNOWN
+from media.forwarding.tables import CACHE
 from media.wire.codecs import Codec
 from media.wire.layering import Mark
 
-BEGINS, ENDS, SYNC_AFTER, SYNC_HERE, TOLD = map(
-    int, (Mark.BEGINS, Mark.ENDS, Mark.SYNC_AFTER, Mark.SYNC_HERE, Mark.TOLD)
-)
+BEGINS, ENDS, SYNC_AFTER, SYNC_HERE, TOLD, CONTINUES = map(int, Mark)
 
 
 @njit(nogil=True)
-def note_layers(t, track, slot, payload, size):
-    """Note of which layers within its encoding a cached packet is."""
+def note_layers(t, track, ext_seq, payload, size, ts):
+    """Note of which layers within its encoding a packet is that is being cached."""
+    slot = ext_seq % CACHE
     spatial, temporal, marks = read_layering(t.tracks[track].codec, payload, size)
+    if marks & CONTINUES and t.tracks[track].layered:
+        before = (ext_seq - 1) % CACHE
+        spatial = np.int64(UNKNOWN)
+        if t.cache_seq[track, before] == ext_seq - 1 and t.cache_info[track, before].ts == ts:
+            spatial, temporal = np.int64(t.cache_info[track, before].spatial), t.cache_info[track, before].temporal
     t.cache_info[track, slot].spatial = spatial
     t.cache_info[track, slot].temporal = temporal
     t.cache_info[track, slot].marks = marks
@@ -36,6 +42,8 @@ def read_layering(codec, data, size):
         return _vp8(data, size)
     if codec == Codec.VP9:
         return _vp9(data, size)
+    if codec == Codec.AV1:
+        return _av1(data, size)
     return np.int64(0), np.int64(0), np.int64(0)
 
 
@@ -78,3 +86,20 @@ def _vp9(data, size):
     if data[at] & 0x10:
         marks |= SYNC_AFTER
     return np.int64(data[at] >> 1) & 7, np.int64(data[at] >> 5), marks
+
+
+@njit(nogil=True)
+def _av1(data, size):
+    if size < 2:
+        return np.int64(0), np.int64(0), np.int64(0)
+    ends = np.int64(0 if data[0] & 0x40 else ENDS)
+    if data[0] & 0x80:
+        return np.int64(0), np.int64(0), CONTINUES | ends
+    at = 1
+    if data[0] & 0x30 != 0x10:
+        while at < size and data[at] & 0x80:
+            at += 1
+        at += 1
+    if size < at + 2 or not data[at] & 0x04:
+        return np.int64(0), np.int64(0), BEGINS | ends
+    return np.int64(data[at + 1] >> 3) & 3, np.int64(data[at + 1] >> 5), BEGINS | TOLD | ends

@@ -14,13 +14,15 @@ import numpy as np
 
 from media.forwarding.admission import FOREVER, NOTHING, Grant
 from media.forwarding.allocation import Allowed, Downlink, Told
+from media.forwarding.choices import ALL_LAYERS
 from media.forwarding.forwarder import Forwarder, SubscribedTrack
 from media.forwarding.heights import Heights
-from media.forwarding.ladder import Ladder, layers_of, number, steps
+from media.forwarding.ladder import Ladder, Within, layers_of, number, steps
 from media.forwarding.resting import Resting
 from media.forwarding.stamps import NUMBER_OCTETS
 from media.forwarding.tables import VIDEO, Shared
 from media.forwarding.wishes import Layer, Wish, choose, fit, wished
+from media.wire.codecs import Codec
 
 REVIEW_NS = 250_000_000  # how often all are looked at: a viewer whose layer ends sees the next one this much later
 LIVE_NS = 600_000_000  # without a packet for longer a layer has ended; encoders send ten pictures a second or more
@@ -96,7 +98,9 @@ class Layers:
         rows = self._forwarder.layers(track)
         if len(rows) > 1 or self._forwarder.tables.tracks["kind"][track] == VIDEO:
             layers = [Layer(row, measured_ns=now_ns) for row in rows]
-            self._tracks[track] = _Track(layers, track, Ladder() if len(rows) == 1 else None)
+            is_av1 = self._forwarder.tables.tracks["codec"][track] == Codec.AV1
+            ladder = Ladder(0 if is_av1 else ALL_LAYERS)
+            self._tracks[track] = _Track(layers, track, ladder if len(rows) == 1 else None)
 
     def close(self, track: int) -> None:
         """Forget a track whose subscriptions are gone."""
@@ -122,6 +126,8 @@ class Layers:
         layer = choose(found.layers, wish, self._forwarder.admission.held_by(transport, now_ns), allowed)
         wanted = track if layer is None else layer
         within = layers_of(wanted)
+        if within is None and found.ladder is not None:
+            within = Within(found.ladder.most_spatial, ALL_LAYERS)
         if within is None:
             subscription = self._forwarder.subscribe(track, transport, sent, layer=wanted)
         else:

@@ -46,7 +46,8 @@ def send_cached(t, s, track, ext_seq, seq, fate, shift, now):
     subscription = t.subscriptions[s]
     transport, stamp = np.int64(subscription.transport), np.int64(subscription.stamp)
     payload_type, ssrc = np.int64(subscription.payload_type), np.int64(subscription.ssrc)
-    size = _write(t, s, track, slot, fate, shift, payload_type, ssrc, seq, -1)
+    pad = np.int64(0 if fate == EMPTY else t.cache_info[track, slot].pad)
+    size = _write(t, s, track, slot, fate, shift, payload_type, ssrc, seq, -1, pad)
     if not protect_and_queue(t, transport, size, seq, stamp):
         return
     t.subscriptions[s].packets += np.uint64(1)
@@ -62,19 +63,22 @@ def send_cached(t, s, track, ext_seq, seq, fate, shift, now):
 
 
 @njit(nogil=True)
-def send_repair(t, s, track, ext_seq, seq, fate, shift, now):
-    """Send again what a subscription got under the number `seq`; the caller has seen that it is there and admitted."""
+def send_repair(t, s, track, ext_seq, seq, fate, shift, pad, now):
+    """Send again what a subscription got under the number `seq`; the caller has seen that it is there and admitted.
+
+    `pad` octets of padding are added where it goes through RTX.
+    """
     subscription = t.subscriptions[s]
     transport, stamp, slot = np.int64(subscription.transport), np.int64(subscription.stamp), ext_seq % CACHE
     if subscription.rtx_payload_type:
         t.subscriptions[s].rtx_seq += 1
         payload_type, ssrc = np.int64(subscription.rtx_payload_type), np.int64(subscription.rtx_ssrc)
         sent_as = np.int64(t.subscriptions[s].rtx_seq)
-        size = _write(t, s, track, slot, fate, shift, payload_type, ssrc, sent_as, seq & 0xFFFF)
+        size = _write(t, s, track, slot, fate, shift, payload_type, ssrc, sent_as, seq & 0xFFFF, pad)
     else:
         payload_type, ssrc = np.int64(subscription.payload_type), np.int64(subscription.ssrc)
-        sent_as = seq
-        size = _write(t, s, track, slot, fate, shift, payload_type, ssrc, seq, -1)
+        sent_as, pad = seq, np.int64(0 if fate == EMPTY else t.cache_info[track, slot].pad)
+        size = _write(t, s, track, slot, fate, shift, payload_type, ssrc, seq, -1, pad)
     if not protect_and_queue(t, transport, size, sent_as, stamp):
         return False
     t.transports[transport].delivered_ns = now
@@ -82,12 +86,11 @@ def send_repair(t, s, track, ext_seq, seq, fate, shift, now):
 
 
 @njit(nogil=True)
-def _write(t, s, track, slot, fate, shift, payload_type, ssrc, seq, osn):
+def _write(t, s, track, slot, fate, shift, payload_type, ssrc, seq, osn, pad):
     """Write a packet at the arena's end, through RTX where `osn` >= 0; returns its size."""
     info = t.cache_info[track, slot]
     transport, stamp = np.int64(t.subscriptions[s].transport), np.int64(t.subscriptions[s].stamp)
     ts = outgoing_ts(t, s, track, slot)
-    pad = np.int64(info.pad) if osn < 0 and fate != EMPTY else 0
     octets = np.int64(0 if fate == EMPTY else info.size)
     marker = fate != EMPTY and (fate == MARKED or info.marker != 0)
     size = write_packet(t, transport, stamp, payload_type, marker, ssrc, seq, ts, track, slot, octets, osn, pad)

@@ -23,6 +23,7 @@ from media.forwarding.verdicts import ADMITTED, admitted, required_of, required_
 
 LEAST_PACKETS, MOST_PACKETS = 2, 16
 LONGEST_S = 0.05
+PROBE_OCTETS, MOST_PADDING = 1000, 255  # smaller packets, as of a scene that rests, are padded, as far as RTP can
 FORGOTTEN = 32  # packets looked back at for what can be repeated
 
 
@@ -74,7 +75,8 @@ def _repeat_largest(t, s, track):
     ext_seq, fate, shift = given_to(t, s, found)
     if admitted(t, transport, required_of(t, track, ext_seq % CACHE), t.shared[Shared.NOW]) != ADMITTED:
         return 0
-    if not send_repair(t, s, track, ext_seq, found, fate, shift, t.shared[Shared.NOW]):
+    pad = min(max(PROBE_OCTETS - largest, 0), MOST_PADDING)
+    if not send_repair(t, s, track, ext_seq, found, fate, shift, pad, t.shared[Shared.NOW]):
         return 0
     t.counters[Count.PROBES] += np.uint64(1)
-    return largest
+    return largest + pad

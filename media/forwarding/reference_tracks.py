@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from media.forwarding.choices import UNKNOWN
 from media.forwarding.tables import CACHE, VIDEO, Count
 from media.wire.codecs import Codec, starts_keyframe, vp8_numbers
-from media.wire.layering import UNLAYERED, Layering, read_layering_untrusted
+from media.wire.layering import UNLAYERED, Layering, Mark, read_layering_untrusted
 
 if TYPE_CHECKING:
     from media.forwarding.reference import Subscription
@@ -145,6 +146,11 @@ class Track:
         is_key = starts_keyframe(self.codec, payload)
         numbers = vp8_numbers(payload) if self.codec is Codec.VP8 else (0, 0)
         place = read_layering_untrusted(self.codec, payload)
+        if Mark.CONTINUES in place.marks and self.is_layered:
+            before = self.cached(ext_seq - 1)
+            is_known = before is not None and before.timestamp == timestamp
+            spatial, temporal = (before.place.spatial, before.place.temporal) if before and is_known else (UNKNOWN, 0)
+            place = Layering(spatial, temporal, place.marks)
         self.is_layered |= place.spatial > 0 or place.temporal > 0
         self._slots[ext_seq % CACHE] = Cached(ext_seq, payload, marker, is_key, timestamp, frame, *numbers, place)
         if is_key and is_newest and self.kind == VIDEO and timestamp != self.key_timestamp:

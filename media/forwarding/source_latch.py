@@ -119,7 +119,7 @@ def keep(t, track, ext_seq, data, start, size, ts, now):
         picture_at, base_at = vp8_numbers(data[start : start + size], size)
     t.cache_info[track, slot].picture_at = picture_at
     t.cache_info[track, slot].base_at = base_at
-    note_layers(t, track, slot, data[start : start + size], size)
+    note_layers(t, track, ext_seq, data[start : start + size], size, ts)
     t.cache_info[track, slot].ts = ts
     t.cache_info[track, slot].frame_no = frame
     t.cache_seq[track, slot] = ext_seq

@@ -1,4 +1,4 @@
-"""Reads of which spatial and temporal layer a packet is, as VP8 and VP9 say it at the beginning of each payload."""
+"""Reads of which spatial and temporal layer a packet is, as VP8, VP9 and AV1 say it at the beginning of a payload."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ class Mark(IntFlag):
     SYNC_AFTER = 4  # later pictures of higher temporal layers need none of those before this one
     SYNC_HERE = 8  # it needs pictures of the lowest temporal layer alone
     TOLD = 16  # its layers are what it says; of one without, nothing is known but that it is of the lowest
+    CONTINUES = 32  # it is of the same layers as the packet before it
 
 
 NOTHING = Mark(0)
@@ -42,6 +43,8 @@ def read_layering_untrusted(codec: Codec, payload: bytes) -> Layering:
             return _vp8(payload)
         case Codec.VP9:
             return _vp9(payload)
+        case Codec.AV1:
+            return _av1(payload)
     return UNLAYERED
 
 
@@ -74,3 +77,20 @@ def _vp9(payload: bytes) -> Layering:
     if payload[at] & 0x10:
         marks |= Mark.SYNC_AFTER
     return Layering((payload[at] >> 1) & 7, payload[at] >> 5, marks)
+
+
+def _av1(payload: bytes) -> Layering:
+    """Read the extension of the first OBU's header (AV1 RTP specification section 4.4, AV1 section 5.3.3)."""
+    if len(payload) < 2:
+        return UNLAYERED
+    ends = NOTHING if payload[0] & 0x40 else Mark.ENDS
+    if payload[0] & 0x80:
+        return Layering(0, 0, Mark.CONTINUES | ends)
+    at = 1
+    if payload[0] & 0x30 != 0x10:  # more elements than one: the first has its length before it
+        while at < len(payload) and payload[at] & 0x80:
+            at += 1
+        at += 1
+    if len(payload) < at + 2 or not payload[at] & 0x04:
+        return Layering(0, 0, Mark.BEGINS | ends)
+    return Layering((payload[at + 1] >> 3) & 3, payload[at + 1] >> 5, Mark.BEGINS | Mark.TOLD | ends)

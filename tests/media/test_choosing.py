@@ -59,7 +59,22 @@ class LayeredVp9(Layered):
     codec = Codec.VP9
 
 
+class LayeredAv1(Layered):
+    """Each frame's first packet says of which layers it is."""
+
+    codec = Codec.AV1
+
+    def payload(self, kind: str, what: str, number: int, numbering: str) -> bytes:
+        if kind == "audio" or what == "empty":
+            return super().payload(kind, what, number, numbering)
+        spatial, temporal, bits = self.place
+        continues, goes_on = (0 if bits & BEGINS else 0x80), (0 if bits & ENDS else 0x40)
+        head = bytes([continues | goes_on | 0x10 | (0x08 if what == "key" else 0)])
+        return head + (b"" if continues else bytes([0x34, temporal << 5 | spatial << 3])) + number.to_bytes(2)
+
+
 KINDS = {Codec.VP8: Layered, Codec.VP9: LayeredVp9}
+ALL_KINDS = {**KINDS, Codec.AV1: LayeredAv1}
 
 # -- any history, however odd ------------------------------------------------------------------------------------------
 
@@ -111,14 +126,14 @@ def carry_out_layered(both: Layered, step: tuple) -> None:  # type: ignore[type-
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-@given(st.sampled_from(EDGES), st.sampled_from(list(KINDS)), st.lists(steps, min_size=8, max_size=40))
+@given(st.sampled_from(EDGES), st.sampled_from(list(ALL_KINDS)), st.lists(steps, min_size=8, max_size=40))
 def test_the_kernel_chooses_what_the_reference_chooses(
     first: int,
     codec: Codec,
     history: list[tuple],  # type: ignore[type-arg]
 ) -> None:
     with open_turns() as turns:
-        both = KINDS[codec](turns, first)
+        both = ALL_KINDS[codec](turns, first)
         both.require(1)
         both.join(rtx=True)
         both.step([both.packet(WHOLE, "key")])
@@ -312,3 +327,14 @@ def test_nobody_gets_a_packet_of_the_reserved_layer_who_does_not_hold_what_it_ta
         both.step(encoder.encode())
         spatials = {encoder.frames[int.from_bytes(packet.payload[-2:])][1] for packet in entitled.got[before:]}
         assert spatials == {0, 1}
+
+
+def test_who_can_t_have_av1_s_larger_pictures_gets_the_smallest_whole() -> None:
+    with open_turns() as turns:
+        both = LayeredAv1(turns, 0)
+        watching = both.join(rtx=True)
+        both.limit(watching, 0, ALL_LAYERS)
+        encoder = Encoder(both, 3)
+        for _ in range(8):
+            both.step(encoder.encode())
+        assert encoder.decode(watching) == dict.fromkeys(range(8), 0)

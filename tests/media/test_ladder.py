@@ -37,7 +37,7 @@ def test_a_ladder_tells_of_each_step_what_comes_and_what_it_takes() -> None:
     assert ladder.look(octets, 2)
     assert (ladder.spatials, ladder.temporals) == (3, 3)
     assert [ladder.of(step) for step in steps(3, 3)] == [10, 10, 15, 15, 115]
-    assert [ladder.last_ns(step) for step in steps(3, 3)] == [0, 0, 2, 0, 2]
+    assert [ladder.last_ns(step) for step in steps(3, 3)] == [1, 0, 2, 0, 2]
 
 
 def test_wishes_are_for_sizes_and_fewer_pictures_are_the_last_resort() -> None:

@@ -42,6 +42,15 @@ def test_the_layers_of_chromium_s_vp9_are_what_it_was_asked_for() -> None:
         (Codec.VP8, "90800080", UNLAYERED),
         (Codec.VP8, "1020", UNLAYERED),
         (Codec.VP8, "90e08001", UNLAYERED),
+        (Codec.AV1, "281d0800", Layering(0, 0, Mark.BEGINS | Mark.ENDS)),
+        (Codec.AV1, "10340831", Layering(1, 0, Mark.BEGINS | Mark.ENDS | Mark.TOLD)),
+        (Codec.AV1, "50345034", Layering(2, 2, Mark.BEGINS | Mark.TOLD)),
+        (Codec.AV1, "2081013448", Layering(1, 2, Mark.BEGINS | Mark.ENDS | Mark.TOLD)),
+        (Codec.AV1, "d0f8", Layering(0, 0, Mark.CONTINUES)),
+        (Codec.AV1, "90f8", Layering(0, 0, Mark.CONTINUES | Mark.ENDS)),
+        (Codec.AV1, "1034", Layering(0, 0, Mark.BEGINS | Mark.ENDS)),
+        (Codec.AV1, "00ffff", Layering(0, 0, Mark.BEGINS | Mark.ENDS)),
+        (Codec.AV1, "10", UNLAYERED),
         (Codec.H264, "6742", UNLAYERED),
         (Codec.OPUS, "a0a0a0", UNLAYERED),
     ],
@@ -50,7 +59,7 @@ def test_each_form_of_descriptor_is_told_apart(codec: Codec, payload: str, place
     assert read_layering_untrusted(codec, bytes.fromhex(payload)) == place
 
 
-HEADS = ["", "90e0", "80a0", "9020", "9060", "90e08001", "20", "a8", "be", "bebe63", "2c", "a87f"]
+HEADS = ["", "90e0", "80a0", "9020", "9060", "90e08001", "20", "a8", "be", "bebe63", "2c", "a87f", "1034", "00", "2881"]
 
 
 @settings(max_examples=500)
