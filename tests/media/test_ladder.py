@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import trio
 
+from media.bridge.assembling import Packet
+from media.bridge.tapping import Tap
 from media.door import Negotiated
 from media.forwarding.admission import NOTHING, Grant, Holding
 from media.forwarding.ladder import Ladder, Within, layers_of, number, steps
@@ -134,6 +136,12 @@ async def test_the_reserved_largest_picture_never_reaches_who_does_not_hold_its_
         await shows(world, entitled, 2)
         await shows(world, without, 1)
         assert max(found[0] for found in got(without[0])) == 1
+        (row,) = world.media._layers._tracks
+        tap = Tap(world.media._forwarder.tables, row, 0)  # as viewers over MoQ are served
+        read = [packet for packet in tap.read(world.media.now_ns()) if isinstance(packet, Packet) and packet.payload]
+        read_layers = [read_layering_untrusted(Codec.VP9, packet.payload).spatial for packet in read]
+        assert set(read_layers) == {0, 1}
+        assert [packet.is_last for packet in read] == [layer == 1 for layer in read_layers]
         world.media.hold(entitled[1].transport, Holding(Grant.WELCOME))
         await world.media.fence()
         await trio.sleep(2 * EVERY_S)  # until what left before the fence was read
