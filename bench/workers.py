@@ -13,8 +13,9 @@ import socket
 import statistics
 import struct
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import click
 import trio
@@ -25,6 +26,7 @@ from media.forwarding.admission import FOREVER, Grant, Holding
 from media.forwarding.forwarder import Forwarder, Limits
 from media.webrtc.srtp import SrtpKeys, SrtpProfile, open_sender
 from media.wire.codecs import Codec
+from media.wire.extensions import Passed
 
 FRAME = 4  # packets, as of 1 Mbit/s and 30 frames a second
 OCTETS = 1_100
@@ -42,6 +44,8 @@ class Sent:
     ssrc: int = 1
     rtx_ssrc: int | None = None
     stamp: int = 0
+    red_payload_type: int | None = None
+    passed: Mapping[Passed, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

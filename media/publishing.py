@@ -6,6 +6,7 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping
 
+from media.bridge.stamping import PASSED
 from media.broadcasts import Broadcasts
 from media.endpoints import Endpoint, Endpoints
 from media.facts import BroadcastBegan, Connected, Flowing, MediaEvent, NoSource, RoomRow, TransportId
@@ -89,6 +90,8 @@ class Publishing:
                 nack=received.nack,
                 rid_extension_id=received.rid_extension_id,
                 repaired_rid_extension_id=received.repaired_rid_extension_id,
+                passed=received.passed,
+                red_payload_type=received.red_payload_type,
             )
             track.feeder = endpoint.id
             rows = self._forwarder.layers(track.row)
@@ -210,6 +213,7 @@ class Publishing:
             rtx_payload_type=None,
             twcc_extension_id=None,
             nack=False,
+            passed=PASSED,
         )
         track.feeder = incoming.id
         return True

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
-from media.moq.hang import Audio, Catalog, Video
+from media.moq.hang import Audio, Catalog, Video, VideoSection
 from media.webrtc.formats import CodecDescription, Kind, describe
 from media.webrtc.sdp import PayloadFormat
 from media.wire.malformed import MalformedPacket
 
 CONTAINERS = ("legacy", "loc")
+FLIPPED = 4  # bit F of the orientation
 
 
 @dataclass(frozen=True, slots=True)
 class Rendition:
-    """One track of a catalog; `description` is H264's avcC record, empty where the frames are Annex B."""
+    """One track of a catalog; `description` is H264's avcC record, empty where the frames are Annex B.
+
+    `orientation` is how the picture is to be turned, as 3GPP TS 26.114 has it in one octet; None where nobody says.
+    """
 
     name: str
     codec: CodecDescription
     container: str
     description: bytes = b""
+    orientation: int | None = None
 
 
 def choose_untrusted(catalog: Catalog, kinds: tuple[str, ...]) -> dict[Kind, Rendition]:
@@ -29,13 +35,21 @@ def choose_untrusted(catalog: Catalog, kinds: tuple[str, ...]) -> dict[Kind, Ren
         pictures = sorted(catalog.video.renditions.items(), key=lambda named: -_area(named[1]))
         usable = [one for name, video in pictures if (one := _rendition(name, video)) is not None]
         if usable:
-            chosen["video"] = usable[0]
+            chosen["video"] = replace(usable[0], orientation=_orientation(catalog.video))
     if "audio" in kinds and catalog.audio is not None:
         sounds = catalog.audio.renditions.items()
         usable = [one for name, audio in sounds if (one := _rendition(name, audio)) is not None]
         if usable:
             chosen["audio"] = usable[0]
     return chosen
+
+
+def _orientation(section: VideoSection) -> int | None:
+    if section.rotation is None and section.flip is None:
+        return None
+    turned = section.rotation or 0.0
+    quarters = round(turned / 90) % 4 if math.isfinite(turned) else 0
+    return (FLIPPED if section.flip else 0) | quarters
 
 
 def _area(video: Video) -> int:

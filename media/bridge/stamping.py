@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from dataclasses import replace
 
 from media.bridge.avc import read_avc_record_untrusted, to_annex_b_untrusted
 from media.bridge.packetising import packetise_untrusted
@@ -11,6 +12,7 @@ from media.bridge.renditions import Rendition
 from media.moq.containers import unwrap_legacy_untrusted, unwrap_loc_untrusted
 from media.moq.frames import Frame
 from media.wire.codecs import Codec
+from media.wire.extensions import Passed
 from media.wire.malformed import MalformedPacket
 from media.wire.rtcp import SenderReport
 from media.wire.rtp import RtpHeader, build_rtp
@@ -20,6 +22,7 @@ MAX_PACKET_BYTES = 1_400  # sound comes in one packet, and longer ones do not pa
 REPORT_NS = 1_000_000_000
 ASTRAY_US = 10_000_000  # a publisher's clock that jumped further was set anew
 SECOND_US = 1_000_000
+PASSED = {Passed.ORIENTATION: 1}  # the ids of header extensions on that way
 
 
 class PublishersClock:
@@ -41,6 +44,7 @@ class Stamper:
 
     def __init__(self, rendition: Rendition, clock: PublishersClock) -> None:
         self._codec, self._container, self._clock = rendition.codec, rendition.container, clock
+        self._orientation = rendition.orientation
         self._avc = read_avc_record_untrusted(rendition.description) if rendition.description else None
         self.payload_type = AUDIO_TYPE if rendition.codec.kind == "audio" else VIDEO_TYPE
         self._ssrc = secrets.randbelow(2**32 - 1) + 1
@@ -93,6 +97,8 @@ class Stamper:
         for place, payload in enumerate(payloads, start=1):
             is_last = place == len(payloads) and not is_sound
             header = RtpHeader(self.payload_type, self._sequence_number, rtp_time, self._ssrc, is_last)
+            if is_last and self._orientation is not None:
+                header = replace(header, extensions={PASSED[Passed.ORIENTATION]: bytes([self._orientation])})
             self._sequence_number = self._sequence_number + 1 & 0xFFFF
             self._packets, self._octets = self._packets + 1, self._octets + len(payload)
             yield build_rtp(header, payload)

@@ -105,7 +105,8 @@ class Tap:
         if self._seqs[slot] != number:
             return None
         info = self._infos[slot]
-        packet = Packet(int(info["ts"]), bool(info["marker"]), self._data[slot, : info["size"]].tobytes())
+        payload = self._data[slot, info["red_at"] : info["size"]].tobytes()  # of redundant sound its newest block
+        packet = Packet(int(info["ts"]), bool(info["marker"]), payload)
         # The thread marks a slot before it writes there: what was there all the time was whole.
         return packet if self._seqs[slot] == number else None
 

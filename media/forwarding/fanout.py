@@ -12,6 +12,7 @@ from numba import njit
 
 from media.forwarding.mirroring import still_there
 from media.forwarding.pictures import note_picture, number_pictures, renumber_picture
+from media.forwarding.reports import apart, captured_later
 from media.forwarding.sending import (
     make_room,
     protect_and_queue,
@@ -19,13 +20,13 @@ from media.forwarding.sending import (
     send_report,
     write_packet,
 )
-from media.forwarding.stamps import STAMP_SIZE
 from media.forwarding.tables import CACHE, UNPLANNED, VIDEO, Count, Shared
 from media.io.ordering import acquire
 
 ADMITTED = 0  # otherwise a verdict is the counter of its reason
 REPLAY_NS = 500_000_000  # an older keyframe is not replayed: asking for a new one is quicker than decoding that much
 REPLAY_TICKS = 90  # 1 ms at 90 kHz between replayed frames: players show them at once and stall nowhere
+FLOOR_FRAMES = 64  # more than the half second has by which a layer may be behind another
 PAD_LIMIT = 32  # octets of padding that cost less than a message of their own
 RTX_RATE = 250_000  # bytes a second of retransmission for one subscription: twice a 1 Mbit/s stream
 RTX_BURST = 250_000
@@ -189,9 +190,15 @@ def anchor(t, s, track, ext_seq, ts, now):
     t.subscriptions[s].seq_delta = subscription.last_seq + 1 - ext_seq
     if subscription.last_ns == 0:
         t.subscriptions[s].ts_delta = 0
+        t.subscriptions[s].floor_frame = -1
     else:
-        elapsed = max((now - subscription.last_ns) * t.tracks[track].clock_rate // SECOND_NS, 1)
-        t.subscriptions[s].ts_delta = subscription.last_ts + elapsed - ts
+        elapsed = (now - subscription.last_ns) * t.tracks[track].clock_rate // SECOND_NS
+        former = np.int64(subscription.track)
+        if former != track and subscription.restarts == t.tracks[former].restarts:
+            elapsed = captured_later(t, former, subscription.last_ts - subscription.ts_delta, track, ts, elapsed)
+        t.subscriptions[s].floor_frame = t.cache_info[track, ext_seq % CACHE].frame_no if elapsed < 0 else -1
+        t.subscriptions[s].floor_ts = subscription.last_ts
+        t.subscriptions[s].ts_delta = subscription.last_ts + (elapsed if elapsed < 0 else max(elapsed, 1)) - ts
     t.counters[Count.SWITCHES] += np.uint64(subscription.track != track)
     number_pictures(t, s, track, ext_seq)
     t.subscriptions[s].track = track
@@ -223,16 +230,15 @@ def outgoing_ts(t, s, track, slot):
     """Return the timestamp under which a subscription sees a cached packet; the same at each retransmission."""
     info = t.cache_info[track, slot]
     subscription = t.subscriptions[s]
+    ts = np.int64(info.ts)
     if info.frame_no <= subscription.anchor_frame:
-        squeezed = subscription.anchor_ts - REPLAY_TICKS * (subscription.anchor_frame - info.frame_no)
-        return squeezed + subscription.ts_delta
-    return info.ts + subscription.ts_delta
-
-
-@njit(nogil=True)
-def header_size(stamp):
-    """Return the octets of an RTP header with or without a stamp."""
-    return 12 + (STAMP_SIZE if stamp else 0)
+        ts = subscription.anchor_ts - REPLAY_TICKS * (subscription.anchor_frame - info.frame_no)
+    ts += subscription.ts_delta
+    since = np.int64(info.frame_no - subscription.floor_frame)
+    if subscription.floor_frame >= 0 and 0 <= since < FLOOR_FRAMES:
+        least = subscription.floor_ts + REPLAY_TICKS * (since + 1)
+        return least if apart(ts, least) < 0 else ts
+    return ts
 
 
 @njit(nogil=True)
@@ -245,13 +251,14 @@ def send_cached(t, s, track, ext_seq, now):
     transport = np.int64(subscription.transport)
     payload_type, ssrc = np.int64(subscription.payload_type), np.int64(subscription.ssrc)
     pad = np.int64(t.cache_info[track, slot].pad)
+    size, start = write_packet(t, s, payload_type, ssrc, seq, ts, track, slot, -1, pad)
+    renumber_picture(t, s, track, slot, start)
+    octets = t.shared[Shared.ARENA_USED] + size - start - pad
     stamp = np.int64(subscription.stamp)
-    size = write_packet(t, transport, stamp, payload_type, ssrc, seq, ts, track, slot, -1, pad)
-    renumber_picture(t, s, track, slot, t.shared[Shared.ARENA_USED] + header_size(stamp))
     if not (still_there(t, s, track, ext_seq) and protect_and_queue(t, transport, size, stamp)):
         return
     t.subscriptions[s].packets += np.uint64(1)
-    t.subscriptions[s].octets += np.uint64(t.cache_info[track, slot].size)
+    t.subscriptions[s].octets += np.uint64(octets)
     t.transports[transport].delivered_ns = now
     t.transports[transport].packets += np.uint64(1)
     t.transports[transport].octets += np.uint64(size)
@@ -296,19 +303,19 @@ def answer_nack(t, s, seq16):
 def send_repair(t, s, track, ext_seq, now):
     """Send a cached packet that a subscription got before again; the caller has seen that it is there and admitted."""
     subscription = t.subscriptions[s]
-    transport, stamp, slot = np.int64(subscription.transport), np.int64(subscription.stamp), ext_seq % CACHE
+    transport, slot = np.int64(subscription.transport), ext_seq % CACHE
     seq, ts = ext_seq + subscription.seq_delta, outgoing_ts(t, s, track, slot)
     if subscription.rtx_payload_type:
         t.subscriptions[s].rtx_seq += 1
         payload_type, ssrc = np.int64(subscription.rtx_payload_type), np.int64(subscription.rtx_ssrc)
         rtx_seq = np.int64(t.subscriptions[s].rtx_seq)
-        size = write_packet(t, transport, stamp, payload_type, ssrc, rtx_seq, ts, track, slot, seq & 0xFFFF, 0)
-        renumber_picture(t, s, track, slot, t.shared[Shared.ARENA_USED] + header_size(stamp) + 2)
+        size, start = write_packet(t, s, payload_type, ssrc, rtx_seq, ts, track, slot, seq & 0xFFFF, 0)
     else:
         payload_type, ssrc = np.int64(subscription.payload_type), np.int64(subscription.ssrc)
         pad = np.int64(t.cache_info[track, slot].pad)
-        size = write_packet(t, transport, stamp, payload_type, ssrc, seq, ts, track, slot, -1, pad)
-        renumber_picture(t, s, track, slot, t.shared[Shared.ARENA_USED] + header_size(stamp))
+        size, start = write_packet(t, s, payload_type, ssrc, seq, ts, track, slot, -1, pad)
+    renumber_picture(t, s, track, slot, start)
+    stamp = np.int64(subscription.stamp)
     if not (still_there(t, s, track, ext_seq) and protect_and_queue(t, transport, size, stamp)):
         return False
     t.transports[transport].delivered_ns = now

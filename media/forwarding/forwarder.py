@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import trio
@@ -17,34 +16,18 @@ from media.forwarding.addresses import Address, pack_sockaddr, unpack_sockaddr
 from media.forwarding.admission import Admission, Grant, Holding
 from media.forwarding.estimates import ESTIMATE
 from media.forwarding.placement import Placement
+from media.forwarding.rows import NoCapacity, Rows
 from media.forwarding.sockets import end_of, number_of, path_through, same_place
-from media.forwarding.tables import AUDIO, FOREVER, ICE_NAME, RTX_BIT, VIDEO, Limits
+from media.forwarding.subscribed import SubscribedTrack
+from media.forwarding.tables import AUDIO, FOREVER, ICE_NAME, RED_BIT, ROW_BITS, RTX_BIT, VIDEO, Limits
 from media.forwarding.workers import ControlDatagram, Workers
 from media.webrtc.ice import Path
 from media.webrtc.srtp import SrtpKeys, context_address, open_receiver, open_sender
+from media.wire.extensions import Passed
 
-__all__ = ["ControlDatagram", "Forwarder", "Limits", "NoCapacity"]
+__all__ = ["ControlDatagram", "Forwarder", "Limits", "NoCapacity", "SubscribedTrack"]
 
 NO_ROW = -1
-
-
-class NoCapacity(Exception):
-    """A table is full: the node carries as much as its limits allow."""
-
-
-class SubscribedTrack(Protocol):
-    """What the kernel must know of one negotiated outgoing m-line."""
-
-    @property
-    def payload_type(self) -> int: ...
-    @property
-    def rtx_payload_type(self) -> int | None: ...
-    @property
-    def ssrc(self) -> int: ...
-    @property
-    def rtx_ssrc(self) -> int | None: ...
-    @property
-    def stamp(self) -> int: ...
 
 
 @dataclass(slots=True)
@@ -56,23 +39,6 @@ class _Keys:
     feedback: Session  # for RTCP that Python sends: libsrtp sessions must not be shared between threads
 
 
-@dataclass(slots=True)
-class _Rows:
-    """Row numbers of one table: the lowest free first, so that pages stay few."""
-
-    capacity: int
-    free: list[int] = field(default_factory=list)
-    used: int = 0
-
-    def take(self) -> int:
-        if self.free:
-            return self.free.pop()
-        if self.used == self.capacity:
-            raise NoCapacity
-        self.used += 1
-        return self.used - 1
-
-
 class Forwarder:
     """Workers and one set of rows for all; methods belong to the Trio thread, and only the async ones wait."""
 
@@ -81,9 +47,9 @@ class Forwarder:
         self.tables = self.workers.tables[0]  # each worker's own are those of the first
         self.placement = Placement(workers)
         self.admission = Admission(self.tables)
-        self._rooms, self._transports = _Rows(limits.rooms), _Rows(limits.transports)
-        self._tracks, self._subscriptions = _Rows(limits.tracks), _Rows(limits.subscriptions)
-        self._arrival_logs = _Rows(limits.tracks)
+        self._rooms, self._transports = Rows(limits.rooms), Rows(limits.transports)
+        self._tracks, self._subscriptions = Rows(limits.tracks), Rows(limits.subscriptions)
+        self._arrival_logs = Rows(limits.tracks)
         self._keys: dict[int, _Keys] = {}
         self._bound: dict[int, set[Path]] = {}
         self._worker_of: dict[int, int] = {}  # transports' rows
@@ -156,7 +122,7 @@ class Forwarder:
         record = self.tables.transports[row : row + 1]
         record[:] = 0
         record["room"], record["publishes"], record["twcc_slot"], record["twcc_highest"] = room, publishes, NO_ROW, -1
-        self.tables.payload_types[row] = 0
+        self.tables.payload_types[row] = self.tables.passed_ids[row] = 0
         self.tables.estimates[row : row + 1] = np.zeros(1, ESTIMATE)
         record["active"] = 1
         self._bound[row] = set()
@@ -266,6 +232,7 @@ class Forwarder:
         record["transport"] = record["next_layer"] = NO_ROW
         record["head"] = row
         record["restarts"], record["last_ts"], record["key_ext_seq"] = restarts, -1, -1
+        record["playout_delay"] = -1
         self.tables.cache_seq[row] = -1
         record["active"] = 1
         return row
@@ -281,13 +248,12 @@ class Forwarder:
         nack: bool,
         rid_extension_id: int | None = None,
         repaired_rid_extension_id: int | None = None,
+        passed: Mapping[Passed, int] | None = None,
+        red_payload_type: int | None = None,
     ) -> None:
         """Connect a publisher's m-line to a track with all its layers; a former publisher is disconnected."""
         tracks, payload_types = self.tables.tracks, self.tables.payload_types
-        former = int(tracks["transport"][track])
-        if former != NO_ROW:
-            row = payload_types[former]
-            row[(row == track + 1) | (row == ((track + 1) | RTX_BIT))] = 0
+        self._starve(track)
         for row in self.layers(track):
             tracks["transport"][row] = transport
             tracks["nack"][row] = nack
@@ -296,10 +262,15 @@ class Forwarder:
             self.tables.transports["rid_id"][transport] = rid_extension_id
         if repaired_rid_extension_id is not None:
             self.tables.transports["repaired_rid_id"][transport] = repaired_rid_extension_id
+        for kind, identifier in (passed or {}).items():
+            self.tables.passed_ids[transport, kind] = identifier
+            self.tables.transports["passes"][transport] = 1
         if twcc_extension_id is not None:
             self._open_arrival_log(transport, twcc_extension_id)
         if rtx_payload_type is not None:
             payload_types[transport, rtx_payload_type] = (track + 1) | RTX_BIT
+        if red_payload_type is not None:
+            payload_types[transport, red_payload_type] = (track + 1) | RED_BIT
         payload_types[transport, payload_type] = track + 1
 
     def _open_arrival_log(self, transport: int, extension_id: int) -> None:
@@ -309,13 +280,16 @@ class Forwarder:
             self.tables.transports["twcc_slot"][transport] = slot
         self.tables.transports["twcc_id"][transport] = extension_id
 
+    def _starve(self, track: int) -> None:
+        former = int(self.tables.tracks["transport"][track])
+        if former != NO_ROW:
+            row = self.tables.payload_types[former]
+            row[row & ROW_BITS == track + 1] = 0
+
     def close_track(self, track: int) -> None:
         """End a track; its row is free a fence later. Its subscriptions must be gone."""
         tracks = self.tables.tracks
-        former = int(tracks["transport"][track])
-        if former != NO_ROW:
-            row = self.tables.payload_types[former]
-            row[(row == track + 1) | (row == ((track + 1) | RTX_BIT))] = 0
+        self._starve(track)
         rows = self.layers(track)
         for row in rows:
             tracks["active"][row] = 0
@@ -340,9 +314,13 @@ class Forwarder:
         record["track"] = record["wanted"] = track if layer is None else layer
         record["head"], record["transport"] = track, transport
         record["payload_type"], record["rtx_payload_type"] = sent.payload_type, sent.rtx_payload_type or 0
+        record["red_payload_type"] = sent.red_payload_type or 0
         record["ssrc"], record["rtx_ssrc"], record["stamp"] = sent.ssrc, sent.rtx_ssrc or 0, sent.stamp
         record["last_seq"] = (secrets.randbelow(1 << 15) if first_seq is None else first_seq) - 1
         record["rtx_seq"] = secrets.randbelow(1 << 15)
+        self.tables.extension_ids[row] = 0
+        for kind, number in sent.passed.items():
+            self.tables.extension_ids[row, kind] = number
         worker = self._worker_of[transport]
         first = self.workers.tables[worker].first_subscriptions
         record["next"] = first[track]

@@ -25,7 +25,9 @@ from media.forwarding.tables import (
     CACHED,
     CONTROL,
     DATAGRAM,
+    EXTENSIONS,
     ICE_NAME,
+    LEVELS,
     LINE,
     MESSAGES,
     NOTICES,
@@ -46,6 +48,7 @@ from media.forwarding.tables import (
     Shared,
     Tables,
 )
+from media.wire.extensions import Passed
 
 MAP_NORESERVE = 0x4000  # Linux: memory counts when it is touched
 MAP_SHARED, MAP_FIXED = 0x01, 0x10
@@ -105,6 +108,9 @@ def _common(capacity: Limits) -> np.dtype[np.void]:
             ("tracks", TRACK, (capacity.tracks,)),
             ("subscriptions", SUBSCRIPTION, (capacity.subscriptions,)),
             ("payload_types", "i4", (capacity.transports, 128)),
+            ("passed_ids", "u1", (capacity.transports, Passed.CELLS)),
+            ("extension_ids", "u1", (capacity.subscriptions, Passed.CELLS)),
+            ("levels", "u1", (capacity.tracks, LEVELS)),
             ("sockaddrs", "u1", (capacity.transports, 32)),
             ("ssrcs", "u4", (capacity.transports, SSRCS)),
             ("ice_names", "u1", (capacity.transports, ICE_NAME)),
@@ -122,6 +128,7 @@ def _common(capacity: Limits) -> np.dtype[np.void]:
             ("sent_log", SENT, (capacity.transports, SENT_LOG)),
             ("cache_seq", "i8", (capacity.tracks, CACHE)),
             ("cache_info", CACHED, (capacity.tracks, CACHE)),
+            ("cache_extensions", "u1", (capacity.tracks, CACHE, EXTENSIONS)),
             # Last, since offsets of fields are 32 bits wide in compiled code and this one is larger than that.
             ("cache_data", "u1", (capacity.tracks, CACHE, PAYLOAD)),
         ],

@@ -15,11 +15,12 @@ from media.forwarding.consent import answer_check
 from media.forwarding.layer_latch import find_layer
 from media.forwarding.locating import find_transport
 from media.forwarding.receiving_rtcp import receive_rtcp
+from media.forwarding.redundancy import find_primary
 from media.forwarding.rtp_headers import read_header
 from media.forwarding.sending import read_u32
 from media.forwarding.source_latch import keep, learn
 from media.forwarding.ssrcs import may_bring, remember_ssrc
-from media.forwarding.tables import DATAGRAM, PAYLOAD, RING, RTX_BIT, Count, Shared
+from media.forwarding.tables import DATAGRAM, PAYLOAD, RED_BIT, RING, ROW_BITS, RTX_BIT, Count, Shared
 from media.io.native import memcpy, srtp_unprotect
 
 AUTH_FAIL, REPLAY_FAIL, REPLAY_OLD = 7, 9, 10  # srtp_err_status_t
@@ -111,7 +112,7 @@ def receive_rtp(t, i, size, transport, context, now):
     if mapped == 0:
         t.counters[Count.UNKNOWN_PAYLOAD_TYPE] += np.uint64(1)
         return nothing
-    track = (mapped & (RTX_BIT - 1)) - 1
+    track = (mapped & ROW_BITS) - 1
     is_repair = (mapped & RTX_BIT) != 0
     seq = (np.int64(data[2]) << 8) | np.int64(data[3])
     ts = read_u32(data, 4)
@@ -138,10 +139,16 @@ def receive_rtp(t, i, size, transport, context, now):
     if payload_size > PAYLOAD:
         t.counters[Count.TOO_LARGE] += np.uint64(1)
         return nothing
+    red_at = np.int64(0)
+    if mapped & RED_BIT:
+        red_at = find_primary(data, start, payload_size)
+        if red_at < 0:
+            t.counters[Count.MALFORMED_RED] += np.uint64(1)
+            return nothing
     ext_seq = learn(t, track, ssrc, seq, ts, payload_size, now, is_repair)
     if ext_seq < 0:
         return nothing
-    keep(t, track, ext_seq, data, start, payload_size, ts, now)
+    keep(t, transport, track, ext_seq, data, start, payload_size, red_at, ts, now)
     if t.tracks[track].tapped:
         t.shared[Shared.ATTENTION] = 1
     t.transports[transport].delivered_ns = now

@@ -13,15 +13,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from media.forwarding.tables import CACHE, FOREVER, PAYLOAD, VIDEO, Count
-from media.wire.codecs import Codec, starts_keyframe, vp8_numbers
+from media.forwarding.reference_tracks import Cached, Track
+from media.forwarding.tables import FOREVER, PAYLOAD, VIDEO, Count
+from media.wire.extensions import SIZES, Passed
 from media.wire.malformed import MalformedPacket
+from media.wire.red import find_primary_untrusted
 from media.wire.rtcp import Fir, Nack, Pli, parse_rtcp_untrusted
 from media.wire.rtp import parse_rtp_untrusted
 
 SECOND_NS = 1_000_000_000
-RESTART_JUMP = 1 << 14  # a source that jumps this far ahead began anew
-SILENT_NS = SECOND_NS // 2  # after this much silence another SSRC may take a track over
 REPLAY_NS = SECOND_NS // 2  # a keyframe older than that is not replayed
 REPLAY_TICKS = 90  # between replayed frames, in units of the RTP clock
 RTX_BYTES_PER_S = RTX_BURST = 250_000  # of retransmission, for one subscription
@@ -40,6 +40,7 @@ class Outgoing:
     timestamp: int
     marker: bool
     payload: bytes
+    extensions: tuple[tuple[int, bytes], ...] = ()  # by the viewer's ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,131 +84,8 @@ class Publisher:
     payload_types: dict[int, tuple[Track, bool]] = field(default_factory=dict)
     rid_id: int | None = None
     repaired_rid_id: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Cached:
-    """One packet of a track; `frame` rises by one with each timestamp.
-
-    `picture_at` and `base_at` say where in the payload VP8's picture id and TL0PICIDX are, 0 for nowhere.
-    """
-
-    ext_seq: int
-    payload: bytes
-    marker: bool
-    is_key: bool
-    timestamp: int
-    frame: int
-    picture_at: int = 0
-    base_at: int = 0
-
-    @property
-    def picture(self) -> int:
-        """The picture id, of 7 bits or of 15."""
-        first = self.payload[self.picture_at]
-        return (first & 0x7F) << 8 | self.payload[self.picture_at + 1] if first & 0x80 else first
-
-    @property
-    def base(self) -> int:
-        """The TL0PICIDX."""
-        return self.payload[self.base_at]
-
-
-@dataclass(slots=True, eq=False)
-class Track:
-    """One encoding as it is numbered, its last packets, and who subscribes (the newest first).
-
-    Each layer of simulcast is a track that knows all its `layers`; the first of them has the subscriptions of all.
-    Extended sequence numbers begin at 65536 plus the first one seen, so that the packets before it have a place too.
-    """
-
-    kind: int
-    codec: Codec
-    clock_rate: int
-    subscriptions: list[Subscription] = field(default_factory=list)
-    layers: list[Track] = field(default_factory=list)
-    rid: bytes = b""
-    requires: int = 0  # grants beside those of the room
-    keyframe_wanted: bool = False
-    ssrc: int | None = None
-    rtx_ssrc: int | None = None
-    restarts: int = 0
-    first: int = 0
-    highest: int = 0
-    last_timestamp: int = -1
-    last_ns: int = 0
-    frame: int = 0
-    key: int | None = None  # first packet of the newest keyframe
-    key_timestamp: int = -1
-    key_ns: int = 0
-    _slots: dict[int, Cached] = field(default_factory=dict)
-
-    def layer(self, ssrc: int, rid: bytes, *, is_repair: bool) -> Track | None:
-        """Return the layer that a packet belongs to: by its SSRC, before that by its name (RFC 8852)."""
-        for layer in self.layers:
-            if ssrc == (layer.rtx_ssrc if is_repair else layer.ssrc):
-                return layer
-        named = next((layer for layer in self.layers if layer.rid == rid), None)
-        if named is not None and is_repair:
-            named.rtx_ssrc = ssrc
-        return named
-
-    def takers(self) -> list[Subscription]:
-        """Return the subscriptions that get this layer, or are to get it."""
-        everybody = self.layers[0].subscriptions if self.layers else self.subscriptions
-        return [each for each in everybody if self in (each.track, each.wanted)]
-
-    def cached(self, ext_seq: int) -> Cached | None:
-        """Return a packet that is still there; each place is taken over by the one CACHE numbers later."""
-        packet = self._slots.get(ext_seq % CACHE)
-        return packet if packet is not None and packet.ext_seq == ext_seq else None
-
-    def place(self, ssrc: int, seq: int, now: int, *, is_repair: bool) -> int | Count:
-        """Return the extended sequence number of a packet that is new, or why it must not be forwarded."""
-        if ssrc != self.ssrc:
-            if self.ssrc is not None and now - self.last_ns < SILENT_NS:
-                return Count.SECOND_SSRC
-            self._restart(ssrc, seq)
-        ext_seq = unwrap(self.highest, seq)
-        if ext_seq - self.highest >= RESTART_JUMP:
-            if is_repair:
-                return Count.TOO_OLD  # what was never sent can't be repaired: it belongs to an earlier numbering
-            self._restart(ssrc, seq)
-            ext_seq = unwrap(self.highest, seq)
-        if ext_seq <= self.highest - CACHE or ext_seq < self.first - CACHE // 2:
-            return Count.TOO_OLD
-        if self.cached(ext_seq) is not None:
-            return Count.DUPLICATE
-        if ext_seq > self.highest:
-            self.highest, self.last_ns = ext_seq, now
-            if self.key is not None and self.highest - self.key >= CACHE:
-                self.key = None  # what followed it is gone
-        return ext_seq
-
-    def keep(self, ext_seq: int, payload: bytes, timestamp: int, now: int, *, marker: bool) -> None:
-        """Remember a packet, with its frame and whether a decoder can start with it."""
-        is_newest = ext_seq == self.highest
-        if is_newest and timestamp != self.last_timestamp:
-            self.frame += 1
-            self.last_timestamp = timestamp
-        frame = self.frame
-        if timestamp != self.last_timestamp:  # a late packet of an earlier frame: its neighbours know which
-            for near in (self.cached(ext_seq + 1), self.cached(ext_seq - 1)):
-                if near is not None and near.timestamp == timestamp:
-                    frame = near.frame
-        is_key = starts_keyframe(self.codec, payload)
-        numbers = vp8_numbers(payload) if self.codec is Codec.VP8 else (0, 0)
-        self._slots[ext_seq % CACHE] = Cached(ext_seq, payload, marker, is_key, timestamp, frame, *numbers)
-        if is_key and is_newest and self.kind == VIDEO and timestamp != self.key_timestamp:
-            self.key, self.key_timestamp, self.key_ns = ext_seq, timestamp, now
-
-    def _restart(self, ssrc: int, seq: int) -> None:
-        self.ssrc = ssrc
-        self.restarts += 1
-        self.first, self.highest = seq + 0x10000, seq + 0xFFFF
-        self.last_timestamp = -1
-        self.key, self.key_timestamp, self.key_ns = None, -1, 0
-        self._slots.clear()
+    passed: dict[Passed, int] = field(default_factory=dict)  # its ids of the header extensions that viewers get
+    red_payload_types: set[int] = field(default_factory=set)  # those of redundant sound
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +133,8 @@ class Subscription:
     last_picture: int = 0
     base_delta: int = 0
     last_base: int = 0
+    passed: dict[Passed, int] = field(default_factory=dict)  # its ids of the publisher's header extensions
+    red_payload_type: int | None = None  # of redundant sound, if it takes that
     rtx_tokens: int = 0  # bytes of retransmission allowed
     rtx_refilled_ns: int = 0
 
@@ -331,8 +211,21 @@ class Subscription:
                 self.last_picture = (packet.picture + self.picture_delta) & 0x7FFF
             if packet.base_at:
                 self.last_base = (packet.base + self.base_delta) & 0xFF
-        payload = self._renumbered(packet)
-        return self._outgoing(self.payload_type, self.ssrc, seq, timestamp, packet.marker, payload)
+        return self._as_it_is(packet, seq, timestamp)
+
+    def _as_it_is(self, packet: Cached, seq: int, timestamp: int) -> Outgoing:
+        payload, payload_type = self._renumbered(packet)[packet.red_at :], self.payload_type
+        if packet.red_at and self.red_payload_type is not None:
+            payload, payload_type = self._with_renamed_blocks(packet), self.red_payload_type
+        return self._outgoing(payload_type, self.ssrc, seq, timestamp, packet, payload)
+
+    def _with_renamed_blocks(self, packet: Cached) -> bytes:
+        payload, at = bytearray(packet.payload), 0
+        while payload[at] & 0x80:
+            payload[at] = 0x80 | self.payload_type
+            at += 4
+        payload[at] = self.payload_type
+        return bytes(payload)
 
     def _renumbered(self, packet: Cached) -> bytes:
         payload = bytearray(packet.payload)
@@ -360,12 +253,12 @@ class Subscription:
             return Dropped(Count.RETRANSMISSION_GONE)
         if not self._spend(len(packet.payload) + RTX_HEADERS, now):
             return Dropped(Count.RETRANSMISSION_BUDGET)
-        timestamp, payload = self.anchor.timestamp(packet), self._renumbered(packet)
+        timestamp = self.anchor.timestamp(packet)
         if self.rtx_payload_type is None or self.rtx_ssrc is None:
-            return self._outgoing(self.payload_type, self.ssrc, full, timestamp, packet.marker, payload)
+            return self._as_it_is(packet, full, timestamp)
         self.rtx_seq += 1
-        payload = (full & 0xFFFF).to_bytes(2) + payload
-        return self._outgoing(self.rtx_payload_type, self.rtx_ssrc, self.rtx_seq, timestamp, packet.marker, payload)
+        payload = (full & 0xFFFF).to_bytes(2) + self._renumbered(packet)[packet.red_at :]
+        return self._outgoing(self.rtx_payload_type, self.rtx_ssrc, self.rtx_seq, timestamp, packet, payload)
 
     def _spend(self, size: int, now: int) -> bool:
         elapsed = min(now - self.rtx_refilled_ns, SECOND_NS)
@@ -377,9 +270,11 @@ class Subscription:
         return True
 
     def _outgoing(
-        self, payload_type: int, ssrc: int, seq: int, timestamp: int, marker: bool, payload: bytes
+        self, payload_type: int, ssrc: int, seq: int, timestamp: int, packet: Cached, payload: bytes
     ) -> Outgoing:
-        return Outgoing(self, payload_type, ssrc, seq & 0xFFFF, timestamp & 0xFFFFFFFF, marker, payload)
+        told = tuple((self.passed[kind], value) for kind, value in packet.extensions if kind in self.passed)
+        seq, timestamp = seq & 0xFFFF, timestamp & 0xFFFFFFFF
+        return Outgoing(self, payload_type, ssrc, seq, timestamp, packet.marker, payload, told)
 
 
 def verdict(viewer: Viewer, now: int, layer_requires: int = 0) -> Count | None:
@@ -393,12 +288,6 @@ def verdict(viewer: Viewer, now: int, layer_requires: int = 0) -> Count | None:
     if now < viewer.until:
         return None if viewer.holds & requires == requires else Count.NOT_ADMITTED
     return None if viewer.keeps & requires == requires else Count.LAPSED
-
-
-def unwrap(highest: int, seq: int) -> int:
-    """Extend a 16-bit number to the value nearest to `highest`, ahead by less than 2^15."""
-    ahead = (seq - highest) & 0xFFFF
-    return highest + ahead if ahead < 0x8000 else highest + ahead - 0x10000
 
 
 def turn(arrived: Sequence[tuple[Publisher | Viewer, bytes]], tracks: Sequence[Track], now: int) -> list[Outcome]:
@@ -460,10 +349,18 @@ def receive_rtp(publisher: Publisher, data: bytes, now: int) -> tuple[Track, int
         ssrc, seq, payload = track.ssrc, int.from_bytes(payload[:2]), payload[2:]
     if len(payload) > PAYLOAD:
         return Count.TOO_LARGE
+    red_at = 0
+    if header.payload_type in publisher.red_payload_types:
+        try:
+            red_at = find_primary_untrusted(payload)
+        except MalformedPacket:
+            return Count.MALFORMED_RED
     place = track.place(ssrc, seq, now, is_repair=is_repair)
     if isinstance(place, Count):
         return place
-    track.keep(place, payload, header.timestamp, now, marker=header.marker)
+    told = ((kind, header.extensions.get(number, b"")) for kind, number in sorted(publisher.passed.items()))
+    extensions = tuple((kind, value) for kind, value in told if len(value) in SIZES[kind])
+    track.keep(place, payload, header.timestamp, now, marker=header.marker, extensions=extensions, red_at=red_at)
     return track, place
 
 

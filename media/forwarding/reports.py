@@ -11,9 +11,12 @@ import numpy as np
 from numba import njit
 
 from media.forwarding.sending import read_u32
-from media.forwarding.tables import RTX_BIT, Count
-from media.io.ordering import release
+from media.forwarding.tables import RED_BIT, RTX_BIT, Count
+from media.io.ordering import acquire, release
 
+REPORTS_APART = 60  # s between the reports of two layers, of which both come every few: more is no pair
+BEHIND = 2  # a layer that was captured half a second before another was not: FLOOR_FRAMES have to bridge it
+ASTRAY_S = 1  # what no encoder and no network differ by from layer to layer
 SENDER_REPORT = 28  # octets of one without report blocks (RFC 3550 section 6.4.1)
 
 
@@ -35,7 +38,7 @@ def _keep(t, data, at, transport, ssrc, fed_by, now):
     is_kept = False
     for payload_type in range(128):
         mapped = np.int64(t.payload_types[transport, payload_type])
-        if mapped == 0 or mapped & RTX_BIT:
+        if mapped == 0 or mapped & (RTX_BIT | RED_BIT):
             continue
         track = mapped - 1
         while track >= 0:
@@ -53,6 +56,42 @@ def _keep(t, data, at, transport, ssrc, fed_by, now):
                 is_kept = True
             track = np.int64(t.tracks[track].next_layer)
     return is_kept
+
+
+@njit(nogil=True)
+def captured_later(t, former, former_ts, track, ts, arrived_later):
+    """Return how long after `former_ts` of the former layer `ts` of this one was captured, in units of the RTP clock.
+
+    Layers of one picture have clocks of their own, and what is larger takes longer to arrive. Their reports pair both
+    with the publisher's one clock; where they say what can't be, or there are none, it is `arrived_later`.
+    """
+    clock = np.int64(t.tracks[track].clock_rate)
+    ntp, rtp = read_report(t, track)
+    former_ntp, former_rtp = read_report(t, former)
+    if ntp == 0 or former_ntp == 0:
+        return arrived_later
+    between = np.int64(ntp - former_ntp)  # 2^-32 s, either way
+    if abs(between) >= REPORTS_APART << 32:
+        return arrived_later
+    later = (between * clock >> 32) + apart(ts, rtp) - apart(former_ts, former_rtp)
+    is_likely = later >= -clock // BEHIND and abs(later - arrived_later) < clock * ASTRAY_S
+    return later if is_likely else arrived_later
+
+
+@njit(nogil=True)
+def read_report(t, track):
+    """Return the NTP time and the RTP time of a track's newest report; 0 as the first where there is none to read."""
+    version = t.tracks[track].sr_version
+    acquire()
+    ntp, rtp = t.tracks[track].sr_ntp, np.int64(t.tracks[track].sr_rtp)
+    acquire()
+    return (np.uint64(0) if version & 1 or t.tracks[track].sr_version != version else ntp), rtp
+
+
+@njit(nogil=True)
+def apart(later, earlier):
+    """Return how much later one RTP time is than another; both may have wrapped."""
+    return ((later - earlier + 0x80000000) & 0xFFFFFFFF) - 0x80000000
 
 
 @njit(nogil=True)

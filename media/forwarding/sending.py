@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from media.forwarding.extensions import write_extensions
+from media.forwarding.redundancy import rename_blocks
 from media.forwarding.stamps import STAMP_SIZE, is_numbered, log_sent, write_stamp
 from media.forwarding.tables import ARENA, MESSAGES, Count, Shared
 from media.io.native import (
@@ -77,35 +79,46 @@ def write_u32(data, at, value):
 
 
 @njit(nogil=True)
-def write_packet(t, transport, stamp, payload_type, ssrc, seq, ts, track, slot, osn, pad):
-    """Write one RTP packet at the arena's end, with `stamp` as its only header extension; returns its size.
+def write_packet(t, s, payload_type, ssrc, seq, ts, track, slot, osn, pad):
+    """Write one RTP packet of a subscription at the arena's end; returns its size, and where the payload begins.
 
     `osn` >= 0 puts the original sequence number before the payload (RFC 4588 section 4); `pad` adds that many octets of
-    padding. A payload of no octets goes out as one octet of padding, so that sequence numbers stay contiguous.
+    padding. A payload of no octets goes out as one octet of padding, so that sequence numbers stay contiguous. Of
+    redundant sound those who did not ask for it get the newest block, and so do all whose packet is repaired by RTX.
     """
     out, at = t.arena, t.shared[Shared.ARENA_USED]
-    size = np.int64(t.cache_info[track, slot].size)
+    stamp = np.int64(t.subscriptions[s].stamp)
+    whole, red_payload_type = np.int64(t.cache_info[track, slot].size), t.subscriptions[s].red_payload_type
+    red_at = min(np.int64(t.cache_info[track, slot].red_at), whole)
+    is_red = red_at > 0 and red_payload_type != 0 and osn < 0
+    begin = 0 if is_red else red_at
+    size = whole - begin
     if size == 0 and pad == 0:
         pad = 1
     out[at] = 0x80 | (0x20 if pad > 0 else 0) | (0x10 if stamp else 0)
-    out[at + 1] = payload_type | (0x80 if t.cache_info[track, slot].marker else 0)
+    out[at + 1] = (red_payload_type if is_red else payload_type) | (0x80 if t.cache_info[track, slot].marker else 0)
     write_u16(out, at + 2, seq)
     write_u32(out, at + 4, ts)
     write_u32(out, at + 8, ssrc)
     start = at + 12
     if stamp:
-        write_stamp(t, transport, stamp, start, t.shared[Shared.NOW])
+        write_stamp(t, np.int64(t.subscriptions[s].transport), stamp, start, t.shared[Shared.NOW])
         start += STAMP_SIZE
+    if t.cache_info[track, slot].extensions:
+        start = write_extensions(t, s, track, slot, at, stamp)
     if osn >= 0:
         write_u16(out, start, osn)
         start += 2
     if size > 0:
-        memcpy(out.ctypes.data + np.uint64(start), t.cache_data[track, slot].ctypes.data, np.uint64(size))
+        source = t.cache_data[track, slot].ctypes.data + np.uint64(begin)
+        memcpy(out.ctypes.data + np.uint64(start), source, np.uint64(size))
+        if is_red:
+            rename_blocks(t, start, start + size, payload_type)
     for i in range(pad):
         out[start + size + i] = 0
     if pad > 0:
         out[start + size + pad - 1] = pad
-    return start + size + pad - at
+    return start + size + pad - at, start
 
 
 @njit(nogil=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from media.forwarding.extensions import keep_extensions
 from media.forwarding.payload import starts_keyframe, vp8_numbers
 from media.forwarding.reports import begin_reports
 from media.forwarding.rtp_headers import unwrap
@@ -73,6 +74,7 @@ def restart(t, track, ssrc, seq):
     t.tracks[track].key_ext_seq = -1
     t.tracks[track].key_ts = -1
     t.tracks[track].last_keyframe_ns = 0
+    t.tracks[track].playout_delay = -1
     for i in range(CACHE):
         t.cache_seq[track, i] = -1
 
@@ -93,8 +95,11 @@ def _note_jitter(t, track, ts, now):
 
 
 @njit(nogil=True)
-def keep(t, track, ext_seq, data, start, size, ts, now):
-    """Cache one decrypted packet, with its frame number and whether a decoder can start with it."""
+def keep(t, transport, track, ext_seq, data, start, size, red_at, ts, now):
+    """Cache one decrypted packet, with its frame number and whether a decoder can start with it.
+
+    `red_at` is where in it the newest block of redundant sound begins, 0 for plain sound.
+    """
     slot = ext_seq % CACHE
     newest = ext_seq == t.tracks[track].highest_ext_seq
     if newest and ts != t.tracks[track].last_ts:
@@ -122,6 +127,8 @@ def keep(t, track, ext_seq, data, start, size, ts, now):
     t.cache_info[track, slot].base_at = base_at
     t.cache_info[track, slot].ts = ts
     t.cache_info[track, slot].frame_no = frame
+    t.cache_info[track, slot].red_at = red_at
+    keep_extensions(t, transport, data, track, ext_seq)
     release()
     t.cache_seq[track, slot] = ext_seq
     if is_key and t.tracks[track].kind == VIDEO and ts != t.tracks[track].key_ts and newest:

@@ -35,6 +35,8 @@ NOTICES = 4096  # packets that one worker has yet to hear of from another: more 
 FOREVER = 2**63 - 1
 RID = 8  # octets of a layer's name that are told apart (RFC 8852 allows more; clients use one to three)
 ICE_NAME = 64  # bytes of a username that the kernel answers checks for; a longer one is Python's
+EXTENSIONS = 32  # octets of header extensions kept with a packet: every kind that is passed on, at its longest
+LEVELS = 64  # of sound, kept of each track: more than a second of packets
 
 
 class Shared(IntEnum):
@@ -119,7 +121,8 @@ class Count(IntEnum):
     PROBES = 49  # no drop: packets sent again to see what a way carries
     MIRRORED = 50  # no drop: packets that another worker was told of, for viewers of its own
     MIRROR_FULL = 51
-    CELLS = 52
+    MALFORMED_RED = 52
+    CELLS = 53
 
 
 AUDIO, VIDEO = 1, 2
@@ -160,6 +163,7 @@ TRANSPORT = _whole_lines(
             ("twcc_id", "u1"),  # P: header extension id of transport-wide sequence numbers, 0 none
             ("rid_id", "u1"),  # P: header extension id of RtpStreamId (RFC 8852), 0 none
             ("repaired_rid_id", "u1"),  # P: and of RepairedRtpStreamId
+            ("passes", "u1"),  # P: whether anything is in its row of `passed_ids`
             ("room", "i4"),  # P
             ("until", "i8"),  # P: monotonic ns
             ("publish_until", "i8"),  # P: monotonic ns
@@ -213,6 +217,8 @@ TRACK = _whole_lines(
             ("transit", "i8"),
             ("last_ts", "i8"),
             ("last_ns", "i8"),  # K: arrival of the newest packet
+            ("levels", "i8"),  # K: how many were written to `levels[row]` in a ring
+            ("playout_delay", "i4"),  # K: its newest, in 24 bits, -1 none
             ("frame_no", "i8"),  # K: rises by one with each timestamp
             ("key_ext_seq", "i8"),  # K: first packet of the newest keyframe, -1 none
             ("key_ts", "i8"),
@@ -234,6 +240,7 @@ SUBSCRIPTION = _whole_lines(
             ("anchored", "u1"),  # K: 0 = the next packet that may start anchors it; P sets 0 at birth
             ("payload_type", "u1"),  # P
             ("rtx_payload_type", "u1"),  # P: 0 none
+            ("red_payload_type", "u1"),  # P: of redundant sound, 0 none
             ("stamp", "u1"),  # P: what stamps.py puts before the payload, 0 nothing
             ("fraction_lost", "u1"),  # K: of the newest receiver report
             ("track", "i4"),  # K: the layer that it gets; P at birth
@@ -249,6 +256,8 @@ SUBSCRIPTION = _whole_lines(
             ("anchor_ext_seq", "i8"),  # K: nothing older is forwarded
             ("anchor_frame", "i8"),  # K: frames up to this one were replayed ...
             ("anchor_ts", "i8"),  # K: ... with timestamps squeezed towards this one
+            ("floor_frame", "i8"),  # K: this frame, captured before what was sent last, and some after it leave ...
+            ("floor_ts", "i8"),  # K: ... behind this outgoing timestamp; -1 where none has to
             ("last_seq", "i8"),  # K: highest outgoing; P sets the first below 2**15
             ("last_ts", "i8"),  # K
             ("last_ns", "i8"),  # K: 0 = nothing sent yet
@@ -276,6 +285,8 @@ CACHED = np.dtype(
         ("pad", "u1"),  # octets of padding with which it leaves, always; UNPLANNED before it is fanned out
         ("picture_at", "u1"),  # where in the payload VP8's picture id is, 0 nowhere
         ("base_at", "u1"),  # and its TL0PICIDX
+        ("extensions", "u1"),  # octets of `cache_extensions` that it has
+        ("red_at", "u2"),  # where in the payload the newest block of redundant sound begins, 0 for plain sound
         ("ts", "i8"),
         ("frame_no", "i8"),
     ],
@@ -302,13 +313,17 @@ class Tables(NamedTuple):
     transports: npt.NDArray[np.void]
     tracks: npt.NDArray[np.void]
     subscriptions: npt.NDArray[np.void]
-    payload_types: npt.NDArray[np.int32]  # [transport, 128]: track + 1, plus RTX_BIT for its retransmissions; P
+    payload_types: npt.NDArray[np.int32]  # [transport, 128]: track + 1, with RTX_BIT or RED_BIT beside; P
+    passed_ids: npt.NDArray[np.uint8]  # [transport, Passed]: a publisher's ids of what is passed on, 0 none; P
+    extension_ids: npt.NDArray[np.uint8]  # [subscription, Passed]: and a viewer's; P
+    levels: npt.NDArray[np.uint8]  # [track, LEVELS]: of sound, as RFC 6464 has them; K
     sockaddrs: npt.NDArray[np.uint8]  # [transport, 32]: where media is sent; P
     ssrcs: npt.NDArray[np.uint32]  # [transport, SSRCS]: from which authentic packets came, `ssrc_count` of them; K
     ice_names: npt.NDArray[np.uint8]  # [transport, ICE_NAME]: USERNAME of its checks; P
     ice_keys: npt.NDArray[np.uint8]  # [transport, 64]: our ice-pwd, padded with zeros to a block of SHA-1; P
     cache_seq: npt.NDArray[np.int64]  # [track, CACHE]: extended sequence number held there; K
     cache_info: npt.NDArray[np.void]  # [track, CACHE]
+    cache_extensions: npt.NDArray[np.uint8]  # [track, CACHE, EXTENSIONS]: as RFC 8285 one-byte elements, by Passed; K
     cache_data: npt.NDArray[np.uint8]  # [track, CACHE, PAYLOAD]: decrypted payloads; K
     twcc_seq: npt.NDArray[np.int64]  # [slot, TWCC]; K
     twcc_arrival_ns: npt.NDArray[np.int64]  # [slot, TWCC]; K
@@ -349,7 +364,8 @@ class Tables(NamedTuple):
     outbox_transports: npt.NDArray[np.int64]  # [MESSAGES]: rows of the destinations
 
 
-RTX_BIT = 1 << 30
+RTX_BIT, RED_BIT = 1 << 30, 1 << 29
+ROW_BITS = RED_BIT - 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,10 +56,12 @@ class Display(msgspec.Struct, frozen=True):
 
 
 class VideoSection(msgspec.Struct, frozen=True, omit_defaults=True):
-    """All renditions of the picture, by track."""
+    """All renditions of the picture, by track; players turn it clockwise by `rotation` degrees, and then mirror it."""
 
     renditions: dict[str, Video] = {}
     display: Display | None = None
+    rotation: float | None = None
+    flip: bool | None = None
 
 
 class AudioSection(msgspec.Struct, frozen=True):

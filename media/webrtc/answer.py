@@ -50,6 +50,8 @@ class AcceptedMedia:
     extensions: tuple[HeaderExtension, ...]
     outgoing: OutgoingStream | None
     layers: tuple[str, ...] = ()
+    red: int | None = None  # the payload type of redundant sound
+    prefers_red: bool = False  # asks for that rather than for plain sound: senders go by what comes first
 
 
 def write_answer(
@@ -114,7 +116,9 @@ def _transport_lines(local: LocalEndpoint, dtls_role: DtlsRole) -> Iterator[str]
 def _accepted(
     media: MediaDescription, taken: AcceptedMedia, local: LocalEndpoint, dtls_role: DtlsRole
 ) -> Iterator[str]:
-    payload_types = [taken.format.payload_type] + ([taken.rtx] if taken.rtx is not None else [])
+    plain = [taken.format.payload_type, *([] if taken.rtx is None else [taken.rtx])]
+    red = [] if taken.red is None else [taken.red]
+    payload_types = [*red, *plain] if taken.prefers_red else [*plain, *red]
     yield f"m={media.kind} 9 {media.protocol} {' '.join(map(str, payload_types))}"
     yield "c=IN IP4 0.0.0.0"
     yield f"a=mid:{media.mid}"
@@ -142,6 +146,9 @@ def _formats(taken: AcceptedMedia) -> Iterator[str]:
     if taken.rtx is not None:
         yield f"a=rtpmap:{taken.rtx} rtx/{item.clock_rate}"
         yield f"a=fmtp:{taken.rtx} apt={number}"
+    if taken.red is not None:
+        yield f"a=rtpmap:{taken.red} red/{item.clock_rate}/{item.channels}"
+        yield f"a=fmtp:{taken.red} {number}/{number}"
 
 
 def _outgoing(stream: OutgoingStream) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import Literal
 from media.webrtc.sdp import MediaDescription, PayloadFormat
 from media.wire import h264
 from media.wire.codecs import Codec
+from media.wire.red import MAX_BLOCKS
 
 Kind = Literal["audio", "video"]
 
@@ -42,11 +43,13 @@ class Choice:
     format: PayloadFormat
     codec: CodecDescription
     rtx: int | None
+    red: int | None = None  # of redundant sound that is made of it (RFC 2198)
+    prefers_red: bool = False  # whether the m-line has that first: who offers it will send it
 
     @property
     def payload_types(self) -> set[int]:
-        """The one or two payload types that taking it uses up."""
-        return {self.format.payload_type} if self.rtx is None else {self.format.payload_type, self.rtx}
+        """The payload types that taking it uses up."""
+        return {number for number in (self.format.payload_type, self.rtx, self.red) if number is not None}
 
 
 def choices(media: MediaDescription, taken: set[int]) -> Iterator[Choice]:
@@ -60,7 +63,10 @@ def choices(media: MediaDescription, taken: set[int]) -> Iterator[Choice]:
         codec = describe(item)
         if codec is not None and codec.kind == media.kind:
             rtx = next((other.payload_type for other in free if _repairs(other, item)), None)
-            yield Choice(item, codec, rtx if "nack" in item.feedback else None)
+            red = next((other for other in free if _is_redundant(other, item)), None)
+            prefers_red = red is not None and free.index(red) < free.index(item)
+            repairs = rtx if "nack" in item.feedback else None
+            yield Choice(item, codec, repairs, None if red is None else red.payload_type, prefers_red)
 
 
 def best_to_receive(media: MediaDescription, taken: set[int]) -> Choice | None:
@@ -136,6 +142,13 @@ def sending_parameters(choice: Choice, source: CodecDescription) -> str:
 
 def _repairs(other: PayloadFormat, item: PayloadFormat) -> bool:
     return other.name.lower() == "rtx" and other.parameter("apt") == str(item.payload_type)
+
+
+def _is_redundant(other: PayloadFormat, item: PayloadFormat) -> bool:
+    """Whether `other` is redundant sound of which all blocks are of `item`, as in `a=fmtp:63 111/111`."""
+    blocks = "".join(other.parameters).split("/")
+    is_red = (other.name.lower(), other.clock_rate, other.channels) == ("red", item.clock_rate, item.channels)
+    return is_red and 1 < len(blocks) <= MAX_BLOCKS + 1 and set(blocks) == {str(item.payload_type)}
 
 
 def _is_stereo(item: PayloadFormat) -> bool:

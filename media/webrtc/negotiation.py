@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from media.webrtc.answer import AcceptedMedia, LocalEndpoint, OutgoingStream, write_answer
 from media.webrtc.attributes import Direction, HeaderExtension, Setup
 from media.webrtc.dtls import DtlsRole, Fingerprint
+from media.webrtc.extensions import ONE_BYTE_IDS, TAKEN, ids_of, passed_by, passed_to
 from media.webrtc.formats import (
     Choice,
     CodecDescription,
@@ -24,6 +25,7 @@ from media.webrtc.formats import (
 from media.webrtc.ice import IceCredentials
 from media.webrtc.sdp import MediaDescription, SessionDescription
 from media.wire.codecs import Codec
+from media.wire.extensions import Passed
 
 __all__ = [
     "CodecDescription",
@@ -44,11 +46,8 @@ REPAIRED_RID = "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id"
 ACCEPTED_EXTENSIONS = (
     "urn:ietf:params:rtp-hdrext:sdes:mid",
     TRANSPORT_CC,
-    "urn:ietf:params:rtp-hdrext:ssrc-audio-level",
+    *sorted(TAKEN),
 )
-ONE_BYTE_IDS = range(
-    1, 15
-)  # what fits a one-byte extension header (RFC 8285 section 4.2); every client seen stays there
 # What simulcast is answered for: of these the layers can be told apart and joined without looking at what depends on
 # what. Most layers that clients send are three; their names must fit where the kernel compares them.
 LAYERED_CODECS = (Codec.VP8, Codec.H264)
@@ -93,6 +92,8 @@ class ReceivedTrack:
     layers: tuple[str, ...] = ()  # of simulcast, as RFC 8852 names them in the extensions that follow
     rid_extension_id: int | None = None
     repaired_rid_extension_id: int | None = None
+    passed: Mapping[Passed, int] = field(default_factory=dict)  # its ids of the extensions that viewers get
+    red_payload_type: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,8 @@ class SentTrack:
     nack: bool
     pli: bool
     stamp: int = 0  # first octet of the header extension of each packet (RFC 8285 section 4.2), 0 for none
+    passed: Mapping[Passed, int] = field(default_factory=dict)  # its ids of the publisher's extensions
+    red_payload_type: int | None = None  # of redundant sound, where it takes that
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +184,11 @@ def answer_viewer(
             continue
         taken |= choice.payload_types
         stamp = _stamp(media, choice)
-        tracks.append(track := _sent(media, choice, stamp, ssrcs))
-        accepted[index] = _accept_sent(choice, track, stamp, sending_parameters(choice, codec), stream)
+        used = () if stamp is None else (stamp.extension.id,)
+        passed = passed_to(media.extensions, choice.codec.kind, used)
+        tracks.append(track := _sent(media, choice, stamp, ids_of(passed), ssrcs))
+        extensions = (*(() if stamp is None else (stamp.extension,)), *passed.values())
+        accepted[index] = _accept_sent(choice, track, stamp, extensions, sending_parameters(choice, codec), stream)
     if not accepted:
         names = ", ".join(codec.codec.name for codec in available)
         raise OfferRejected("no_common_codec", f"the stream is in {names}, and the offer can receive none of it")
@@ -251,7 +257,8 @@ def _dtls_role(media: MediaDescription) -> DtlsRole:
 def _received(media: MediaDescription, choice: Choice) -> ReceivedTrack:
     feedback = choice.format.feedback
     layers = _layers(media, choice)
-    extensions = {item.uri: item.id for item in _extensions(media, layers)}
+    accepted = _extensions(media, layers)
+    extensions = {item.uri: item.id for item in accepted}
     return ReceivedTrack(
         kind=choice.codec.kind,
         mid=media.mid or "",
@@ -266,6 +273,8 @@ def _received(media: MediaDescription, choice: Choice) -> ReceivedTrack:
         layers=layers,
         rid_extension_id=extensions.get(RID),
         repaired_rid_extension_id=extensions.get(REPAIRED_RID),
+        passed=passed_by(accepted, choice.codec.kind),
+        red_payload_type=choice.red if choice.prefers_red else None,
     )
 
 
@@ -277,7 +286,9 @@ def _accept_received(media: MediaDescription, choice: Choice) -> AcceptedMedia:
         for item in _extensions(media, layers)
         if item.uri != TRANSPORT_CC or "transport-cc" in choice.format.feedback
     )
-    return AcceptedMedia(choice.format, receiving_parameters(choice), choice.rtx, feedback, extensions, None, layers)
+    red = choice.red if choice.prefers_red else None
+    fmtp = receiving_parameters(choice)
+    return AcceptedMedia(choice.format, fmtp, choice.rtx, feedback, extensions, None, layers, red, red is not None)
 
 
 def _layers(media: MediaDescription, choice: Choice) -> tuple[str, ...]:
@@ -317,11 +328,13 @@ def _stamp(media: MediaDescription, choice: Choice) -> _Stamp | None:
         found = next((item for item in media.extensions if item.uri == uri and item.id in ONE_BYTE_IDS), None)
         received = found is not None and found.direction in (Direction.SENDRECV, Direction.RECVONLY)
         if found is not None and received and feedback in choice.format.feedback:
-            return _Stamp(feedback, found, found.id << 4 | octets - 1)
+            return _Stamp(feedback, HeaderExtension(found.id, uri, Direction.SENDRECV), found.id << 4 | octets - 1)
     return None
 
 
-def _sent(media: MediaDescription, choice: Choice, stamp: _Stamp | None, ssrcs: Iterator[int]) -> SentTrack:
+def _sent(
+    media: MediaDescription, choice: Choice, stamp: _Stamp | None, passed: Mapping[Passed, int], ssrcs: Iterator[int]
+) -> SentTrack:
     return SentTrack(
         kind=choice.codec.kind,
         mid=media.mid or "",
@@ -332,19 +345,24 @@ def _sent(media: MediaDescription, choice: Choice, stamp: _Stamp | None, ssrcs: 
         nack="nack" in choice.format.feedback,
         pli="nack pli" in choice.format.feedback,
         stamp=0 if stamp is None else stamp.first_octet,
+        passed=passed,
+        red_payload_type=choice.red,
     )
 
 
-def _accept_sent(choice: Choice, track: SentTrack, stamp: _Stamp | None, fmtp: str, stream: str) -> AcceptedMedia:
-    wanted: tuple[str, ...] = VIEWER_FEEDBACK
-    extensions: tuple[HeaderExtension, ...] = ()
-    if stamp is not None:
-        wanted = (*wanted, stamp.feedback)
-        extensions = (HeaderExtension(stamp.extension.id, stamp.extension.uri, Direction.SENDRECV),)
+def _accept_sent(
+    choice: Choice,
+    track: SentTrack,
+    stamp: _Stamp | None,
+    extensions: tuple[HeaderExtension, ...],
+    fmtp: str,
+    stream: str,
+) -> AcceptedMedia:
+    wanted = VIEWER_FEEDBACK if stamp is None else (*VIEWER_FEEDBACK, stamp.feedback)
     feedback = tuple(name for name in wanted if name in choice.format.feedback)
     own = (track.ssrc,) if track.rtx_ssrc is None else (track.ssrc, track.rtx_ssrc)
     outgoing = OutgoingStream(msid=f"{stream} {track.kind}", cname=stream, ssrcs=own)
-    return AcceptedMedia(choice.format, fmtp, choice.rtx, feedback, extensions, outgoing)
+    return AcceptedMedia(choice.format, fmtp, choice.rtx, feedback, extensions, outgoing, red=choice.red)
 
 
 def _fresh_ssrcs(random_bits: Callable[[int], int], used: set[int]) -> Iterator[int]:

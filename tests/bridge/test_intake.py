@@ -9,6 +9,8 @@ import pytest
 from media.bridge.assembling import AssembledFrame, Assembler, Packet
 from media.bridge.avc import read_avc_record_untrusted, to_annex_b_untrusted
 from media.bridge.intake import MAX_RETURNS, PATIENCE_NS, Intake
+from media.bridge.renditions import choose_untrusted
+from media.bridge.stamping import PASSED, PublishersClock, Stamper
 from media.moq.containers import wrap_legacy, wrap_loc
 from media.moq.frames import Frame
 from media.moq.hang import (
@@ -19,11 +21,13 @@ from media.moq.hang import (
     Container,
     Video,
     VideoSection,
+    read_catalog_untrusted,
     write_catalog,
 )
 from media.moq.origin import Broadcast, Track, track_info
 from media.webrtc.formats import CodecDescription, Kind
 from media.wire.codecs import Codec
+from media.wire.extensions import Passed
 from media.wire.malformed import MalformedPacket
 from media.wire.rtcp import SenderReport
 from media.wire.rtp import parse_rtp_untrusted
@@ -265,3 +269,28 @@ def test_a_record_cut_short_is_malformed(record: bytes) -> None:
 def test_a_frame_whose_lengths_do_not_fit_is_malformed(frame: bytes) -> None:
     with pytest.raises(MalformedPacket):
         to_annex_b_untrusted(read_avc_record_untrusted(AVCC), frame)
+
+
+@pytest.mark.parametrize(
+    ("rotation", "flip", "octet"),
+    [
+        (None, None, None),
+        (0, None, 0),
+        (90, None, 1),
+        (-90, False, 3),
+        (450.0, True, 5),
+        (None, True, 4),
+        (1e308, None, 0),
+    ],
+)
+def test_how_the_picture_is_to_be_turned_goes_with_the_last_packet_of_each_frame(
+    rotation: float | None, flip: bool | None, octet: int | None
+) -> None:
+    section = VideoSection({"video": Video("vp8")}, rotation=rotation, flip=flip)
+    rendition = choose_untrusted(read_catalog_untrusted(write_catalog(Catalog(section))), ("video",))["video"]
+    stamper = Stamper(rendition, PublishersClock())
+    for frame in (KEY["vp8"], DELTA["vp8"]):
+        packets = stamper.packets_untrusted(Frame(0, wrap_legacy(0, frame), is_keyframe=True), is_keyframe=True)
+        told = [parse_rtp_untrusted(packet).header.extensions for packet in packets]
+        last = {} if octet is None else {PASSED[Passed.ORIENTATION]: bytes([octet])}
+        assert told == [{}] * (len(packets) - 1) + [last]

@@ -28,6 +28,7 @@ from media.wire import twcc
 from media.wire.codecs import Codec, starts_keyframe
 from media.wire.framing import MAX_FRAME, FrameReader, framed
 from media.wire.malformed import MalformedPacket
+from media.wire.red import find_primary_untrusted
 from media.wire.rtcp import Nack, Remb, Unknown, build_rtcp, parse_rtcp_untrusted
 from media.wire.rtp import build_rtp, parse_rtp_untrusted
 from server.names import InvalidName, fold
@@ -80,6 +81,16 @@ def read_twcc(data: bytes) -> None:
         report = twcc.decode_untrusted(1, 2, data)
         assert len(report.deltas) <= twcc.MAX_STATUSES_READ
         assert twcc.decode_untrusted(1, 2, twcc.encode(report)) == report
+
+
+def read_red(data: bytes) -> None:
+    with suppress(MalformedPacket):
+        assert 0 < find_primary_untrusted(data) <= len(data)
+
+
+def red_seeds() -> Iterator[bytes]:
+    for blocks in range(4):
+        yield b"\xef\x0f\x00\x05" * blocks + b"\x6f" + b"older" * blocks + b"newest"
 
 
 def read_frame(data: bytes) -> None:
@@ -355,6 +366,7 @@ TARGETS = {
     "rtp": Target(read_rtp, lambda: packet_seeds("rtp")),
     "rtcp": Target(read_rtcp, lambda: packet_seeds("rtcp")),
     "twcc": Target(read_twcc, twcc_seeds),
+    "red": Target(read_red, red_seeds),
     "framing": Target(read_frames_of_a_stream, stream_seeds, TEXT),
     "frames": Target(read_frame, frame_seeds, TEXT),
     "stun": Target(read_stun, stun_seeds),

@@ -7,7 +7,7 @@ import random
 import socket
 import struct
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -21,6 +21,7 @@ from media.forwarding.kernel import NAP_SUBSCRIPTIONS
 from media.forwarding.tables import CACHE, Count, Limits, Shared
 from media.webrtc.srtp import SrtpKeys, SrtpProfile, open_receiver, open_sender
 from media.wire.codecs import Codec
+from media.wire.extensions import Passed
 
 PUBLISHER_PT, PUBLISHER_RTX_PT, AUDIO_PT = 96, 97, 111
 KEY, DELTA = b"\x10\x00", b"\x10\x01"  # VP8: payload descriptor with S, then the P bit of the frame header
@@ -34,6 +35,8 @@ class Sent:
     ssrc: int = 0x11111111
     rtx_ssrc: int | None = 0x22222222
     stamp: int = 0
+    passed: Mapping[Passed, int] = field(default_factory=dict)
+    red_payload_type: int | None = None
 
 
 def fresh_keys(profile: SrtpProfile = SrtpProfile.AEAD_AES_128_GCM) -> SrtpKeys:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import random
 import struct
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from media.forwarding.admission import FOREVER, Grant, Holding
 from media.forwarding.receiving_rtcp import MAX_NACKED
 from media.forwarding.tables import CACHE, SSRCS, Count
 from media.wire.codecs import Codec
+from media.wire.extensions import Passed
 from media.wire.rtcp import Nack, Pli, build_rtcp
 from tests.media.turns import LIMITS, End, Turns, open_turns, protected
 
@@ -28,6 +30,8 @@ class Sent:
     payload_type: int = 120
     rtx_payload_type: int | None = 121
     stamp: int = 0
+    passed: Mapping[Passed, int] = field(default_factory=dict)
+    red_payload_type: int | None = None
 
     @property
     def rtx_ssrc(self) -> int:
@@ -47,9 +51,12 @@ class Stage:
     subscriptions: tuple[int, int]
     ssrc: int
 
-    def publish(self, seq: int, payload: bytes, *, pt: int = PT, ssrc: int = 7, ts: int = 0) -> None:
-        header = struct.pack("!BBHII", 0x80, pt, seq & 0xFFFF, ts, ssrc)
-        datagram = protected(self.publisher, header + payload)
+    def publish(
+        self, seq: int, payload: bytes, *, pt: int = PT, ssrc: int = 7, ts: int = 0, block: bytes = b""
+    ) -> None:
+        """Send a packet; `block` is its header extension, with its head."""
+        header = struct.pack("!BBHII", 0x90 if block else 0x80, pt, seq & 0xFFFF, ts, ssrc)
+        datagram = protected(self.publisher, header + block + payload)
         assert datagram is not None
         self.publisher.send(datagram)
 
@@ -67,7 +74,18 @@ class Stage:
         return int(self.turns.tables.counters[count])
 
 
-def set_stage(turns: Turns, ssrc: int, codec: Codec = Codec.VP8, *, stamp: int = 0) -> Stage:
+PASSED = {Passed.AUDIO_LEVEL: 1, Passed.ORIENTATION: 2, Passed.PLAYOUT_DELAY: 4, Passed.CAPTURE_TIME: 5}
+
+
+def set_stage(
+    turns: Turns,
+    ssrc: int,
+    codec: Codec = Codec.VP8,
+    *,
+    stamp: int = 0,
+    passed: Mapping[Passed, int] = PASSED,
+    rtx: int | None = 121,
+) -> Stage:
     forwarder = turns.forwarder
     room = forwarder.open_room()
     forwarder.admission.require(room, Grant.WELCOME)
@@ -76,13 +94,20 @@ def set_stage(turns: Turns, ssrc: int, codec: Codec = Codec.VP8, *, stamp: int =
     forwarder.admission.hold(viewer.row, Holding(Grant.WELCOME))
     video = forwarder.open_track(room, "video", codec, 90_000)
     audio = forwarder.open_track(room, "audio", Codec.OPUS, 48_000)
-    for track, pt, rtx in ((video, PT, RTX_PT), (audio, AUDIO_PT, None)):
+    for track, pt, repairs in ((video, PT, RTX_PT), (audio, AUDIO_PT, None)):
         forwarder.feed_track(
-            track, publisher.row, payload_type=pt, rtx_payload_type=rtx, twcc_extension_id=3, nack=True
+            track,
+            publisher.row,
+            payload_type=pt,
+            rtx_payload_type=repairs,
+            twcc_extension_id=3,
+            nack=True,
+            passed=PASSED,
         )
-    sound = Sent(ssrc + 2, rtx_payload_type=None if stamp else 121, stamp=stamp)
+    sound = Sent(ssrc + 2, rtx_payload_type=None if stamp else rtx, stamp=stamp, passed=passed)
+    picture = Sent(ssrc, rtx_payload_type=rtx, stamp=stamp, passed=passed)
     subscriptions = (
-        forwarder.subscribe(video, viewer.row, Sent(ssrc, stamp=stamp), first_seq=100),
+        forwarder.subscribe(video, viewer.row, picture, first_seq=100),
         forwarder.subscribe(audio, viewer.row, sound, first_seq=100),
     )
     return Stage(turns, room, publisher, viewer, video, audio, subscriptions, ssrc)
@@ -96,7 +121,9 @@ def any_rtp(chance: random.Random, seq: int) -> bytes:
     second = chance.choice([PT, RTX_PT, AUDIO_PT, chance.randrange(64)]) | chance.choice([0, 0x80])
     header = struct.pack("!BBHII", first, second, seq & 0xFFFF, chance.randrange(2**32), chance.choice([7, 7, 7, 8]))
     profile = chance.choice([b"\xbe\xde", b"\x10\x00", b"\x10\x0f", chance.randbytes(2)])
-    extension = profile + chance.choice([0, 1, 2, 300]).to_bytes(2) if first & 0x10 else b""
+    words = chance.choice([0, 1, 2, 6, 10, 300])
+    elements = [bytes([chance.choice([1, 2, 4, 5]) << 4 | chance.choice([0, 2, 7, 15])]) + chance.randbytes(16)]
+    extension = profile + words.to_bytes(2) + b"".join(elements * chance.choice([0, 1, 4])) if first & 0x10 else b""
     body = chance.randbytes(chance.choice([0, 1, 2, 3, 8, chance.randrange(1400)]))
     tail = bytes([chance.choice([0, 1, 2, 255, len(body) & 255])]) if first & 0x20 else b""
     csrcs = chance.randbytes(4 * (first & 15))
@@ -131,6 +158,10 @@ def outside(stages: list[Stage]) -> list[bytes]:
         (tables.cache_seq[: LIMITS.tracks + 8], tracks),
         (tables.cache_info[: LIMITS.tracks + 8], tracks),
         (tables.cache_data[: LIMITS.tracks + 1], tracks),
+        (tables.cache_extensions[: LIMITS.tracks + 1], tracks),
+        (tables.levels[: LIMITS.tracks + 8], tracks),
+        (tables.passed_ids[: LIMITS.transports + 8], []),
+        (tables.extension_ids[: LIMITS.subscriptions + 8], []),
         (tables.twcc_seq[: LIMITS.tracks + 8], slots),
         (tables.twcc_arrival_ns[: LIMITS.tracks + 8], slots),
         (tables.subscriptions[: LIMITS.subscriptions + 8], subscriptions),

@@ -13,6 +13,7 @@ from media.webrtc.dtls import DtlsRole
 from media.webrtc.negotiation import CodecDescription, OfferRejected, answer_publisher, answer_viewer
 from media.webrtc.sdp import MalformedSdp, SessionDescription, parse_sdp_untrusted
 from media.wire.codecs import Codec
+from media.wire.extensions import Passed
 from tests.media.offers import LOCAL, PUBLISHERS, VIEWERS, offer_text
 
 OPUS = CodecDescription(Codec.OPUS, 48_000, 2, "minptime=10;useinbandfec=1")
@@ -87,8 +88,11 @@ def test_every_recorded_viewer_gets_vp8_and_opus_and_tells_of_its_network_as_it_
     for track, media in zip(answer.tracks, ours.media, strict=True):
         told = ("transport-cc", 2) if "aiortc" not in name else ("goog-remb", 3)
         is_told = name != "roamhq-wrtc010-sub1" and (track.kind == "video" or "aiortc" not in name)
-        assert is_told == bool(media.extensions) == (told[0] in media.codecs[0].feedback)
-        assert track.stamp == (media.extensions[0].id << 4 | told[1] - 1 if is_told else 0)
+        passed = {item.id for item in media.extensions} & set(track.passed.values())
+        assert len(passed) == len(track.passed)
+        stamps = [item for item in media.extensions if item.id not in passed]
+        assert is_told == bool(stamps) == (told[0] in media.codecs[0].feedback)
+        assert track.stamp == (stamps[0].id << 4 | told[1] - 1 if is_told else 0)
         assert media.codecs[0].feedback <= {"nack", "nack pli", "ccm fir", told[0]}
         assert (track.rtx_payload_type is None) == (track.rtx_ssrc is None)
         assert f"a=msid:streamer {track.kind}\r\n" in answer.sdp
@@ -101,6 +105,56 @@ def test_every_publisher_meets_every_viewer_at_least_in_sound(publisher: str, vi
     answer = answer_viewer(theirs, LOCAL, codecs, stream="streamer")
     check_form(answer.sdp, theirs)
     assert "audio" in {track.kind for track in answer.tracks}
+
+
+def test_a_viewer_gets_of_the_publishers_header_extensions_what_it_offered_under_its_own_ids() -> None:
+    audio, video = answer_viewer(offer("chromium156-vp8-sub"), LOCAL, [VP8, OPUS], stream="s").tracks
+    assert (audio.passed, video.passed) == (
+        {Passed.AUDIO_LEVEL: 1},
+        {Passed.ORIENTATION: 13, Passed.PLAYOUT_DELAY: 5},
+    )
+    audio, video = answer_viewer(offer("chromium156-av1svc-sub"), LOCAL, [VP8, OPUS], stream="s").tracks
+    assert video.passed[Passed.CAPTURE_TIME] == 9
+    audio, video = answer_viewer(offer("firefox153-sub"), LOCAL, [VP8, OPUS], stream="s").tracks
+    assert (audio.passed, video.passed) == ({Passed.AUDIO_LEVEL: 1}, {Passed.PLAYOUT_DELAY: 6})
+
+
+@pytest.mark.parametrize("how", ["1/sendonly", "15", "3"], ids=["not_received", "beyond_one_byte", "used_already"])
+def test_a_header_extension_that_a_viewer_can_not_be_sent_is_left_out(how: str) -> None:
+    level = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
+    theirs = offer("chromium156-vp8-sub", (f"extmap:1 {level}", f"extmap:{how} {level}"))
+    answer = answer_viewer(theirs, LOCAL, [VP8, OPUS], stream="s")
+    assert answer.tracks[0].passed == {}
+    assert level not in answer.sdp
+
+
+def test_the_picture_is_turned_by_who_publishes_it_for_all_who_do_not_know_how() -> None:
+    answer = answer_publisher(offer("chromium156-vp8-pub"), LOCAL)
+    assert "video-orientation" not in answer.sdp
+    assert [track.passed for track in answer.tracks] == [{Passed.AUDIO_LEVEL: 1}, {Passed.PLAYOUT_DELAY: 5}]
+
+
+def test_redundant_sound_is_taken_of_who_prefers_it_and_given_to_who_knows_it() -> None:
+    plain = answer_publisher(offer("chromium156-vp8-pub"), LOCAL)
+    assert plain.tracks[0].red_payload_type is None
+    assert "red/48000" not in plain.sdp
+    preferred = offer("chromium156-vp8-pub", ("SAVPF 111 63 ", "SAVPF 63 111 "))
+    answer = answer_publisher(preferred, LOCAL)
+    assert (answer.tracks[0].red_payload_type, answer.tracks[0].payload_type) == (63, 111)
+    assert check_form(answer.sdp, preferred).media[0].formats == ("63", "111")
+    assert "a=rtpmap:63 red/48000/2\r\na=fmtp:63 111/111\r\n" in answer.sdp
+    viewer = answer_viewer(offer("chromium156-vp8-sub"), LOCAL, [VP8, OPUS], stream="s")
+    assert viewer.tracks[0].red_payload_type == 63
+    assert "a=fmtp:63 111/111\r\n" in viewer.sdp
+    assert answer_viewer(offer("firefox153-sub"), LOCAL, [VP8, OPUS], stream="s").tracks[0].red_payload_type is None
+
+
+@pytest.mark.parametrize("blocks", ["111", "111/110", "110/110", "111/111/111/111/111/111/111/111/111/111", "mode=1"])
+def test_redundant_sound_of_anything_but_the_plain_one_is_not_taken(blocks: str) -> None:
+    preferred = offer(
+        "chromium156-vp8-pub", ("SAVPF 111 63 ", "SAVPF 63 111 "), ("fmtp:63 111/111", f"fmtp:63 {blocks}")
+    )
+    assert answer_publisher(preferred, LOCAL).tracks[0].red_payload_type is None
 
 
 def test_retransmission_and_transport_cc_of_chromium_are_taken() -> None:

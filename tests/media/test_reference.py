@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,18 +13,27 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pylibsrtp import Error
 
-from media.forwarding import fanout, payload, reference, rtp_headers
+from media.forwarding import fanout, payload, reference, reference_tracks, rtp_headers
 from media.forwarding.admission import FOREVER, Grant, Holding
 from media.forwarding.tables import AUDIO, VIDEO, Count
 from media.wire.codecs import Codec, starts_keyframe, vp8_numbers
+from media.wire.extensions import Passed
 from media.wire.rtcp import Fir, Nack, Pli, build_rtcp
 from media.wire.rtp import RtpHeader, build_rtp
 from tests.media.turns import End, Packet, Turns, open_turns, protected
 
 EDGES = (0, 1, 2, 255, 256, 511, 512, 513, 1023, 32_766, 32_767, 32_768, 32_769, 65_533, 65_534, 65_535)
-VIDEO_PT, VIDEO_RTX_PT, AUDIO_PT = 96, 97, 111
+VIDEO_PT, VIDEO_RTX_PT, AUDIO_PT, RED_PT = 96, 97, 111, 63
 RID_ID, REPAIRED_RID_ID = 3, 4
 PAYLOADS = {"key": b"\x10\x00key", "delta": b"\x10\x01del", "part": b"\x00\x00a longer part", "empty": b""}
+PASSED = {Passed.AUDIO_LEVEL: 5, Passed.ORIENTATION: 6, Passed.PLAYOUT_DELAY: 7, Passed.CAPTURE_TIME: 8}
+VIEWERS = {Passed.AUDIO_LEVEL: 14, Passed.PLAYOUT_DELAY: 1, Passed.CAPTURE_TIME: 7}
+RED_HEADS = {
+    "red": b"\xef\x00\x00\x03\x6f" + b"old",
+    "bare": b"\x6f",
+    "broken": b"\xef\x00\x03\xff\x6f",
+    "short": b"\xef",
+}
 RIDS = {"video": "h", "low": "l"}
 LOW_SSRC = 1000  # more than that of the other layer
 AGE_NS = 600_000_000  # longer than any of the kernel's half seconds
@@ -47,6 +57,7 @@ REASONS = {
     Count.PADDING,
     Count.NACKS_IGNORED,
     Count.OVERTAKEN,
+    Count.MALFORMED_RED,
 }
 
 
@@ -57,6 +68,8 @@ class Sent:
     ssrc: int
     rtx_ssrc: int | None
     stamp: int = 0
+    passed: Mapping[Passed, int] = field(default_factory=dict)
+    red_payload_type: int | None = None
 
 
 @dataclass
@@ -95,7 +108,9 @@ class Both:
 
     def feed(self) -> None:
         """Connect a new publisher to both tracks; the former one is disconnected."""
-        self.publisher = reference.Publisher(FOREVER, rid_id=RID_ID, repaired_rid_id=REPAIRED_RID_ID)
+        self.publisher = reference.Publisher(
+            FOREVER, rid_id=RID_ID, repaired_rid_id=REPAIRED_RID_ID, passed=PASSED, red_payload_types={RED_PT}
+        )
         self.end = self.turns.end(self.room_row, publishes=True)
         self.forwarder.admission.publish_until(self.end.row, FOREVER)
         for kind, payload_type, rtx in (("video", VIDEO_PT, VIDEO_RTX_PT), ("audio", AUDIO_PT, None)):
@@ -108,6 +123,8 @@ class Both:
                 nack=True,
                 rid_extension_id=RID_ID,
                 repaired_rid_extension_id=REPAIRED_RID_ID,
+                passed=PASSED,
+                red_payload_type=RED_PT if kind == "audio" else None,
             )
             track = self.tracks[kind]
             for layer in track.layers or [track]:
@@ -115,13 +132,15 @@ class Both:
             self.publisher.payload_types[payload_type] = (track, False)
             if rtx is not None:
                 self.publisher.payload_types[rtx] = (track, True)
+        self.publisher.payload_types[RED_PT] = (self.tracks["audio"], False)
 
     def join(self, *, rtx: bool) -> Watching:
         viewer = reference.Viewer(self.room, 0)
         watching = Watching(self.turns.end(self.room_row, publishes=False), viewer)
         for kind in ("video", "audio"):
             number = 1000 * len(self.watching) + (1 if kind == "video" else 2)
-            sent = Sent(120, 121 if rtx else None, number, number + 100 if rtx else None)
+            red = 99 if rtx else None
+            sent = Sent(120, 121 if rtx else None, number, number + 100 if rtx else None, 0, VIEWERS, red)
             row = self.forwarder.subscribe(self.rows[kind], watching.end.row, sent, first_seq=32_767 - number % 7)
             record = self.turns.tables.subscriptions[row]
             subscription = reference.Subscription(
@@ -134,6 +153,8 @@ class Both:
                 sent.rtx_ssrc,
                 last_seq=int(record["last_seq"]),
                 rtx_seq=int(record["rtx_seq"]),
+                passed=VIEWERS,
+                red_payload_type=red,
             )
             viewer.subscriptions.append(subscription)
             self.tracks[kind].subscriptions.insert(0, subscription)
@@ -216,7 +237,7 @@ class Both:
         outcomes = reference.turn(sent, list(self.tracks.values()), now)
         for watching in self.watching:
             expected = [
-                Packet(o.payload_type, o.ssrc, o.sequence_number, o.timestamp, o.marker, o.payload)
+                Packet(o.payload_type, o.ssrc, o.sequence_number, o.timestamp, o.marker, o.payload, dict(o.extensions))
                 for o in outcomes
                 if isinstance(o, reference.Outgoing) and o.subscription.viewer is watching.viewer
             ]
@@ -246,10 +267,13 @@ class Both:
         ssrc: int = 5,
         numbering: str = "none",
         is_named: bool = True,
+        told: tuple[tuple[Passed, bytes], ...] = (),
+        redundancy: str = "none",
     ) -> bytes:
         """Write a publisher's next packet, `ahead` of the last; as a repair it comes through RTX.
 
-        `numbering` says which of VP8's picture numbers it has, `is_named` whether it says of which layer it is.
+        `numbering` says which of VP8's picture numbers it has, `is_named` whether it says of which layer it is, `told`
+        what else its header has, `redundancy` what sound has before it.
         """
         kind = kind if kind in self.rows else "video"
         number = (self.last[kind] + ahead) & 0xFFFF
@@ -269,6 +293,9 @@ class Both:
             payload_type, body, number = VIDEO_RTX_PT, number.to_bytes(2) + body, self.probes[kind]
             ssrc = 77 + (LOW_SSRC if kind == "low" else 0)
             extensions = {REPAIRED_RID_ID: RIDS[kind].encode()} if is_named else {}
+        if kind == "audio" and redundancy != "none":
+            payload_type, body = RED_PT, RED_HEADS[redundancy] + body
+        extensions |= {PASSED[passed]: value for passed, value in told}
         header = RtpHeader(payload_type, number, timestamp, ssrc, marker, extensions=extensions)
         return build_rtp(header, body, padding=1 if what == "empty" and not repairs else 0)
 
@@ -297,6 +324,12 @@ def protected_is_fresh(end: End, datagram: bytes) -> bool:
 # -- histories ---------------------------------------------------------------------------------------------------------
 
 ODD_JUMPS = [0, -511, -512, -513, 5, -255, -256, -257, 300, 510, 511, 512, 513, 16_383, 16_384, 30_000]
+TOLD = [
+    ((Passed.AUDIO_LEVEL, b"\x85"), (Passed.CAPTURE_TIME, bytes(8))),
+    ((Passed.CAPTURE_TIME, bytes(range(16))), (Passed.PLAYOUT_DELAY, b"abc"), (Passed.ORIENTATION, b"\x01")),
+    ((Passed.PLAYOUT_DELAY, b"xyz"),),
+    ((Passed.PLAYOUT_DELAY, b"xy"), (Passed.CAPTURE_TIME, bytes(9)), (Passed.AUDIO_LEVEL, b"ab")),
+]
 packets = st.fixed_dictionaries(
     {
         "kind": st.sampled_from(["video"] * 4 + ["low"] * 3 + ["audio"]),
@@ -308,6 +341,8 @@ packets = st.fixed_dictionaries(
         "ssrc": st.sampled_from([5] * 40 + [6, 0]),
         "numbering": st.sampled_from(["all"] * 4 + ["none", "short", "long", "base"]),
         "is_named": st.sampled_from([True] * 3 + [False]),
+        "told": st.sampled_from([()] * 2 + TOLD),
+        "redundancy": st.sampled_from(["none"] * 2 + ["red"] * 2 + ["bare", "broken", "short"]),
     }
 )
 bursts = st.lists(packets, min_size=1, max_size=8)
@@ -600,7 +635,7 @@ def test_both_give_the_same_verdict(
 
 @given(st.integers(0, 2**40), st.integers(0, 65_535))
 def test_both_extend_numbers_alike(highest: int, seq: int) -> None:
-    extended = reference.unwrap(highest, seq)
+    extended = reference_tracks.unwrap(highest, seq)
     assert rtp_headers.unwrap(np.int64(highest), np.int64(seq)) == extended
     assert extended & 0xFFFF == seq
     assert -0x8000 <= extended - highest < 0x8000

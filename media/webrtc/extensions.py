@@ -1,0 +1,40 @@
+"""Decides which header extensions are passed on between a publisher's m-line and a viewer's (RFC 8285 section 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from media.webrtc.attributes import Direction, HeaderExtension
+from media.webrtc.formats import Kind
+from media.wire.extensions import KINDS, TURNED_BY_SENDER, URIS, Passed
+
+# What fits a one-byte header (RFC 8285 section 4.2); every client seen stays there.
+ONE_BYTE_IDS = range(1, 15)
+TAKEN = frozenset(URIS[kind] for kinds in KINDS.values() for kind in kinds if kind not in TURNED_BY_SENDER)
+
+
+def passed_by(accepted: Iterable[HeaderExtension], kind: Kind) -> dict[Passed, int]:
+    """Return the publisher's ids of what is passed on, among the extensions that were accepted of its m-line."""
+    ids = {item.uri: item.id for item in accepted}
+    return {passed: ids[URIS[passed]] for passed in KINDS[kind] if URIS[passed] in ids and URIS[passed] in TAKEN}
+
+
+def passed_to(offered: Iterable[HeaderExtension], kind: Kind, used: Iterable[int]) -> dict[Passed, HeaderExtension]:
+    """Return what a viewer's m-line takes of what is passed on; `used` ids stand for something else already."""
+    wanted = {URIS[passed]: passed for passed in KINDS[kind]}
+    found: dict[Passed, HeaderExtension] = {}
+    taken = set(used)
+    for item in offered:
+        passed = wanted.get(item.uri)
+        is_received = item.direction in (Direction.SENDRECV, Direction.RECVONLY)
+        if passed is None or passed in found or not is_received:
+            continue
+        if item.id in ONE_BYTE_IDS and item.id not in taken:
+            found[passed] = HeaderExtension(item.id, item.uri, Direction.SENDRECV)
+            taken.add(item.id)
+    return found
+
+
+def ids_of(found: Mapping[Passed, HeaderExtension]) -> dict[Passed, int]:
+    """Return the ids alone, as the forwarding tables have them."""
+    return {passed: item.id for passed, item in found.items()}
