@@ -1,6 +1,8 @@
 """What WHIP, WHEP, ICE and DTLS-SRTP ask of a server, and the tests that show it here.
 
-W: RFC 9725 and draft-ietf-wish-whep-04. I: RFC 8445, 8489, 7675 and their kin. D: RFC 8827, 8842, 5764, 6347.
+W: RFC 9725 and draft-ietf-wish-whep-04. I: RFC 8445, 8489, 7675 and their kin. D: RFC 8827, 8842, 5764, 6347. R: RFC
+3550, 3711, 8285, 4588, 2198. C: RFC 3550, 4585, 5104, 5506 and the drafts of transport-wide feedback and REMB. L: RFC
+8851 to 8853, 6184, 7741, 6464 and the extensions that browsers have beside them.
 """
 
 from __future__ import annotations
@@ -17,6 +19,22 @@ SDP, OFFERS, STUN = "media/test_sdp.py", "media/test_negotiation.py", "media/tes
 PEER, DTLS, DOOR, KERNEL = "media/test_peer.py", "media/test_dtls.py", "media/test_door.py", "media/test_forwarder.py"
 ROOMS, TCP = "signalling/test_rooms.py", "media/test_ice_tcp.py"
 OWN = "media/test_own_addresses.py"
+SRTP, RTP, RULES, HARD = (
+    "media/test_srtp.py",
+    "media/test_rtp.py",
+    "media/test_rtp_rules.py",
+    "media/test_kernel_robustness.py",
+)
+MODEL, EXTENSIONS, RED = "media/test_reference.py", "media/test_extensions.py", "media/test_redundancy.py"
+RTCP, FEEDBACK, STAMPS, WAY = (
+    "media/test_rtcp.py",
+    "media/test_feedback.py",
+    "media/test_stamps.py",
+    "media/test_way_feedback.py",
+)
+ESTIMATE, PROBES, ALLOCATION = "media/test_estimation.py", "media/test_probing.py", "media/test_allocation.py"
+PLAYOUT, CODECS, SPEAKERS = "media/test_playout.py", "media/test_codecs.py", "media/test_speakers.py"
+LAYERS, RESTING, DOWNLINK = "media/test_layers.py", "media/test_resting.py", "clients/test_downlink.py"
 
 SHOWN = {
     "W1 an offer is answered 201 with SDP, Location and a strong ETag": [
@@ -177,12 +195,182 @@ SHOWN = {
     "D10 a new certificate every day": [
         (DOOR, "test_a_new_session_after_a_day_gets_a_new_certificate_and_an_old_one_keeps_its_own"),
     ],
+    "R1 replays are refused, counted and no end": [
+        (RULES, "test_what_is_a_thousand_packets_late_is_opened_once"),
+        (RULES, "test_a_packet_that_comes_twice_is_counted_and_forwarded_once"),
+        (SRTP, "test_a_replayed_packet_has_its_own_status"),
+        (HARD, "test_datagrams_of_any_size_without_a_valid_tag_are_dropped_and_counted"),
+    ],
+    "R2 rollover counters go on at both ends": [
+        (SRTP, "test_the_rollover_counter_goes_on_where_numbers_wrap"),
+        (KERNEL, "test_a_sequence_that_wraps_twice_loses_nothing"),
+        (KERNEL, "test_numbers_stay_contiguous_across_every_edge"),
+    ],
+    "R3 headers are read strictly": [
+        (RTP, "test_malformed_packets_are_named_so"),
+        (RTP, "test_padding_between_elements_is_skipped_and_id_15_stops"),
+        (RTP, "test_a_two_byte_header_holds_what_a_one_byte_header_cannot"),
+        (RTP, "test_the_first_packet_of_chromium_is_a_probe_without_payload"),
+        (HARD, "test_authentic_garbage_changes_only_its_senders_rows_and_stops_nobody"),
+        (HARD, "test_an_extension_of_an_unknown_profile_is_not_read"),
+    ],
+    "R4 ids of extensions are the receiver's own, unknown ones are stripped": [
+        (EXTENSIONS, "test_ids_are_the_viewers_own_and_what_is_for_one_hop_stays_there"),
+        (EXTENSIONS, "test_who_asked_for_one_gets_one_and_who_asked_for_none_gets_no_header_for_them"),
+        (OFFERS, "test_a_viewer_gets_of_the_publishers_header_extensions_what_it_offered_under_its_own_ids"),
+        (OFFERS, "test_every_recorded_publisher_gets_both_of_its_tracks"),
+    ],
+    "R5 SSRC, payload type, number and time are each viewer's own, and gaps stay": [
+        (KERNEL, "test_every_viewer_gets_what_the_publisher_sent_under_its_own_numbers"),
+        (KERNEL, "test_loss_reordering_and_repetition_upstream_are_passed_on_as_they_are"),
+        (MODEL, "test_the_kernel_sends_what_the_reference_sends"),
+        (MODEL, "test_a_viewer_goes_over_to_another_layer_at_its_keyframe_and_notices_no_gap"),
+    ],
+    "R6 a publisher that begins anew goes on": [
+        (KERNEL, "test_a_publishers_restart_goes_on_in_number_and_time"),
+        (HARD, "test_a_source_that_begins_anew_within_one_turn_goes_on_for_those_who_watch"),
+        (DOOR, "test_a_publisher_that_comes_back_takes_over_and_viewers_go_on"),
+    ],
+    "R7 sources are few, and latched by name": [
+        (HARD, "test_a_transport_has_a_bounded_number_of_sources"),
+        (HARD, "test_a_forged_ssrc_takes_none_of_the_places"),
+        (MODEL, "test_a_packet_that_names_no_layer_before_its_ssrc_is_known_goes_nowhere"),
+    ],
+    "R8 repairs have a stream of their own, both ways, and a budget": [
+        (KERNEL, "test_a_lost_packet_is_sent_again_through_rtx_and_a_replayed_one_looks_the_same"),
+        (KERNEL, "test_upstream_rtx_fills_the_gap"),
+        (STAMPS, "test_one_count_goes_through_sound_picture_and_repairs_and_wraps"),
+        (MODEL, "test_retransmission_stops_at_its_budget_and_flows_again_later"),
+        (HARD, "test_a_repair_never_begins_a_source_anew"),
+        (HARD, "test_one_datagram_asks_for_a_bounded_number_of_packets"),
+    ],
+    "R9 without RTX the very packet is sent again": [
+        (KERNEL, "test_a_viewer_without_rtx_gets_the_packet_itself_again"),
+        (MODEL, "test_who_has_no_rtx_gets_the_same_octets_again_padding_included"),
+        (STAMPS, "test_what_is_stamped_is_never_sent_again_under_its_own_number"),
+    ],
+    "R10 redundant sound, in-band FEC and pauses pass, ulpfec and flexfec are not negotiated": [
+        (RED, "test_who_takes_redundant_sound_gets_it_whole_and_the_others_its_newest_block"),
+        (RED, "test_blocks_that_do_not_fit_are_dropped_and_counted"),
+        (OFFERS, "test_redundant_sound_is_taken_of_who_prefers_it_and_given_to_who_knows_it"),
+        (OFFERS, "test_no_plane_of_the_offer_that_we_cannot_serve_is_negotiated"),
+        (RULES, "test_a_pause_in_sound_is_no_loss_and_keeps_its_place_in_time"),
+    ],
+    "C1 compounds are read by their own lengths, and no count in them is trusted": [
+        (RTCP, "test_what_follows_a_malformed_packet_is_dropped"),
+        (RTCP, "test_extended_reports_are_skipped_whatever_their_blocks_claim"),
+        (RTCP, "test_any_bytes_are_packets_or_malformed"),
+        (HARD, "test_compounds_that_crashed_others_change_nothing_here"),
+    ],
+    "C2 sender reports are made for each viewer, on the publisher's clock": [
+        (KERNEL, "test_sender_reports_carry_the_publishers_clock_and_the_viewers_numbers"),
+        (KERNEL, "test_no_source_is_given_anothers_report_nor_its_own_of_before_it_began_anew"),
+        (KERNEL, "test_a_report_that_comes_before_its_sources_first_packet_counts"),
+        (PLAYOUT, "test_sound_and_picture_stay_together_while_the_layer_changes"),
+    ],
+    "C3 receiver reports to publishers, those of viewers go no further": [
+        (FEEDBACK, "test_a_receiver_report_covers_every_track_once_a_second"),
+        (FEEDBACK, "test_the_sender_report_is_echoed_with_its_age_for_the_round_trip_time"),
+        (RULES, "test_a_viewers_reports_go_no_further_and_a_publishers_only_as_our_own"),
+    ],
+    "C4 losses upstream are asked for within limits": [
+        (FEEDBACK, "test_reordering_is_not_taken_for_loss"),
+        (FEEDBACK, "test_requests_are_a_round_trip_apart_ten_at_most_and_then_a_keyframe_is_asked_for"),
+        (FEEDBACK, "test_losses_ask_exactly_for_what_did_not_arrive"),
+    ],
+    "C5 keyframes are asked for once for all, and not for ever": [
+        (FEEDBACK, "test_a_storm_of_wishes_costs_one_request_per_half_second"),
+        (FEEDBACK, "test_a_publisher_without_keyframes_is_left_in_peace_for_ten_seconds_and_then_asked_again"),
+        (FEEDBACK, "test_fir_with_rising_numbers_goes_where_nothing_else_was_negotiated"),
+        (HARD, "test_every_entry_of_a_full_intra_request_counts"),
+        (DOOR, "test_a_keyframe_is_asked_of_the_publisher_and_arrivals_are_reported_to_it"),
+    ],
+    "C6 arrivals are reported transport-wide": [
+        (FEEDBACK, "test_arrivals_are_reported_every_50_ms_without_gaps"),
+        (RTCP, "test_every_arrival_is_told_once_to_the_quarter_millisecond"),
+        (RTCP, "test_chunks_take_the_form_that_covers_most"),
+        (RTCP, "test_a_report_with_1024_packets_of_large_deltas_is_split"),
+        (KERNEL, "test_the_arrival_log_holds_transport_wide_numbers"),
+    ],
+    "C7 each viewer's way is estimated from its feedback, or REMB, and REMB limits publishers": [
+        (WAY, "test_the_kernel_draws_from_reports_what_the_reference_does"),
+        (WAY, "test_a_receivers_own_estimate_is_read"),
+        (ESTIMATE, "test_the_compiled_estimate_is_the_reference"),
+        (ALLOCATION, "test_remb_bounds_and_a_layer_more_is_tried_where_it_shows_no_limit"),
+        (RTCP, "test_a_remb_is_written_as_it_is_read_and_never_says_more"),
+    ],
+    "C8 probes go out only where more is wanted": [
+        (PROBES, "test_nobody_is_probed_who_wants_no_more_or_of_whom_nothing_is_known_or_within_a_frame"),
+        (PROBES, "test_a_probe_is_as_long_as_fifty_ms_of_what_is_known_and_bounded"),
+    ],
+    "C10 a goodbye ends a source, not the session": [
+        (RULES, "test_a_goodbye_ends_a_source_and_neither_the_session_nor_another_source"),
+    ],
+    "C11 no RTCP in the clear": [
+        (RULES, "test_rtcp_in_the_clear_is_not_read_and_none_is_sent"),
+    ],
+    "L1 simulcast is answered with the layers that were offered": [
+        (OFFERS, "test_simulcast_is_taken_with_all_its_layers"),
+        (OFFERS, "test_simulcast_that_is_not_taken_is_answered_with_one_plain_encoding"),
+    ],
+    "L2 layers change at keyframes, and by the publisher's clock": [
+        (MODEL, "test_a_viewer_goes_over_to_another_layer_at_its_keyframe_and_notices_no_gap"),
+        (PLAYOUT, "test_sound_and_picture_stay_together_while_the_layer_changes"),
+        (PLAYOUT, "test_rtp_times_only_rise_while_the_layer_changes_also_without_reports"),
+        (LAYERS, "test_viewers_get_the_layer_they_wish_for_and_go_over_without_a_gap"),
+    ],
+    "L3 VP8's picture numbers go on": [
+        (MODEL, "test_picture_numbers_wrap"),
+        (MODEL, "test_both_find_the_same_picture_numbers"),
+    ],
+    "L6 H264 is matched by profile": [
+        (OFFERS, "test_h264_is_matched_by_profile_and_answered_at_the_lower_level"),
+        (OFFERS, "test_of_h264_constrained_baseline_is_taken_as_it_plays_everywhere"),
+        (CODECS, "test_profiles_are_told_by_the_table_of_rfc_6184"),
+        (CODECS, "test_each_form_of_payload_is_told_apart"),
+    ],
+    "L7 nobody gets what was not negotiated": [
+        (OFFERS, "test_a_viewer_without_the_codec_is_told_so"),
+        (OFFERS, "test_what_the_publisher_does_not_send_gets_port_0_in_the_viewers_answer"),
+        (DOOR, "test_a_viewer_in_another_codec_and_a_broken_offer_are_refused_and_leave_nothing_behind"),
+    ],
+    "L8 levels of sound pass, and say who speaks": [
+        (EXTENSIONS, "test_the_newest_levels_of_sound_are_there_to_read"),
+        (SPEAKERS, "test_who_speaks_is_the_speaker_and_the_next_one_within_a_second_and_a_half"),
+        (SPEAKERS, "test_a_pause_and_a_cough_of_somebody_else_change_nothing"),
+    ],
+    "L9 the playout delay passes": [
+        (EXTENSIONS, "test_the_playout_delay_is_told_again_with_each_keyframe"),
+    ],
+    "L10 capture times pass as they come, in line with the sender reports": [
+        (EXTENSIONS, "test_ids_are_the_viewers_own_and_what_is_for_one_hop_stays_there"),
+        (EXTENSIONS, "test_a_repair_has_them_too_and_a_packet_sent_twice_has_the_same_octets"),
+    ],
+    "L11 pictures are upright for everybody": [
+        (OFFERS, "test_the_picture_is_turned_by_who_publishes_it_for_all_who_do_not_know_how"),
+        ("bridge/test_intake.py", "test_how_the_picture_is_to_be_turned_goes_with_the_last_packet_of_each_frame"),
+    ],
+    "L12 times of sending are our own": [
+        (STAMPS, "test_who_answers_with_remb_gets_the_time"),
+    ],
+    "L14 layers that nobody gets are not sent": [
+        (RESTING, "test_what_nobody_gets_rests_after_a_while_from_the_best_down_and_the_least_never"),
+        (DOWNLINK, "test_a_publisher_leaves_out_what_nobody_watches_and_has_it_back_for_who_comes"),
+    ],
+    "L15 sound alone, picture alone and muted": [
+        (RULES, "test_who_watches_without_sound_or_listens_without_a_picture_needs_nothing_of_the_other"),
+        (KERNEL, "test_audio_starts_at_once"),
+    ],
 }
 NOT_DONE = {
     "W18": "a viewer without a common codec is refused (406) and gets no counter-offer: optional, and no player asks",
     "W19": "server-sent events and layer selection over WHEP: extensions that the signalling socket makes needless",
     "I11": "candidates of clients are never used: a lite server answers where the checks come from",
     "D11": "no session lives for the 2^48 packets after which keys must change",
+    "C9": "frames leave as they come, unpaced",
+    "L4": "the layers within VP9 are not told apart: everybody gets all of them",
+    "L5": "nor those within AV1: the dependency descriptor is not negotiated",
+    "L13": "which layers there are is seen by what arrives: video-layers-allocation is not negotiated",
 }
 
 
@@ -195,9 +383,11 @@ def test_each_item_is_shown_by_tests_that_exist(item: str) -> None:
 
 def test_every_item_is_shown_or_left_out_for_a_reason() -> None:
     wanted = [
-        f"{letter}{number}" for letter, last in (("W", 21), ("I", 12), ("D", 11)) for number in range(1, last + 1)
+        f"{letter}{number}"
+        for letter, last in (("W", 21), ("I", 12), ("D", 11), ("R", 10), ("C", 11), ("L", 15))
+        for number in range(1, last + 1)
     ]
-    said = [word for item in SHOWN for word in item.split() if word[0] in "WID" and word[1:].isdigit()]
+    said = [word for item in SHOWN for word in item.split() if word[0] in "WIDRCL" and word[1:].isdigit()]
     assert sorted([*said, *NOT_DONE]) == sorted(wanted)
 
 
