@@ -30,11 +30,13 @@ from media.facts import (
     Negotiated,
     NoSource,
     RoomRow,
+    Speaking,
     TransportId,
 )
 from media.forwarding.admission import FOREVER, Grant, Holding
 from media.forwarding.forwarder import Forwarder, NoCapacity
 from media.forwarding.layers import Layers, Quality
+from media.hearing import Hearing
 from media.ice_tcp import IceTcp, open_listeners
 from media.moq.rights import Rights
 from media.publishing import Publishing
@@ -59,6 +61,7 @@ __all__ = [
     "NoSource",
     "Quality",
     "RoomRow",
+    "Speaking",
     "TransportId",
 ]
 
@@ -102,6 +105,7 @@ class Media:
             self._forwarder, self._endpoints, self._publishing, self._layers, now_ns=clock_ns, close=self.close
         )
         self._feedback = self._publishing.feedback
+        self._hearing = Hearing(self._forwarder.tables, self._rooms, tell)
         self.relay = self._broadcasts.relay
 
     @property
@@ -269,6 +273,7 @@ class Media:
         """
         within = self._rooms[room]
         endpoint, answer = self._publishing.publish(within, source, offer_sdp, until_ns=until_ns, kinds=kinds)
+        self._hearing.listen()
         self._wake()
         return Negotiated(endpoint.id, answer, _etag(endpoint.peer.local))
 
@@ -364,10 +369,10 @@ class Media:
             self._publishing.notice_first_packets()
             self._pump_broadcasts()
             self._publishing.review_layers(now_ns)
+            self._hearing.look(now_ns)
             self._send_feedback()
-            wake_ns = min(
-                self._endpoints.next_timer_ns(), self._feedback.next_deadline_ns(), self._layers.next_review_ns()
-            )
+            wake_ns = min(self._endpoints.next_timer_ns(), self._feedback.next_deadline_ns())
+            wake_ns = min(wake_ns, self._layers.next_review_ns(), self._hearing.next_look_ns())
             if self._publishing.silent:
                 wake_ns = min(wake_ns, now_ns + IDLE_TICK_NS)
             self._timer_moved = trio.Event()

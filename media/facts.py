@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NewType
 
@@ -91,4 +92,13 @@ class AudienceChanged:
     room: RoomRow
 
 
-MediaEvent = Connected | Flowing | Disconnected | AudienceChanged | BroadcastBegan
+@dataclass(frozen=True, slots=True)
+class Speaking:
+    """Who is heard in a room that several publish in, by source: who speaks, and how loud each is (-dBov)."""
+
+    room: RoomRow
+    speaker: str | None
+    levels: Mapping[str, int]
+
+
+MediaEvent = Connected | Flowing | Disconnected | AudienceChanged | BroadcastBegan | Speaking

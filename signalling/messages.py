@@ -12,8 +12,8 @@ them (draft-ietf-webtrans-http3 section 6), behind the last message. Other strea
 Resuming: what must arrive carries `event`, a number that rises by one within a session and is the same in every copy. A
 client remembers the highest, and after a lost connection says `hello{resume:{session, after}}`. It gets `welcome`, then
 what it missed, then a fresh `stream.state` of every stream it has joined; where the server's memory does not reach back
-(128 events, 60 s) `gap{after}` comes first. What is only worth its latest value (`room.presence`, `directory.*`) has no
-`event` and is not repeated. `welcome` and `gap` carry the number from which the client goes on.
+(128 events, 60 s) `gap{after}` comes first. What is only worth its latest value (`room.presence`, `room.speaking`,
+`directory.*`) has no `event` and is not repeated. `welcome` and `gap` carry the number from which the client goes on.
 
 An event for thousands is encoded once per subprotocol; its number is spliced into the head of each copy.
 """

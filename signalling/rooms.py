@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import structlog
 import trio
 
-from media.door import AudienceChanged, BroadcastBegan, Disconnected, Media
+from media.door import AudienceChanged, BroadcastBegan, Disconnected, Media, Speaking
 from signalling import commands as c
 from signalling import events as e
 from signalling import views as v
@@ -42,15 +42,8 @@ from signalling.requests import Request, Resume
 from signalling.room import DEVICE_LIMIT, Gone, Room
 from signalling.session import Session
 from signalling.sessions import Sessions
-from signalling.showing import (
-    Now,
-    Stream,
-    card,
-    is_listed,
-    mentioned,
-    room,
-    you,
-)
+from signalling.showing import Now, Stream, card, is_listed, mentioned, room, you
+from signalling.speaking import show_speaking
 from signalling.state import RoomState
 from signalling.verdicts import Sight, sees_all
 from signalling.wire_events import GoalTold, MediaTakenOver, TipTold, WireEvent
@@ -420,6 +413,9 @@ class Rooms:
             elif isinstance(fact, AudienceChanged):
                 if (live := self._registry.at(fact.room)) is not None:
                     live.room.notice(fact)
+            elif isinstance(fact, Speaking):
+                if (live := self._registry.at(fact.room)) is not None:
+                    show_speaking(live, fact, Now.read(self._clock))
             elif (place := self.media_sessions.of(fact.transport)) is not None:
                 place.live.room.notice(fact)
                 if isinstance(fact, Disconnected):

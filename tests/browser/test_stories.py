@@ -80,6 +80,12 @@ async def test_a_one_to_one_from_the_request_to_the_return(theatre: Theatre) -> 
         await side.hears()
         assert 270 < await side.seconds_left("#call-time") <= 300
 
+    for mute, loud in ((guest, streamer), (streamer, guest)):
+        await mute.press("#call-microphone")
+        await mute.sees("#call-speaking", "The other one is speaking")
+        await loud.sees("#call-speaking", "You are heard")
+        await mute.press("#call-microphone")
+
     await third.sees("#slate", "In a one-to-one")
     left = await third.seconds_left("#slate-time")
     assert abs(left - await guest.seconds_left("#call-time")) <= 2

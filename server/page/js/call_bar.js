@@ -3,6 +3,7 @@
 import { countDown, timeOfDay } from "./clock.js";
 import { busy, byId, say, show } from "./dom.js";
 import { complain } from "./notices.js";
+import { followSpeaking } from "./speaking.js";
 
 const PHASES = {
   setup: "One-to-one: both sides connect. It begins when both can see and hear each other.",
@@ -11,9 +12,10 @@ const PHASES = {
 };
 
 export class CallBar {
-  /** @param {import("./socket.js").Socket} socket @param {string} stream */
-  constructor(socket, stream) {
+  /** @param {import("./socket.js").Socket} socket @param {string} stream @param {string} me */
+  constructor(socket, stream, me) {
     this.media = null;
+    followSpeaking(socket, stream, me);
     byId("call-microphone").addEventListener("click", () => this.#toggle("audio"));
     byId("call-camera").addEventListener("click", () => this.#toggle("video"));
     byId("call-end").addEventListener("click", () =>
@@ -27,6 +29,7 @@ export class CallBar {
   show(call, media) {
     this.media = media;
     show(byId("call-bar"), call !== null);
+    if (call?.phase !== "running") say(byId("call-speaking"), "");
     if (call === null) return;
     say(byId("call-phase"), call.phase === "running" && call.endsAt ? `${PHASES.running} It ends at ${timeOfDay(call.endsAt)}, in` : PHASES[call.phase]);
     countDown(byId("call-time"), call.endsAt);

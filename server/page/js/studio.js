@@ -47,7 +47,7 @@ export class Studio {
     Object.assign(this, { socket, stream: card.id, me, how, over });
     this.#model = { ...NOTHING, card };
     this.chat = new Chat(socket, card.id, me);
-    this.bar = new CallBar(socket, card.id);
+    this.bar = new CallBar(socket, card.id, me);
     this.modes = new ModeSwitch(socket, card.id);
     this.best = new BestPicture(socket, card.id);
     this.limit = new TimeLimit(socket, card.id);

@@ -55,7 +55,7 @@ class WatchPage {
     this.me = session.account.id;
     this.socket = connect(session);
     this.chat = new Chat(this.socket, stream, this.me);
-    this.bar = new CallBar(this.socket, stream);
+    this.bar = new CallBar(this.socket, stream, this.me);
     this.tickets = new Tickets(this.socket, stream, () => this.#renderComing());
     this.coming = new ComingSwitch(() => this.tickets.buy());
     this.door = new Door(stream, { buy: () => this.tickets.buy(), tip: (amount) => this.tips.open(amount) });

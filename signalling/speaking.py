@@ -1,0 +1,21 @@
+"""Tells those in a room who of its publishers speaks, by account; nobody whom the room does not admit."""
+
+from __future__ import annotations
+
+from media.door import Speaking
+from signalling.messages import Encoded
+from signalling.registry import Live
+from signalling.showing import Now
+from signalling.wire_speaking import SpeakingTold
+
+
+def show_speaking(live: Live, fact: Speaking, now: Now) -> None:
+    """Show what media heard to all sessions whose account may hear it, too."""
+    room, stream = live.room, live.room.stream.id
+    accounts = {member.source: member.account for member in room.members if member.publishes and member.flows}
+    levels = {accounts[source]: level for source, level in fact.levels.items() if source in accounts}
+    speaker = None if fact.speaker is None else accounts.get(fact.speaker)
+    told = Encoded(SpeakingTold(server_now=now.wall_ms, stream=stream, speaker=speaker, levels=levels))
+    for session in live.audience.sessions():
+        if room.state.admits(session.actor.account, now.ns):
+            session.show(told, key=f"speaking {stream}")
