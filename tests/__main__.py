@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from glob import glob
 from pathlib import Path
@@ -41,8 +42,8 @@ FLAKE8_ASYNC = (
     "--disable=ASYNC9,ASYNC124",
 )
 CHECKED = ("server", "signalling", "media", "bench", "tests")
-# Tests that do not mind what else the machine does run side by side, file by file, in this order; those in browsers
-# last, as their servers stay till the end. The others hold sound and picture, or a cut, to their time.
+# Tests that do not mind what else the machine does run side by side, file by file; so do those in browsers, of which
+# each fills a core. The others hold sound and picture, or a cut, to their time.
 SIDE_BY_SIDE = (
     "money",
     "server",
@@ -55,9 +56,9 @@ SIDE_BY_SIDE = (
     "push",
     "fuzz",
     "events",
-    "browser",
 )
-PROCESSES = (os.cpu_count() or 1) * 3 // 2 or 1  # more than cores: half of the time a test waits for somebody
+IN_BROWSERS = ("browser",)
+CORES = os.cpu_count() or 1
 
 
 def main() -> int:
@@ -76,11 +77,17 @@ def main() -> int:
     say("Running the tests ...")
     if sys.argv[1:]:
         return run_pytest(*sys.argv[1:])
-    folders = [f"tests/{name}" for name in SIDE_BY_SIDE]
-    spread = (f"--numprocesses={PROCESSES}", "--dist=loadfile", "--no-loadscope-reorder")
-    side_by_side = run_pytest(*spread, *folders)
-    alone = run_pytest("tests", *[f"--ignore={folder}" for folder in folders])
-    return side_by_side or alone
+    # More processes than cores: half of the time a test waits for somebody.
+    side_by_side = run_side_by_side(CORES * 3 // 2, SIDE_BY_SIDE)
+    in_browsers = run_side_by_side(CORES, IN_BROWSERS)
+    alone = run_pytest("tests", *[f"--ignore=tests/{name}" for name in (*SIDE_BY_SIDE, *IN_BROWSERS)])
+    return side_by_side or in_browsers or alone
+
+
+def run_side_by_side(processes: int, folders: Sequence[str]) -> int:
+    """Run the tests of some folders file by file, in so many processes; returns pytest's code."""
+    spread = (f"--numprocesses={processes}", "--dist=loadfile", "--no-loadscope-reorder")
+    return run_pytest(*spread, *[f"tests/{name}" for name in folders])
 
 
 def run_pytest(*arguments: str) -> int:
@@ -118,7 +125,7 @@ def check_style_and_types() -> None:
     waiting = [str(module) for module in modules if re.search(r"\basync |\btrio\b", module.read_text())]
     step("ruff check", [str(programs / "ruff"), "check", "--quiet", *CHECKED])
     step("ruff format", [str(programs / "ruff"), "format", "--check", "--quiet", *CHECKED])
-    shards = os.cpu_count() or 1  # flake8-async takes its time, on one core
+    shards = CORES  # flake8-async takes its time, on one core
     commands = [[str(programs / "flake8-async"), *FLAKE8_ASYNC, *waiting[shard::shards]] for shard in range(shards)]
     with ThreadPoolExecutor(shards) as pool:
         list(pool.map(step, [f"flake8-async, part {shard} of {shards}" for shard in range(1, shards + 1)], commands))

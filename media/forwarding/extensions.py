@@ -86,7 +86,7 @@ def _keep_delay(t, track, slot):
 
 @njit(nogil=True)
 def _note_level(t, track, level):
-    # Python reads the newest of them when it comes by: see media/forwarding/loudness.py.
+    # Python reads the newest of them when it comes by: see media/hearing.py.
     count = np.int64(t.tracks[track].levels)
     t.levels[track, count % LEVELS] = level
     t.tracks[track].levels = count + 1

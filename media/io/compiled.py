@@ -11,6 +11,7 @@ from pathlib import Path
 import numba
 
 PRODUCT = Path(__file__).resolve().parent.parent
+_FOLDERS: dict[str, Path] = {}
 
 
 def keep_compiled(name: str, sources: Iterable[Path]) -> None:
@@ -20,7 +21,13 @@ def keep_compiled(name: str, sources: Iterable[Path]) -> None:
     sources or, where that can't be written, in the user's cache.
     """
     digest = hashlib.sha256(b"".join(source.read_bytes() for source in sorted(sources))).hexdigest()[:16]
-    setattr(numba.config, "CACHE_DIR", str(_writable(f"{name}-{digest}")))  # noqa: B010  (type checkers miss it)
+    _FOLDERS[name] = _writable(f"{name}-{digest}")
+    keep_with(name)
+
+
+def keep_with(name: str) -> None:
+    """Keep what Numba compiles next where `keep_compiled` was called with this name, whatever was imported since."""
+    setattr(numba.config, "CACHE_DIR", str(_FOLDERS[name]))  # noqa: B010  (type checkers miss it)
 
 
 def _writable(name: str) -> Path:

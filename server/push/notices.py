@@ -28,8 +28,8 @@ URGENT: frozenset[Kind] = frozenset({"message", "mention", "call", "live"})
 MAX_TITLE = 80  # characters of a public stream's title
 
 
-class Kinds(msgspec.Struct, frozen=True):
-    """What somebody is told of."""
+class Kinds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What I want to be told of: messages, those that mention me, calls, who begins to stream, tips, tickets, cases."""
 
     message: bool = True
     mention: bool = True

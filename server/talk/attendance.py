@@ -77,7 +77,13 @@ class Attendance:
             (session, session.watched if session.actor.account in stirred else session.watched & changed)
             for session in watching
         ]
-        views = await self._views((session.actor.account, account) for session, people in told for account in people)
+        try:
+            views = await self._views(
+                (session.actor.account, account) for session, people in told for account in people
+            )
+        except StoreFailed:
+            self._rooms.sessions.stirred |= stirred  # else who has been blocked would go on being shown who is here
+            raise
         self._known = now
         for session, people in told:
             shown = tuple(views[session.actor.account, account] for account in sorted(people & session.watched))

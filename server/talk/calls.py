@@ -6,7 +6,6 @@ Who calls somebody who has blocked them is answered as ever, and the message is 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -16,10 +15,9 @@ from server.access.relations import apart_from
 from server.eventlog import Happened
 from server.prepared import Prepared
 from server.store import Database
-from server.talk import posting, rows
+from server.talk import cards, posting, rows
 from server.talk.pace import Paces
 from server.talk.posting import Batch, Draft, Written
-from server.talk.showing import OWN
 from signalling.calls.book import Begun, Wanted
 from signalling.calls.state import RUNG_UP_TO, Call, CallId
 from signalling.calls.views import CallCard, CallView, card
@@ -56,7 +54,6 @@ _SET = Prepared(
     "UPDATE calls SET video = :video, state = :state, stream = :stream, seconds = :seconds, reason = :reason,"
     " ended_at = :ended_at WHERE id = :id"
 )
-_SET_CARD = Prepared("UPDATE messages SET card = :card WHERE conversation = :conversation AND seq = :seq")
 
 
 class StoredCalls:
@@ -161,10 +158,7 @@ def bring_up_to_date(connection: sa.Connection, conversation: ConversationId, sh
     values = {"video": shown.video, "state": shown.state, "stream": shown.stream, "seconds": shown.seconds}
     over = shown.state == "ended"
     _SET(connection, id=shown.call, **values, reason=shown.reason, ended_at=now_ms if over else None)
-    place = {"conversation": conversation, "seq": seq}
-    if _SET_CARD(connection, card=msgspec.json.encode(shown).decode(), **place).rowcount:
-        fields: dict[str, Any] = {"seq": seq, OWN: True} if withheld else {"seq": seq}
-        _append(connection, conversation, "message.changed", fields, caller, bool(withheld), now_ms)
+    cards.bring_up_to_date(connection, conversation, seq, shown, now_ms, caller if withheld else None)
     type = {"ringing": "call.changed", "running": "call.answered", "live": "call.live", "ended": "call.ended"}
     _tell(connection, conversation, type[shown.state], shown, caller, bool(withheld), now_ms)
 
@@ -196,17 +190,6 @@ def _tell(
     now_ms: int,
 ) -> None:
     fields = {key: value for key, value in msgspec.structs.asdict(shown).items() if value is not None}
-    _append(connection, conversation, type, {"caller": caller, **fields}, caller, withheld, now_ms)
-
-
-def _append(
-    connection: sa.Connection,
-    conversation: str,
-    type: str,
-    fields: dict[str, Any],
-    caller: str,
-    withheld: bool,
-    now_ms: int,
-) -> None:
     accounts, party = ((caller,), "") if withheld else ((), conversation)
-    eventlog.append(connection, Happened(conversation, type, now_ms, fields, accounts, party))
+    told = Happened(conversation, type, now_ms, {"caller": caller, **fields}, accounts, party)
+    eventlog.append(connection, told)

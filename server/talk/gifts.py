@@ -7,14 +7,13 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from server import eventlog
-from server.eventlog import Happened
 from server.prepared import Prepared
 from server.talk import rows
+from server.talk.cards import bring_up_to_date
 from server.talk.posting import Batch, Draft, Written
 from signalling.identifiers import AccountId
 from signalling.messenger import policy
-from signalling.messenger.model import Conversation, ConversationId
+from signalling.messenger.model import Conversation
 from signalling.messenger.quotas import Quotas
 from signalling.refusals import Refused
 
@@ -22,7 +21,6 @@ KIND = "tip"
 _FIND = Prepared(
     "SELECT seq, card FROM messages WHERE conversation = :conversation AND sender = :sender AND txn = :txn"
 )
-_SET_CARD = Prepared("UPDATE messages SET card = :card WHERE conversation = :conversation AND seq = :seq")
 
 
 class GiftCard(msgspec.Struct, frozen=True):
@@ -62,7 +60,4 @@ def take_back(connection: sa.Connection, conversation: str, sender: AccountId, t
     if row is None:
         return
     card: dict[str, Any] = msgspec.json.decode(row[1])
-    written = msgspec.json.encode({**card, "reversed": True}).decode()
-    _SET_CARD(connection, conversation=conversation, seq=row[0], card=written)
-    id = ConversationId(conversation)
-    eventlog.append(connection, Happened(id, "message.changed", at, {"seq": row[0]}, party=id))
+    bring_up_to_date(connection, conversation, row[0], {**card, "reversed": True}, at)

@@ -21,6 +21,7 @@ from server.eventlog import Happened
 from server.prepared import Prepared
 from server.store import Database, StoreFailed
 from server.talk import rows
+from server.talk.cards import bring_up_to_date
 from server.talk.posting import Batch, Draft, Written
 from signalling import commands as c
 from signalling.calls import commands as calling
@@ -32,6 +33,7 @@ from signalling.messenger.quotas import Quotas
 from signalling.ports import Clock
 from signalling.refusals import Refused
 from signalling.rooms import Rooms
+from signalling.turns import Turns
 
 KIND = "live"
 RETRY_S = 5.0
@@ -49,7 +51,6 @@ _OPEN = Prepared(
 )
 _FIND = Prepared("SELECT seq FROM conversation_lives WHERE stream = :stream AND ended_at IS NULL")
 _END = Prepared("UPDATE conversation_lives SET ended_at = :at WHERE stream = :stream")
-_SET_CARD = Prepared("UPDATE messages SET card = :card WHERE conversation = :conversation AND seq = :seq")
 
 log = structlog.get_logger("lives")
 
@@ -99,7 +100,7 @@ class Lives:
         self._store, self._clock, self._rooms, self._people, self._calls = store, clock, rooms, people, calls
         self._nudge = nudge
         self._lives: dict[str, _Live] = {}
-        self._opening: dict[str, trio.Lock] = {}
+        self._opening = Turns[ConversationId]()
         self._nursery: trio.Nursery | None = None
         self._begun = self._failures = 0
 
@@ -133,17 +134,12 @@ class Lives:
         Raises Refused (conversation_unknown, not_in_conversation, not_a_group, read_only, already_live, kyf_required)
         and NoCapacity.
         """
-        lock = self._opening.setdefault(conversation, trio.Lock())
-        try:
-            async with lock:
-                members = await self._store.read(_who_may_watch, conversation, actor.account)
-                live = self._lives.get(conversation)
-                if live is not None:
-                    return live.view
-                return await self._open(actor, conversation, audience, members, named & members)
-        finally:
-            if not lock.locked():
-                self._opening.pop(conversation, None)
+        async with self._opening.of(conversation):
+            members = await self._store.read(_who_may_watch, conversation, actor.account)
+            live = self._lives.get(conversation)
+            if live is not None:
+                return live.view
+            return await self._open(actor, conversation, audience, members, named & members)
 
     async def _open(
         self,
@@ -262,10 +258,7 @@ def end(connection: sa.Connection, view: LiveView, began_at: int, now_ms: int) -
         return
     _END(connection, stream=view.stream, at=now_ms)
     card = LiveCard(view.stream, view.audience, "ended", max(0, now_ms - began_at) // 1000)
-    written = msgspec.json.encode(card).decode()
-    if _SET_CARD(connection, card=written, conversation=view.conversation, seq=row[0]).rowcount:
-        told = Happened(view.conversation, "message.changed", now_ms, {"seq": row[0]}, party=view.conversation)
-        eventlog.append(connection, told)
+    bring_up_to_date(connection, view.conversation, row[0], card, now_ms)
     _tell(connection, view, "conversation.live_ended", now_ms)
 
 

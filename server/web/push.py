@@ -18,18 +18,6 @@ OWN = f"{ROOT}/me/push"
 KeyText = Annotated[str, Meta(min_length=1, max_length=128)]
 
 
-class WantedNotices(s.Taken, frozen=True):
-    """What I want to be told of: messages, those that mention me, calls, who begins to stream, tips, tickets, cases."""
-
-    message: bool = True
-    mention: bool = True
-    call: bool = True
-    live: bool = True
-    tip: bool = True
-    ticket: bool = True
-    case: bool = True
-
-
 class SubscriptionKeys(s.Taken, frozen=True):
     """A browser's keys, in base64url (RFC 8291)."""
 
@@ -49,7 +37,7 @@ class PushView(msgspec.Struct, frozen=True):
     """What I am told of, on which devices, and the key that browsers subscribe with (VAPID, base64url)."""
 
     public_key: str
-    kinds: WantedNotices
+    kinds: Kinds
     devices: tuple[Device, ...]
 
 
@@ -58,10 +46,10 @@ def push_routes(desk: PushDesk) -> list[Route]:
 
     async def show(asked: Asked) -> Answer:
         kinds, found = await desk.show(asked.actor.account)
-        return Answer(PushView(desk.public_key, s.shown(kinds, WantedNotices), tuple(found)))
+        return Answer(PushView(desk.public_key, kinds, tuple(found)))
 
     async def set_kinds(asked: Asked) -> Answer:
-        await desk.set_kinds(asked.actor.account, msgspec.convert(asked.body, Kinds, from_attributes=True))
+        await desk.set_kinds(asked.actor.account, asked.body)
         return Answer(asked.body)
 
     async def place(asked: Asked) -> Answer:
@@ -80,8 +68,8 @@ def push_routes(desk: PushDesk) -> list[Route]:
             f"{OWN}/kinds",
             "Say what I want to be told of",
             set_kinds,
-            body=WantedNotices,
-            result=WantedNotices,
+            body=Kinds,
+            result=Kinds,
             problems=stored,
         ),
         Route(

@@ -13,6 +13,7 @@ from media.door import Media, NoSource
 from signalling.calls import commands as c
 from signalling.calls import policy
 from signalling.calls.book import Begun, Book, Wanted
+from signalling.calls.register import Register
 from signalling.calls.room import CallRoom
 from signalling.calls.state import Call, CallId
 from signalling.calls.views import CallTold, CallView
@@ -23,6 +24,7 @@ from signalling.messenger.model import ConversationId
 from signalling.ports import ArchiveFailed, Clock
 from signalling.refusals import Refused
 from signalling.session import Session
+from signalling.turns import Turns
 
 ID_BYTES = 16  # unguessable
 MAX_CALLS = 10_000  # at once: each is a room in media, of which a node has fewer
@@ -48,8 +50,8 @@ class Calls:
     ) -> None:
         self._media, self._media_sessions, self._clock, self._book = media, media_sessions, clock, book
         self._sessions_of, self._is_on_air = sessions_of, is_on_air
-        self._rooms: dict[CallId, CallRoom] = {}
-        self._opening: dict[ConversationId, trio.Lock] = {}
+        self._running = Register()
+        self._opening = Turns[ConversationId]()
         self._unwritten: dict[CallId, Call] = {}
         self._wanted = trio.Event()
         self._nursery: trio.Nursery | None = None
@@ -66,7 +68,7 @@ class Calls:
         """How many calls there are, and what became of them, by name."""
         outcomes = ("ended", "connection_lost", "cancelled", "declined", "missed", "busy", "internal_error")
         return {
-            "calls": len(self._rooms),
+            "calls": len(self._running),
             "calls_begun": self._counts["begun"],
             "calls_unwritten": len(self._unwritten),
             "call_write_failures": self._counts["failures"],
@@ -81,20 +83,15 @@ class Calls:
 
         Raises Refused (already_in_call, answered_elsewhere, call_full, no_capacity, and like `Book.begin`).
         """
-        lock = self._opening.setdefault(wanted.conversation, trio.Lock())
-        try:
-            async with lock:
-                running = self._in(wanted.conversation, actor.account)
-                if running is not None:
-                    return await self._answer(actor, running, wanted.device)
-                self._require_free(actor.account)
-                return await self._begin(actor, wanted)
-        finally:
-            if not lock.locked():
-                self._opening.pop(wanted.conversation, None)
+        async with self._opening.of(wanted.conversation):
+            running = self._in(wanted.conversation, actor.account)
+            if running is not None:
+                return await self._answer(actor, running, wanted.device)
+            self._require_free(actor.account)
+            return await self._begin(actor, wanted)
 
     async def _begin(self, actor: Actor, wanted: Wanted) -> CallView:
-        if len(self._rooms) >= MAX_CALLS:
+        if len(self._running) >= MAX_CALLS:
             raise Refused("too_many_calls")
         id = CallId(f"call_{secrets.token_hex(ID_BYTES)}")
         begun = await self._book.begin(actor, id, wanted, self._clock.wall_ms())
@@ -108,7 +105,7 @@ class Calls:
         except Exception:
             self._note(policy.step(call, None, c.Break(), self._clock.now_ns()))
             raise
-        self._rooms[id] = room
+        self._running.keep(room)
         self._counts["begun"] += 1
         assert self._nursery is not None, "calls live in a nursery"
         await self._nursery.start(self._host, room)
@@ -131,15 +128,13 @@ class Calls:
     async def mine(self, actor: Actor) -> list[CallView]:
         """Return the calls that ring an account, or that it is in."""
         await trio.lowlevel.checkpoint()
-        return [
-            room.view
-            for room in self._rooms.values()
-            if room.call.concerns(actor.account) and actor.account in room.call.rung | room.call.active
-        ]
+        account = actor.account
+        found = [room for room in self._running.of(account) if account in room.call.rung | room.call.active]
+        return [room.view for room in found if room.call.concerns(account)]
 
     async def answer(self, actor: Actor, id: str, device: str) -> CallView:
         """Come in. Raises Refused (call_unknown, call_ended, answered_elsewhere, already_in_call, call_full)."""
-        room = self._rooms.get(CallId(id))
+        room = self._running.find(id)
         if room is None or actor.account in room.call.unaware:
             raise Refused("call_unknown")
         return await self._answer(actor, room, device)  # into a group's call also who was not rung
@@ -190,35 +185,33 @@ class Calls:
 
     def active_in(self, conversation: str, account: AccountId) -> CallId | None:
         """Return the call of a conversation in which an account is."""
-        for room in self._rooms.values():
-            if room.call.conversation == conversation and account in room.call.active:
-                return room.call.id
-        return None
+        room = self._running.active_of(account)
+        return room.call.id if room is not None and room.call.conversation == conversation else None
 
     # -- what happens elsewhere ----------------------------------------------------------------------------------------
 
     async def set_apart(self, one: AccountId, other: AccountId) -> None:
         """Take up that one has blocked the other: a call of the two ends, and in a group they are parted."""
-        await self._each(lambda call: {one, other} <= call.parties.keys(), one, c.Part(other))
+        for room in self._running.of(one):
+            if other in room.call.parties:
+                await room.change(one, c.Part(other))
 
     async def shut_out(self, account: AccountId) -> None:
         """Take up that an account may be in no call any more."""
-        await self._each(lambda call: account in call.parties, account, c.Remove())
+        for room in self._running.of(account):
+            await room.change(account, c.Remove())
 
     async def look_again(self, conversation: str) -> None:
         """Take up that somebody may have left a conversation. Raises ArchiveFailed."""
-        for room in [room for room in self._rooms.values() if room.call.conversation == conversation]:
+        for room in self._running.within(ConversationId(conversation)):
             for account in await self._book.outside(conversation, sorted(room.call.parties)):
                 await room.change(account, c.Remove())
 
     async def resume(self, stream: StreamId) -> None:
         """Take up that a stream has ended: the call that became it goes on."""
-        for room in [room for room in self._rooms.values() if room.call.stream == stream]:
-            await room.change(None, c.Resume())
-
-    async def _each(self, concerned: Callable[[Call], bool], actor: AccountId, fact: c.Fact) -> None:
-        for room in [room for room in self._rooms.values() if concerned(room.call)]:
-            await room.change(actor, fact)
+        for room in self._running:
+            if room.call.stream == stream:
+                await room.change(None, c.Resume())
 
     # -- around each call ----------------------------------------------------------------------------------------------
 
@@ -235,12 +228,14 @@ class Calls:
             if before.ended is None:
                 self._changed(room, before, room.call)
         finally:
-            self._rooms.pop(room.call.id, None)
+            self._running.drop(room)
 
     def _changed(self, room: CallRoom, before: Call, after: Call) -> None:
         if after.ended is not None:
             self._counts[after.ended] += 1
-            self._rooms.pop(after.id, None)
+            self._running.drop(room)
+        elif after.parties.keys() != before.parties.keys():
+            self._running.keep(room)
         self._tell(room, before.audience | after.audience)
         if (before.state, before.video) != (after.state, after.video):
             self._note(after)
@@ -275,23 +270,22 @@ class Calls:
     # -- looking up ----------------------------------------------------------------------------------------------------
 
     def _find(self, account: AccountId, id: str) -> CallRoom:
-        room = self._rooms.get(CallId(id))
+        room = self._running.find(id)
         if room is None or not room.call.concerns(account):
             raise Refused("call_unknown")
         return room
 
     def _in(self, conversation: ConversationId, account: AccountId) -> CallRoom | None:
         """Return the call that goes on in a conversation, as far as an account may know."""
-        for room in self._rooms.values():
-            call = room.call
-            if call.conversation == conversation and call.ended is None and account not in call.unaware:
+        for room in self._running.within(conversation):
+            if room.call.ended is None and account not in room.call.unaware:
                 return room
         return None
 
     def _require_free(self, account: AccountId) -> None:
-        for room in self._rooms.values():
-            if account in room.call.active:
-                raise Refused("already_in_call", call=room.call.id)
+        room = self._running.active_of(account)
+        if room is not None:
+            raise Refused("already_in_call", call=room.call.id)
 
     def _is_busy(self, account: AccountId) -> bool:
-        return self._is_on_air(account) or any(account in room.call.active for room in self._rooms.values())
+        return self._is_on_air(account) or self._running.active_of(account) is not None

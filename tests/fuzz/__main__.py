@@ -16,7 +16,8 @@ from pathlib import Path
 import atheris
 
 import media.forwarding.kernel
-import media.moq.packet_kernel  # noqa: F401  (both before the others: Numba can't compile what was instrumented)
+import media.io.aead
+import media.moq.packet_kernel  # noqa: F401  (all before the others: Numba can't compile what was instrumented)
 
 with atheris.instrument_imports(
     include=["media.wire", "media.webrtc", "media.bridge", "media.moq", "signalling", "server", "jwt"]

@@ -24,6 +24,7 @@ TRACKS: dict[Kind, str] = {"video": "video/hd", "audio": "audio/data"}  # as @mo
 ENOUGH = 25  # frames of either kind
 TAIL = 64  # octets by which frames are told apart; how H264's units begin is written in two ways
 KEPT = 100_000  # frames of a scene
+REPLAYED = 32  # frames at first: who joins is sent up to half a second at once, with its times pressed together
 
 
 @dataclass
@@ -50,7 +51,8 @@ class Comparison:
         watcher = self.watcher
         if kind not in watcher.reports:
             return []
-        left = _told_apart((frame.unit[-TAIL:], watcher.time_us(kind, frame)) for frame in watcher.frames[kind])
+        lasting = watcher.frames[kind][REPLAYED:]
+        left = _told_apart((frame.unit[-TAIL:], watcher.time_us(kind, frame)) for frame in lasting)
         return [left[unit] - came[unit] for unit in left.keys() & came.keys()]
 
 

@@ -17,12 +17,15 @@ from media.forwarding import kernel
 from media.forwarding.forwarder import Forwarder, Limits
 from media.forwarding.kernel import turn as kernel_turn
 from media.forwarding.tables import Count, Tables
+from media.io.compiled import keep_with
 from media.webrtc.srtp import SrtpKeys, SrtpProfile, open_receiver, open_sender
 from media.wire.rtp import parse_rtp_untrusted
 from tests.media import srtp_model
 
 ROLLOVERS = 4  # more than a test's packets can cause
 LIMITS = Limits(rooms=4, transports=16, tracks=8, subscriptions=32)
+
+keep_with("kernel")  # else it went where the module imported last keeps its own, and outlived changes of the kernel
 
 
 @njit([types.int64(kernel._LAYOUT)], nogil=True, cache=True)

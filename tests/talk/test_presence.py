@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from server.access import relations
+from server.store import StoreFailed
 from server.talk import attendance, marking, presence
 from server.talk.marking import Settings
 from signalling.identifiers import AccountId
@@ -70,6 +72,17 @@ async def shown(socket: Socket) -> dict[str, Any]:
     return dict(view)
 
 
+def fails_once(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Return a look into a database that is not there for a moment."""
+    real = presence.shown
+
+    def look(*_: object) -> Any:
+        monkeypatch.setattr(presence, "shown", real)
+        raise StoreFailed("the disk is full")
+
+    return look
+
+
 async def test_comings_and_goings_are_told_to_who_watches_until_they_may_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,6 +107,7 @@ async def test_comings_and_goings_are_told_to_who_watches_until_they_may_not(
                 assert await shown(bobs) == away
                 await ann.ask("PUT", "/me/messenger", {})
                 assert (await shown(bobs))["online"] is True
+                monkeypatch.setattr(presence, "shown", fails_once(monkeypatch))
                 await ann.ask("PUT", "/blocks/bob")
                 assert await shown(bobs) == away
             assert not [event for event in eves.events if event.get("people") not in (None, [away])]
