@@ -159,7 +159,11 @@ async def fill(world: World, publisher: Remote, viewer: FramedRemote) -> None:
     for seq in range(1, 200):
         await publisher.send(seq, DELTA + bytes(1_000))
     await world.until(lambda: world.media.counters()["sent"] >= began + 199)
-    await trio.sleep(0.05)
+    with trio.fail_after(5):
+        arrived = -1
+        while arrived != unread(viewer) or all(carried._is_clear() for carried in world.media._tcp._carried):
+            arrived = unread(viewer)
+            await trio.sleep(0.05)
 
 
 def unread(viewer: FramedRemote) -> int:

@@ -3,6 +3,8 @@
 import { ask } from "./api.js";
 
 const KEY = "mesi.device"; // {id, account}: what the server calls this device, and whose notices it gets
+let isOff = false; // whoever logs out while the device is being renewed does not want it to come back
+let telling = Promise.resolve(); // the server where this device is reached
 
 /** Whether this browser can be told at all. */
 export function canBeTold() {
@@ -28,11 +30,14 @@ export function deviceOf(account) {
 export async function turnOn(account, key) {
   if ((await Notification.requestPermission()) !== "granted")
     throw new Error("Your browser does not let this site show notices. You can change that in its settings for this site.");
+  isOff = false;
   await subscribe(account, key);
 }
 
 /** Have nothing pushed here any more. */
 export async function turnOff() {
+  isOff = true;
+  await telling;
   const known = kept();
   localStorage.removeItem(KEY);
   const registration = await navigator.serviceWorker?.getRegistration("/");
@@ -59,8 +64,10 @@ async function subscribe(account, key) {
     found = await registration.pushManager.subscribe(wanted);
   }
   const { endpoint, keys } = found.toJSON();
-  const { id } = await ask("POST", "/me/push/devices", { endpoint, keys });
-  localStorage.setItem(KEY, JSON.stringify({ id, account }));
+  if (isOff) return;
+  const told = ask("POST", "/me/push/devices", { endpoint, keys }).then(({ id }) => localStorage.setItem(KEY, JSON.stringify({ id, account })));
+  telling = told.catch(() => {}); // heard of by who asked
+  await told;
 }
 
 function bytes(text) {
