@@ -1,7 +1,8 @@
 """RTCP to publishers: transport feedback, receiver reports, repair requests, and the one owner of keyframe requests.
 
 Nothing here waits, sends or reads a clock: `due` looks at the columns that the kernel keeps and says what to send now.
-Only publishers that were added are ever looked at.
+Only publishers that were added are ever looked at. Their times are multiples of one tick, so that many of them are one
+wakeup; a track that lost nothing costs no more than a column's look.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -38,7 +39,10 @@ NTP_FRACTION_BITS = 16  # of the middle 32 bits of an NTP time
 
 
 class FeedbackTables(Protocol):
-    """The columns that feedback reads (`tracks["keyframe_wanted"]` it also clears); layouts as in `tables`."""
+    """The columns that feedback reads; layouts as in `tables`.
+
+    `tracks["keyframe_wanted"]` and `tracks["gap"]` it also clears.
+    """
 
     @property
     def transports(self) -> npt.NDArray[Any]: ...  # noqa: D102 - the table of this name
@@ -64,7 +68,6 @@ class _Track:
     wanted_since_ns: int = 0  # 0: none is wanted
     asked_ns: int = -FOREVER
     resting_until_ns: int = 0
-    is_wanted_here: bool = False  # a loss was given up, or somebody here asked
     fir_number: int = 0
     # receiver reports
     reported_expected: int = 0
@@ -75,7 +78,7 @@ class _Track:
 class _Publisher:
     transport: int
     tracks: list[_Track]
-    tick_ns: int = 0
+    due_ns: int = 0  # the earliest of what follows
     twcc_ns: int = 0
     report_ns: int = 0
     twcc_next: int = -1  # first transport-wide number not yet reported
@@ -83,6 +86,12 @@ class _Publisher:
     limit_bps: float = math.inf
     limit_ns: int = FOREVER  # when it is told next
     lifted: int = 0  # how often it was told that there is no limit any more
+
+    def next_ns(self) -> int:
+        return min(self.twcc_ns, self.report_ns, self.limit_ns)
+
+
+_Question = Callable[[_Publisher, _Track, int], Iterator[list[RtcpPacket]]]
 
 
 class Feedback:
@@ -92,10 +101,14 @@ class Feedback:
         self._tables = tables
         self._rtt_ns = rtt_ns
         self._publishers: dict[int, _Publisher] = {}
-        self._ticks: list[tuple[int, int, _Publisher]] = []  # a heap; entries of removed publishers die lazily
+        self._reports: list[tuple[int, int, _Publisher]] = []  # a heap; entries that are no longer true die lazily
         self._order = itertools.count()
+        self._look_ns = 0  # when losses are looked for next
+        self._feeders: dict[int, tuple[_Publisher, _Track]] = {}  # by the row of the track
+        self._repaired_rows: npt.NDArray[np.int64] = np.zeros(0, np.int64)
         self._video_rows: npt.NDArray[np.int64] = np.zeros(0, np.int64)
-        self._video: list[tuple[_Publisher, _Track]] = []
+        self._missing: set[int] = set()  # rows of tracks of which something was missing at the last look
+        self._wanting: set[int] = set()  # rows of which a keyframe is wanted, by a viewer or by somebody here
         self._faults: list[tuple[int, Exception]] = []
         self.keyframe_requests = 0
         self.keyframes_given_up = 0
@@ -117,24 +130,24 @@ class Feedback:
         tracks = [_Track(row, row in fir_only) for row in track_rows]
         publisher = _Publisher(transport_row, tracks)
         self._publishers[transport_row] = publisher
-        heapq.heappush(self._ticks, (0, next(self._order), publisher))
-        self._index_video()
+        self._plan(publisher, 0)
+        self._index_tracks()
 
     def remove_publisher(self, transport_row: int) -> None:
         """Forget a publisher; unknown rows are ignored."""
         if self._publishers.pop(transport_row, None) is not None:
-            self._index_video()
+            self._index_tracks()
 
     def next_deadline_ns(self) -> int:
         """When `due` wants to be called at the latest (monotonic ns); call it earlier when a keyframe is wanted."""
-        self._drop_removed()
-        return self._ticks[0][0] if self._ticks else FOREVER
+        while self._reports and not self._is_planned(self._reports[0]):
+            heapq.heappop(self._reports)
+        return min(self._look_ns, self._reports[0][0]) if self._reports else FOREVER
 
     def want_keyframe(self, track_row: int) -> None:
         """Ask for a keyframe at the next `due`, for a reader that is no viewer of the forwarding thread."""
-        for _, track in self._video:
-            if track.row == track_row:
-                track.is_wanted_here = True
+        if track_row in self._feeders and self._tables.tracks["kind"][track_row] == VIDEO:
+            self._wanting.add(track_row)
 
     def limit(self, transport_row: int, bps: float) -> None:
         """Have a publisher send no more than so many bits a second, as far as it listens to REMB; infinity lifts it.
@@ -144,23 +157,35 @@ class Feedback:
         publisher = self._publishers.get(transport_row)
         if publisher is not None and bps != publisher.limit_bps:
             publisher.limit_bps, publisher.limit_ns, publisher.lifted = bps, 0, 0
+            self._plan(publisher, 0)
 
     def due(self, now_ns: int) -> list[tuple[int, bytes]]:
         """Return (transport row, RTCP) for all that is to be sent now; each fits one datagram."""
         out: list[tuple[int, bytes]] = []
-        while self._ticks and self._ticks[0][0] <= now_ns:
-            _, _, publisher = heapq.heappop(self._ticks)
-            if self._publishers.get(publisher.transport) is not publisher:
-                continue
-            out += self._guarded(publisher, self._tick(publisher, now_ns))
-            publisher.tick_ns = _following(publisher.tick_ns, TICK_NS, now_ns)
-            heapq.heappush(self._ticks, (publisher.tick_ns, next(self._order), publisher))
+        if self._look_ns <= now_ns:
+            self._look_ns = _following(self._look_ns, TICK_NS, now_ns)
+            out += self._repair_requests(now_ns)
+        while self._reports and self._reports[0][0] <= now_ns:
+            entry = heapq.heappop(self._reports)
+            if self._is_planned(entry):
+                publisher = entry[2]
+                out += self._guarded(publisher, self._report(publisher, now_ns))
+                self._plan(publisher, max(self._look_ns, publisher.next_ns()))
         return out + self._keyframe_requests(now_ns)
 
     def take_faults(self) -> list[tuple[int, Exception]]:
         """Return the transports that faults of ours struck since the last call; they are not looked after any more."""
         faults, self._faults = self._faults, []
         return faults
+
+    def _ask(self, rows: set[int], what: _Question, now_ns: int) -> list[tuple[int, bytes]]:
+        """Ask something about each track of `rows`; whom a fault struck meanwhile is asked nothing more."""
+        out: list[tuple[int, bytes]] = []
+        for row in sorted(rows):
+            if row in self._feeders:
+                publisher, track = self._feeders[row]
+                out += self._guarded(publisher, what(publisher, track, now_ns))
+        return out
 
     def _guarded(self, publisher: _Publisher, messages: Iterator[list[RtcpPacket]]) -> list[tuple[int, bytes]]:
         try:
@@ -170,12 +195,12 @@ class Feedback:
             self.remove_publisher(publisher.transport)
             return []
 
-    def _tick(self, publisher: _Publisher, now_ns: int) -> Iterator[list[RtcpPacket]]:
+    def _report(self, publisher: _Publisher, now_ns: int) -> Iterator[list[RtcpPacket]]:
         live = [track for track in publisher.tracks if self._is_fed(track, publisher)]
-        for track in live:
-            yield from ([nack] for nack in self._nacks(track, now_ns))
         if now_ns >= publisher.twcc_ns:
-            publisher.twcc_ns = _following(publisher.twcc_ns, TWCC_INTERVAL_NS, now_ns)
+            is_silent = live and self._tables.transports["twcc_slot"][publisher.transport] < 0
+            interval_ns = REPORT_INTERVAL_NS if is_silent else TWCC_INTERVAL_NS
+            publisher.twcc_ns = _following(publisher.twcc_ns, interval_ns, now_ns)
             yield from ([report] for report in self._transport_feedback(publisher, live))
         if now_ns >= publisher.limit_ns and live:
             yield [self._limit(publisher, live, now_ns)]
@@ -205,17 +230,24 @@ class Feedback:
 
     # -- repair ------------------------------------------------------------------------------------------------------
 
-    def _nacks(self, track: _Track, now_ns: int) -> Iterator[RtcpPacket]:
-        row = self._tables.tracks[track.row]
-        if not row["nack"]:
+    def _repair_requests(self, now_ns: int) -> list[tuple[int, bytes]]:
+        """Look closer at the tracks of which packets are missing, or were at the last look."""
+        has_gap = self._tables.tracks["gap"][self._repaired_rows] != 0
+        return self._ask({*self._repaired_rows[has_gap].tolist(), *self._missing}, self._nacks, now_ns)
+
+    def _nacks(self, publisher: _Publisher, track: _Track, now_ns: int) -> Iterator[list[RtcpPacket]]:
+        if not self._is_fed(track, publisher):
             return
+        row = self._tables.tracks[track.row]
+        row["gap"] = 0  # before the numbers are read: the next gap is then seen now, or leaves its mark
         first, highest = int(row["first_ext_seq"]), int(row["highest_ext_seq"])
         missing = track.losses.look(self._tables.cache_seq[track.row], first, highest, now_ns, self._rtt_ns)
+        (self._missing.add if track.losses else self._missing.discard)(track.row)
         if track.losses.given_up:
             self.losses_given_up += track.losses.given_up
-            track.is_wanted_here = True
+            self.want_keyframe(track.row)
         if missing:
-            yield Nack(OUR_SSRC, int(row["ssrc"]), tuple(number & 0xFFFF for number in missing))
+            yield [Nack(OUR_SSRC, int(row["ssrc"]), tuple(number & 0xFFFF for number in missing))]
 
     # -- transport-wide feedback ---------------------------------------------------------------------------------------
 
@@ -268,12 +300,9 @@ class Feedback:
 
     def _keyframe_requests(self, now_ns: int) -> list[tuple[int, bytes]]:
         """Ask at once, then every half second while one is wanted, whoever wants it and however many they are."""
-        wanted = self._tables.tracks["keyframe_wanted"][self._video_rows] != 0
-        out: list[tuple[int, bytes]] = []
-        for is_wanted, (publisher, track) in zip(wanted.tolist(), self._video, strict=True):
-            if is_wanted or track.is_wanted_here or track.wanted_since_ns:
-                out += self._guarded(publisher, self._ask_for_keyframe(publisher, track, now_ns))
-        return out
+        is_wanted = self._tables.tracks["keyframe_wanted"][self._video_rows] != 0
+        self._wanting.update(self._video_rows[is_wanted].tolist())
+        return self._ask(self._wanting, self._ask_for_keyframe, now_ns)
 
     def _ask_for_keyframe(self, publisher: _Publisher, track: _Track, now_ns: int) -> Iterator[list[RtcpPacket]]:
         request = self._keyframe_request(track, now_ns) if self._is_fed(track, publisher) else None
@@ -306,26 +335,30 @@ class Feedback:
     def _stop_wanting(self, track: _Track) -> None:
         self._tables.tracks["keyframe_wanted"][track.row] = 0
         track.wanted_since_ns = 0
-        track.is_wanted_here = False
+        self._wanting.discard(track.row)
 
     # -- bookkeeping ---------------------------------------------------------------------------------------------------
 
-    def _index_video(self) -> None:
-        kinds = self._tables.tracks["kind"]
-        self._video = [
-            (publisher, track)
-            for publisher in self._publishers.values()
-            for track in publisher.tracks
-            if kinds[track.row] == VIDEO
-        ]
-        self._video_rows = np.array([track.row for _, track in self._video], np.int64)
+    def _index_tracks(self) -> None:
+        columns = self._tables.tracks
+        every = [(publisher, track) for publisher in self._publishers.values() for track in publisher.tracks]
+        self._feeders = {track.row: (publisher, track) for publisher, track in every}
+        rows = np.array(sorted(self._feeders), np.int64)
+        self._repaired_rows = rows[columns["nack"][rows] != 0]
+        self._video_rows = rows[columns["kind"][rows] == VIDEO]
+        self._missing &= self._feeders.keys()
+        self._wanting &= self._feeders.keys()
 
-    def _drop_removed(self) -> None:
-        while self._ticks and self._publishers.get(self._ticks[0][2].transport) is not self._ticks[0][2]:
-            heapq.heappop(self._ticks)
+    def _plan(self, publisher: _Publisher, due_ns: int) -> None:
+        publisher.due_ns = due_ns
+        heapq.heappush(self._reports, (due_ns, next(self._order), publisher))
+
+    def _is_planned(self, entry: tuple[int, int, _Publisher]) -> bool:
+        due_ns, _, publisher = entry
+        return publisher.due_ns == due_ns and self._publishers.get(publisher.transport) is publisher
 
 
 def _following(planned_ns: int, interval_ns: int, now_ns: int) -> int:
-    """Return the next time of a steady rhythm; after a pause it starts anew instead of catching up."""
+    """Return the next time of a steady rhythm; after a pause it starts anew, at a multiple of a tick."""
     following_ns = planned_ns + interval_ns
-    return following_ns if following_ns > now_ns else now_ns + interval_ns
+    return following_ns if following_ns > now_ns else (now_ns + interval_ns) // TICK_NS * TICK_NS

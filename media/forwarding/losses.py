@@ -26,6 +26,10 @@ class Losses:
     _looked_to: int = -1
     _missing: dict[int, _Missing] = field(default_factory=dict)
 
+    def __bool__(self) -> bool:
+        """Whether something was missing at the last look, and may still come."""
+        return bool(self._missing)
+
     def look(self, cache_seq: npt.NDArray[np.int64], first: int, highest: int, now_ns: int, rtt_ns: int) -> list[int]:
         """Return the extended sequence numbers to ask for now, in rising order.
 

@@ -51,6 +51,8 @@ def learn(t, track, ssrc, seq, ts, size, now, is_repair):
         _note_jitter(t, track, ts, now)
     if ext_seq > highest:
         t.tracks[track].highest_ext_seq = ext_seq
+        if ext_seq > highest + 1:
+            t.tracks[track].gap = 1  # after the number, which is read after this is cleared
         t.tracks[track].last_ns = now
         if ext_seq - t.tracks[track].key_ext_seq >= CACHE:
             t.tracks[track].key_ext_seq = -1  # what followed it is gone: a replay never looks at more than the cache

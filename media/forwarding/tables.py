@@ -172,6 +172,7 @@ TRACK = np.dtype(
         ("codec", "u1"),  # P
         ("nack", "u1"),  # P: the publisher repairs losses
         ("keyframe_wanted", "u1"),  # K sets it, P clears it
+        ("gap", "u1"),  # K sets it when packets are missing behind the newest, P clears it
         ("tapped", "u1"),  # P: Python reads the cache of it, and wants to hear when there is more
         ("layer_requires", "u1"),  # P: grants that this encoding takes beside those of the room
         ("room", "i4"),  # P

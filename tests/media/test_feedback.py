@@ -31,6 +31,7 @@ TRACK = np.dtype(
         ("clock_rate", "i8"),
         ("ssrc", "u8"),
         ("nack", "u1"),
+        ("gap", "u1"),
         ("first_ext_seq", "i8"),
         ("highest_ext_seq", "i8"),
         ("received", "i8"),
@@ -76,6 +77,7 @@ class Columns:
     def arrive(self, row: int, numbers: Iterable[int]) -> None:
         for number in numbers:
             self.cache_seq[row, number & (CACHE - 1)] = number
+            self.tracks["gap"][row] |= number > self.tracks["highest_ext_seq"][row] + 1
             self.tracks["highest_ext_seq"][row] = max(number, self.tracks["highest_ext_seq"][row])
             self.tracks["received"][row] += 1
 
