@@ -17,10 +17,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from media.forwarding.arrivals import write_report
 from media.forwarding.losses import Losses
-from media.wire import twcc
 from media.wire.rtcp import Fir, Nack, Pli, ReceiverReport, Remb, ReportBlock, RtcpPacket, Sdes, build_rtcp
-from media.wire.twcc import Twcc
+from media.wire.twcc import MAX_REPORT
 
 FOREVER = 2**63 - 1
 VIDEO = 2  # value of the column `kind`
@@ -91,7 +91,7 @@ class _Publisher:
         return min(self.twcc_ns, self.report_ns, self.limit_ns)
 
 
-_Question = Callable[[_Publisher, _Track, int], Iterator[list[RtcpPacket]]]
+_Question = Callable[[_Publisher, _Track, int], Iterator[bytes]]
 
 
 class Feedback:
@@ -109,6 +109,7 @@ class Feedback:
         self._video_rows: npt.NDArray[np.int64] = np.zeros(0, np.int64)
         self._missing: set[int] = set()  # rows of tracks of which something was missing at the last look
         self._wanting: set[int] = set()  # rows of which a keyframe is wanted, by a viewer or by somebody here
+        self._written = np.zeros(MAX_REPORT, np.uint8)
         self._faults: list[tuple[int, Exception]] = []
         self.keyframe_requests = 0
         self.keyframes_given_up = 0
@@ -187,27 +188,27 @@ class Feedback:
                 out += self._guarded(publisher, what(publisher, track, now_ns))
         return out
 
-    def _guarded(self, publisher: _Publisher, messages: Iterator[list[RtcpPacket]]) -> list[tuple[int, bytes]]:
+    def _guarded(self, publisher: _Publisher, messages: Iterator[bytes]) -> list[tuple[int, bytes]]:
         try:
-            return [(publisher.transport, build_rtcp(*packets)) for packets in messages]
+            return [(publisher.transport, rtcp) for rtcp in messages]
         except Exception as fault:  # whatever it is, it is about this publisher and nobody else's affair
             self._faults.append((publisher.transport, fault))
             self.remove_publisher(publisher.transport)
             return []
 
-    def _report(self, publisher: _Publisher, now_ns: int) -> Iterator[list[RtcpPacket]]:
+    def _report(self, publisher: _Publisher, now_ns: int) -> Iterator[bytes]:
         live = [track for track in publisher.tracks if self._is_fed(track, publisher)]
         if now_ns >= publisher.twcc_ns:
             is_silent = live and self._tables.transports["twcc_slot"][publisher.transport] < 0
             interval_ns = REPORT_INTERVAL_NS if is_silent else TWCC_INTERVAL_NS
             publisher.twcc_ns = _following(publisher.twcc_ns, interval_ns, now_ns)
-            yield from ([report] for report in self._transport_feedback(publisher, live))
+            yield from self._transport_feedback(publisher, live)
         if now_ns >= publisher.limit_ns and live:
-            yield [self._limit(publisher, live, now_ns)]
+            yield build_rtcp(self._limit(publisher, live, now_ns))
         if now_ns >= publisher.report_ns and live:
             publisher.report_ns = _following(publisher.report_ns, REPORT_INTERVAL_NS, now_ns)
             blocks = tuple(self._report_block(track, now_ns) for track in live)
-            yield [ReceiverReport(OUR_SSRC, blocks), Sdes(((OUR_SSRC, CNAME),))]
+            yield build_rtcp(ReceiverReport(OUR_SSRC, blocks), Sdes(((OUR_SSRC, CNAME),)))
 
     def _limit(self, publisher: _Publisher, live: list[_Track], now_ns: int) -> RtcpPacket:
         publisher.limit_ns = now_ns + REPORT_INTERVAL_NS
@@ -235,7 +236,7 @@ class Feedback:
         has_gap = self._tables.tracks["gap"][self._repaired_rows] != 0
         return self._ask({*self._repaired_rows[has_gap].tolist(), *self._missing}, self._nacks, now_ns)
 
-    def _nacks(self, publisher: _Publisher, track: _Track, now_ns: int) -> Iterator[list[RtcpPacket]]:
+    def _nacks(self, publisher: _Publisher, track: _Track, now_ns: int) -> Iterator[bytes]:
         if not self._is_fed(track, publisher):
             return
         row = self._tables.tracks[track.row]
@@ -247,31 +248,27 @@ class Feedback:
             self.losses_given_up += track.losses.given_up
             self.want_keyframe(track.row)
         if missing:
-            yield [Nack(OUR_SSRC, int(row["ssrc"]), tuple(number & 0xFFFF for number in missing))]
+            yield build_rtcp(Nack(OUR_SSRC, int(row["ssrc"]), tuple(number & 0xFFFF for number in missing)))
 
     # -- transport-wide feedback ---------------------------------------------------------------------------------------
 
-    def _transport_feedback(self, publisher: _Publisher, live: list[_Track]) -> Iterator[RtcpPacket]:
+    def _transport_feedback(self, publisher: _Publisher, live: list[_Track]) -> Iterator[bytes]:
         row = self._tables.transports[publisher.transport]
         slot, highest = int(row["twcc_slot"]), int(row["twcc_highest"])
         if slot < 0 or highest < 0 or not live:
             return
-        oldest = highest - twcc.MAX_STATUSES + 1
-        numbers = np.arange(oldest if publisher.twcc_next < 0 else max(publisher.twcc_next, oldest), highest + 1)
-        places = numbers & (self._tables.twcc_seq.shape[1] - 1)
-        arrived = self._tables.twcc_seq[slot, places] == numbers
-        if not arrived.any():
-            return
-        # What was missing when nothing had been reported yet was never sent to us.
-        begin = int(arrived.argmax()) if publisher.twcc_next < 0 else 0
-        times = self._tables.twcc_arrival_ns[slot, places]
-        arrivals = [time if is_there else None for time, is_there in zip(times.tolist(), arrived.tolist(), strict=True)]
+        log, times = self._tables.twcc_seq[slot], self._tables.twcc_arrival_ns[slot]
         media_ssrc = int(self._tables.tracks["ssrc"][live[-1].row])
-        template = Twcc(OUR_SSRC, media_ssrc, 0, publisher.twcc_count, 0, ())
-        for report in twcc.reports(int(numbers[begin]), arrivals[begin:], template):
-            publisher.twcc_count = (report.feedback_count + 1) & 0xFF
-            yield report
-        publisher.twcc_next = highest + 1
+        number = max(publisher.twcc_next, highest - len(log) + 1)
+        while publisher.twcc_next < 0 and number <= highest and log[number % len(log)] != number:
+            number += 1  # what was missing when nothing had been reported yet was never sent to us
+        while number <= highest:
+            names = (OUR_SSRC, media_ssrc, publisher.twcc_count)
+            size, number = write_report(log, times, number, highest, names, self._written)
+            if size:
+                publisher.twcc_count = (publisher.twcc_count + 1) & 0xFF
+                publisher.twcc_next = number
+                yield self._written[:size].tobytes()
 
     # -- receiver reports ----------------------------------------------------------------------------------------------
 
@@ -304,10 +301,10 @@ class Feedback:
         self._wanting.update(self._video_rows[is_wanted].tolist())
         return self._ask(self._wanting, self._ask_for_keyframe, now_ns)
 
-    def _ask_for_keyframe(self, publisher: _Publisher, track: _Track, now_ns: int) -> Iterator[list[RtcpPacket]]:
+    def _ask_for_keyframe(self, publisher: _Publisher, track: _Track, now_ns: int) -> Iterator[bytes]:
         request = self._keyframe_request(track, now_ns) if self._is_fed(track, publisher) else None
         if request is not None:
-            yield [request]
+            yield build_rtcp(request)
 
     def _keyframe_request(self, track: _Track, now_ns: int) -> Pli | Fir | None:
         row = self._tables.tracks[track.row]
