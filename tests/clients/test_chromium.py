@@ -9,7 +9,7 @@ import trio
 
 from media.door import Media, MediaSettings, Negotiated
 from media.forwarding.admission import Grant, Holding
-from media.forwarding.layers import Quality
+from media.forwarding.wishes import Quality, Wish
 from tests.clients.chromium import Page, open_pages
 from tests.media.test_door import LIMITS, attribute
 
@@ -210,10 +210,10 @@ async def test_chromium_s_simulcast_is_watched_in_the_layer_that_is_wished_for(c
         watched = media.watch(room, "streamer", str(offer), Holding(Grant.WELCOME))
         await viewer.run(ANSWER.replace("SDP", json.dumps(watched.answer_sdp)))
         await watched_in(viewer, 960)
-        media.prefer(watched.transport, Quality.LOW)
+        media.prefer(watched.transport, Wish(Quality.LOW))
         await watched_in(viewer, 240)
         media.reserve_best(room, Grant.ENTITLED)
-        media.prefer(watched.transport, Quality.HIGH)
+        media.prefer(watched.transport, Wish())
         await watched_in(viewer, 480)
         media.hold(watched.transport, Holding(Grant.WELCOME | Grant.ENTITLED))
         await watched_in(viewer, 960)
