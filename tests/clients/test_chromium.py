@@ -29,7 +29,7 @@ PUBLISH = """
   const stream = new MediaStream([...out.stream.getTracks(), ...canvas.captureStream(25).getTracks()]);
   const pc = window.pc = new RTCPeerConnection({bundlePolicy: 'max-bundle'});
   for (const track of stream.getTracks()) {
-    track.contentHint = track.kind === 'video' ? 'detail' : '';  // when busy fewer pictures, not smaller ones
+    track.contentHint = track.kind === 'video' ? HINT : '';
     const sendEncodings = track.kind === 'video' ? ENCODINGS : [{}];
     const sender = pc.addTransceiver(track, {direction: 'sendonly', streams: [stream], sendEncodings});
     if (track.kind === 'video') sender.setCodecPreferences(
@@ -93,13 +93,16 @@ STATS = """
 """
 
 
-def publishing(codec: str, *, width: int = 320, encodings: str = "[{}]") -> str:
-    """Return what the publisher's page runs."""
+def publishing(
+    codec: str, *, width: int = 320, encodings: str = "[{}]", pieces: int | None = None, hint: str = "detail"
+) -> str:
+    """Return what the publisher's page runs; "detail" asks for fewer pictures when busy, not for smaller ones."""
     return (
         PUBLISH.replace("CODEC", repr(codec))
         .replace("WIDTH", str(width))
         .replace("ENCODINGS", encodings)
-        .replace("PIECES", str(width))
+        .replace("PIECES", str(width if pieces is None else pieces))
+        .replace("HINT", repr(hint))
     )
 
 
