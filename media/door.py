@@ -35,7 +35,8 @@ from media.facts import (
 )
 from media.forwarding.admission import FOREVER, Grant, Holding
 from media.forwarding.forwarder import Forwarder, NoCapacity
-from media.forwarding.layers import Layers, Quality
+from media.forwarding.layers import Layers
+from media.forwarding.wishes import Quality, Wish
 from media.hearing import Hearing
 from media.ice_tcp import IceTcp, open_listeners
 from media.moq.rights import Rights
@@ -63,6 +64,7 @@ __all__ = [
     "RoomRow",
     "Speaking",
     "TransportId",
+    "Wish",
 ]
 
 EVENTS_BUFFERED = 65_536  # two facts for each of the most transports a node can hold; a fact is never lost
@@ -182,11 +184,11 @@ class Media:
         for transport in within.endpoints:
             self._tcp.distrust(self._endpoints.by_id[transport].row)
 
-    def prefer(self, transport: TransportId, quality: Quality) -> None:
+    def prefer(self, transport: TransportId, wish: Wish) -> None:
         """Give a viewer the layer that fits its wish; one that just closed wishes for nothing any more."""
         endpoint = self._endpoints.by_id.get(transport)
         if endpoint is not None:
-            self._watching.prefer(endpoint, quality)
+            self._watching.prefer(endpoint, wish)
 
     def open_until(self, room: RoomRow, until_ns: int) -> None:
         """Let nothing leave the room from `until_ns` (monotonic) on."""

@@ -15,7 +15,7 @@ import structlog
 from media.facts import Connected, MediaEvent, TransportId
 from media.forwarding.admission import FOREVER
 from media.forwarding.forwarder import ControlDatagram, Forwarder
-from media.forwarding.layers import Quality
+from media.forwarding.wishes import ANY_PICTURE, Wish
 from media.rooms import Room
 from media.webrtc.certificate import Certificate, Certificates
 from media.webrtc.ice import Address, IceCredentials, Path
@@ -55,7 +55,7 @@ class Endpoint:
     role: Literal["publisher", "viewer"]
     peer: Peer
     subscriptions: list[int] = field(default_factory=list)
-    quality: Quality = Quality.HIGH
+    wish: Wish = ANY_PICTURE
     timer_ns: int = FOREVER
     ufrags: tuple[str, ...] = ()
     watched_tracks: list[int] = field(default_factory=list)

@@ -8,7 +8,8 @@ from media.endpoints import Endpoint, Endpoints, OurSide
 from media.facts import NoSource, TransportId
 from media.forwarding.admission import Grant, Holding
 from media.forwarding.forwarder import Forwarder
-from media.forwarding.layers import Layers, Quality
+from media.forwarding.layers import Layers
+from media.forwarding.wishes import Wish
 from media.publishing import Publishing
 from media.rooms import Room
 from media.webrtc.negotiation import answer_viewer
@@ -47,7 +48,7 @@ class Watching:
         endpoint.lacks = frozenset(wanted - {sent.kind for sent in answer.tracks})
         try:
             for sent in answer.tracks:
-                row, wish = available[sent.kind].row, endpoint.quality
+                row, wish = available[sent.kind].row, endpoint.wish
                 subscription = self._layers.subscribe(row, endpoint.row, sent, wish, self._now_ns())
                 endpoint.subscriptions.append(subscription)
                 endpoint.watched_tracks.append(row)
@@ -56,11 +57,11 @@ class Watching:
             raise
         return endpoint, answer.sdp
 
-    def prefer(self, endpoint: Endpoint, quality: Quality) -> None:
+    def prefer(self, endpoint: Endpoint, wish: Wish) -> None:
         """Give a viewer the layer that fits its wish."""
-        endpoint.quality = quality
+        endpoint.wish = wish
         for subscription in endpoint.subscriptions:
-            self._layers.wish(subscription, quality, self._now_ns())
+            self._layers.wish(subscription, wish, self._now_ns())
 
     def discard(self, endpoint: Endpoint) -> None:
         """Forward nothing more to a viewer."""

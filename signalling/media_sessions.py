@@ -9,7 +9,7 @@ from typing import Protocol
 
 import trio
 
-from media.door import Media, MediaEvent, NoSource, Quality, TransportId
+from media.door import Media, MediaEvent, NoSource, TransportId, Wish
 from signalling import commands as c
 from signalling.identifiers import AccountId, Actor, StreamId
 from signalling.judging import Judging
@@ -109,10 +109,10 @@ class MediaSessions:
         place.session.etag, fragment = place.room.restart_ice(place.transport, sdpfrag)
         return place.session.etag, fragment
 
-    async def prefer(self, session_id: str, actor: Actor, quality: Quality) -> None:
+    async def prefer(self, session_id: str, actor: Actor, wish: Wish) -> None:
         """Have a media session of the actor's get the picture that it wishes for; raises Refused("session_unknown")."""
         await trio.lowlevel.checkpoint()
-        self._media.prefer(self._place(session_id, actor).transport, quality)
+        self._media.prefer(self._place(session_id, actor).transport, wish)
 
     async def close_session(self, session_id: str, actor: Actor) -> None:
         """End a media session of the actor's; raises Refused("session_unknown")."""

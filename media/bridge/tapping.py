@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from media.bridge.assembling import Packet
 from media.bridge.clocks import Arrival, SenderReport
+from media.wire.layering import MAX_LAYERS, Mark
 
 PATIENCE_NS = 250_000_000  # for a lost packet to be repaired: two round trips around half the world
 
@@ -105,10 +106,21 @@ class Tap:
         if self._seqs[slot] != number:
             return None
         info = self._infos[slot]
-        payload = self._data[slot, info["red_at"] : info["size"]].tobytes()  # of redundant sound its newest block
-        packet = Packet(int(info["ts"]), bool(info["marker"]), payload)
+        is_last, size = bool(info["marker"]), int(info["size"])
+        reserved_from = self._reserved_from()
+        if info["spatial"] >= reserved_from:
+            size = 0
+        elif info["spatial"] == reserved_from - 1:
+            is_last |= bool(info["marks"] & Mark.ENDS)
+        payload = self._data[slot, info["red_at"] : size].tobytes()  # of redundant sound its newest block
+        packet = Packet(int(info["ts"]), is_last, payload)
         # The thread marks a slot before it writes there: what was there all the time was whole.
         return packet if self._seqs[slot] == number else None
+
+    def _reserved_from(self) -> int:
+        """Return the first spatial layer that not everybody may have: who reads here is not known one by one."""
+        track = self._tables.tracks[self._row]
+        return int(track["reserved_from"]) if track["reserved_from"] and track["layer_requires"] else MAX_LAYERS
 
     def _first_after(self, number: int, highest: int) -> int:
         while number < highest and self._seqs[number % len(self._seqs)] != number:

@@ -59,8 +59,15 @@ class Admission:
             self._rooms["opened_ns"][room] = time.monotonic_ns()  # first: see fanout.start_subscription
         self._rooms["requires"][room] = int(requires)
 
-    def require_for_layer(self, layer: int, requires: Grant) -> None:
-        """Let a layer of simulcast only through to those who hold all of `requires` beside what the room requires."""
+    def require_for_layer(self, layer: int, requires: Grant, from_spatial: int = 0) -> None:
+        """Let a layer of simulcast only through to those who hold all of `requires` beside what the room requires.
+
+        From its spatial layer `from_spatial` on, if it has several within itself. Of two stores the first is the one
+        after which nobody has more than before or after both.
+        """
+        if not requires:
+            self._tracks["layer_requires"][layer] = 0
+        self._tracks["reserved_from"][layer] = from_spatial
         self._tracks["layer_requires"][layer] = int(requires)
 
     def open_until(self, room: int, until_ns: int) -> None:

@@ -51,6 +51,10 @@ ESTIMATE = np.dtype(
         ("received_bps", "f8"),
         ("count_from_ns", "i8"),
         ("count_octets", "i8"),
+        # what came while packets waited for each other: how quickly the link let them through
+        ("arrived_ns", "i8"),  # the newest packet, 0 none yet
+        ("busy_ns", "i8"),
+        ("busy_octets", "i8"),
         # additive increase, multiplicative decrease
         ("delay_bps", "f8"),
         ("link_bps", "f8"),  # what arrived when it was last lowered, 0 unknown
@@ -92,6 +96,8 @@ QUEUE_MS = 15.0
 STANDING_MS, STANDING_REPORTS = 80.0, 2  # a queue as long as that is one, whatever the trend, but a pause is over soon
 BASE_WINDOW_NS = 10 * SECOND_NS
 COUNT_NS = 150 * MS_NS  # GCC
+# What arrives is less than a link carries where little is sent. While packets wait for each other it is just that.
+LEAST_BUSY_NS = 30 * MS_NS
 DECREASE, INCREASE_PER_S, HEADROOM, HEADROOM_BPS = 0.85, 0.08, 1.5, 10_000.0  # GCC
 NEAR_LINK, STEP_BPS_PER_S = 0.15, 50_000.0  # a packet each round trip of 200 ms
 CUT_EVERY_NS = 250 * MS_NS  # a round trip, and the time for it to be seen

@@ -27,6 +27,7 @@ from media.forwarding.estimates import (
     HIGH_LOSS,
     INCREASE_PER_S,
     LEAST_BPS,
+    LEAST_BUSY_NS,
     LEAST_THRESHOLD_MS,
     LONGEST_BURST_NS,
     LONGEST_STEP_MS,
@@ -73,6 +74,7 @@ def take_arrival(t, row, number, sent_ns, arrived_ns, size):
     if t.estimates[row].least_ns == 0 or waited_ns < t.estimates[row].least_ns:
         t.estimates[row].least_ns = waited_ns
     _count(t, row, arrived_ns, size)
+    _see_link(t, row, waited_ns, arrived_ns, size)
     _see_probe(t, row, number, arrived_ns, size)
     _group(t, row, sent_ns, arrived_ns)
 
@@ -105,6 +107,24 @@ def _count(t, row, arrived_ns, size):
     t.estimates[row].received_bps = found if e.received_bps == 0 else 0.5 * (e.received_bps + found)
     t.estimates[row].count_from_ns = arrived_ns
     t.estimates[row].count_octets = 0
+
+
+@njit(nogil=True)
+def _see_link(t, row, waited_ns, arrived_ns, size):
+    """Count a packet that waited: it came as soon after the one before it as the link let it."""
+    e = t.estimates[row]
+    if e.window_ends_ns != 0 and waited_ns - e.base_ns > QUEUE_MS * MS_NS and e.arrived_ns != 0:
+        t.estimates[row].busy_ns += max(arrived_ns - e.arrived_ns, 0)
+        t.estimates[row].busy_octets += size
+    t.estimates[row].arrived_ns = max(e.arrived_ns, arrived_ns)
+
+
+@njit(nogil=True)
+def _carried_bps(t, row):
+    """Return what the link carried of late: what arrives, or more where less is sent than that."""
+    e = t.estimates[row]
+    busy_bps = e.busy_octets * 8.0 * SECOND_NS / e.busy_ns if e.busy_ns >= LEAST_BUSY_NS else 0.0
+    return max(e.received_bps, busy_bps)
 
 
 @njit(nogil=True)
@@ -229,13 +249,17 @@ def _move_delay_bound(t, row, now):
     t.estimates[row].changed_ns = now
     t.estimates[row].standing = e.standing + 1 if e.queue_ms > STANDING_MS else 0
     if (e.is_over and e.queue_ms > QUEUE_MS) or e.standing >= STANDING_REPORTS:
-        lowered = DECREASE * e.received_bps
-        if e.received_bps > 0 and lowered < e.delay_bps and now - e.cut_ns >= CUT_EVERY_NS:
-            t.estimates[row].link_bps = e.received_bps
+        carried = _carried_bps(t, row)
+        lowered = DECREASE * carried
+        if carried > 0 and lowered < e.delay_bps and now - e.cut_ns >= CUT_EVERY_NS:
+            t.estimates[row].link_bps = carried
             t.estimates[row].delay_bps = max(lowered, LEAST_BPS)
             t.estimates[row].cut_ns = now
             t.estimates[row].cuts += 1
+            t.estimates[row].busy_ns = t.estimates[row].busy_octets = 0
         return
+    if e.queue_ms <= QUEUE_MS:
+        t.estimates[row].busy_ns = t.estimates[row].busy_octets = 0
     if e.is_under or e.queue_ms > QUEUE_MS:
         return  # it drains
     if e.link_bps and abs(e.delay_bps - e.link_bps) < NEAR_LINK * e.link_bps:

@@ -10,49 +10,20 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from media.forwarding.pictures import note_picture, number_pictures, renumber_picture
-from media.forwarding.reports import apart, captured_later
-from media.forwarding.sending import (
-    make_room,
-    protect_and_queue,
-    read_clock,
-    send_report,
-    write_packet,
-)
+from media.forwarding.choices import AWAITED, EMPTY
+from media.forwarding.choosing import choose_all, given_to, offer
+from media.forwarding.outgoing import REPLAY_TICKS, send_repair
+from media.forwarding.pictures import number_pictures
+from media.forwarding.reports import captured_later
+from media.forwarding.sending import make_room, read_clock, send_report
 from media.forwarding.tables import CACHE, UNPLANNED, VIDEO, Count, Shared
+from media.forwarding.verdicts import ADMITTED, admitted, required_of, required_of_all
 
-ADMITTED = 0  # otherwise a verdict is the counter of its reason
 REPLAY_NS = 500_000_000  # an older keyframe is not replayed: asking for a new one is quicker than decoding that much
-REPLAY_TICKS = 90  # 1 ms at 90 kHz between replayed frames: players show them at once and stall nowhere
-FLOOR_FRAMES = 64  # more than the half second has by which a layer may be behind another
 PAD_LIMIT = 32  # octets of padding that cost less than a message of their own
 RTX_RATE = 250_000  # bytes a second of retransmission for one subscription: twice a 1 Mbit/s stream
 RTX_BURST = 250_000
 SECOND_NS = 1_000_000_000
-
-
-@njit(nogil=True)
-def verdict(requires, open_until, holds, until, keeps, now):
-    """Whether a packet passes: ADMITTED, or the counter of the reason why not.
-
-    A room requires, a participant holds; what lapses, lapses by itself.
-    """
-    if now >= open_until:
-        return np.int64(Count.ROOM_CLOSED)
-    if now < until:
-        return np.int64(ADMITTED if holds & requires == requires else Count.NOT_ADMITTED)
-    return np.int64(ADMITTED if keeps & requires == requires else Count.LAPSED)
-
-
-@njit(nogil=True)
-def admitted(t, transport, layer_requires, now):
-    """Return the verdict over one viewer's transport, inline from the admission table.
-
-    `layer_requires` are the grants that the encoding takes beside those of the room.
-    """
-    row = t.transports[transport]
-    room = t.rooms[row.room]
-    return verdict(room.requires | layer_requires, room.open_until, row.holds, row.until, row.keeps, now)
 
 
 @njit(nogil=True)
@@ -117,7 +88,7 @@ def forward_run(t, s, track, start, stop):
     for i in range(start, stop):
         make_room(t)
         now = t.shared[Shared.NOW]
-        reason = admitted(t, transport, t.tracks[track].layer_requires, now)
+        reason = admitted(t, transport, required_of_all(t, track), now)
         if reason != ADMITTED:
             t.counters[reason] += np.uint64(1)
             if t.subscriptions[s].track == track:
@@ -132,7 +103,7 @@ def forward_run(t, s, track, start, stop):
         if ext_seq < t.subscriptions[s].anchor_ext_seq:
             t.counters[Count.BEFORE_ANCHOR] += np.uint64(1)
             continue
-        send_cached(t, s, track, ext_seq, now)
+        offer(t, s, track, ext_seq, now)
     if t.shared[Shared.NOW] >= t.subscriptions[s].sr_due_ns:
         send_report(t, s, t.shared[Shared.NOW])
 
@@ -194,6 +165,7 @@ def anchor(t, s, track, ext_seq, ts, now):
     t.subscriptions[s].anchor_ext_seq = ext_seq
     t.subscriptions[s].anchor_frame = -1
     t.subscriptions[s].restarts = t.tracks[track].restarts
+    choose_all(t, s)
     t.subscriptions[s].anchored = 1
     t.subscriptions[s].sr_due_ns = now
 
@@ -211,50 +183,7 @@ def replay(t, s, track, key, newest, now):
         if t.cache_seq[track, ext_seq % CACHE] == ext_seq:
             make_room(t)
             t.counters[Count.REPLAYED] += np.uint64(1)
-            send_cached(t, s, track, ext_seq, now)
-
-
-@njit(nogil=True)
-def outgoing_ts(t, s, track, slot):
-    """Return the timestamp under which a subscription sees a cached packet; the same at each retransmission."""
-    info = t.cache_info[track, slot]
-    subscription = t.subscriptions[s]
-    ts = np.int64(info.ts)
-    if info.frame_no <= subscription.anchor_frame:
-        ts = subscription.anchor_ts - REPLAY_TICKS * (subscription.anchor_frame - info.frame_no)
-    ts += subscription.ts_delta
-    since = np.int64(info.frame_no - subscription.floor_frame)
-    if subscription.floor_frame >= 0 and 0 <= since < FLOOR_FRAMES:
-        least = subscription.floor_ts + REPLAY_TICKS * (since + 1)
-        return least if apart(ts, least) < 0 else ts
-    return ts
-
-
-@njit(nogil=True)
-def send_cached(t, s, track, ext_seq, now):
-    """Send one cached packet to one subscription, whose admission the caller has just seen."""
-    slot = ext_seq % CACHE
-    subscription = t.subscriptions[s]
-    seq = ext_seq + subscription.seq_delta
-    ts = outgoing_ts(t, s, track, slot)
-    transport = np.int64(subscription.transport)
-    payload_type, ssrc = np.int64(subscription.payload_type), np.int64(subscription.ssrc)
-    pad = np.int64(t.cache_info[track, slot].pad)
-    size, start = write_packet(t, s, payload_type, ssrc, seq, ts, track, slot, -1, pad)
-    renumber_picture(t, s, track, slot, start)
-    octets = t.shared[Shared.ARENA_USED] + size - start - pad
-    if not protect_and_queue(t, transport, size, seq, np.int64(subscription.stamp)):
-        return
-    t.subscriptions[s].packets += np.uint64(1)
-    t.subscriptions[s].octets += np.uint64(octets)
-    t.transports[transport].delivered_ns = now
-    t.transports[transport].packets += np.uint64(1)
-    t.transports[transport].octets += np.uint64(size)
-    if seq > subscription.last_seq:
-        t.subscriptions[s].last_seq = seq
-        t.subscriptions[s].last_ts = ts
-        t.subscriptions[s].last_ns = now
-        note_picture(t, s, track, slot)
+            offer(t, s, track, ext_seq, now)
 
 
 @njit(nogil=True)
@@ -264,49 +193,30 @@ def answer_nack(t, s, seq16):
     track, transport = np.int64(subscription.track), np.int64(subscription.transport)
     make_room(t)
     now = read_clock(t)
-    reason = admitted(t, transport, t.tracks[track].layer_requires, now)
+    reason = admitted(t, transport, required_of_all(t, track), now)
     if reason != ADMITTED or subscription.anchored == 0 or subscription.restarts != t.tracks[track].restarts:
         t.counters[reason if reason != ADMITTED else np.int64(Count.BEFORE_ANCHOR)] += np.uint64(1)
         return
     behind = (subscription.last_seq - seq16) & 0xFFFF
     seq = subscription.last_seq - behind
-    ext_seq = seq - subscription.seq_delta
+    ext_seq, fate, shift = given_to(t, s, seq)
     slot = ext_seq % CACHE
-    pad = np.int64(t.cache_info[track, slot].pad)
-    stamp = np.int64(subscription.stamp)
+    info = t.cache_info[track, slot]
     # The packet itself again would have another stamp under the same nonce, which gives GCM's key away.
-    is_repairable = stamp == 0 or subscription.rtx_payload_type != 0
-    is_there = ext_seq >= subscription.anchor_ext_seq and t.cache_seq[track, slot] == ext_seq and pad != UNPLANNED
-    if not (is_repairable and is_there):
+    is_repairable = subscription.stamp == 0 or subscription.rtx_payload_type != 0
+    is_there = t.cache_seq[track, slot] == ext_seq and info.pad != UNPLANNED and fate != AWAITED
+    if not (is_repairable and is_there and ext_seq >= subscription.anchor_ext_seq):
         t.counters[Count.RETRANSMISSION_GONE] += np.uint64(1)
         return
-    if not _spend(t, s, np.int64(t.cache_info[track, slot].size) + 40, now):
+    reason = admitted(t, transport, required_of(t, track, slot), now)
+    if fate != EMPTY and reason != ADMITTED:
+        t.counters[reason] += np.uint64(1)
+        return
+    if not _spend(t, s, np.int64(0 if fate == EMPTY else info.size) + 40, now):
         t.counters[Count.RETRANSMISSION_BUDGET] += np.uint64(1)
         return
-    if send_repair(t, s, track, ext_seq, now):
+    if send_repair(t, s, track, ext_seq, seq, fate, shift, 0, now):
         t.counters[Count.RETRANSMITTED] += np.uint64(1)
-
-
-@njit(nogil=True)
-def send_repair(t, s, track, ext_seq, now):
-    """Send a cached packet that a subscription got before again; the caller has seen that it is there and admitted."""
-    subscription = t.subscriptions[s]
-    transport, slot = np.int64(subscription.transport), ext_seq % CACHE
-    seq, ts = ext_seq + subscription.seq_delta, outgoing_ts(t, s, track, slot)
-    if subscription.rtx_payload_type:
-        t.subscriptions[s].rtx_seq += 1
-        payload_type, ssrc = np.int64(subscription.rtx_payload_type), np.int64(subscription.rtx_ssrc)
-        sent_as = np.int64(t.subscriptions[s].rtx_seq)
-        size, start = write_packet(t, s, payload_type, ssrc, sent_as, ts, track, slot, seq & 0xFFFF, 0)
-    else:
-        payload_type, ssrc = np.int64(subscription.payload_type), np.int64(subscription.ssrc)
-        sent_as, pad = seq, np.int64(t.cache_info[track, slot].pad)
-        size, start = write_packet(t, s, payload_type, ssrc, seq, ts, track, slot, -1, pad)
-    renumber_picture(t, s, track, slot, start)
-    if not protect_and_queue(t, transport, size, sent_as, np.int64(subscription.stamp)):
-        return False
-    t.transports[transport].delivered_ns = now
-    return True
 
 
 @njit(nogil=True)

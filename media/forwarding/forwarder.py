@@ -16,6 +16,7 @@ from pylibsrtp import Session
 from media.forwarding import kernel
 from media.forwarding.addresses import Address, AddressTable, pack_sockaddr, unpack_sockaddr
 from media.forwarding.admission import Admission, Grant, Holding
+from media.forwarding.choices import ALL_LAYERS
 from media.forwarding.estimates import ESTIMATE
 from media.forwarding.fences import Fences
 from media.forwarding.rows import NoCapacity, Rows
@@ -301,6 +302,7 @@ class Forwarder:
         record["restarts"], record["last_ts"], record["key_ext_seq"] = restarts, -1, -1
         record["playout_delay"] = -1
         self.tables.cache_seq[row] = -1
+        self.tables.layer_octets[row] = 0
         record["active"] = 1
         return row
 
@@ -369,10 +371,12 @@ class Forwarder:
         sent: SubscribedTrack,
         *,
         layer: int | None = None,
+        within: tuple[int, int] = (ALL_LAYERS, ALL_LAYERS),
         first_seq: int | None = None,
     ) -> int:
         """Forward a track to a viewer's transport, beginning with `layer`, else with its first.
 
+        `within` says up to which spatial and temporal layer of that encoding.
         `first_seq` is random below 2**15 (libsrtp's rollover rule).
         """
         row = self._subscriptions.take()
@@ -389,6 +393,7 @@ class Forwarder:
         self.tables.extension_ids[row] = 0
         for kind, identifier in sent.passed.items():
             self.tables.extension_ids[row, kind] = identifier
+        self.limit_layers(row, *within)
         record["active"] = 1
         self._list_subscription(transport, row)
         self.tables.tracks["first_subscription"][track] = row
@@ -403,6 +408,11 @@ class Forwarder:
     def want_layer(self, subscription: int, layer: int) -> None:
         """Have a subscription get this layer from where a decoder can start with it; it keeps its own until then."""
         self.tables.subscriptions["wanted"][subscription] = layer
+
+    def limit_layers(self, subscription: int, spatial: int, temporal: int) -> None:
+        """Have a subscription get at most these layers within its encoding, from where a decoder can go on."""
+        self.tables.choices["most_spatial"][subscription] = spatial
+        self.tables.choices["most_temporal"][subscription] = temporal
 
     def unsubscribe(self, subscription: int) -> None:
         """Forward no more; the row is free a fence later."""

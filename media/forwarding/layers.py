@@ -1,96 +1,38 @@
-"""Which layer of simulcast each viewer gets: of those that arrive and that it may have, what fits its way and its wish.
+"""Which layer each viewer gets: of those that arrive and that it may have, what fits its way and its wish.
 
-What a layer looks like is not said when it is offered, and clients name layers as they like. So they are ranked by the
-octets that come: more of them are a better picture.
+Layers are the encodings of simulcast, or the steps within a single one (see ladder.py). What a layer looks like is not
+said when it is offered, and clients name layers as they like. So they are ranked by the octets that come: more of them
+are a better picture.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 import numpy as np
 
 from media.forwarding.admission import FOREVER, NOTHING, Grant
-from media.forwarding.allocation import Allowed, Downlink, Told, on_the_wire_bps
+from media.forwarding.allocation import Allowed, Downlink, Told
+from media.forwarding.choices import ALL_LAYERS
 from media.forwarding.forwarder import Forwarder, SubscribedTrack
+from media.forwarding.heights import Heights
+from media.forwarding.ladder import Ladder, Within, layers_of, number, steps
 from media.forwarding.resting import Resting
 from media.forwarding.stamps import NUMBER_OCTETS
-from media.forwarding.tables import Shared
+from media.forwarding.tables import VIDEO, Shared
+from media.forwarding.wishes import Layer, Wish, choose, fit, wished
+from media.wire.codecs import Codec
 
 REVIEW_NS = 250_000_000  # how often all are looked at: a viewer whose layer ends sees the next one this much later
 LIVE_NS = 600_000_000  # without a packet for longer a layer has ended; encoders send ten pictures a second or more
-RANKED_NS = 1_000_000_000  # octets of so long say how good a layer is
 ALONE_NS = 3_000_000_000  # when no second layer has come by then, the first is all there is
-
-
-class Quality(StrEnum):
-    """How good a picture a viewer wishes for."""
-
-    HIGH = "high"
-    MEDIUM = "medium"
-    LOW = "low"
-
-
-@dataclass(slots=True)
-class Layer:
-    """One layer as far as it is known; `rate` is in octets a second, 0 before it was measured."""
-
-    row: int
-    rate: int = 0
-    is_live: bool = False  # it comes, or would if it did not rest
-    comes: bool = False
-    requires: Grant = NOTHING
-    octets: int = 0
-    measured_ns: int = 0
-
-    bps: float = field(init=False)  # what it takes of a viewer's way, in bits a second
-
-    def __post_init__(self) -> None:
-        self.rated(self.rate)
-
-    def rated(self, rate: int) -> None:
-        """Note how good it is."""
-        self.rate, self.bps = rate, on_the_wire_bps(rate)
-
-
-def wished(layers: Sequence[Layer], wish: Quality, holds: Grant) -> list[Layer]:
-    """Return the layers that a viewer may get who holds these grants, the one that fits its wish first, then lesser."""
-    able = sorted((one for one in layers if one.is_live and one.requires in holds), key=lambda one: -one.rate)
-    last = len(able) - 1
-    return able[{Quality.HIGH: 0, Quality.MEDIUM: (last + 1) // 2, Quality.LOW: last}[wish] :] if able else []
-
-
-def choose(
-    layers: Sequence[Layer],
-    wish: Quality,
-    holds: Grant,
-    allowed: Allowed = Allowed(),  # noqa: B008  (a value)
-    current: int | None = None,
-) -> int | None:
-    """Return the row of the layer that a viewer gets who has that of row `current`, None when there is none for it now.
-
-    Where nothing fits what its way is allowed it is the least: pictures that are late are better than none.
-    """
-    kept_bps = next((one.bps for one in layers if one.row == current), 0.0)
-    fitting = fit(wished(layers, wish, holds), allowed, current, kept_bps)
-    return None if fitting is None else fitting.row
-
-
-def fit(candidates: Sequence[Layer], allowed: Allowed, current: int | None, kept_bps: float) -> Layer | None:
-    """Return the first of `candidates`, the best first, that fits, else the last."""
-    for one in candidates:
-        if one.bps <= (allowed.rise_bps if one.bps > kept_bps and one.row != current else allowed.keep_bps):
-            return one
-    return candidates[-1] if candidates else None
 
 
 @dataclass(slots=True)
 class _Viewer:
     transport: int
-    wish: Quality
+    wish: Wish
     wanted: int
     downlink: Downlink
     demand: int  # what it would get if nothing rested
@@ -101,18 +43,35 @@ class _Viewer:
 @dataclass(slots=True)
 class _Track:
     layers: list[Layer]
+    row: int
+    ladder: Ladder | None = None  # of an encoding that is the only one
     reserved_for: Grant = NOTHING
     came_ns: int = 0  # when its first layer did
     viewers: dict[int, _Viewer] = field(default_factory=dict)  # by subscription
     resting: Resting = field(default_factory=Resting)
+    heights: dict[int, Heights] = field(default_factory=dict)  # by row
     is_read: bool = False  # by somebody of whose layer the kernel does not know
     by_row: dict[int, Layer] = field(default_factory=dict)
-    _wished: dict[tuple[Quality, Grant], list[Layer]] = field(default_factory=dict)
+    _wished: dict[tuple[Wish, Grant], list[Layer]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.by_row = {layer.row: layer for layer in self.layers}
 
-    def wished(self, wish: Quality, holds: Grant) -> list[Layer]:
+    def rebuild(self, ladder: Ladder, now_ns: int) -> None:
+        """Know the steps of a ladder that has changed; who got all, or what is no step any more, gets the best."""
+        found = steps(ladder.spatials, ladder.temporals)
+        self.layers = [
+            Layer(number(self.row, step), is_full=step.temporal == ladder.temporals - 1, measured_ns=now_ns)
+            for step in found
+        ]
+        for layer, step in zip(self.layers, found, strict=True):
+            layer.octets = ladder.of(step)
+        self.by_row = {layer.row: layer for layer in self.layers}
+        for viewer in self.viewers.values():
+            if viewer.wanted not in self.by_row:
+                viewer.wanted = viewer.demand = self.layers[-1].row
+
+    def wished(self, wish: Wish, holds: Grant) -> list[Layer]:
         """Return what the function of this name does, which is the same for most viewers until a layer changes."""
         found = self._wished.get((wish, holds))
         if found is None:
@@ -125,7 +84,7 @@ class _Track:
 
 
 class Layers:
-    """Keeps every viewer of a node at its layer. Tracks of a single encoding are not its business."""
+    """Keeps every viewer of a node at its layer. Tracks without any are only looked at for some to come."""
 
     def __init__(self, forwarder: Forwarder) -> None:
         self._forwarder = forwarder
@@ -137,8 +96,11 @@ class Layers:
     def open(self, track: int, now_ns: int) -> None:
         """Look after a track, if it has layers."""
         rows = self._forwarder.layers(track)
-        if len(rows) > 1:
-            self._tracks[track] = _Track([Layer(row, measured_ns=now_ns) for row in rows])
+        if len(rows) > 1 or self._forwarder.tables.tracks["kind"][track] == VIDEO:
+            layers = [Layer(row, measured_ns=now_ns) for row in rows]
+            is_av1 = self._forwarder.tables.tracks["codec"][track] == Codec.AV1
+            ladder = Ladder(0 if is_av1 else ALL_LAYERS)
+            self._tracks[track] = _Track(layers, track, ladder if len(rows) == 1 else None)
 
     def close(self, track: int) -> None:
         """Forget a track whose subscriptions are gone."""
@@ -154,7 +116,7 @@ class Layers:
             found.reserved_for = grant
             self._review(found, now_ns)
 
-    def subscribe(self, track: int, transport: int, sent: SubscribedTrack, wish: Quality, now_ns: int) -> int:
+    def subscribe(self, track: int, transport: int, sent: SubscribedTrack, wish: Wish, now_ns: int) -> int:
         """Forward a track to a viewer's transport, and look after it, if it has layers; returns the subscription."""
         found = self._tracks.get(track)
         if found is None:
@@ -162,8 +124,15 @@ class Layers:
         downlink = Downlink(sent.stamp & 15 == NUMBER_OCTETS - 1, joined_ns=now_ns)
         allowed = downlink.allowed(Told(), 0.0, now_ns, now_ns)
         layer = choose(found.layers, wish, self._forwarder.admission.held_by(transport, now_ns), allowed)
-        wanted = track if layer is None else layer
-        subscription = self._forwarder.subscribe(track, transport, sent, layer=wanted)
+        first = track if found.ladder is None else found.layers[-1].row  # all there is, until it is known
+        wanted = first if layer is None else layer
+        within = layers_of(wanted)
+        if within is None and found.ladder is not None:
+            within = Within(found.ladder.most_spatial, ALL_LAYERS)
+        if within is None:
+            subscription = self._forwarder.subscribe(track, transport, sent, layer=wanted)
+        else:
+            subscription = self._forwarder.subscribe(track, transport, sent, within=within)
         found.viewers[subscription] = _Viewer(transport, wish, wanted, downlink, wanted)
         self._track_of[subscription] = found
         return subscription
@@ -175,7 +144,7 @@ class Layers:
         if found is not None:
             del found.viewers[subscription]
 
-    def wish(self, subscription: int, wish: Quality, now_ns: int) -> None:
+    def wish(self, subscription: int, wish: Wish, now_ns: int) -> None:
         """Note what a viewer wishes for from now on."""
         found = self._track_of.get(subscription)
         if found is not None:
@@ -185,7 +154,8 @@ class Layers:
     def coming(self, track: int) -> list[Layer]:
         """Return the layers of a track that come now."""
         found = self._tracks.get(track)
-        return [] if found is None else [layer for layer in found.layers if layer.comes]
+        layers = [] if found is None or found.ladder is not None else found.layers
+        return [layer for layer in layers if layer.comes]
 
     def keep_all(self, track: int, is_read: bool) -> None:
         """Have all layers of a track sent, or no more than the viewers get."""
@@ -203,7 +173,7 @@ class Layers:
         return self._due_ns if self._tracks else FOREVER
 
     def review(self, now_ns: int) -> list[int]:
-        """Look at what arrives, and move whoever should get another layer; returns the tracks that were looked at.
+        """Look at what arrives, and move whoever should get another layer; returns the tracks of simulcast.
 
         A call before its time does nothing.
         """
@@ -212,7 +182,7 @@ class Layers:
         self._due_ns = now_ns + REVIEW_NS
         for track in self._tracks.values():
             self._review(track, now_ns)
-        return list(self._tracks)
+        return [row for row, track in self._tracks.items() if track.ladder is None]
 
     def look(self, now_ns: int) -> None:
         """Move those at once whose way has just turned out to carry less; the kernel wakes Python for that."""
@@ -222,6 +192,8 @@ class Layers:
         self._cuts = in_all
         cuts = self._forwarder.tables.estimates["cuts"]
         for track in self._tracks.values():
+            if len(track.layers) == 1:
+                continue
             rows = np.fromiter((viewer.transport for viewer in track.viewers.values()), np.int64, len(track.viewers))
             moved = []
             for (subscription, viewer), count in zip(track.viewers.items(), cuts[rows].tolist(), strict=True):
@@ -231,11 +203,47 @@ class Layers:
             self._place(track, moved, now_ns)
 
     def _review(self, track: _Track, now_ns: int) -> None:
-        self._measure(track, now_ns)
-        self._reserve(track, now_ns)
+        if track.ladder is None:
+            self._measure(track, now_ns)
+            self._reserve(track, now_ns)
+        else:
+            self._measure_within(track, track.ladder, now_ns)
+            self._reserve_within(track)
+        self._note_heights(track)
         track.changed()
         self._place(track, list(track.viewers), now_ns)
-        self._rest(track, now_ns)
+        if track.ladder is None:
+            self._rest(track, now_ns)
+
+    def _note_heights(self, track: _Track) -> None:
+        if len(track.layers) == 1:
+            return
+        tables = self._forwarder.tables
+        for layer in track.layers:
+            within = layers_of(layer.row)
+            row = layer.row if within is None else track.row
+            heights = track.heights.setdefault(row, Heights()).look(tables, row)
+            spatial = 0 if within is None else within.spatial
+            layer.height = heights[spatial] if spatial < len(heights) else 0
+
+    def _measure_within(self, track: _Track, ladder: Ladder, now_ns: int) -> None:
+        if ladder.look(self._forwarder.tables.layer_octets[track.row], now_ns):
+            track.rebuild(ladder, now_ns)
+        for layer in track.layers:
+            step = layers_of(layer.row)
+            if step is not None:
+                layer.measured(ladder.of(step), now_ns)
+                layer.comes = now_ns - ladder.last_ns(step) < LIVE_NS
+                layer.is_live = layer.comes and layer.rate > 0
+
+    def _reserve_within(self, track: _Track) -> None:
+        """Reserve the largest picture that comes, and whatever would be larger; the smallest is always open to all."""
+        found = [(layer, layers_of(layer.row)) for layer in track.layers]
+        best = max((step.spatial for layer, step in found if step is not None and layer.is_live), default=0)
+        first = max(best, 1) if track.reserved_for else 0
+        for layer, step in found:
+            layer.requires = track.reserved_for if step is not None and step.spatial >= first else NOTHING
+        self._forwarder.admission.require_for_layer(track.row, track.reserved_for, first)
 
     def _rest(self, track: _Track, now_ns: int) -> None:
         ranked = sorted(((layer.row, layer.bps) for layer in track.layers), key=lambda pair: pair[1])
@@ -252,12 +260,7 @@ class Layers:
             layer.is_live = layer.comes or track.resting.is_there(layer.row, now_ns)
             if layer.is_live and not track.came_ns:
                 track.came_ns = now_ns
-            elapsed_ns = now_ns - layer.measured_ns
-            if elapsed_ns >= RANKED_NS:
-                if layer.comes and octets > layer.octets:
-                    rate = (octets - layer.octets) * 1_000_000_000 // elapsed_ns
-                    layer.rated((layer.rate + rate) // 2 if layer.rate else rate)
-                layer.octets, layer.measured_ns = octets, now_ns
+            layer.measured(octets, now_ns)
 
     def _reserve(self, track: _Track, now_ns: int) -> None:
         """Name the layers that take the grant; first those that newly do, so that none is ever open by mistake."""
@@ -275,6 +278,8 @@ class Layers:
 
     def _place(self, track: _Track, subscriptions: list[int], now_ns: int) -> None:
         """Move those of a track's viewers who should get another layer: all that is known of them is read at once."""
+        if len(track.layers) == 1:
+            return
         tables, rows = self._forwarder.tables, np.array(subscriptions, np.int64)
         viewers = [track.viewers[subscription] for subscription in subscriptions]
         transports = np.array([viewer.transport for viewer in viewers], np.int64)
@@ -305,7 +310,11 @@ class Layers:
         if is_up or current_bps > allowed.keep_bps:
             viewer.downlink.moved(is_up, now_ns)
         viewer.wanted = wanted.row
-        self._forwarder.want_layer(subscription, wanted.row)
+        within = layers_of(wanted.row)
+        if within is None:
+            self._forwarder.want_layer(subscription, wanted.row)
+        else:
+            self._forwarder.limit_layers(subscription, *within)
 
     def _probe(self, viewer: _Viewer, probe: tuple[float, int]) -> None:
         if probe == viewer.probe:

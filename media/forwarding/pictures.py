@@ -37,11 +37,14 @@ def number_pictures(t, s, track, ext_seq):
 
 
 @njit(nogil=True)
-def renumber_picture(t, s, track, slot, start):
-    """Write the subscription's own numbers into the copy of a cached payload at `arena[start]`; its size stays."""
+def renumber_picture(t, s, track, slot, start, shift):
+    """Write the subscription's own numbers into the copy of a cached payload at `arena[start]`; its size stays.
+
+    `shift` is added for pictures that were left out, here and in `note_picture`.
+    """
     info = t.cache_info[track, slot]
     if info.picture_at:
-        number = read_picture(t, track, slot) + t.subscriptions[s].picture_delta
+        number = read_picture(t, track, slot) + t.subscriptions[s].picture_delta + shift
         at = start + info.picture_at
         if t.arena[at] & 0x80:
             t.arena[at] = 0x80 | (number >> 8 & SHORT)
@@ -53,11 +56,12 @@ def renumber_picture(t, s, track, slot, start):
 
 
 @njit(nogil=True)
-def note_picture(t, s, track, slot):
+def note_picture(t, s, track, slot, shift):
     """Remember the numbers of the newest packet that the subscription got."""
     info = t.cache_info[track, slot]
     if info.picture_at:
-        t.subscriptions[s].last_picture = (read_picture(t, track, slot) + t.subscriptions[s].picture_delta) & LONG
+        number = read_picture(t, track, slot) + t.subscriptions[s].picture_delta + shift
+        t.subscriptions[s].last_picture = number & LONG
     if info.base_at:
         base = t.cache_data[track, slot, info.base_at] + t.subscriptions[s].base_delta
         t.subscriptions[s].last_base = base & 0xFF

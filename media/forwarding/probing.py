@@ -11,14 +11,19 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from media.forwarding.choices import MARKED, SENT
+from media.forwarding.choosing import given_to
 from media.forwarding.estimation import note_probe
-from media.forwarding.fanout import ADMITTED, admitted, is_anchored, send_repair
+from media.forwarding.fanout import is_anchored
+from media.forwarding.outgoing import send_repair
 from media.forwarding.sending import make_room
 from media.forwarding.stamps import is_numbered
 from media.forwarding.tables import CACHE, UNPLANNED, VIDEO, Count, Shared
+from media.forwarding.verdicts import ADMITTED, admitted, required_of, required_of_all
 
 LEAST_PACKETS, MOST_PACKETS = 2, 16
 LONGEST_S = 0.05
+PROBE_OCTETS, MOST_PADDING = 500, 255  # smaller packets, as of a scene that rests, are padded, as far as RTP can
 FORGOTTEN = 32  # packets looked back at for what can be repeated
 
 
@@ -33,7 +38,7 @@ def probe_if_due(t, s, track):
     is_able = is_numbered(np.int64(subscription.stamp)) and subscription.rtx_payload_type != 0
     if t.tracks[track].kind != VIDEO or not is_able or not is_anchored(t, s, track):
         return
-    if admitted(t, transport, t.tracks[track].layer_requires, t.shared[Shared.NOW]) != ADMITTED:
+    if admitted(t, transport, required_of_all(t, track), t.shared[Shared.NOW]) != ADMITTED:
         return
     _probe(t, s, track, transport, estimate.bps * LONGEST_S / 8)
 
@@ -41,10 +46,9 @@ def probe_if_due(t, s, track):
 @njit(nogil=True)
 def _probe(t, s, track, transport, octets):
     first = np.int64(t.transports[transport].stamped)
-    newest = np.int64(t.tracks[track].highest_ext_seq)
     sent = 0
     while (sent < LEAST_PACKETS or octets > 0) and sent < MOST_PACKETS:
-        size = _repeat_largest(t, s, track, newest)
+        size = _repeat_largest(t, s, track)
         if size == 0:
             break
         octets -= size
@@ -54,19 +58,25 @@ def _probe(t, s, track, transport, octets):
 
 
 @njit(nogil=True)
-def _repeat_largest(t, s, track, newest):
+def _repeat_largest(t, s, track):
     """Send the largest of the last packets again; returns its octets, 0 when there is none."""
-    subscription = t.subscriptions[s]
-    largest, found = 0, np.int64(-1)
-    for ext_seq in range(max(newest - FORGOTTEN, np.int64(subscription.anchor_ext_seq)), newest + 1):
+    last, transport = np.int64(t.subscriptions[s].last_seq), np.int64(t.subscriptions[s].transport)
+    largest, found = np.int64(0), np.int64(-1)
+    for seq in range(last - FORGOTTEN, last + 1):
+        ext_seq, fate, _ = given_to(t, s, seq)
         info = t.cache_info[track, ext_seq % CACHE]
         is_there = t.cache_seq[track, ext_seq % CACHE] == ext_seq and info.pad != UNPLANNED
-        if is_there and info.size > largest and ext_seq + subscription.seq_delta <= subscription.last_seq:
-            largest, found = np.int64(info.size), ext_seq
+        is_its_own = ext_seq >= t.subscriptions[s].anchor_ext_seq and fate in (SENT, MARKED)
+        if is_there and is_its_own and info.size > largest:
+            largest, found = np.int64(info.size), np.int64(seq)
     if found < 0:
         return 0
     make_room(t)
-    if not send_repair(t, s, track, found, t.shared[Shared.NOW]):
+    ext_seq, fate, shift = given_to(t, s, found)
+    if admitted(t, transport, required_of(t, track, ext_seq % CACHE), t.shared[Shared.NOW]) != ADMITTED:
+        return 0
+    pad = min(max(PROBE_OCTETS - largest, 0), MOST_PADDING)
+    if not send_repair(t, s, track, ext_seq, found, fate, shift, pad, t.shared[Shared.NOW]):
         return 0
     t.counters[Count.PROBES] += np.uint64(1)
-    return largest
+    return largest + pad

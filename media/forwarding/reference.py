@@ -1,32 +1,29 @@
 """The forwarding kernel's decisions in plain Python: read this first. Tests hold the kernel against it, bit for bit.
 
-A packet of a publisher meets four questions, here in the order of the functions. May its sender publish, and is it well
-formed? Which layer is it of, and where is its place there? Who may have it? Under which numbers does each of them see
-it? Packets arrive here decrypted and leave unprotected; sender reports and transport-wide numbers are no decisions, and
-are left to the kernel alone.
+A packet of a publisher meets four questions. May its sender publish, and is it well formed (reference_turn.py)? Which
+layer is it of, and where is its place there (reference_tracks.py)? Who may have it? Under which numbers does each of
+them see it? Packets arrive here decrypted and leave unprotected; sender reports and transport-wide numbers are no
+decisions, and are left to the kernel alone.
 
 Nothing here is fast, and nothing imports this but tests.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from media.forwarding.reference_tracks import Cached, Track
-from media.forwarding.tables import FOREVER, PAYLOAD, VIDEO, Count
-from media.wire.extensions import SIZES, Passed
-from media.wire.malformed import MalformedPacket
-from media.wire.red import find_primary_untrusted
-from media.wire.rtcp import Fir, Nack, Pli, parse_rtcp_untrusted
-from media.wire.rtp import parse_rtp_untrusted
+from media.forwarding.choices import NUMBERS
+from media.forwarding.reference_choice import Choice, Fate, Given
+from media.forwarding.reference_tracks import SECOND_NS, Cached, Track
+from media.forwarding.tables import FOREVER, VIDEO, Count
+from media.wire.extensions import Passed
 
-SECOND_NS = 1_000_000_000
 REPLAY_NS = SECOND_NS // 2  # a keyframe older than that is not replayed
 REPLAY_TICKS = 90  # between replayed frames, in units of the RTP clock
 RTX_BYTES_PER_S = RTX_BURST = 250_000  # of retransmission, for one subscription
 RTX_HEADERS = 40  # bytes that a retransmission costs beside its payload
-MAX_NACKED = 256  # packets that one datagram may ask for
+NEVER_GIVEN = Given(-1, Fate.AWAITED, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,21 +68,6 @@ class Viewer:
     until: int = FOREVER
     keeps: int = 0
     subscriptions: list[Subscription] = field(default_factory=list)
-
-
-@dataclass(slots=True, eq=False)
-class Publisher:
-    """A transport that sends before `publish_until` (ns); a payload type says which track, and whether it is RTX.
-
-    Of simulcast it says the first layer; SSRCs, and names in the extensions `rid_id` and `repaired_rid_id`, say which.
-    """
-
-    publish_until: int
-    payload_types: dict[int, tuple[Track, bool]] = field(default_factory=dict)
-    rid_id: int | None = None
-    repaired_rid_id: int | None = None
-    passed: dict[Passed, int] = field(default_factory=dict)  # its ids of the header extensions that viewers get
-    red_payload_types: set[int] = field(default_factory=set)  # those of redundant sound
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +119,12 @@ class Subscription:
     red_payload_type: int | None = None  # of redundant sound, if it takes that
     rtx_tokens: int = 0  # bytes of retransmission allowed
     rtx_refilled_ns: int = 0
+    choice: Choice = field(default_factory=Choice)
 
     def forward(self, track: Track, packet: Cached, now: int) -> Iterator[Outcome]:
         """Forward one packet that has just arrived: admission first, then a place to start from, then the packet."""
         goes_over = track is not self.track  # meanwhile it gets the layer that it had
-        reason = verdict(self.viewer, now, track.requires)
+        reason = verdict(self.viewer, now, track.required_of_all)
         if reason is not None:
             self.anchor = self.anchor if goes_over else None
             yield Dropped(reason)
@@ -163,7 +146,7 @@ class Subscription:
         if packet.ext_seq < self.anchor.ext_seq:
             yield Dropped(Count.BEFORE_ANCHOR)
             return
-        yield self._send(packet, now)
+        yield from self._offer(packet, now)
 
     def _first_to_send(self, track: Track, packet: Cached, now: int) -> Cached | None:
         """Video starts where a decoder can: at this packet, or at a young keyframe that came before it.
@@ -189,6 +172,7 @@ class Subscription:
             if first.base_at:
                 self.base_delta = self.last_base + 1 - first.base
         self.anchor = Anchor(first.ext_seq, self.track.restarts, self.last_seq + 1 - first.ext_seq, delta)
+        self.choice.anchor()
         return self.anchor
 
     def _replay(self, key: Cached, newest: Cached, now: int) -> Iterator[Outcome]:
@@ -200,24 +184,84 @@ class Subscription:
         for ext_seq in range(key.ext_seq, newest.ext_seq + 1):
             packet = self.track.cached(ext_seq)
             if packet is not None:
-                yield self._send(packet, now)
+                yield from self._offer(packet, now)
 
-    def _send(self, packet: Cached, now: int) -> Outgoing:
+    def _offer(self, packet: Cached, now: int) -> Iterator[Outcome]:
+        """Send a packet if it is of the viewer's layers; numbers leave no gap where it is not."""
         assert self.anchor is not None
-        seq, timestamp = packet.ext_seq + self.anchor.seq_delta, self.anchor.timestamp(packet)
+        if not self.track.is_layered:
+            yield self._send(packet, packet.ext_seq + self.anchor.seq_delta, now)
+            return
+        choice = self.choice
+        newest = self.last_seq - self.anchor.seq_delta if choice.begun_at is None else choice.newest
+        reason = verdict(self.viewer, now, self.track.required_of(packet))
+        if packet.ext_seq <= newest:
+            yield self._late(packet, reason, now)
+            return
+        most_spatial = self._most_spatial(now)
+        begins = choice.look(packet, most_spatial)
+        self.track.keyframe_wanted |= choice.spatial < most_spatial
+        takes, is_marked = choice.takes(packet)
+        is_chosen = takes and reason is None
+        if choice.begun_at is None and (is_marked or not is_chosen):
+            choice.begin(newest + 1)
+        if choice.begun_at is None:
+            yield self._send(packet, packet.ext_seq + self.anchor.seq_delta, now)
+            return
+        for missing in range(choice.newest + 1, packet.ext_seq):
+            self.last_seq += 1
+            choice.give(self.last_seq, missing, Fate.AWAITED)
+        choice.newest = packet.ext_seq
+        if not is_chosen:
+            choice.picture_shift -= begins and packet.picture_at > 0
+            yield Dropped(reason or Count.OTHER_LAYER)
+            return
+        choice.give(self.last_seq + 1, packet.ext_seq, Fate.MARKED if is_marked else Fate.SENT)
+        yield self._send(packet, self.last_seq + 1, now, choice.picture_shift, is_marked=is_marked)
+
+    def _most_spatial(self, now: int) -> int:
+        """Return up to which spatial layer the viewer may have now, and is to get."""
+        track, most = self.track, self.choice.most_spatial
+        is_limited = track.reserved_from > 0 and verdict(self.viewer, now, track.requires) is not None
+        return min(most, track.reserved_from - 1) if is_limited else most
+
+    def _late(self, packet: Cached, reason: Count | None, now: int) -> Outcome:
+        """Send a packet under the number that was kept for it, or an empty one if it turns out to be for others."""
+        assert self.anchor is not None
+        choice, delta = self.choice, self.anchor.seq_delta
+        if choice.begun_at is None or packet.ext_seq < choice.begun_at:
+            return self._send(packet, packet.ext_seq + delta, now) if reason is None else Dropped(reason)
+        seq = choice.find(packet.ext_seq, choice.begun_at + delta, self.last_seq)
+        if seq is None:
+            return Dropped(Count.OTHER_LAYER)
+        given = choice.given[seq % NUMBERS]
+        takes, is_marked = choice.takes(packet)
+        if reason is not None or not takes:
+            given.fate = Fate.EMPTY
+            return self._empty(packet, seq)
+        given.fate = Fate.MARKED if is_marked else Fate.SENT
+        return self._send(packet, seq, now, given.picture_shift, is_marked=is_marked)
+
+    def _empty(self, packet: Cached, seq: int) -> Outgoing:
+        assert self.anchor is not None
+        return self._outgoing(self.payload_type, self.ssrc, seq, self.anchor.timestamp(packet), False, (), b"")
+
+    def _send(self, packet: Cached, seq: int, now: int, shift: int = 0, *, is_marked: bool = False) -> Outgoing:
+        assert self.anchor is not None
+        timestamp = self.anchor.timestamp(packet)
         if seq > self.last_seq:
             self.last_seq, self.last_timestamp, self.last_ns = seq, timestamp, now
             if packet.picture_at:
-                self.last_picture = (packet.picture + self.picture_delta) & 0x7FFF
+                self.last_picture = (packet.picture + self.picture_delta + shift) & 0x7FFF
             if packet.base_at:
                 self.last_base = (packet.base + self.base_delta) & 0xFF
-        return self._as_it_is(packet, seq, timestamp)
+        return self._as_it_is(packet, seq, timestamp, shift, marker=packet.marker or is_marked)
 
-    def _as_it_is(self, packet: Cached, seq: int, timestamp: int) -> Outgoing:
-        payload, payload_type = self._renumbered(packet)[packet.red_at :], self.payload_type
+    def _as_it_is(self, packet: Cached, seq: int, timestamp: int, shift: int, *, marker: bool) -> Outgoing:
+        payload, payload_type = self._renumbered(packet, shift)[packet.red_at :], self.payload_type
         if packet.red_at and self.red_payload_type is not None:
             payload, payload_type = self._with_renamed_blocks(packet), self.red_payload_type
-        return self._outgoing(payload_type, self.ssrc, seq, timestamp, packet, payload)
+        return self._outgoing(payload_type, self.ssrc, seq, timestamp, marker, packet.extensions, payload)
 
     def _with_renamed_blocks(self, packet: Cached) -> bytes:
         payload, at = bytearray(packet.payload), 0
@@ -227,10 +271,10 @@ class Subscription:
         payload[at] = self.payload_type
         return bytes(payload)
 
-    def _renumbered(self, packet: Cached) -> bytes:
+    def _renumbered(self, packet: Cached, shift: int) -> bytes:
         payload = bytearray(packet.payload)
         if packet.picture_at:
-            number = packet.picture + self.picture_delta
+            number = packet.picture + self.picture_delta + shift
             if payload[packet.picture_at] & 0x80:
                 payload[packet.picture_at : packet.picture_at + 2] = (0x8000 | number & 0x7FFF).to_bytes(2)
             else:
@@ -241,24 +285,41 @@ class Subscription:
 
     def retransmit(self, seq: int, now: int) -> Outcome:
         """Send what a viewer lost again, through RTX where it was negotiated, else as it was, if still admitted."""
-        reason = verdict(self.viewer, now, self.track.requires)
+        reason = verdict(self.viewer, now, self.track.required_of_all)
         if reason is not None:
             return Dropped(reason)
         if self.anchor is None or self.anchor.restarts != self.track.restarts:
             return Dropped(Count.BEFORE_ANCHOR)
         full = self.last_seq - ((self.last_seq - seq) & 0xFFFF)
-        ext_seq = full - self.anchor.seq_delta
-        packet = self.track.cached(ext_seq)
-        if packet is None or ext_seq < self.anchor.ext_seq:
+        given = self._given(full)
+        packet = self.track.cached(given.ext_seq)
+        if packet is None or given.ext_seq < self.anchor.ext_seq or given.fate is Fate.AWAITED:
             return Dropped(Count.RETRANSMISSION_GONE)
-        if not self._spend(len(packet.payload) + RTX_HEADERS, now):
+        if given.fate is not Fate.EMPTY:
+            reason = verdict(self.viewer, now, self.track.required_of(packet))
+            if reason is not None:
+                return Dropped(reason)
+        is_empty = given.fate is Fate.EMPTY
+        if not self._spend((0 if is_empty else len(packet.payload)) + RTX_HEADERS, now):
             return Dropped(Count.RETRANSMISSION_BUDGET)
         timestamp = self.anchor.timestamp(packet)
+        marker = given.fate is Fate.MARKED or (packet.marker and given.fate is Fate.SENT)
         if self.rtx_payload_type is None or self.rtx_ssrc is None:
-            return self._as_it_is(packet, full, timestamp)
+            if is_empty:
+                return self._empty(packet, full)
+            return self._as_it_is(packet, full, timestamp, given.picture_shift, marker=marker)
         self.rtx_seq += 1
-        payload = (full & 0xFFFF).to_bytes(2) + self._renumbered(packet)[packet.red_at :]
-        return self._outgoing(self.rtx_payload_type, self.rtx_ssrc, self.rtx_seq, timestamp, packet, payload)
+        payload = b"" if is_empty else self._renumbered(packet, given.picture_shift)[packet.red_at :]
+        payload, told = (full & 0xFFFF).to_bytes(2) + payload, () if is_empty else packet.extensions
+        return self._outgoing(self.rtx_payload_type, self.rtx_ssrc, self.rtx_seq, timestamp, marker, told, payload)
+
+    def _given(self, seq: int) -> Given:
+        """Return to which packet an outgoing number was given."""
+        assert self.anchor is not None
+        begun_at, delta = self.choice.begun_at, self.anchor.seq_delta
+        if begun_at is None or seq < begun_at + delta:
+            return Given(seq - delta, Fate.SENT, 0)
+        return self.choice.given[seq % NUMBERS] if seq > self.last_seq - NUMBERS else NEVER_GIVEN
 
     def _spend(self, size: int, now: int) -> bool:
         elapsed = min(now - self.rtx_refilled_ns, SECOND_NS)
@@ -270,11 +331,17 @@ class Subscription:
         return True
 
     def _outgoing(
-        self, payload_type: int, ssrc: int, seq: int, timestamp: int, packet: Cached, payload: bytes
+        self,
+        payload_type: int,
+        ssrc: int,
+        seq: int,
+        timestamp: int,
+        marker: bool,
+        extensions: tuple[tuple[Passed, bytes], ...],
+        payload: bytes,
     ) -> Outgoing:
-        told = tuple((self.passed[kind], value) for kind, value in packet.extensions if kind in self.passed)
-        seq, timestamp = seq & 0xFFFF, timestamp & 0xFFFFFFFF
-        return Outgoing(self, payload_type, ssrc, seq, timestamp, packet.marker, payload, told)
+        told = tuple((self.passed[kind], value) for kind, value in extensions if kind in self.passed)
+        return Outgoing(self, payload_type, ssrc, seq & 0xFFFF, timestamp & 0xFFFFFFFF, marker, payload, told)
 
 
 def verdict(viewer: Viewer, now: int, layer_requires: int = 0) -> Count | None:
@@ -288,95 +355,3 @@ def verdict(viewer: Viewer, now: int, layer_requires: int = 0) -> Count | None:
     if now < viewer.until:
         return None if viewer.holds & requires == requires else Count.NOT_ADMITTED
     return None if viewer.keeps & requires == requires else Count.LAPSED
-
-
-def turn(arrived: Sequence[tuple[Publisher | Viewer, bytes]], tracks: Sequence[Track], now: int) -> list[Outcome]:
-    """Take what arrived together, as RTP of publishers and RTCP of viewers, and return all that follows from it.
-
-    First everything is received and NACKs are answered; then the packets of each track, in the order of `tracks`, go to
-    each of its subscriptions.
-    """
-    outcomes: list[Outcome] = []
-    received: list[tuple[Track, int]] = []
-    for sender, data in arrived:
-        if isinstance(sender, Viewer):
-            outcomes += receive_rtcp(sender, data, now)
-            continue
-        place = receive_rtp(sender, data, now)
-        if isinstance(place, Count):
-            outcomes.append(Dropped(place))
-        else:
-            received.append(place)
-    for track in tracks:
-        packets = []
-        for ext_seq in (number for owner, number in received if owner is track):
-            packet = track.cached(ext_seq)
-            # A source that began anew in the meantime, or jumped, has taken the places of what was not sent yet.
-            outcomes += [Dropped(Count.OVERTAKEN)] if packet is None else []
-            packets += [] if packet is None else [packet]
-        for subscription in track.takers():
-            for packet in packets:
-                outcomes += subscription.forward(track, packet, now)
-    return outcomes
-
-
-def receive_rtp(publisher: Publisher, data: bytes, now: int) -> tuple[Track, int] | Count:
-    """Place and remember one decrypted packet; returns its track and number there, or why it goes nowhere."""
-    if now >= publisher.publish_until:
-        return Count.PUBLISH_LAPSED
-    try:
-        packet = parse_rtp_untrusted(data)
-    except MalformedPacket:
-        return Count.MALFORMED_RTP
-    header, payload = packet.header, data[packet.payload_start : packet.payload_end]
-    if header.payload_type not in publisher.payload_types:
-        return Count.UNKNOWN_PAYLOAD_TYPE
-    if header.ssrc == 0:
-        return Count.MALFORMED_RTP  # the tables' word for no source; of senders that draw it at random none drew it
-    track, is_repair = publisher.payload_types[header.payload_type]
-    if track.layers:
-        identifier = publisher.repaired_rid_id if is_repair else publisher.rid_id
-        rid = b"" if identifier is None else header.extensions.get(identifier, b"")
-        layer = track.layer(header.ssrc, rid, is_repair=is_repair)
-        if layer is None:
-            return Count.UNKNOWN_LAYER
-        track = layer
-    ssrc, seq = header.ssrc, header.sequence_number
-    if is_repair:
-        # RFC 4588 section 4: the original sequence number comes before the payload; without one it was a probe.
-        if len(payload) < 2 or track.ssrc is None:
-            return Count.PADDING
-        ssrc, seq, payload = track.ssrc, int.from_bytes(payload[:2]), payload[2:]
-    if len(payload) > PAYLOAD:
-        return Count.TOO_LARGE
-    red_at = 0
-    if header.payload_type in publisher.red_payload_types:
-        try:
-            red_at = find_primary_untrusted(payload)
-        except MalformedPacket:
-            return Count.MALFORMED_RED
-    place = track.place(ssrc, seq, now, is_repair=is_repair)
-    if isinstance(place, Count):
-        return place
-    told = ((kind, header.extensions.get(number, b"")) for kind, number in sorted(publisher.passed.items()))
-    extensions = tuple((kind, value) for kind, value in told if len(value) in SIZES[kind])
-    track.keep(place, payload, header.timestamp, now, marker=header.marker, extensions=extensions, red_at=red_at)
-    return track, place
-
-
-def receive_rtcp(viewer: Viewer, data: bytes, now: int) -> Iterator[Outcome]:
-    """Answer a viewer's NACKs, and note which pictures it can't decode."""
-    left = MAX_NACKED
-    by_ssrc = {subscription.ssrc: subscription for subscription in viewer.subscriptions}
-    for packet in parse_rtcp_untrusted(data):
-        match packet:
-            case Nack(_, ssrc, numbers) if ssrc in by_ssrc:
-                yield from (by_ssrc[ssrc].retransmit(number, now) for number in numbers[:left])
-                yield from (Dropped(Count.NACKS_IGNORED) for _ in numbers[left:])
-                left -= min(left, len(numbers))
-            case Pli(_, ssrc) if ssrc in by_ssrc and verdict(viewer, now) is None:
-                by_ssrc[ssrc].track.keyframe_wanted = True
-            case Fir(_, requests) if verdict(viewer, now) is None:
-                for ssrc, _ in requests:
-                    if ssrc in by_ssrc:
-                        by_ssrc[ssrc].track.keyframe_wanted = True

@@ -102,6 +102,34 @@ class Waiting:
 
 
 @dataclass(slots=True)
+class Busy:
+    """How quickly a link lets packets through that wait for each other: what it carries, however little is sent."""
+
+    ns: int = 0
+    octets: int = 0
+    arrived_ns: int | None = None  # the newest packet, waiting or not
+
+    def see(self, waited_ms: float, arrived_ns: int, size: int) -> None:
+        """Take one packet, which waited for so long."""
+        if self.arrived_ns is None:
+            self.arrived_ns = arrived_ns
+            return
+        if waited_ms > c.QUEUE_MS:
+            self.ns += max(arrived_ns - self.arrived_ns, 0)
+            self.octets += size
+        self.arrived_ns = max(self.arrived_ns, arrived_ns)
+
+    @property
+    def bps(self) -> float:
+        """What it carries, 0 while that is unknown."""
+        return self.octets * 8 * c.SECOND_NS / self.ns if self.ns >= c.LEAST_BUSY_NS else 0.0
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.ns = self.octets = 0
+
+
+@dataclass(slots=True)
 class Probe:
     """Packets behind `first` up to `last` that were sent at once, and how quickly they came."""
 
@@ -130,6 +158,7 @@ class Estimate:
     probe_due_ns: int = 0
     trend: Trend = field(default_factory=Trend)
     waiting: Waiting = field(default_factory=Waiting)
+    busy: Busy = field(default_factory=Busy)
     group: Group | None = None
     former: Group | None = None
     least_ns: int | None = None
@@ -154,6 +183,8 @@ class Estimate:
         way_ns = arrived_ns - sent_ns
         self.least_ns = way_ns if self.least_ns is None else min(self.least_ns, way_ns)
         self._count(arrived_ns, size)
+        is_known = self.waiting.window_ends_ns is not None
+        self.busy.see((way_ns - self.waiting.base_ns) / c.MS_NS if is_known else 0.0, arrived_ns, size)
         if self.probe is not None:
             self.probe.see(number, arrived_ns, size)
         self._join_group(sent_ns, arrived_ns)
@@ -204,7 +235,10 @@ class Estimate:
         self.standing = self.standing + 1 if queue_ms > c.STANDING_MS else 0
         if (self.trend.is_over and queue_ms > c.QUEUE_MS) or self.standing >= c.STANDING_REPORTS:
             self._lower(now)
-        elif not self.trend.is_under and queue_ms <= c.QUEUE_MS:
+            return
+        if queue_ms <= c.QUEUE_MS:
+            self.busy.clear()
+        if not self.trend.is_under and queue_ms <= c.QUEUE_MS:
             is_near = self.link_bps is not None and abs(self.delay_bps - self.link_bps) < c.NEAR_LINK * self.link_bps
             if is_near:
                 grown = self.delay_bps + c.STEP_BPS_PER_S * elapsed_s
@@ -214,10 +248,12 @@ class Estimate:
             self.delay_bps = min(grown, most, c.MOST_BPS)
 
     def _lower(self, now: int) -> None:
-        lowered = c.DECREASE * self.received_bps
-        if self.received_bps and lowered < self.delay_bps and now - self.cut_ns >= c.CUT_EVERY_NS:
-            self.link_bps, self.delay_bps = self.received_bps, max(lowered, c.LEAST_BPS)
+        carried = max(self.received_bps, self.busy.bps)
+        lowered = c.DECREASE * carried
+        if carried and lowered < self.delay_bps and now - self.cut_ns >= c.CUT_EVERY_NS:
+            self.link_bps, self.delay_bps = carried, max(lowered, c.LEAST_BPS)
             self.cut_ns = now
+            self.busy.clear()
             self.cuts += 1
 
     def _move_loss_bound(self, now: int) -> None:

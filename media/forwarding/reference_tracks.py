@@ -8,9 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from media.forwarding.choices import UNKNOWN
 from media.forwarding.tables import CACHE, VIDEO, Count
 from media.wire.codecs import Codec, starts_keyframe, vp8_numbers
 from media.wire.extensions import Passed
+from media.wire.layering import UNLAYERED, Layering, Mark, read_layering_untrusted
 
 if TYPE_CHECKING:
     from media.forwarding.reference import Subscription
@@ -35,6 +37,7 @@ class Cached:
     frame: int
     picture_at: int = 0
     base_at: int = 0
+    place: Layering = UNLAYERED
     extensions: tuple[tuple[Passed, bytes], ...] = ()
     red_at: int = 0  # where the newest block of redundant sound begins, 0 for plain sound
 
@@ -64,7 +67,9 @@ class Track:
     subscriptions: list[Subscription] = field(default_factory=list)
     layers: list[Track] = field(default_factory=list)
     rid: bytes = b""
-    requires: int = 0  # grants beside those of the room
+    requires: int = 0  # grants beside those of the room, for spatial layers from `reserved_from` on
+    reserved_from: int = 0
+    is_layered: bool = False  # it has several layers within itself
     keyframe_wanted: bool = False
     ssrc: int | None = None
     rtx_ssrc: int | None = None
@@ -89,6 +94,15 @@ class Track:
         if named is not None and is_repair:
             named.rtx_ssrc = ssrc
         return named
+
+    @property
+    def required_of_all(self) -> int:
+        """The grants that each of its packets takes."""
+        return 0 if self.reserved_from else self.requires
+
+    def required_of(self, packet: Cached) -> int:
+        """Return the grants that a packet takes beside those of the room."""
+        return self.requires if packet.place.spatial >= self.reserved_from else 0
 
     def takers(self) -> list[Subscription]:
         """Return the subscriptions that get this layer, or are to get it."""
@@ -146,11 +160,22 @@ class Track:
         is_key = starts_keyframe(self.codec, payload)
         numbers = vp8_numbers(payload) if self.codec is Codec.VP8 else (0, 0)
         extensions = self._with_delay(extensions, is_key=is_key)
+        place = self._place_of(ext_seq, payload, timestamp)
         self._slots[ext_seq % CACHE] = Cached(
-            ext_seq, payload, marker, is_key, timestamp, frame, *numbers, extensions, red_at
+            ext_seq, payload, marker, is_key, timestamp, frame, *numbers, place, extensions, red_at
         )
         if is_key and is_newest and self.kind == VIDEO and timestamp != self.key_timestamp:
             self.key, self.key_timestamp, self.key_ns = ext_seq, timestamp, now
+
+    def _place_of(self, ext_seq: int, payload: bytes, timestamp: int) -> Layering:
+        place = read_layering_untrusted(self.codec, payload)
+        if Mark.CONTINUES in place.marks and self.is_layered:
+            before = self.cached(ext_seq - 1)
+            is_known = before is not None and before.timestamp == timestamp
+            spatial, temporal = (before.place.spatial, before.place.temporal) if before and is_known else (UNKNOWN, 0)
+            place = Layering(spatial, temporal, place.marks)
+        self.is_layered |= place.spatial > 0 or place.temporal > 0
+        return place
 
     def _with_delay(
         self, extensions: tuple[tuple[Passed, bytes], ...], *, is_key: bool
@@ -169,6 +194,7 @@ class Track:
         self.first, self.highest = seq + 0x10000, seq + 0xFFFF
         self.last_timestamp = -1
         self.key, self.key_timestamp, self.key_ns = None, -1, 0
+        self.is_layered = False
         self._slots.clear()
 
 

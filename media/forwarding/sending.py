@@ -80,9 +80,10 @@ def write_u32(data, at, value):
 
 
 @njit(nogil=True)
-def write_packet(t, s, payload_type, ssrc, seq, ts, track, slot, osn, pad):
+def write_packet(t, s, payload_type, marker, ssrc, seq, ts, track, slot, is_empty, osn, pad):
     """Write one RTP packet of a subscription at the arena's end; returns its size, and where the payload begins.
 
+    With `is_empty` neither the payload of what is cached is written nor its header extensions.
     `osn` >= 0 puts the original sequence number before the payload (RFC 4588 section 4); `pad` adds that many octets of
     padding. A payload of no octets goes out as one octet of padding, so that sequence numbers stay contiguous. Of
     redundant sound those who did not ask for it get the newest block, and so do all whose packet is repaired by RTX.
@@ -93,11 +94,11 @@ def write_packet(t, s, payload_type, ssrc, seq, ts, track, slot, osn, pad):
     red_at = min(np.int64(t.cache_info[track, slot].red_at), whole)
     is_red = red_at > 0 and red_payload_type != 0 and osn < 0
     begin = 0 if is_red else red_at
-    size = whole - begin
+    size = 0 if is_empty else whole - begin
     if size == 0 and pad == 0:
         pad = 1
     out[at] = 0x80 | (0x20 if pad > 0 else 0) | (0x10 if stamp else 0)
-    out[at + 1] = (red_payload_type if is_red else payload_type) | (0x80 if t.cache_info[track, slot].marker else 0)
+    out[at + 1] = (red_payload_type if is_red else payload_type) | (0x80 if marker else 0)
     write_u16(out, at + 2, seq)
     write_u32(out, at + 4, ts)
     write_u32(out, at + 8, ssrc)
@@ -105,7 +106,7 @@ def write_packet(t, s, payload_type, ssrc, seq, ts, track, slot, osn, pad):
     if stamp:
         write_stamp(t, np.int64(t.subscriptions[s].transport), stamp, start, t.shared[Shared.NOW])
         start += STAMP_SIZE
-    if t.cache_info[track, slot].extensions:
+    if t.cache_info[track, slot].extensions and not is_empty:
         start = write_extensions(t, s, track, slot, at, stamp)
     if osn >= 0:
         write_u16(out, start, osn)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from media.forwarding.buffers import point_headers_at_buffers
+from media.forwarding.choices import ALL_LAYERS, CHOICE, GIVEN, NUMBERS
 from media.forwarding.estimates import ESTIMATE, SENT, SENT_LOG, TREND_POINTS
 from media.forwarding.rows import Limits as Limits
 from media.wire.extensions import Passed
@@ -117,7 +118,9 @@ class Count(IntEnum):
     WAY_REPORTS = 48  # no drop: transport-wide feedback of viewers
     PROBES = 49  # no drop: packets sent again to see what a way carries
     MALFORMED_RED = 50
-    CELLS = 51
+    OTHER_LAYER = 51  # of an encoding with layers within itself, and not for this viewer
+    LAYERS_MOVED = 52  # no drop: subscriptions that went over to other layers within their encoding
+    CELLS = 53
 
 
 AUDIO, VIDEO = 1, 2
@@ -174,7 +177,9 @@ TRACK = np.dtype(
         ("keyframe_wanted", "u1"),  # K sets it, P clears it
         ("gap", "u1"),  # K sets it when packets are missing behind the newest, P clears it
         ("tapped", "u1"),  # P: Python reads the cache of it, and wants to hear when there is more
-        ("layer_requires", "u1"),  # P: grants that this encoding takes beside those of the room
+        ("layer_requires", "u1"),  # P: grants that this encoding takes beside those of the room ...
+        ("reserved_from", "u1"),  # P: ... for its spatial layers from this one on
+        ("layered", "u1"),  # K: it has several layers within itself
         ("room", "i4"),  # P
         ("transport", "i4"),  # P: the publisher's row, -1 none
         ("head", "i4"),  # P: row of the first layer
@@ -261,6 +266,9 @@ CACHED = np.dtype(
         ("base_at", "u1"),  # and its TL0PICIDX
         ("extensions", "u1"),  # octets of `cache_extensions` that it has
         ("red_at", "u2"),  # where in the payload the newest block of redundant sound begins, 0 for plain sound
+        ("spatial", "u1"),
+        ("temporal", "u1"),
+        ("marks", "u1"),  # of layering.py
         ("ts", "i8"),
         ("frame_no", "i8"),
     ],
@@ -290,6 +298,9 @@ class Tables(NamedTuple):
     extension_ids: npt.NDArray[np.uint8]  # [subscription, Passed]: and a viewer's; P
     levels: npt.NDArray[np.uint8]  # [track, LEVELS]: of sound, as RFC 6464 has them; K
     salts: npt.NDArray[np.uint8]  # [transport, 12]: for `sealer`; P
+    choices: npt.NDArray[np.void]  # [subscription]: see choices.py
+    given: npt.NDArray[np.void]  # [subscription, NUMBERS], by outgoing number; K
+    layer_octets: npt.NDArray[np.int64]  # [track, spatial, temporal]: of all payloads, ever; K
     sockaddrs: npt.NDArray[np.uint8]  # [transport, 32]: where media is sent; P
     ssrcs: npt.NDArray[np.uint32]  # [transport, SSRCS]: from which authentic packets came, `ssrc_count` of them; K
     ice_names: npt.NDArray[np.uint8]  # [transport, ICE_NAME]: USERNAME of its checks; P
@@ -383,6 +394,9 @@ def _layout(capacity: Limits) -> np.dtype[np.void]:
             ("estimates", ESTIMATE, (capacity.transports,)),
             ("trends", "f8", (capacity.transports, TREND_POINTS, 2)),
             ("sent_log", SENT, (capacity.transports, SENT_LOG)),
+            ("layer_octets", "i8", (capacity.tracks, ALL_LAYERS + 1, ALL_LAYERS + 1)),
+            ("choices", CHOICE, (capacity.subscriptions,)),
+            ("given", GIVEN, (capacity.subscriptions, NUMBERS)),
             ("cache_seq", "i8", (capacity.tracks, CACHE)),
             ("cache_info", CACHED, (capacity.tracks, CACHE)),
             ("cache_extensions", "u1", (capacity.tracks, CACHE, EXTENSIONS)),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from media.door import Quality
+from media.door import Wish
 from server.auth import Account, LogIn
 from server.config import IceServer, Limits, Rates
 from server.money.assets import Surface
@@ -48,7 +48,7 @@ class MediaSessions(Protocol):
         `if_match` is "*" or one entity tag; another than the session's own is Refused("precondition_failed").
         """
 
-    async def prefer(self, session_id: str, actor: Actor, quality: Quality) -> None:
+    async def prefer(self, session_id: str, actor: Actor, wish: Wish) -> None:
         """Have a session of the actor's get the picture that it wishes for."""
 
     async def close_session(self, session_id: str, actor: Actor) -> None:

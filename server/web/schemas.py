@@ -146,10 +146,12 @@ class DirectoryQuery(PageQuery, frozen=True):
 class LayerWish(Taken, frozen=True, rename="camel"):
     """Which picture a viewer wishes for, after the layer extension of WHEP; without `encodingId` what fits best.
 
-    A session has one picture, so that `mediaId` chooses nothing.
+    `maxHeight` says how many pixels high it is shown: nothing larger is sent than the smallest that fills that. A
+    session has one picture, so that `mediaId` chooses nothing.
     """
 
     encoding_id: Quality | None = None
+    max_height: Annotated[int, Meta(ge=1, le=16_384)] | None = None
     media_id: Annotated[str, Meta(max_length=64)] | None = None
 
 

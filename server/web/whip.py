@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from urllib.parse import quote
 
-from media.door import Quality
+from media.door import Quality, Wish
 from server.problems import Problem
 from server.web.ice_servers import IceServers
 from server.web.ports import MediaSession, MediaSessions
@@ -141,7 +141,8 @@ async def _patch(sessions: MediaSessions, asked: Asked) -> Answer:
 
 
 async def _wish(sessions: MediaSessions, asked: Asked) -> Answer:
-    await sessions.prefer(asked.path["session"], asked.actor, asked.body.encoding_id or Quality.HIGH)
+    wish = Wish(asked.body.encoding_id or Quality.HIGH, asked.body.max_height or 0)
+    await sessions.prefer(asked.path["session"], asked.actor, wish)
     return Answer()
 
 

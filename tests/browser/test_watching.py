@@ -83,6 +83,14 @@ async def test_who_wants_a_small_picture_gets_one_and_the_whole_one_back(theatre
 
         assert await comes_true(fits, 30), (quality, whole, await width(viewer, "#video"))
         await viewer.sees_moving_picture()
+    # Who shows it small is sent a small one, and the whole one when there is room for it again.
+    for style, least, most in (("height: 60px; min-height: 0", 1, whole // 2), ("", whole, whole)):
+        await viewer.page.run(f"document.querySelector('#video').style.cssText = '{style}'")
+
+        async def fills(least: int = least, most: int = most) -> bool:
+            return least <= await width(viewer, "#video") <= most
+
+        assert await comes_true(fills, 30), (style, whole, await width(viewer, "#video"))
     assert await viewer.page.run("return window.connections.length") == 1
 
 

@@ -9,7 +9,7 @@ import trio
 
 from media.door import Media, MediaSettings, Negotiated
 from media.forwarding.admission import Grant, Holding
-from media.forwarding.layers import Quality
+from media.forwarding.wishes import Quality, Wish
 from tests.clients.chromium import Page, open_pages
 from tests.media.test_door import LIMITS, attribute
 
@@ -29,7 +29,7 @@ PUBLISH = """
   const stream = new MediaStream([...out.stream.getTracks(), ...canvas.captureStream(25).getTracks()]);
   const pc = window.pc = new RTCPeerConnection({bundlePolicy: 'max-bundle'});
   for (const track of stream.getTracks()) {
-    track.contentHint = track.kind === 'video' ? 'detail' : '';  // when busy fewer pictures, not smaller ones
+    track.contentHint = track.kind === 'video' ? HINT : '';
     const sendEncodings = track.kind === 'video' ? ENCODINGS : [{}];
     const sender = pc.addTransceiver(track, {direction: 'sendonly', streams: [stream], sendEncodings});
     if (track.kind === 'video') sender.setCodecPreferences(
@@ -93,13 +93,16 @@ STATS = """
 """
 
 
-def publishing(codec: str, *, width: int = 320, encodings: str = "[{}]") -> str:
-    """Return what the publisher's page runs."""
+def publishing(
+    codec: str, *, width: int = 320, encodings: str = "[{}]", pieces: int | None = None, hint: str = "detail"
+) -> str:
+    """Return what the publisher's page runs; "detail" asks for fewer pictures when busy, not for smaller ones."""
     return (
         PUBLISH.replace("CODEC", repr(codec))
         .replace("WIDTH", str(width))
         .replace("ENCODINGS", encodings)
-        .replace("PIECES", str(width))
+        .replace("PIECES", str(width if pieces is None else pieces))
+        .replace("HINT", repr(hint))
     )
 
 
@@ -210,10 +213,10 @@ async def test_chromium_s_simulcast_is_watched_in_the_layer_that_is_wished_for(c
         watched = media.watch(room, "streamer", str(offer), Holding(Grant.WELCOME))
         await viewer.run(ANSWER.replace("SDP", json.dumps(watched.answer_sdp)))
         await watched_in(viewer, 960)
-        media.prefer(watched.transport, Quality.LOW)
+        media.prefer(watched.transport, Wish(Quality.LOW))
         await watched_in(viewer, 240)
         media.reserve_best(room, Grant.ENTITLED)
-        media.prefer(watched.transport, Quality.HIGH)
+        media.prefer(watched.transport, Wish())
         await watched_in(viewer, 480)
         media.hold(watched.transport, Holding(Grant.WELCOME | Grant.ENTITLED))
         await watched_in(viewer, 960)

@@ -27,6 +27,8 @@ from media.webrtc.sdpfrag import answer_fragment, parse_sdpfrag_untrusted
 from media.wire import twcc
 from media.wire.codecs import Codec, starts_keyframe
 from media.wire.framing import MAX_FRAME, FrameReader, framed
+from media.wire.heights import heights_untrusted
+from media.wire.layering import MAX_LAYERS, read_layering_untrusted
 from media.wire.malformed import MalformedPacket
 from media.wire.red import find_primary_untrusted
 from media.wire.rtcp import Nack, Remb, Unknown, build_rtcp, parse_rtcp_untrusted
@@ -63,6 +65,8 @@ def read_rtp(data: bytes) -> None:
         assert again.header == packet.header
         for codec in Codec:
             starts_keyframe(codec, payload)
+            assert 0 <= read_layering_untrusted(codec, payload).spatial < MAX_LAYERS
+            assert all(0 < height < 65_536 for height in heights_untrusted(codec, payload))
 
 
 def read_rtcp(data: bytes) -> None:

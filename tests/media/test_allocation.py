@@ -23,12 +23,14 @@ from media.forwarding.allocation import (
     Told,
 )
 from media.forwarding.estimates import SECOND_NS, START_BPS
-from media.forwarding.layers import Layer, Quality, choose, wished
+from media.forwarding.wishes import Layer, Wish, choose, wished
 
 NOW = 100 * SECOND_NS
 rates = st.sampled_from([0, 20_000, 60_000, 250_000])
 alive = st.sampled_from([True, True, True, False])
-layers = st.lists(st.builds(Layer, row=st.integers(0, 9), rate=rates, is_live=alive), max_size=4)
+heights = st.sampled_from([0, 180, 360])
+layers = st.lists(st.builds(Layer, row=st.integers(0, 9), rate=rates, is_live=alive, height=heights), max_size=4)
+wishes = st.builds(Wish, height=st.sampled_from([0, 180, 720]))
 allowances = st.tuples(st.floats(0, 3e6), st.floats(0, 1)).map(lambda pair: Allowed(pair[0], pair[0] * pair[1]))
 
 
@@ -36,9 +38,9 @@ def numbered(**options: int) -> Downlink:
     return Downlink(is_numbered=True, joined_ns=NOW, **options)
 
 
-@given(layers, st.sampled_from(Quality), allowances, st.integers(0, 9))
+@given(layers, wishes, allowances, st.integers(0, 9))
 def test_what_does_not_fit_is_never_chosen_where_something_fits(
-    given_layers: list[Layer], wish: Quality, allowed: Allowed, current: int
+    given_layers: list[Layer], wish: Wish, allowed: Allowed, current: int
 ) -> None:
     rows = {layer.row: layer for layer in given_layers}
     distinct = list(rows.values())

@@ -80,6 +80,17 @@ def test_probes_of_a_thin_link_find_nothing_and_disturb_little(make: Make) -> No
 
 
 @MAKERS
+def test_one_large_picture_among_small_ones_is_not_taken_for_a_thinner_link(make: Make) -> None:
+    way = Way(make(SECOND_NS), Impairment(rate_bps=300e3, delay_ms=20), sends_bps=60e3)
+    way.run(6)
+    before = way.estimate.bps
+    for _ in range(4):
+        way.burst(9000)
+        way.run(4)
+        assert way.estimate.bps > 0.95 * min(before, 0.85 * 300e3)
+
+
+@MAKERS
 def test_a_link_that_shrinks_to_a_third_is_noticed_within_half_a_second_and_found_again(make: Make) -> None:
     wide, narrow = Impairment(rate_bps=5e6, delay_ms=20), Impairment(rate_bps=1.67e6, delay_ms=20)
     way = Way(make(2 * SECOND_NS), wide, sends_bps=2.5e6, wants_bps=3e6)

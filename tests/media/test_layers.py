@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from media.door import Negotiated
 from media.forwarding.admission import NOTHING, Grant, Holding
-from media.forwarding.layers import Layer, Quality, choose
 from media.forwarding.tables import Shared
+from media.forwarding.wishes import Layer, Quality, Wish, choose
 from media.moq.hang import CATALOG_TRACK, read_catalog_untrusted
 from tests.media.test_door import DELTA, KEY, Remote, World, open_world
 
@@ -32,7 +32,7 @@ def test_nobody_gets_a_layer_that_does_not_arrive_or_that_it_may_not_have(
 ) -> None:
     holds = Grant(held)
     able = {layer.row: layer for layer in given_layers if layer.is_live and layer.requires in holds}
-    row = choose(given_layers, wish, holds)
+    row = choose(given_layers, Wish(wish), holds)
     assert row in able if able else row is None
     if row is not None:
         rates = sorted(layer.rate for layer in able.values())
@@ -42,8 +42,8 @@ def test_nobody_gets_a_layer_that_does_not_arrive_or_that_it_may_not_have(
 
 def test_a_medium_wish_gets_the_one_between() -> None:
     three = [Layer(row, rate, is_live=True) for row, rate in ((7, 30), (8, 10), (9, 20))]
-    assert choose(three, Quality.MEDIUM, NOTHING) == 9
-    assert choose(three[:2], Quality.MEDIUM, NOTHING) == 8
+    assert choose(three, Wish(Quality.MEDIUM), NOTHING) == 9
+    assert choose(three[:2], Wish(Quality.MEDIUM), NOTHING) == 8
 
 
 class Simulcast:
@@ -89,7 +89,7 @@ async def test_viewers_get_the_layer_they_wish_for_and_go_over_without_a_gap() -
         viewer, other = await world.watch(), await world.watch()
         await shows(world, viewer, "f")
         for quality, name in ((Quality.LOW, "q"), (Quality.MEDIUM, "h"), (Quality.HIGH, "f")):
-            world.media.prefer(viewer[1].transport, quality)
+            world.media.prefer(viewer[1].transport, Wish(quality))
             await shows(world, viewer, name)
             await shows(world, other, "f")
         late = await world.watch()

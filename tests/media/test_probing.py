@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from media.forwarding.admission import Grant, Holding
-from media.forwarding.probing import LEAST_PACKETS, MOST_PACKETS
+from media.forwarding.probing import LEAST_PACKETS, LONGEST_S, MOST_PACKETS
 from media.forwarding.tables import Count
 from tests.media.test_kernel_robustness import DELTA, KEY, PT, Stage, set_stage
 from tests.media.test_stamps import NUMBERED, numbers
@@ -85,3 +85,20 @@ def test_who_lost_the_right_is_not_probed_either() -> None:
         turns.forwarder.admission.hold(stage.viewer.row, Holding(Grant(0)))
         assert frame(stage, 2) == []
         assert stage.counted(Count.PROBES) == 0
+
+
+def test_where_only_small_packets_are_there_a_probe_is_padded() -> None:
+    with open_turns() as turns:
+        stage = set_stage(turns, 1000, stamp=NUMBERED)
+        header = bytes([0x80, PT | 0x80]) + bytes(6) + b"\0\0\0\7"
+        want(turns, stage, 1e6)
+        datagram = protected(stage.publisher, header + KEY + bytes(20))
+        assert datagram is not None
+        stage.publisher.send(datagram)
+        before = int(turns.tables.counters[Count.SENT_BYTES])
+        turns.turn()
+        probe = repeats(stage.viewer.drain()[0])
+        assert {packet.payload for packet in probe} == {(100).to_bytes(2) + KEY + bytes(20)}
+        octets = int(turns.tables.counters[Count.SENT_BYTES]) - before
+        assert octets >= 300e3 * LONGEST_S / 8  # as long as one of large packets
+        assert len(probe) < MOST_PACKETS

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pylibsrtp import Error
 
-from media.forwarding import fanout, payload, reference, reference_tracks, rtp_headers
+from media.forwarding import fanout, payload, reference, reference_tracks, reference_turn, rtp_headers, verdicts
 from media.forwarding.admission import FOREVER, Grant, Holding
 from media.forwarding.tables import AUDIO, VIDEO, Count
 from media.wire.codecs import Codec, starts_keyframe, vp8_numbers
@@ -58,6 +58,7 @@ REASONS = {
     Count.NACKS_IGNORED,
     Count.OVERTAKEN,
     Count.MALFORMED_RED,
+    Count.OTHER_LAYER,
 }
 
 
@@ -79,10 +80,13 @@ class Watching:
     end: End
     viewer: reference.Viewer
     rows: list[int] = field(default_factory=list)
+    got: list[Packet] = field(default_factory=list)
 
 
 class Both:
     """The kernel and the reference, told the same. With `simulcast` the video has two layers, named in `RIDS`."""
+
+    codec = Codec.VP8  # of the video
 
     def __init__(self, turns: Turns, first: int, *, simulcast: bool = False) -> None:
         self.turns, self.forwarder = turns, turns.forwarder
@@ -90,15 +94,15 @@ class Both:
         self.room = reference.Room(0)
         self.require(0)
         rids = list(RIDS.values()) if simulcast else []
-        video = self.forwarder.open_track(self.room_row, "video", Codec.VP8, 90_000, rids)
+        video = self.forwarder.open_track(self.room_row, "video", self.codec, 90_000, rids)
         audio = self.forwarder.open_track(self.room_row, "audio", Codec.OPUS, 48_000)
         names = ["video", "low"] if simulcast else ["video"]
         self.rows = {**dict(zip(names, self.forwarder.layers(video), strict=True)), "audio": audio}
-        self.tracks = {name: reference.Track(VIDEO, Codec.VP8, 90_000) for name in names}
+        self.tracks = {name: reference_tracks.Track(VIDEO, self.codec, 90_000) for name in names}
         if simulcast:
             for name, track in self.tracks.items():
                 track.layers, track.rid = list(self.tracks.values()), RIDS[name].encode()
-        self.tracks["audio"] = reference.Track(AUDIO, Codec.OPUS, 48_000)
+        self.tracks["audio"] = reference_tracks.Track(AUDIO, Codec.OPUS, 48_000)
         self.watching: list[Watching] = []
         self.last = dict.fromkeys(("video", "low", "audio"), first)
         self.timestamps = {"video": 2**32 - 9000, "low": 77, "audio": 0}
@@ -108,7 +112,7 @@ class Both:
 
     def feed(self) -> None:
         """Connect a new publisher to both tracks; the former one is disconnected."""
-        self.publisher = reference.Publisher(
+        self.publisher = reference_turn.Publisher(
             FOREVER, rid_id=RID_ID, repaired_rid_id=REPAIRED_RID_ID, passed=PASSED, red_payload_types={RED_PT}
         )
         self.end = self.turns.end(self.room_row, publishes=True)
@@ -215,7 +219,7 @@ class Both:
 
     def step(self, arriving: list[tuple[Watching | None, bytes]]) -> None:
         """Let both take the same datagrams in one turn, and compare all that came of it."""
-        sent: list[tuple[reference.Publisher | reference.Viewer, bytes]] = []
+        sent: list[tuple[reference_turn.Publisher | reference.Viewer, bytes]] = []
         lapsed = self.publisher.publish_until <= time.monotonic_ns()
         for watching, data in arriving:
             end = self.end if watching is None else watching.end
@@ -234,7 +238,7 @@ class Both:
         now = int(self.turns.tables.transports["last_media_ns"][rows].max()) or time.monotonic_ns()
         if lapsed:
             now = time.monotonic_ns()
-        outcomes = reference.turn(sent, list(self.tracks.values()), now)
+        outcomes = reference_turn.turn(sent, list(self.tracks.values()), now)
         for watching in self.watching:
             expected = [
                 Packet(o.payload_type, o.ssrc, o.sequence_number, o.timestamp, o.marker, o.payload, dict(o.extensions))
@@ -242,6 +246,7 @@ class Both:
                 if isinstance(o, reference.Outgoing) and o.subscription.viewer is watching.viewer
             ]
             assert watching.end.drain()[0] == expected
+            watching.got += expected
         reasons = Counter(outcome.reason for outcome in outcomes if isinstance(outcome, reference.Dropped))
         assert reasons == Counter({count: counted[count] for count in REASONS if counted[count]})
         for kind, row in self.rows.items():
@@ -251,7 +256,7 @@ class Both:
                 assert int(self.turns.tables.subscriptions["track"][row]) == self.row_of(subscription.track)
         assert counted[Count.PROTECT_FAILED] == 0
 
-    def row_of(self, track: reference.Track) -> int:
+    def row_of(self, track: reference_tracks.Track) -> int:
         """Return the row of a track."""
         return next(row for kind, row in self.rows.items() if self.tracks[kind] is track)
 
@@ -282,10 +287,8 @@ class Both:
             self.last[kind] = number if 0 < ahead < 0x8000 else self.last[kind]
             self.timestamps[kind] = timestamp = (timestamp + (0 if same_frame else 3000)) & 0xFFFFFFFF
         payload_type = AUDIO_PT if kind == "audio" else VIDEO_PT
-        body = PAYLOADS[what] + (number.to_bytes(2) if what != "empty" else b"")
-        if kind != "audio" and body:
-            self.pictures[kind] += not repairs and not same_frame
-            body = numbered(body, self.pictures[kind], numbering)
+        self.pictures[kind] = self.pictures.get(kind, 0) + (what != "empty" and not repairs and not same_frame)
+        body = self.payload(kind, what, number, numbering)
         ssrc += LOW_SSRC if kind == "low" and ssrc else 0
         extensions = {RID_ID: RIDS[kind].encode()} if kind != "audio" and is_named else {}
         if repairs and kind != "audio":
@@ -298,6 +301,11 @@ class Both:
         extensions |= {PASSED[passed]: value for passed, value in told}
         header = RtpHeader(payload_type, number, timestamp, ssrc, marker, extensions=extensions)
         return build_rtp(header, body, padding=1 if what == "empty" and not repairs else 0)
+
+    def payload(self, kind: str, what: str, number: int, numbering: str) -> bytes:
+        """Write what a packet carries: for each number the same."""
+        body = PAYLOADS[what] + (number.to_bytes(2) if what != "empty" else b"")
+        return numbered(body, self.pictures[kind], numbering) if kind != "audio" and body else body
 
 
 def numbered(payload: bytes, picture: int, numbering: str) -> bytes:
@@ -630,10 +638,10 @@ def test_both_give_the_same_verdict(
     requires: int, open_until: int, holds: int, until: int, keeps: int, now: int
 ) -> None:
     viewer = reference.Viewer(reference.Room(requires, open_until), holds, until, keeps)
-    compiled = fanout.verdict(
+    compiled = verdicts.verdict(
         np.uint8(requires), np.int64(open_until), np.uint8(holds), np.int64(until), np.uint8(keeps), np.int64(now)
     )
-    assert compiled == (reference.verdict(viewer, now) or fanout.ADMITTED)
+    assert compiled == (reference.verdict(viewer, now) or verdicts.ADMITTED)
 
 
 @given(st.integers(0, 2**40), st.integers(0, 65_535))

@@ -135,6 +135,12 @@ class Way:
             self.now_ns = self._next[what]
             getattr(self, f"_{what}")()
 
+    def burst(self, size: int) -> None:
+        """Send a picture of so many octets beside the others."""
+        while size > 0:
+            self._send(min(size, PACKET))
+            size -= PACKET
+
     def _send(self, size: int) -> None:
         self._number += 1
         came = self.link.enter(size, self.now_ns)
@@ -143,10 +149,7 @@ class Way:
     def _frame(self) -> None:
         self._next["frame"] += FRAME_NS
         rate = self.estimate.bps - 50_000 if self.sends_bps is None else self.sends_bps
-        size = round(max(rate, 20_000) * FRAME_NS / 8e9 * self._chance.uniform(0.8, 1.2))
-        while size > 0:
-            self._send(min(size, PACKET))
-            size -= PACKET
+        self.burst(round(max(rate, 20_000) * FRAME_NS / 8e9 * self._chance.uniform(0.8, 1.2)))
         if self.wants_bps > self.estimate.bps and self.now_ns >= self.estimate.probe_due_ns:
             first = self._number
             for _ in range(max(PROBE_PACKETS, round(self.estimate.bps * PROBE_S / 8 / PACKET))):

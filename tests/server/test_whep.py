@@ -52,15 +52,18 @@ async def test_a_viewer_is_told_where_to_wish_for_a_picture_and_does() -> None:
     answer = await site.ask("POST", "/whep/s1", token="t-viewer", body="v=0 offer", content_type=SDP)
     assert f'</whep/s1/session0/layer>; rel="{LAYER}"' in answer.headers["Link"]
     wishes = ['{"encodingId": "low"}', '{"mediaId": "1", "encodingId": "medium"}', '{"encodingId": "high"}', "{}"]
+    wishes.append('{"maxHeight": 361}')
     for body in wishes:
         answer = await wish(site, body)
         assert answer.status_code == 204
     wished = [asked[1:] for asked in site.rooms.asked if asked[0] == "prefer"]
-    assert wished == [("session0", name) for name in ("low", "medium", "high", "high")]
+    named = [("session0", (name, 0)) for name in ("low", "medium", "high", "high")]
+    assert wished == [*named, ("session0", ("high", 361))]
 
 
 async def test_a_wish_for_another_s_session_or_for_an_unknown_picture_is_refused() -> None:
     site = Site()
     await site.ask("POST", "/whep/s1", token="t-viewer", body="v=0 offer", content_type=SDP)
     await problem(await wish(site, "{}", token="t-streamer"), 404, "session_unknown")
-    await problem(await wish(site, '{"encodingId": "huge"}'), 422, "invalid_request")
+    for unknown in ('{"encodingId": "huge"}', '{"maxHeight": 0}', '{"maxHeight": 99999}'):
+        await problem(await wish(site, unknown), 422, "invalid_request")

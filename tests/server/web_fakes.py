@@ -9,7 +9,7 @@ from typing import Any
 from quart import Response
 from quart_trio import QuartTrio
 
-from media.door import Quality
+from media.door import Wish
 from server.config import IceServer, Rates
 from server.openapi import document
 from server.tokens import Claims
@@ -106,9 +106,9 @@ class FakeRooms:
             raise Refused("precondition_failed")
         return ('"second"', "a=ice-ufrag:new\r\n") if if_match == "*" else None
 
-    async def prefer(self, session_id: str, actor: Actor, quality: Quality) -> None:
+    async def prefer(self, session_id: str, actor: Actor, wish: Wish) -> None:
         self._own(session_id, actor)
-        self._note("prefer", session_id, quality)
+        self._note("prefer", session_id, wish)
 
     async def close_session(self, session_id: str, actor: Actor) -> None:
         self._own(session_id, actor)

@@ -29,6 +29,7 @@ const ORDERS = {
 /** Looks like a Viewing; tells "way" besides, when `way` or `choice` has changed. */
 export class ViewingWays extends EventTarget {
   #ways;
+  #height;
   #way = null;
   #isOn = false;
   #talks = false;
@@ -40,12 +41,18 @@ export class ViewingWays extends EventTarget {
     super();
     this.#ways = { webrtc: new Viewing(stream), webtransport: new MoqViewing(stream, height) };
     this.#ways.webrtc.quality = this.quality;
+    this.#height = height;
     for (const [name, viewing] of Object.entries(this.#ways)) {
       viewing.addEventListener("state", ({ detail }) => name === this.#way && this.#follow(detail));
       viewing.addEventListener("track", () => name === this.#way && this.dispatchEvent(new CustomEvent("track")));
       viewing.addEventListener("unfit", () => name === this.#way && this.#fail());
     }
     addEventListener("online", () => this.#failed.clear()); // another network may let through what this one did not
+  }
+
+  /** The place where the picture is shown has another size. */
+  resized() {
+    this.#ways.webrtc.height = this.#height();
   }
 
   /** @returns {"webrtc"|"webtransport"|null} over which it plays, or tries to */

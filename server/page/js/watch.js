@@ -73,6 +73,7 @@ class WatchPage {
     for (const type of ["access.rules_changed", "kyf.required", "kyf.expired", "kyf.granted"]) this.socket.on(type, () => this.door.look());
     this.#viewing.addEventListener("state", ({ detail }) => this.#follow(detail));
     this.#viewing.addEventListener("track", () => this.#player.play(this.#viewing.media));
+    new ResizeObserver(() => this.#viewing.resized()).observe(byId("video"));
     new HowItPlays(this.#viewing, document.querySelector(".about"));
   }
 

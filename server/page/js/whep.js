@@ -4,6 +4,9 @@ import { Problem, authorization, send } from "./api.js";
 import { endpointOf, newConnection, openMediaSession } from "./media_session.js";
 
 const WAITS_MS = [300, 600, 1200, 2500, 5000];
+const SETTLED_MS = 500;
+const TELLING = 0.1; // a share by which another height is worth telling
+const MOST_PIXELS = 16384; // that the server takes
 /** Codes that trying again does not change; who is let in again starts again. */
 export const FINAL = new Set([
   "ticket_required", "payment_pending", "ticket_revoked", "not_entitled", "kyf_required", "suspended", "ejected",
@@ -24,6 +27,8 @@ export class Viewing extends EventTarget {
   #wake = () => {};
   #end = () => {};
   #quality = "automatic";
+  #height = 0; // of the place where the picture is shown, in its pixels; 0 while that is not known
+  #settling = 0;
   /** @type {URL|null} */ #address = null; // of the session
 
   /** @param {string} stream @param {string} [endpoint] where, if not a stream */
@@ -42,9 +47,18 @@ export class Viewing extends EventTarget {
     this.#wish();
   }
 
+  /** How high the picture is shown: nothing larger need come. @param {number} height in the screen's pixels */
+  set height(height) {
+    if (!height || Math.abs(height - this.#height) < TELLING * this.#height) return;
+    this.#height = Math.min(Math.ceil(height), MOST_PIXELS);
+    clearTimeout(this.#settling); // a window is dragged through many sizes
+    this.#settling = setTimeout(() => this.#wish(), SETTLED_MS);
+  }
+
   async #wish() {
     if (!this.#address) return;
-    const body = JSON.stringify(this.#quality === "automatic" ? {} : { encodingId: this.#quality });
+    const encodingId = this.#quality === "automatic" ? undefined : this.#quality;
+    const body = JSON.stringify({ encodingId, maxHeight: this.#height || undefined });
     const headers = { ...authorization(), "Content-Type": "application/json" };
     // A session that has just ended wishes for nothing; the next one asks by itself.
     await send(`${this.#address.href}/layer`, { method: "POST", headers, body }).catch(() => {});
@@ -96,7 +110,7 @@ export class Viewing extends EventTarget {
     }
     this.connection = connection;
     this.#address = session.address;
-    if (this.#quality !== "automatic") this.#wish();
+    if (this.#quality !== "automatic" || this.#height) this.#wish();
     const stopped = new Promise((resolve) => (this.#end = resolve));
     session.connected.then((yes) => yes && this.#running === turn && this.#say("watching"));
     try {

@@ -1,0 +1,29 @@
+"""How high the pictures of a track are, read from its newest keyframe while the forwarding thread goes on writing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from media.forwarding.tables import CACHE, Tables
+from media.wire.codecs import Codec
+from media.wire.heights import heights_untrusted
+
+
+@dataclass(slots=True)
+class Heights:
+    """What the keyframes of one row tell; nothing before one that tells it."""
+
+    key: int = -1
+    known: tuple[int, ...] = ()
+
+    def look(self, tables: Tables, row: int) -> tuple[int, ...]:
+        """Return the heights of its spatial layers."""
+        key = int(tables.tracks["key_ext_seq"][row])
+        if key in (self.key, -1):
+            return self.known
+        slot = key % CACHE
+        payload = tables.cache_data[row, slot, : tables.cache_info["size"][row, slot]].tobytes()
+        if tables.cache_seq[row, slot] == key:  # the thread marks a slot before it writes there
+            self.key = key
+            self.known = heights_untrusted(Codec(int(tables.tracks["codec"][row])), payload) or self.known
+        return self.known
