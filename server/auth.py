@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Container
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import argon2
@@ -51,8 +52,7 @@ class Auth:
         self._store, self._tokens, self._session_s, self._suspended = store, tokens, session_s, suspended
         self._hasher = argon2.PasswordHasher()
         self._limiter = trio.CapacityLimiter(HASHERS)
-        # What an unknown name's password is compared with, so that the answer takes as long as for a known one.
-        self._decoy = self._hasher.hash(secrets.token_hex(16))
+        self._decoy = _decoy()
 
     async def sign_up(self, name: str, password: str) -> Account:
         """Make an account. Raises Refused (name_taken, invalid_name)."""
@@ -110,6 +110,12 @@ class Auth:
             return self._hasher.verify(hashed, password)
         except argon2.exceptions.VerificationError:
             return False
+
+
+@cache
+def _decoy() -> str:
+    """Return what an unknown name's password is compared with, so that the answer takes as long as for a known one."""
+    return argon2.PasswordHasher().hash(secrets.token_hex(16))
 
 
 def _tidy(name: str) -> str:

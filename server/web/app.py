@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 from quart import Response, request
+from quart.routing import QuartRule
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
@@ -35,6 +36,20 @@ PREFLIGHT = {
     "Access-Control-Max-Age": str(DAY_S),
 }
 OPEN_TO_ALL = ("/api/", "/whip/", "/whep/", "/problems/", "/certificate.sha256")
+
+
+class ServedRule(QuartRule):
+    """A rule that requests are matched with. Nobody here builds an address from one, and to be able to costs a second.
+
+    Without this method Werkzeug compiles two functions for each of hundreds of rules at every start.
+    """
+
+    def _compile_builder(self, append_unknown: bool = True) -> Callable[..., tuple[str, str]]:
+        return _build_nothing
+
+
+def _build_nothing(rule: ServedRule, **values: object) -> tuple[str, str]:
+    raise NotImplementedError(f"an address is built from {rule.rule}")
 
 
 def build_app(
@@ -67,7 +82,7 @@ def build_app(
         *page_routes(settings.page),
     ]
     app = QuartTrio("server.web", static_folder=None)
-    app.asgi_http_class = InlineConnection
+    app.asgi_http_class, app.url_rule_class = InlineConnection, ServedRule
     app.config.update(MAX_CONTENT_LENGTH=settings.limits.body_bytes, BODY_TIMEOUT=None, PROVIDE_AUTOMATIC_OPTIONS=False)
     app.url_map.merge_slashes = False  # a redirect to a tidier address would drop what a POST carries
     _register(app, routes, reception, settings.largest_file)

@@ -11,9 +11,9 @@ import sqlalchemy as sa
 from server.access.judging import Judgement
 from server.access.standing import Bench, NoTips, Place, judge_all, judge_each
 from server.access.tables import follows, stream_rules
-from server.migrations import upgrade
 from server.tables import accounts
 from signalling.identifiers import AccountId, StreamId
+from tests.money.databases import give_schema
 
 ANN, BOB, EVE = AccountId("ann"), AccountId("bob"), AccountId("eve")
 HERS, BROKEN = StreamId("hers"), StreamId("broken")
@@ -24,7 +24,7 @@ BENCH = Bench((), NoTips())
 @pytest.fixture
 def connection() -> Iterator[sa.Connection]:
     with sa.create_engine("sqlite://").begin() as opened:
-        upgrade(opened)
+        give_schema(opened)
         for name in (ANN, BOB, EVE):
             opened.execute(sa.insert(accounts).values(id=name, name=name, folded=name, created_at=0))
         opened.execute(sa.insert(follows).values(follower=BOB, streamer=ANN, since=1))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.money.databases import AnyStore, fresh_database, postgres_cluster, running
+from tests.money.databases import AnyStore, migrated_database, postgres_cluster, running
 from tests.money.killing import Killer
 from tests.money.small_nodes import fill
 
@@ -24,9 +24,10 @@ def cluster() -> Iterator[str]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
+    """Give where a database is (on PostgreSQL, of the newest schema) or will be."""
     if request.param == "sqlite":
         return tmp_path / "db"
-    return fresh_database(request.getfixturevalue("cluster"), f"t{next(NAMES)}")
+    return migrated_database(request.getfixturevalue("cluster"), f"t{next(NAMES)}")
 
 
 @pytest.fixture

@@ -1,10 +1,15 @@
-"""Real databases for tests: SQLite files, and a PostgreSQL cluster of the tests' own."""
+"""Real databases for tests: SQLite files, and a PostgreSQL cluster of the tests' own.
+
+Most tests begin with a copy of an empty database of the newest schema: to migrate takes longer than what they do.
+"""
 
 from __future__ import annotations
 
+import functools
 import os
 import pwd
 import shutil
+import sqlite3
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -14,10 +19,41 @@ from pathlib import Path
 import sqlalchemy as sa
 import trio
 
+from server.migrations import upgrade
 from server.postgres import PostgresStore
 from server.store import Store
 
 AnyStore = Store | PostgresStore
+# Processes are killed here and the machine never is: what was written but not flushed is not lost.
+SETTINGS = "-c listen_addresses= -c fsync=off"
+
+
+@functools.cache
+def newest_schema() -> bytes:
+    """Return an empty SQLite database as the migrations leave it."""
+    engine = sa.create_engine("sqlite://", poolclass=sa.pool.StaticPool)
+    with engine.begin() as connection:
+        upgrade(connection)
+    with engine.connect() as connection:
+        return bytes(_driver(connection).serialize())
+
+
+def lay_schema(path: Path) -> None:
+    """Lay an empty SQLite database of the newest schema where there is no database."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(newest_schema())
+
+
+def give_schema(connection: sa.Connection) -> None:
+    """Make a SQLite database that is in memory an empty one of the newest schema."""
+    _driver(connection).deserialize(newest_schema())
+
+
+def _driver(connection: sa.Connection) -> sqlite3.Connection:
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    return driver
 
 
 @contextmanager
@@ -40,7 +76,7 @@ def postgres_cluster() -> Iterator[str]:
         assert done.returncode == 0, (folder / "out").read_text()
 
     run("initdb", "-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8", "--locale=C")
-    run("pg_ctl", "-w", "-s", "-l", str(folder / "log"), "-o", f"-k {folder} -c listen_addresses=", "start")
+    run("pg_ctl", "-w", "-s", "-l", str(folder / "log"), "-o", f"-k {folder} {SETTINGS}", "start")
     try:
         yield f"postgresql://postgres@/postgres?host={folder}"
     finally:
@@ -48,13 +84,29 @@ def postgres_cluster() -> Iterator[str]:
         shutil.rmtree(folder)
 
 
-def fresh_database(cluster: str, name: str) -> str:
-    """Make an empty database; returns its URL."""
+def fresh_database(cluster: str, name: str, template: str = "template1") -> str:
+    """Make a database like another one, by its name, or without anything in it; returns its URL."""
     engine = sa.create_engine(sa.make_url(cluster).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+        connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {template}")
     engine.dispose()
     return sa.make_url(cluster).set(database=name).render_as_string(hide_password=False)
+
+
+def migrated_database(cluster: str, name: str) -> str:
+    """Make a database of the newest schema; returns its URL."""
+    return fresh_database(cluster, name, _migrated(cluster))
+
+
+@functools.cache
+def _migrated(cluster: str) -> str:
+    """Return the name of a database that was migrated, and has nobody connected to it, so that it can be copied."""
+    url = sa.make_url(fresh_database(cluster, "migrated"))
+    engine = sa.create_engine(url.set(drivername="postgresql+psycopg"))
+    with engine.begin() as connection:
+        upgrade(connection)
+    engine.dispose()
+    return "migrated"
 
 
 def make_store(where: Path | str) -> AnyStore:
@@ -63,7 +115,9 @@ def make_store(where: Path | str) -> AnyStore:
 
 @asynccontextmanager
 async def running(where: Path | str) -> AsyncIterator[AnyStore]:
-    """Give a store on a path (SQLite) or on a URL (PostgreSQL)."""
+    """Give a store on a path (SQLite), of the newest schema if it is new, or on a URL (PostgreSQL)."""
+    if isinstance(where, Path):
+        lay_schema(where)
     async with trio.open_nursery() as nursery:
         store = make_store(where)
         await nursery.start(store.run)

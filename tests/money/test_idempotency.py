@@ -23,7 +23,8 @@ from server.money.idempotency import (
 from server.money.payments import wallet
 from signalling.refusals import Refused
 from tests.money.commands import deposit, do, give
-from tests.money.databases import AnyStore, running
+from tests.money.conftest import NAMES
+from tests.money.databases import AnyStore, fresh_database, running
 
 REQUEST = Request("ann", "POST /tips", "k1", "digest")
 
@@ -145,7 +146,15 @@ async def test_old_keys_are_forgotten(funded: AnyStore) -> None:
     assert not (await keys.write(REQUEST, 2, tip, "two")).replayed
 
 
-async def test_answers_of_an_earlier_version_are_found_after_an_upgrade(place: Path | str) -> None:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def without_schema(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
+    if request.param == "sqlite":
+        return tmp_path / "db"
+    return fresh_database(request.getfixturevalue("cluster"), f"t{next(NAMES)}")
+
+
+async def test_answers_of_an_earlier_version_are_found_after_an_upgrade(without_schema: Path | str) -> None:
+    place = without_schema
     url = sa.make_url(f"sqlite:///{place}" if isinstance(place, Path) else place)
     engine = sa.create_engine(url if isinstance(place, Path) else url.set(drivername="postgresql+psycopg"))
     with engine.begin() as connection:

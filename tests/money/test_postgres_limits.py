@@ -15,14 +15,14 @@ from server.postgres import PostgresStore
 from server.store import StoreFailed
 from server.tables import accounts
 from tests.money.conftest import NAMES
-from tests.money.databases import fresh_database, running
+from tests.money.databases import migrated_database, running
 
 ANN, BOB = ({"id": name, "name": name, "folded": name, "created_at": 1} for name in ("ann", "bob"))
 
 
 @pytest.fixture
 def url(cluster: str) -> str:
-    return fresh_database(cluster, f"limits{next(NAMES)}")
+    return migrated_database(cluster, f"limits{next(NAMES)}")
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from server import sole_use
 from server.node import NodeFailed, run_node
 from server.postgres import PostgresStore
 from server.sole_use import DatabaseTaken, SoleUse
-from tests.money.databases import fresh_database
+from tests.money.databases import migrated_database
 from tests.money.test_one_to_one_node import PRICE, has, on, open_salon
 
 HOLDERS = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = 7233209 AND granted"
@@ -24,7 +24,7 @@ HOLDERS = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = 7233
 
 @pytest.fixture
 def url(cluster: str, request: pytest.FixtureRequest) -> str:
-    return fresh_database(cluster, f"sole{abs(hash(request.node.name))}")
+    return migrated_database(cluster, f"sole{abs(hash(request.node.name))}")
 
 
 def end_claim(url: str) -> int:

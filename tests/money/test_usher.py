@@ -15,7 +15,6 @@ from server import eventlog
 from server.access.service import Access
 from server.eventlog import Happened
 from server.feed import LOOK_S, Feed
-from server.migrations import upgrade
 from server.money import usher as ushers
 from server.money.usher import Usher
 from server.store import StoreFailed
@@ -25,6 +24,7 @@ from signalling.policy import step
 from signalling.rooms import Rooms
 from signalling.state import RoomState
 from signalling.wire_events import WireEvent
+from tests.money.databases import give_schema
 from tests.signalling.worlds import SimulatedClock
 
 T = TypeVar("T")
@@ -41,7 +41,7 @@ class InMemory:
         self._engine = sa.create_engine("sqlite://")
         self.failing = False
         with self._engine.begin() as connection:
-            upgrade(connection)
+            give_schema(connection)
 
     async def read(self, work: Callable[[sa.Connection, *Ts], T], *arguments: *Ts) -> T:
         await trio.lowlevel.checkpoint()

@@ -16,6 +16,7 @@ from trio_websocket import WebSocketConnection, open_websocket_url
 from server.config import Config, load, override
 from server.node import Running, run_node
 from tests.media.test_door import LIMITS
+from tests.money.databases import lay_schema
 
 
 @dataclass
@@ -70,11 +71,20 @@ def small_config(folder: Path) -> Config:
     return msgspec.structs.replace(config, limits=limits)
 
 
+def lay_database(config: Config) -> None:
+    """Spare a node that has never run the making of its schema."""
+    if not config.data.database:
+        lay_schema(Path(config.data.dir) / "mesi.sqlite")
+
+
 @asynccontextmanager
 async def open_site(folder: Path, config: Config | None = None) -> AsyncIterator[Site]:
+    config = config or small_config(folder)
+    lay_database(config)
     async with trio.open_nursery() as nursery:
-        running = await nursery.start(run_node, config or small_config(folder))
-        async with httpx2.AsyncClient(base_url=running.url, timeout=20) as http:
+        running = await nursery.start(run_node, config)
+        # Without authorities, which take long to read: the node speaks plain HTTP.
+        async with httpx2.AsyncClient(base_url=running.url, timeout=20, verify=False) as http:
             yield Site(running, http, nursery)
         nursery.cancel_scope.cancel()
 

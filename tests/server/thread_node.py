@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from server.config import Config
 from server.node import Running, run_node
+from tests.server.nodes import lay_database
 
 Samples = dict[tuple[str, str], float]
 
@@ -49,6 +50,7 @@ class ThreadNode:
 
 @contextmanager
 def thread_node(config: Config) -> Iterator[ThreadNode]:
+    lay_database(config)
     started = threading.Event()
     found: list[ThreadNode] = []
 
