@@ -41,6 +41,7 @@ FLAKE8_ASYNC = (
     # 9: a checkpoint in every path, by its default off; 124: a route's handler is awaited even if it never waits.
     "--disable=ASYNC9,ASYNC124",
 )
+COMPILED = ("media.moq.packet_kernel", "tests.media.turns")
 CHECKED = ("server", "signalling", "media", "bench", "tests")
 # Tests that do not mind what else the machine does run side by side, file by file; so do those in browsers, of which
 # each fills a core. The others hold sound and picture, or a cut, to their time.
@@ -67,10 +68,7 @@ def main() -> int:
         ensure_environment()
         ensure_programs()
         ensure_node_packages()
-        check_style_and_types()
-        # Once, before there are several processes that would each do it.
-        compiled = "import media.moq.packet_kernel, tests.media.turns"
-        step("compiling the kernels", [str(ENVIRONMENT / "bin" / "python"), "-c", compiled])
+        check_and_compile()
     except SetupFailed as failure:
         sys.stderr.write(f"tests: {failure}\n")
         return 1
@@ -118,18 +116,24 @@ def ensure_node_packages() -> None:
     stamp.write_bytes(lock.read_bytes())
 
 
-def check_style_and_types() -> None:
-    """Run ruff, flake8-async and mypy; raises SetupFailed at the first that complains."""
+def check_and_compile() -> None:
+    """Run ruff, flake8-async and mypy, and compile the kernels meanwhile; raises SetupFailed where one complains."""
     programs = ENVIRONMENT / "bin"
     modules = [path for folder in CHECKED for path in sorted(Path(ROOT, folder).rglob("*.py"))]
     waiting = [str(module) for module in modules if re.search(r"\basync |\btrio\b", module.read_text())]
     step("ruff check", [str(programs / "ruff"), "check", "--quiet", *CHECKED])
     step("ruff format", [str(programs / "ruff"), "format", "--check", "--quiet", *CHECKED])
-    shards = CORES  # flake8-async takes its time, on one core
-    commands = [[str(programs / "flake8-async"), *FLAKE8_ASYNC, *waiting[shard::shards]] for shard in range(shards)]
-    with ThreadPoolExecutor(shards) as pool:
-        list(pool.map(step, [f"flake8-async, part {shard} of {shards}" for shard in range(1, shards + 1)], commands))
-    step("mypy", [str(programs / "mypy")])
+    # Each keeps one core: the longest first, so that none waits for another.
+    steps = {
+        # Once, before there are several processes that would each do it.
+        "compiling the kernels": [str(programs / "python"), "-c", f"import {', '.join(COMPILED)}"],
+        "mypy": [str(programs / "mypy")],
+    }
+    for part in range(CORES):
+        name = f"flake8-async, part {part + 1} of {CORES}"
+        steps[name] = [str(programs / "flake8-async"), *FLAKE8_ASYNC, *waiting[part::CORES]]
+    with ThreadPoolExecutor(CORES) as pool:
+        list(pool.map(step, steps.keys(), steps.values()))
 
 
 if __name__ == "__main__":
