@@ -248,7 +248,7 @@ HOLD = """
   XMLHttpRequest.prototype.send = function (body) { if (sent++ === 0) send.call(this, body); };
 """
 SOME_SENT = "return document.querySelector('#outgoing progress').value > 2e7"
-BIG = 64_000_000  # bytes: more than one request carries; 200 MB go the same way and only take longer
+BIG = 200_000_000  # bytes, in several requests
 
 
 async def choose(visitor: Visitor, where: str, name: str, type: str, content: bytes, size: int = 0) -> None:
