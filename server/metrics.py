@@ -106,6 +106,7 @@ COUNTERS = {
     "presence_told": ("presence_told", "Times that a session was told whether somebody is here."),
     "presence_failures": ("presence_failures", "Times that it could not be looked up who may see it; tried again."),
     "message_duty_failures": ("message_duty_failures", "Times that what is due in conversations failed; tried again."),
+    "streams_taken_down": ("streams_taken_down", "Streams that ended by a decision of reviewers."),
     "reports_filed": ("reports_filed", "Reports that opened a case."),
     "reports_refused": ("reports_refused", "Reports that were refused: too many, paused, or of nothing one can see."),
     "cases_opened_by_blocks": ("cases_opened_by_blocks", "Cases that a block opened, in the middle of what was paid."),

@@ -51,6 +51,7 @@ from server.tokens import InvalidSecret, Tokens, open_key, write_secret
 from server.web.access import access_routes
 from server.web.app import build_app
 from server.web.disclosures import disclosure_routes
+from server.web.exhibits import exhibit_routes
 from server.web.extensions import extension_routes
 from server.web.invites import invite_routes
 from server.web.kyf import kyf_routes
@@ -187,7 +188,9 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
     commerce = await open_commerce(
         config, assets, store, clock, archive.find_account, rooms, access, wait_beyond, nursery
     )
-    reviewing = open_reviewing(config, assets, store, clock, rooms, access, commerce, desk, nursery)
+    reviewing = await open_reviewing(
+        config, assets, store, clock, rooms, access, commerce, desk, telling.feed.nudge, nursery
+    )
     people = People(store, clock, access, rooms, reviewing.desk)
     conversing = open_conversing(config.messages, store, clock, rooms, telling.feed, nursery)
     calling = await open_calling(
@@ -247,6 +250,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
             *calling.routes,
             *reviewing.routes,
             *filing.routes,
+            *exhibit_routes(reviewing.desk, filing.desk),
             *pushing.routes,
         ],
     )

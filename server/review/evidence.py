@@ -14,7 +14,9 @@ import msgspec
 import sqlalchemy as sa
 
 from server.prepared import Prepared
+from server.review import exhibits
 from server.review.cases import Case
+from server.review.exhibits import Exhibit
 from server.review.rows import Filing
 
 WINDOW_MS = 14 * 86_400_000  # what was paid or written before is no ground for a report now
@@ -91,8 +93,10 @@ class Bundle(msgspec.Struct, frozen=True):
 
 def gather(connection: sa.Connection, filing: Filing, case: Case, now_ms: int) -> None:
     """Write down what is known of a case that is opened now."""
-    body = msgspec.json.encode(_known(connection, filing, case, now_ms)).decode()
+    known = _known(connection, filing, case, now_ms)
+    body = msgspec.json.encode(known).decode()
     _ADD(connection, case_id=case.id, at=now_ms, body=body, sha256=_hash(body))
+    exhibits.keep(connection, case.id, known["files"])
 
 
 def find(connection: sa.Connection, case: str) -> Bundle:
@@ -117,7 +121,21 @@ def _known(connection: sa.Connection, filing: Filing, case: Case, now_ms: int) -
     }
     if about.kind == "message":
         known["reported_messages"] = _around(connection, about.id, case.reporter)
+    known["files"] = _files(connection, filing, known)
     return known
+
+
+def _files(connection: sa.Connection, filing: Filing, known: dict[str, Any]) -> list[Exhibit]:
+    """Return the files of the messages in the evidence; those of a reported message come first."""
+    if filing.conversation is None:
+        return []
+    numbers = [each["seq"] for each in known.get("reported_messages", known["messages"])]
+    if filing.about.kind == "message":
+        reported = int(filing.about.id.rpartition("/")[2])
+        numbers.sort(key=lambda seq: abs(seq - reported))
+    else:
+        numbers.reverse()
+    return exhibits.shown_by(connection, [(filing.conversation, seq) for seq in numbers])
 
 
 def _between(connection: sa.Connection, one: str, other: str, since: int) -> dict[str, Any]:

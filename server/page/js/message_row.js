@@ -12,7 +12,7 @@ const QUICK = ["👍", "❤️", "😂", "😮", "🙏"];
 /** A message in one line. @param {any} message @param {string} me */
 export function shortly(message, me) {
   const who = message.from.id === me ? "You: " : "";
-  if (message.erased_at !== null) return `${who}taken back`;
+  if (message.erased_at !== null) return `${who}${message.taken_down ? "removed" : "taken back"}`;
   if (message.kind === "tip") return `${who}${tipIn(message.card)}`;
   if (message.kind === "call") return callIn(message.card, message.from.id === me);
   if (message.kind === "live") return `${who}${liveIn(message.card)}`;
@@ -31,7 +31,7 @@ export function messageRow(message, { me, group, quoted, status, leads, act }) {
   row.style.setProperty("--hue", String(hueOf(message.from.name)));
   const name = make("b", { class: group && !mine ? "" : "unseen" }, mine ? "You" : message.from.name);
   const quote = message.reply_to === null ? null : make("span", { class: "quoted" }, quoted ? shortly(quoted, me) : "An earlier message");
-  const text = gone ? make("span", { class: "gone" }, "This message was taken back.") : make("span", { class: "text" }, message.text);
+  const text = gone ? make("span", { class: "gone" }, message.taken_down ? "This message was removed after a review." : "This message was taken back.") : make("span", { class: "text" }, message.text);
   row.append(name);
   if (quote) row.append(quote);
   if (message.forwarded && !gone) row.append(make("span", { class: "facts" }, "Forwarded"));
