@@ -29,6 +29,7 @@ from server.access.service import Access
 from server.addresses import bracketed, parse_address
 from server.archive import StoredArchive
 from server.auth import Auth
+from server.bids import open_bids
 from server.calling import open_calling
 from server.commerce import open_commerce
 from server.config import Config
@@ -193,6 +194,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
     )
     people = People(store, clock, access, rooms, reviewing.desk)
     conversing = open_conversing(config.messages, store, clock, rooms, telling.feed, nursery)
+    bids = open_bids(store, clock, assets, config.money.fee_bps, conversing.paces, telling.feed, nursery)
     calling = await open_calling(
         store, clock, media, rooms, access, people, telling.feed, conversing, config.ice_servers, nursery
     )
@@ -216,6 +218,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
             **telling.counters(),
             **conversing.counters(),
             **calling.counters(),
+            **bids.counters(),
             **reviewing.counters(),
             **filing.counters(),
             **pushing.counters(),
@@ -248,6 +251,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
             *telling.routes,
             *conversing.routes,
             *calling.routes,
+            *bids.routes,
             *reviewing.routes,
             *filing.routes,
             *exhibit_routes(reviewing.desk, filing.desk),

@@ -34,6 +34,10 @@ _TICKETS = Prepared(
     " v.shown_ms, v.ended FROM tickets t JOIN sales s ON s.id = t.sale LEFT JOIN streams v ON v.id = s.stream"
     f" WHERE {_PAIR.format('s.seller', 't.account')} AND s.opens_at >= :since ORDER BY t.number DESC LIMIT :limit"
 )
+_CHATS = Prepared(
+    "SELECT id, guest, host, state, reason, asset, units, asked_at, accepted_at, ended_at FROM bids"
+    f" WHERE {_PAIR.format('guest', 'host')} AND asked_at >= :since ORDER BY number DESC LIMIT :limit"
+)
 _TIPS = Prepared(
     "SELECT id, sender, recipient, asset, units, fee, target, arrived, stream, message, at FROM tips"
     f" WHERE {_PAIR.format('sender', 'recipient')} AND at >= :since ORDER BY at DESC LIMIT :limit"
@@ -76,6 +80,7 @@ _TICKET = (
     *("id", "sale", "stream", "seller", "account", "state", "asset", "price"),
     *("began", "earned", "minimum_s", "shown_ms", "ended"),
 )
+_CHAT_ROW = ("id", "guest", "host", "state", "reason", "asset", "units", "asked_at", "accepted_at", "ended_at")
 _TIP = ("id", "sender", "recipient", "asset", "units", "fee", "target", "arrived", "stream", "message", "at")
 _ENTRY = ("transfer", "phase", "reason", "owner", "kind", "asset", "units", "at")
 _SHOWN = ("id", "owner", "title", "description", "mode", "started_at", "ended", "shown_ms")
@@ -144,12 +149,14 @@ def _between(connection: sa.Connection, one: str, other: str, since: int) -> dic
     calls = _named(_ONE_TO_ONE, _ONE_TO_ONES(connection, **window))
     tickets = _named(_TICKET, _TICKETS(connection, **window))
     tips = _named(_TIP, _TIPS(connection, **window))
+    chats = _named(_CHAT_ROW, _CHATS(connection, **window))
     transfers = [f"one2one.{each['id']}" for each in calls] + [f"ticket.{each['id']}" for each in tickets]
-    transfers += [each["id"] for each in tips]
+    transfers += [f"chat.{each['id']}" for each in chats] + [each["id"] for each in tips]
     return {
         "blocks": _named(_BLOCK, _BLOCKS(connection, **pair)),
         "one_to_ones": calls,
         "tickets": tickets,
+        "chats": chats,
         "tips": tips,
         "ledger": [line for id in transfers[:MOST] for line in _entries(connection, id)],
         "messages": _named(_MESSAGE, _DIRECT(connection, **window))[::-1],

@@ -32,10 +32,16 @@ async def reviewer(theatre: Theatre, books: Books, name: str) -> Visitor:
     return visitor
 
 
-async def decide(visitor: Visitor, refund: str, words: str) -> None:
+async def decide(visitor: Visitor, refund: str, words: str, *, takedown: str = "", days: str = "") -> None:
     await visitor.press("#take")
     await visitor.fill("[name=finding]", "upheld")
     await visitor.fill("[name=refund]", refund)
+    if takedown:
+        await visitor.sees("#takedown-text", takedown)
+        await visitor.press("#takedown")
+    if days:
+        await visitor.fill("[name=sanction]", "suspension")
+        await visitor.fill("[name=days]", days)
     await visitor.fill("[name=to_reporter]", words)
     await visitor.fill("[name=to_respondent]", words)
     await visitor.press("#decide-form [type=submit]")
@@ -116,11 +122,7 @@ async def test_who_is_blocked_in_a_paid_one_to_one_gets_a_case_a_decision_and_an
     await guest.page.open(f"{guest.url}/review")
     await guest.sees("#shut", "There is nothing here")
     await mia.press(WAITING)
-    await mia.sees("#takedown-text", "Take goals and tip menu off the profile")
-    await mia.press("#takedown")
-    await mia.fill("[name=sanction]", "suspension")
-    await mia.fill("[name=days]", "1")
-    await decide(mia, "0", "Not like this")
+    await decide(mia, "0", "Not like this", takedown="Take goals and tip menu off the profile", days="1")
     await streamer.sees("#connection", "Your account is suspended")
     await streamer.press("#connection a")
     await streamer.sees("#cases", "The block was unfair. It was taken down. The account is suspended for 24 hours.")

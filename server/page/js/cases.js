@@ -14,11 +14,12 @@ const STATES = { open: "Being looked at", decided: "Decided", appealed: "Looked 
 const CUT_SHORT = { upheld: "Who paid is right.", partly_upheld: "Who paid is right in part.", not_upheld: "Who was paid is right.", false_report: "Who was paid is right." };
 const UNFAIR_BLOCK = { upheld: "The block was unfair.", partly_upheld: "The block was unfair in part.", not_upheld: "The block was not unfair.", false_report: "The report was false." };
 const FINDINGS = { upheld: "The report was right.", partly_upheld: "The report was right in part.", not_upheld: "Nothing against the rules was found.", false_report: "The report was false." };
-const PAID_FOR = { one_to_one: "One-to-one", ticket: "Ticket", tip: "Tip" };
+const PAID_FOR = { one_to_one: "One-to-one", ticket: "Ticket", tip: "Tip", chat: "Paid chat" };
 
 /** What a case is about, in a line. @param {{about: any, kind: string, reason: string}} one */
 export function titleOf({ about: { kind, label }, kind: of, reason }) {
   if (reason === "unfair_block") return `Report of an unfair block by ${label}`;
+  if (of === "cut_short" && kind === "chat") return "A paid chat that was cut short";
   if (of === "cut_short") return kind === "ticket" ? "A show that was cut short" : "A one-to-one that was cut short";
   return { account: `Report about ${label}`, stream: "Report about a stream", message: "Report about a message" }[kind];
 }

@@ -213,6 +213,7 @@ function showEvidence(evidence, id) {
     ...part("Blocks", known.blocks, (each) => `${who(each.blocker)} blocked ${who(each.blocked)}, ${dayAndTime(each.since)}`),
     ...part("One-to-ones", known.one_to_ones, (each) => `${dayAndTime(each.asked_at)}: ${each.seconds} s for ${money(each.asset, each.held)}, delivered ${Math.floor(each.delivered_ms / 1000)} s, ${money(each.asset, each.captured)} charged; ${each.state} (${each.reason})`),
     ...part("Tickets", known.tickets, (each) => `${money(each.asset, each.price)}, ${each.state}${each.earned ? ", show paid out" : ""}; shown ${Math.floor((each.shown_ms ?? 0) / 1000)} s`),
+    ...part("Paid chats", known.chats ?? [], (each) => `${dayAndTime(each.asked_at)}: ${who(each.guest)} bid ${money(each.asset, each.units)}; ${each.state} (${each.reason})`),
     ...part("Tips", known.tips, (each) => `${dayAndTime(each.at)}: ${who(each.sender)} gave ${money(each.asset, each.units)} ${each.message}`),
     ...part("The messages", known.reported_messages ?? [], message(who)),
     ...files(known.files ?? [], id),
