@@ -215,6 +215,13 @@ def with_sale(act: Callable[[World], object]) -> Action:
     return lambda world: act(world) if world.sales else None
 
 
+def chat(world: World, units: int) -> None:
+    """Bid, and begin to chat."""
+    world.bid(units)
+    world.answer(bids.Accept())
+    world.write()
+
+
 def judge(world: World, case: str, part: int, other: int, who: str) -> None:
     """Decide a case, have a side appeal, and decide it for good."""
     world.decide(case, outcome(part))
@@ -233,6 +240,7 @@ ACTIONS: st.SearchStrategy[Action] = st.one_of(
     st.tuples(WHO, MS | st.none()).map(lambda given: lambda w: w.block(*given)),
     WHO.map(lambda who: lambda w: w.unblock(who)),
     st.integers(1, 5000).map(lambda units: lambda w: w.bid(units)),
+    st.integers(1, 5000).map(lambda units: lambda w: chat(w, units)),
     st.sampled_from([bids.Accept(), bids.Decline(), bids.Withdraw(), bids.Confirm()]).map(
         lambda command: lambda w: w.answer(command) if w.bids else None
     ),
