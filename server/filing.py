@@ -24,8 +24,9 @@ FOLDER = "files"  # in the data directory
 
 @dataclass(frozen=True, slots=True)
 class Filing:
-    """The parts that are running: the routes, and counters by name."""
+    """The parts that are running: the desk, its routes, and counters by name."""
 
+    desk: FileDesk
     routes: tuple[Route, ...]
     counters: Callable[[], Mapping[str, int]]
 
@@ -44,4 +45,4 @@ def open_filing(
     storage = Bucket(kept_in) if kept_in.bucket else None
     desk = FileDesk(store, clock, folder / FOLDER, settings, Tickets(key, suspended), storage)
     nursery.start_soon(desk.run)
-    return Filing((*upload_routes(desk.uploads), *file_routes(desk)), desk.counters)
+    return Filing(desk, (*upload_routes(desk.uploads), *file_routes(desk)), desk.counters)

@@ -29,6 +29,7 @@ from server.access.service import Access
 from server.addresses import bracketed, parse_address
 from server.archive import StoredArchive
 from server.auth import Auth
+from server.bids import open_bids
 from server.calling import open_calling
 from server.commerce import open_commerce
 from server.config import Config
@@ -51,6 +52,7 @@ from server.tokens import InvalidSecret, Tokens, open_key, write_secret
 from server.web.access import access_routes
 from server.web.app import build_app
 from server.web.disclosures import disclosure_routes
+from server.web.exhibits import exhibit_routes
 from server.web.extensions import extension_routes
 from server.web.invites import invite_routes
 from server.web.kyf import kyf_routes
@@ -187,9 +189,12 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
     commerce = await open_commerce(
         config, assets, store, clock, archive.find_account, rooms, access, wait_beyond, nursery
     )
-    reviewing = open_reviewing(config, assets, store, clock, rooms, access, commerce, desk, nursery)
+    reviewing = await open_reviewing(
+        config, assets, store, clock, rooms, access, commerce, desk, telling.feed.nudge, nursery
+    )
     people = People(store, clock, access, rooms, reviewing.desk)
     conversing = open_conversing(config.messages, store, clock, rooms, telling.feed, nursery)
+    bids = open_bids(store, clock, assets, config.money.fee_bps, conversing.paces, telling.feed, nursery)
     calling = await open_calling(
         store, clock, media, rooms, access, people, telling.feed, conversing, config.ice_servers, nursery
     )
@@ -213,6 +218,7 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
             **telling.counters(),
             **conversing.counters(),
             **calling.counters(),
+            **bids.counters(),
             **reviewing.counters(),
             **filing.counters(),
             **pushing.counters(),
@@ -245,8 +251,10 @@ async def _start(config: Config, folder: Path, nursery: trio.Nursery) -> Running
             *telling.routes,
             *conversing.routes,
             *calling.routes,
+            *bids.routes,
             *reviewing.routes,
             *filing.routes,
+            *exhibit_routes(reviewing.desk, filing.desk),
             *pushing.routes,
         ],
     )

@@ -37,7 +37,7 @@ class Reviewing:
     counters: Callable[[], Mapping[str, int]]
 
 
-def open_reviewing(
+async def open_reviewing(
     config: Config,
     assets: Assets,
     store: Database,
@@ -46,6 +46,7 @@ def open_reviewing(
     access: Access,
     commerce: Commerce,
     calls: OneToOneDesk,
+    nudge: Callable[[], None],
     nursery: trio.Nursery,
 ) -> Reviewing:
     """Start the desk of reviews, on parts that run."""
@@ -57,9 +58,11 @@ def open_reviewing(
         commerce.usher,
         calls,
         review_terms(config, assets),
+        nudge,
         fee_bps=config.money.fee_bps,
         appeal_ms=config.review.appeal_days * DAY_MS,
     )
+    await desk.recover()
     clerk = Clerk(desk.duties(), clock.wall_ms)
     nursery.start_soon(clerk.run)
 

@@ -1,6 +1,7 @@
 """What a MoQ session may do: the rooms' rules, asked for each object that is written to it.
 
-A stream's broadcast has the stream's id as its path; the guest of a one-to-one publishes under `<stream>/guest`.
+A stream's broadcast has the stream's id as its path; the guest of a one-to-one publishes under `<stream>/guest`, and
+who is live beside the streamer is watched under `<stream>/host:<account>`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from signalling.hosting import is_host
 from signalling.identifiers import AccountId, Actor, StreamId
 from signalling.ports import Clock
 from signalling.verdicts import Sight
@@ -64,7 +66,7 @@ class SessionRights:
         """Whether it is still being found out what it may watch of a stream."""
         stream, _, source = path.partition("/")
         known = stream in self.displaced or self.rules.knows(self.actor, StreamId(stream))
-        return self._reaches(stream) and source in SOURCES and not known
+        return self._reaches(stream) and (source in SOURCES or is_host(source)) and not known
 
     def may_publish(self, path: str) -> bool:
         """Whether it may publish this broadcast now: the streamer's, or the guest's of a one-to-one."""

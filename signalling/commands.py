@@ -250,6 +250,11 @@ class RulesChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class TakenDown:
+    """Fact: a review decided that the stream ends."""
+
+
+@dataclass(frozen=True, slots=True)
 class TakenOver:
     """Fact: an account's newest device took the place of its oldest."""
 
@@ -344,6 +349,7 @@ Fact = (
     | Hidden
     | Unhidden
     | RulesChanged
+    | TakenDown
     | TakenOver
     | StreamerFlows
     | StreamerLost

@@ -16,6 +16,17 @@ def source_of(account: AccountId) -> str:
     return f"{HOST}{account}"
 
 
+def is_host(source: str) -> bool:
+    """Whether a source is somebody beside the streamer."""
+    return source.startswith(HOST)
+
+
+def receives(state: RoomState, account: AccountId, source: str) -> bool:
+    """Whether one who may watch is sent what somebody publishes beside the streamer: not in a one-to-one."""
+    host = AccountId(source.removeprefix(HOST))
+    return host in state.hosts and state.one_to_one is None and host != account
+
+
 def require_few(state: RoomState, account: AccountId) -> None:
     """Raise Refused("too_many_hosts") where one more would be too many."""
     if len({*state.hosts, account}) > MAX_HOSTS:

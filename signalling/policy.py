@@ -112,6 +112,8 @@ def _step(state: RoomState, actor: AccountId | None, given: c.Command | c.Fact, 
         case c.RulesChanged(demands):
             newest = max(state.demands, demands, key=lambda known: known.version)
             return replace(state, demands=newest), [e.RulesChanged(demands.version)]
+        case c.TakenDown():
+            return timing.end(state, "taken_down", now_ns)
         case c.TakenOver():
             return replace(state, takeovers=state.takeovers + 1), []
         case c.StreamerFlows():

@@ -66,6 +66,8 @@ def receives(state: RoomState, account: AccountId, source: str, now_ns: int) -> 
     """Whether what a source publishes may be sent to an account this moment; `source` "" is the streamer."""
     if not state.admits(account, now_ns):
         return False
+    if hosting.is_host(source):
+        return hosting.receives(state, account, source)
     return source == "" or (source == GUEST and state.one_to_one is not None and account == state.owner)
 
 

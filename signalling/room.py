@@ -27,6 +27,7 @@ from media.door import (
 from signalling import commands as c
 from signalling import events as e
 from signalling import measuring, one_to_one, rights, writing
+from signalling.broadcast_offers import Offers
 from signalling.broadcasts import SessionRights, of_accounts
 from signalling.enforcing import Enforcer
 from signalling.identifiers import AccountId, Actor, StreamId
@@ -35,7 +36,6 @@ from signalling.minutes import Minutes
 from signalling.policy import deadline_ns, step
 from signalling.ports import Archive, Clock, Desk, NoDesk
 from signalling.refusals import Refused
-from signalling.rights import GUEST, STREAMER
 from signalling.showing import Now, Scene, Stream
 from signalling.state import RoomState
 from signalling.verdicts import Demands, Sight, Verdict
@@ -121,8 +121,7 @@ class Room:
         self._row = media.open_room(state.requires)
         self._enforcer = Enforcer(media, self._row, self.members, clock)
         self._enforcer.begin(state)
-        media.offer(self._row, STREAMER, stream.id)
-        media.offer(self._row, GUEST, f"{stream.id}/{GUEST}")
+        self._offers = Offers(media, self._row, stream.id)
         self.ended = trio.Event()
 
     @property
@@ -222,6 +221,7 @@ class Room:
         self._require_running()
         source, until_ns = rights.publishing(self.state, actor.account, self._clock.now_ns())
         self.members.require_few_unanswered(actor.account)
+        self._offers.offer(source)
         negotiated = self._media.publish(self._row, source, offer_sdp, until_ns=until_ns, kinds=self._kinds())
         self._take_over(actor, negotiated.transport, source)
         return negotiated

@@ -16,9 +16,10 @@ FIRST = (
     c.Entitle,
     c.Disentitle,
     c.EndStream,
+    c.TakenDown,
 )
 # What only shuts a door is done even when it can't be written down now: a full disk must not hold it open.
-SHUTTING = (c.ConfirmMode, c.SetBestPicture, c.Eject, c.RevokeTicket, c.Disentitle, c.EndStream)
+SHUTTING = (c.ConfirmMode, c.SetBestPicture, c.Eject, c.RevokeTicket, c.Disentitle, c.EndStream, c.TakenDown)
 
 
 def is_written_first(state: RoomState, given: c.Command | c.Fact) -> bool:

@@ -81,6 +81,18 @@ def view(file: File) -> AttachmentView:
     return AttachmentView(file.id, file.name, file.type or OCTETS, file.size, preview=facts.preview_bytes > 0, **shape)
 
 
+def hold(connection: sa.Connection, id: str) -> None:
+    """Keep a file for something other than a message, until `let_go`."""
+    _USE(connection, id=id)
+
+
+def let_go(connection: sa.Connection, id: str) -> None:
+    """Keep a file for that no longer; what no message shows is dropped."""
+    rows.lock(connection, id)
+    _DISUSE(connection, id=id)
+    rows.drop(connection, id)
+
+
 def release(connection: sa.Connection, conversation: str, seq: int) -> None:
     """Have a message show nothing any more; what no other shows is dropped."""
     files = of_message(connection, conversation, seq)

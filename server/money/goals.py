@@ -35,6 +35,7 @@ _LOCK_RUNNING = Prepared(
 )
 _COLLECT = Prepared("UPDATE tip_goals SET collected = :collected, reached_at = :reached_at WHERE id = :id")
 _END = Prepared("UPDATE tip_goals SET ended_at = :now WHERE id = :id AND owner = :owner AND ended_at IS NULL")
+_REVIVE = Prepared("UPDATE tip_goals SET ended_at = NULL WHERE id = :id AND owner = :owner")
 _FIND_STREAM = Prepared("SELECT owner FROM streams WHERE id = :id AND ended IS NULL")
 _CLEAR_MENU = Prepared("DELETE FROM tip_menu WHERE owner = :owner")
 _ADD_ITEM = Prepared(
@@ -155,6 +156,31 @@ def set_menu(connection: sa.Connection, owner: AccountId, items: Sequence[tuple[
 def menu(connection: sa.Connection, owner: AccountId) -> list[MenuItem]:
     """Return somebody's menu, in its order."""
     return [_item(row) for row in _MENU(connection, owner=owner)]
+
+
+def withdraw(
+    connection: sa.Connection, owner: str, now_ms: int
+) -> tuple[tuple[str, ...], tuple[tuple[str, str, str, str], ...]]:
+    """Take down all goals and the menu of an account; returns the goals' ids and the items, for `bring_back`."""
+    ended = tuple(row[0] for row in _LOCK_RUNNING(connection, owner=owner).fetchall())
+    for id in ended:
+        _END(connection, id=id, owner=owner, now=now_ms)
+    items = tuple(tuple(row) for row in _MENU(connection, owner=owner).fetchall())
+    _CLEAR_MENU(connection, owner=owner)
+    return ended, items
+
+
+def bring_back(
+    connection: sa.Connection, owner: str, ended: Sequence[str], items: Sequence[tuple[str, str, str, str]]
+) -> None:
+    """Bring back what was withdrawn, as far as nothing has taken its place."""
+    room = MAX_GOALS - len(_RUNNING(connection, owner=owner).fetchall())
+    for id in ended[:room]:
+        _REVIVE(connection, id=id, owner=owner)
+    if _MENU(connection, owner=owner).fetchone() is not None:
+        return
+    for position, (id, label, asset, units) in enumerate(items):
+        _ADD_ITEM(connection, id=id, owner=owner, position=position, label=label, asset=asset, units=units)
 
 
 def label_of(connection: sa.Connection, owner: AccountId, item: str, given: Amount) -> str:

@@ -147,7 +147,7 @@ def give(connection: sa.Connection, gift: Gift, house: House, now_ms: int) -> Ti
     rate_unavailable, amount_too_small, step_up_required, and what `books.apply` and `gifts.require_both` raise.
     """
     house.assets.check_surface(gift.amount.asset, gift.surface)
-    recipient = _recipient(connection, gift, house.assets)
+    recipient = find_recipient(connection, gift.sender.id, gift.to, gift.amount.asset, house.assets)
     _check_context(connection, gift, recipient.id, now_ms)
     grown = None
     if gift.conversation is not None:
@@ -205,13 +205,14 @@ def quote_for(
     return quote
 
 
-def _recipient(connection: sa.Connection, gift: Gift, assets: Assets) -> Person:
-    row = _FIND_RECIPIENT(connection, folded=fold(gift.to), asker=gift.sender.id).fetchone()
+def find_recipient(connection: sa.Connection, sender: AccountId, name: str, asset: str, assets: Assets) -> Person:
+    """Return whom somebody may give an asset to. Raises Refused (account_unknown, self_tip, recipient_not_eligible)."""
+    row = _FIND_RECIPIENT(connection, folded=fold(name), asker=sender).fetchone()
     if row is None:
-        raise Refused("account_unknown", f"nobody is called {gift.to!r} here")
-    if row[0] == gift.sender.id:
+        raise Refused("account_unknown", f"nobody is called {name!r} here")
+    if row[0] == sender:
         raise Refused("self_tip")
-    assets.check_recipient(gift.amount.asset, row[2])
+    assets.check_recipient(asset, row[2])
     return Person(AccountId(row[0]), row[1])
 
 

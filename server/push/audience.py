@@ -32,7 +32,9 @@ TYPES = frozenset(
         "case.closed",
     }
 )
-KINDS: dict[str, Kind] = {"text": "message", "call": "call"}  # of messages; a tip is told where it happens
+# Of messages: who asks for a paid chat has written, and how much was bid is told to no lock screen; a tip is told where
+# it happens.
+KINDS: dict[str, Kind] = {"text": "message", "call": "call", "bid": "message"}
 
 _HAS_DEVICE = " AND EXISTS (SELECT 1 FROM push_devices d WHERE d.account = {account})"
 _APART = (
@@ -45,9 +47,9 @@ _SAID = Prepared(
     " AND x.erased_at IS NULL AND NOT x.withheld"
 )
 _READERS = Prepared(
-    "SELECT m.account FROM conversation_members m WHERE m.conversation = :conversation AND m.standing = 'in'"
+    "SELECT m.account, m.muted_until IS NOT NULL AND (m.muted_until < 0 OR m.muted_until > :now)"
+    " FROM conversation_members m WHERE m.conversation = :conversation AND m.standing = 'in'"
     " AND m.account <> :sender AND m.since < :seq AND m.seen < :seq"
-    " AND (m.muted_until IS NULL OR (m.muted_until >= 0 AND m.muted_until <= :now))"
     + _HAS_DEVICE.format(account="m.account")
     + _APART.format(one="m.account", other=":sender")
 )
@@ -98,10 +100,11 @@ def _of_message(connection: sa.Connection, event: Happened, now_ms: int) -> Iter
         return
     wrote, sender, name, mentions, kind = said
     mentioned = set(msgspec.json.decode(mentions))
-    for (account,) in _READERS(connection, conversation=conversation, seq=seq, sender=sender, now=now_ms).fetchall():
+    asked = {"conversation": conversation, "seq": seq, "sender": sender, "now": now_ms}
+    for account, muted in _READERS(connection, **asked).fetchall():
         kinds = devices.kinds_of(connection, account)
         word = "mention" if account in mentioned and kinds.mention else KINDS[wrote]
-        if kinds.wants(word):
+        if kinds.wants(word) and (word == "mention" or not muted):
             yield Notice(account, notices.of_message(conversation, word, event.at, name, group=kind == "group"))
 
 

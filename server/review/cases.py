@@ -42,6 +42,7 @@ class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `refund_bps` is the part of what was paid that goes back to who paid it, in basis points. A sanction is on the
     respondent; `suspend_s` is how long a suspension lasts. `strike`: the report was false, and that counts.
+    `takedown`: what was reported is shown to nobody any more.
     """
 
     finding: Literal["upheld", "partly_upheld", "not_upheld", "false_report"]
@@ -51,6 +52,7 @@ class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sanction: Literal["none", "suspension", "ban"] = "none"
     suspend_s: Annotated[int, Meta(ge=0, le=MAX_SUSPENSION_S)] = 0
     strike: bool = False
+    takedown: bool = False
 
 
 class Proposal(msgspec.Struct, frozen=True):
@@ -95,6 +97,11 @@ class Case(msgspec.Struct, frozen=True):
     def is_in_hand(self) -> bool:
         """Whether a reviewer has it now."""
         return self.reviewer is not None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is decided for good."""
+        return self.state is State.CLOSED
 
     @property
     def had_part(self) -> frozenset[str]:
@@ -251,6 +258,8 @@ def _check(outcome: Outcome, case: Case) -> None:
         raise Refused("invalid_outcome", "a suspension has an end, and nothing else has")
     if outcome.sanction != "none" and case.respondent is None:
         raise Refused("invalid_outcome", "there is nobody to sanction")
+    if outcome.takedown and case.respondent is None:
+        raise Refused("invalid_outcome", "there is nothing to take down")
     if outcome.strike != (outcome.finding == "false_report"):
         raise Refused("invalid_outcome", "a strike is for a false report, and for that alone")
 
@@ -279,13 +288,18 @@ class Sanction:
 
 
 @dataclass(frozen=True, slots=True)
+class TakeDown:
+    """Show what the case is about to nobody any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class Strike:
     """Count a false report."""
 
     account: str
 
 
-Consequence = Repay | Lift | Sanction | Strike
+Consequence = Repay | Lift | TakeDown | Sanction | Strike
 
 
 def consequences(before: Case, after: Case) -> list[Consequence]:
@@ -296,6 +310,8 @@ def consequences(before: Case, after: Case) -> list[Consequence]:
     outcome, done = decision.outcome, list[Consequence]([Repay(decision.outcome.refund_bps)])
     if before.decisions:
         done.append(Lift())
+    if outcome.takedown:
+        done.append(TakeDown())
     if outcome.sanction != "none":
         assert after.respondent is not None, "only somebody who is there is sanctioned"
         until = decision.at + outcome.suspend_s * 1000 if outcome.sanction == "suspension" else None
@@ -308,4 +324,4 @@ def consequences(before: Case, after: Case) -> list[Consequence]:
 def concerns_respondent(case: Case) -> bool:
     """Whether anything was decided that the respondent must hear of; of what came to nothing, nobody accuses him."""
     outcomes = [decision.outcome for decision in case.decisions]
-    return any(outcome.refund_bps or outcome.sanction != "none" for outcome in outcomes)
+    return any(outcome.refund_bps or outcome.sanction != "none" or outcome.takedown for outcome in outcomes)

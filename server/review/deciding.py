@@ -6,15 +6,17 @@ first written; who is suspended is cut, and both sides are told, when that is on
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import msgspec
 import sqlalchemy as sa
 
 from server import eventlog
-from server.review import cases, filing, rows, sanctions, stakes
-from server.review.cases import Case, Command, Consequence
+from server.review import cases, exhibits, filing, rows, sanctions, stakes, takedowns
+from server.review.cases import Command, Consequence
 from server.review.rows import Filed
 from server.review.stakes import FindTerms, Stake
-from signalling.identifiers import AccountId
+from signalling.identifiers import AccountId, StreamId
 from signalling.refusals import Refused
 
 WORDS = {
@@ -25,12 +27,13 @@ WORDS = {
 
 
 class Moved(msgspec.Struct, frozen=True):
-    """A case as it is after a step, and whose suspension began or ended with it."""
+    """A case as it is after a step, whose suspension began or ended with it, and which streams end."""
 
     filed: Filed
     is_news: bool
     suspended: tuple[AccountId, ...] = ()
     free: tuple[AccountId, ...] = ()
+    ending: tuple[StreamId, ...] = ()
 
 
 class Terms(msgspec.Struct, frozen=True):
@@ -58,6 +61,8 @@ def decide(
     now_ms: int,
 ) -> Moved:
     """Decide a case, or propose it to a second reviewer. Raises Refused like `cases.step`."""
+    if outcome.takedown and rows.find(connection, id).filing.about.kind not in takedowns.KINDS:
+        raise Refused("invalid_outcome", "there is nothing to take down")
     needs_second = terms.need_second(stakes.of_case(connection, id), outcome)
     command = cases.Decide(reviewer, outcome, needs_second, appeal_ms)
     return move(connection, id, reviewer, command, terms, now_ms)
@@ -73,15 +78,17 @@ def _move(connection: sa.Connection, id: str, account: str, command: Command, te
     filed = rows.lock(connection, id)
     before, after = filed.case, cases.step(filed.case, command, now_ms)
     rows.save(connection, filed.filing, after)
-    suspended, free = list[AccountId](), list[AccountId]()
+    done = _Done([], [], [])
     for consequence in cases.consequences(before, after):
-        _do(connection, after, consequence, terms, suspended, free, now_ms)
+        _do(connection, filed, consequence, terms, done, now_ms)
     rows.note(connection, id, account, _name(command), now_ms)
     filed = msgspec.structs.replace(filed, case=after)
+    exhibits.let_go(connection, filed)
     word = WORDS.get(after.state) if after.state is not before.state else None
     if word is not None:
         filing.tell(connection, filed, word, now_ms)
-    return Moved(filed, word is not None, tuple(suspended), tuple(each for each in free if each not in suspended))
+    free = tuple(each for each in done.free if each not in done.suspended)
+    return Moved(filed, word is not None, tuple(done.suspended), free, tuple(done.ending))
 
 
 def leave(connection: sa.Connection, reviewer: str, terms: Terms, now_ms: int) -> None:
@@ -102,24 +109,32 @@ def run_out(connection: sa.Connection, terms: Terms, now_ms: int, limit: int) ->
     return closed
 
 
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What rooms are to take up of a decision."""
+
+    suspended: list[AccountId]
+    free: list[AccountId]
+    ending: list[StreamId]
+
+
 def _do(
-    connection: sa.Connection,
-    case: Case,
-    consequence: Consequence,
-    terms: Terms,
-    suspended: list[AccountId],
-    free: list[AccountId],
-    now_ms: int,
+    connection: sa.Connection, filed: Filed, consequence: Consequence, terms: Terms, done: _Done, now_ms: int
 ) -> None:
+    case = filed.case
     match consequence:
         case cases.Repay(refund_bps):
             for stake in stakes.of_case(connection, case.id):
                 stakes.repay(connection, stake, refund_bps, terms.find, now_ms)
         case cases.Lift():
-            free += sanctions.lift_of_case(connection, case.id, now_ms)
+            done.free.extend(sanctions.lift_of_case(connection, case.id, now_ms))
+            takedowns.lift_of_case(connection, case.id, now_ms)
+        case cases.TakeDown():
+            stream = takedowns.take_down(connection, case, filed.filing.about, now_ms)
+            done.ending.extend([] if stream is None else [stream])
         case cases.Sanction(account, until):
             sanctions.suspend(connection, case.id, account, until, now_ms)
-            suspended.append(AccountId(account))
+            done.suspended.append(AccountId(account))
         case cases.Strike(account):
             sanctions.strike(connection, case.id, account, now_ms)
 

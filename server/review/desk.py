@@ -10,10 +10,22 @@ import sqlalchemy as sa
 import structlog
 
 from server.access.service import Access
+from server.files.rows import File
 from server.money.clerk import Duty
 from server.money.one_to_one_desk import OneToOneDesk
 from server.money.usher import Usher
-from server.review import cases, deciding, evidence, filing, moderators, obligations, rows, sanctions
+from server.review import (
+    cases,
+    deciding,
+    evidence,
+    exhibits,
+    filing,
+    moderators,
+    obligations,
+    rows,
+    sanctions,
+    takedowns,
+)
 from server.review.cases import Outcome, State
 from server.review.deciding import Moved, Terms
 from server.review.filing import Report
@@ -28,6 +40,7 @@ from server.review.views import (
     show_docket,
 )
 from server.store import Database
+from signalling.commands import TakenDown
 from signalling.identifiers import AccountId, Actor, Mode, StreamId
 from signalling.one_to_one import delivered_ns
 from signalling.ports import Clock
@@ -54,14 +67,16 @@ class ReviewDesk:
         usher: Usher,
         calls: OneToOneDesk,
         terms: Terms,
+        nudge: Callable[[], None],
         *,
         fee_bps: int,
         appeal_ms: int,
     ) -> None:
         self._store, self._clock, self._rooms, self._access = store, clock, rooms, access
-        self._usher, self._calls, self._terms = usher, calls, terms
+        self._usher, self._calls, self._terms, self._nudge = usher, calls, terms, nudge
         self._fee_bps, self._appeal_ms = fee_bps, appeal_ms
         self.reports = self.refused = self.opened = self.decided = self.appealed = self.closed = self.lifted = 0
+        self.ended = 0
 
     def counters(self) -> dict[str, int]:
         """How much was reported and decided, by name."""
@@ -73,7 +88,13 @@ class ReviewDesk:
             "cases_appealed": self.appealed,
             "cases_closed": self.closed,
             "suspensions_ended": self.lifted,
+            "streams_taken_down": self.ended,
         }
+
+    async def recover(self) -> None:
+        """End streams that were taken down when the node was about to go down, before anybody comes in."""
+        for stream in await self._store.read(takedowns.still_on):
+            await self._end(stream)
 
     # -- blocks --------------------------------------------------------------------------------------------------------
 
@@ -156,6 +177,10 @@ class ReviewDesk:
         """Return a case with all that is known of it; that somebody looked is written down first."""
         return await self._store.write(_look, id, actor.account, self._clock.wall_ms())
 
+    async def look_at_file(self, actor: Actor, id: str, file: str) -> File:
+        """Return a file that a case keeps; that one looks is written down first. Raises Refused("file_unknown")."""
+        return await self._store.write(exhibits.look, actor.account, id, file, self._clock.wall_ms())
+
     async def read_log(self, actor: Actor, id: str, after: int, limit: int) -> list[LogLine]:
         """Return who did what with a case, looking included. Raises Refused("case_unknown")."""
 
@@ -232,10 +257,13 @@ class ReviewDesk:
 
     async def _move(self, work: Callable[[sa.Connection, *Ts], Moved], *arguments: *Ts) -> None:
         moved = await self._store.write(work, *arguments)
+        for stream in moved.ending:
+            await self._end(stream)
         for account in moved.suspended:
             await self._access.suspend(account, True)
         for account in moved.free:
             await self._access.suspend(account, False)
+        self._nudge()
         if moved.filed.case.proposal is not None:
             await self._tell_reviewers(moved.filed, "second")
         if not moved.is_news:
@@ -245,6 +273,11 @@ class ReviewDesk:
         self.appealed += state is State.APPEALED
         self.closed += state is State.CLOSED
         await self._tell(moved.filed)
+
+    async def _end(self, stream: StreamId) -> None:
+        if self._rooms.state(stream) is not None:
+            self.ended += 1
+            await self._rooms.take(stream, TakenDown())
 
     async def _docket(self, id: str) -> Docket:
         return await self._store.read(show_docket, id)
@@ -303,6 +336,7 @@ def _hold(connection: sa.Connection, id: str, account: str, held: bool, now_ms: 
     rows.lock(connection, id)
     rows.hold(connection, id, held)
     rows.note(connection, id, account, "held" if held else "let go", now_ms)
+    exhibits.let_go(connection, rows.find(connection, id))
 
 
 def _remove_moderator(connection: sa.Connection, name: str, terms: Terms, now_ms: int) -> None:

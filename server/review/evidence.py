@@ -14,7 +14,9 @@ import msgspec
 import sqlalchemy as sa
 
 from server.prepared import Prepared
+from server.review import exhibits
 from server.review.cases import Case
+from server.review.exhibits import Exhibit
 from server.review.rows import Filing
 
 WINDOW_MS = 14 * 86_400_000  # what was paid or written before is no ground for a report now
@@ -31,6 +33,10 @@ _TICKETS = Prepared(
     "SELECT t.id, t.sale, s.stream, s.seller, t.account, t.state, t.asset, t.price, s.began, s.earned, s.minimum_s,"
     " v.shown_ms, v.ended FROM tickets t JOIN sales s ON s.id = t.sale LEFT JOIN streams v ON v.id = s.stream"
     f" WHERE {_PAIR.format('s.seller', 't.account')} AND s.opens_at >= :since ORDER BY t.number DESC LIMIT :limit"
+)
+_CHATS = Prepared(
+    "SELECT id, guest, host, state, reason, asset, units, asked_at, accepted_at, ended_at FROM bids"
+    f" WHERE {_PAIR.format('guest', 'host')} AND asked_at >= :since ORDER BY number DESC LIMIT :limit"
 )
 _TIPS = Prepared(
     "SELECT id, sender, recipient, asset, units, fee, target, arrived, stream, message, at FROM tips"
@@ -74,6 +80,7 @@ _TICKET = (
     *("id", "sale", "stream", "seller", "account", "state", "asset", "price"),
     *("began", "earned", "minimum_s", "shown_ms", "ended"),
 )
+_CHAT_ROW = ("id", "guest", "host", "state", "reason", "asset", "units", "asked_at", "accepted_at", "ended_at")
 _TIP = ("id", "sender", "recipient", "asset", "units", "fee", "target", "arrived", "stream", "message", "at")
 _ENTRY = ("transfer", "phase", "reason", "owner", "kind", "asset", "units", "at")
 _SHOWN = ("id", "owner", "title", "description", "mode", "started_at", "ended", "shown_ms")
@@ -91,8 +98,10 @@ class Bundle(msgspec.Struct, frozen=True):
 
 def gather(connection: sa.Connection, filing: Filing, case: Case, now_ms: int) -> None:
     """Write down what is known of a case that is opened now."""
-    body = msgspec.json.encode(_known(connection, filing, case, now_ms)).decode()
+    known = _known(connection, filing, case, now_ms)
+    body = msgspec.json.encode(known).decode()
     _ADD(connection, case_id=case.id, at=now_ms, body=body, sha256=_hash(body))
+    exhibits.keep(connection, case.id, known["files"])
 
 
 def find(connection: sa.Connection, case: str) -> Bundle:
@@ -117,7 +126,21 @@ def _known(connection: sa.Connection, filing: Filing, case: Case, now_ms: int) -
     }
     if about.kind == "message":
         known["reported_messages"] = _around(connection, about.id, case.reporter)
+    known["files"] = _files(connection, filing, known)
     return known
+
+
+def _files(connection: sa.Connection, filing: Filing, known: dict[str, Any]) -> list[Exhibit]:
+    """Return the files of the messages in the evidence; those of a reported message come first."""
+    if filing.conversation is None:
+        return []
+    numbers = [each["seq"] for each in known.get("reported_messages", known["messages"])]
+    if filing.about.kind == "message":
+        reported = int(filing.about.id.rpartition("/")[2])
+        numbers.sort(key=lambda seq: abs(seq - reported))
+    else:
+        numbers.reverse()
+    return exhibits.shown_by(connection, [(filing.conversation, seq) for seq in numbers])
 
 
 def _between(connection: sa.Connection, one: str, other: str, since: int) -> dict[str, Any]:
@@ -126,12 +149,14 @@ def _between(connection: sa.Connection, one: str, other: str, since: int) -> dic
     calls = _named(_ONE_TO_ONE, _ONE_TO_ONES(connection, **window))
     tickets = _named(_TICKET, _TICKETS(connection, **window))
     tips = _named(_TIP, _TIPS(connection, **window))
+    chats = _named(_CHAT_ROW, _CHATS(connection, **window))
     transfers = [f"one2one.{each['id']}" for each in calls] + [f"ticket.{each['id']}" for each in tickets]
-    transfers += [each["id"] for each in tips]
+    transfers += [f"chat.{each['id']}" for each in chats] + [each["id"] for each in tips]
     return {
         "blocks": _named(_BLOCK, _BLOCKS(connection, **pair)),
         "one_to_ones": calls,
         "tickets": tickets,
+        "chats": chats,
         "tips": tips,
         "ledger": [line for id in transfers[:MOST] for line in _entries(connection, id)],
         "messages": _named(_MESSAGE, _DIRECT(connection, **window))[::-1],

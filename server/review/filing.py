@@ -23,6 +23,7 @@ from server.review.stakes import Stake
 from server.talk.rows import find_member
 from signalling.refusals import Refused
 
+Kind = Literal["one_to_one", "ticket", "tip", "chat"]
 MAX_OPEN = 10  # reports of one account that wait; who has more to say says it in one
 MAX_STAKES = 50  # payments in one case
 Reason = Literal[
@@ -57,6 +58,10 @@ _TICKETS = Prepared(
     "SELECT t.id, t.asset, t.price FROM tickets t JOIN sales s ON s.id = t.sale WHERE t.account = :payer"
     " AND s.seller = :payee AND t.state = 'sold' AND s.earned = 1 AND s.opens_at >= :since"
     " ORDER BY t.number DESC LIMIT :limit"
+)
+_CHATS = Prepared(
+    "SELECT id, asset, units, fee_bps FROM bids WHERE guest = :payer AND host = :payee AND state = 'paid'"
+    " AND ended_at >= :since ORDER BY number DESC LIMIT :limit"
 )
 _TIPS = Prepared(
     "SELECT id, asset, units FROM tips WHERE sender = :payer AND recipient = :payee AND at >= :since"
@@ -169,10 +174,11 @@ def _paid(connection: sa.Connection, of: str, payer: str, payee: str, fee_bps: i
     """Return what one has paid the other lately and could get back."""
     asked = {"payer": payer, "payee": payee, "since": now_ms - WINDOW_MS, "limit": MAX_STAKES}
 
-    def stake(kind: Literal["one_to_one", "ticket", "tip"], subject: str, asset: str, units: str, fee: int) -> Stake:
+    def stake(kind: Kind, subject: str, asset: str, units: str, fee: int) -> Stake:
         return Stake(f"{kind}.{subject}", of, kind, subject, payer, payee, asset, int(units), fee, frozen=False)
 
     found = [stake("one_to_one", *row) for row in _ONE_TO_ONES(connection, **asked).fetchall()]
+    found += [stake("chat", *row) for row in _CHATS(connection, **asked).fetchall()]
     found += [stake("ticket", id, asset, units, fee_bps) for id, asset, units in _TICKETS(connection, **asked)]
     found += [stake("tip", id, asset, units, fee_bps) for id, asset, units in _TIPS(connection, **asked)]
     return found[:MAX_STAKES]

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from server import eventlog
 from server.money import appointments, box_office
+from server.money.bids import State as BidState
 from server.money.one_to_ones import RUNS, Close, OneToOne
 from server.money.tickets import TicketState
 from server.prepared import Prepared
@@ -24,6 +25,7 @@ from server.review import filing, stakes
 from server.review.cases import Case
 from server.review.rows import About, Filed, Filing
 from server.review.stakes import Stake
+from server.talk import bidding
 
 # As the room says it: whoever is put out hears no more than that, and nobody hears that it was a block.
 CUT = "guest_ejected"
@@ -86,6 +88,7 @@ def settle(
 ) -> Settled:
     """Settle what is open between two."""
     pair = {"one": blocker, "other": blocked}
+    chats = bidding.lock_between(connection, blocker, blocked)
     # Locked before anything is paid, as by all others: whoever pays for one of them now is waited for, or waits.
     for (sale,) in _SALES(connection, **pair).fetchall():
         box_office.lock_sale(connection, sale)
@@ -93,6 +96,9 @@ def settle(
     _STOP_WAITING(connection, **pair)
     calls, seats, cases = [], [], []
     with eventlog.gathering(connection):
+        for id in chats:
+            case = _end_chat(connection, id, blocker, now_ms)
+            cases += [] if case is None else [case]
         for id in waiting:
             call, case = _end_call(connection, id, blocker, underway.calls.get(id), now_ms)
             calls += [] if call is None else [call]
@@ -123,6 +129,16 @@ def _end_call(
     stake = _stake(case, "one_to_one", id, (after.viewer, after.streamer), escrow.asset, after.captured)
     stake = msgspec.structs.replace(stake, fee_bps=after.fee_bps, frozen=True)
     return after, _open(connection, case, stake, About("one_to_one", id, ""), now_ms)
+
+
+def _end_chat(connection: sa.Connection, id: str, blocker: str, now_ms: int) -> Filed | None:
+    case = _new_case()
+    bid = bidding.part(connection, id, blocker, lambda asset: stakes.escrow_of(case, asset), now_ms)
+    if bid.state is not BidState.FROZEN:
+        return None
+    stake = _stake(case, "chat", id, (bid.guest, bid.host), bid.asset, bid.units)
+    stake = msgspec.structs.replace(stake, fee_bps=bid.fee_bps, frozen=True)
+    return _open(connection, case, stake, About("chat", id, ""), now_ms)
 
 
 def _end_ticket(

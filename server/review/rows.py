@@ -14,7 +14,7 @@ from signalling.refusals import Refused
 
 NEWEST = 2**62  # above every number of a case
 Kind = Literal["report", "cut_short"]
-AboutKind = Literal["account", "stream", "message", "one_to_one", "ticket"]
+AboutKind = Literal["account", "stream", "message", "one_to_one", "ticket", "chat"]
 _COLUMNS = (
     "c.number, c.id, c.kind, c.reason, c.words, c.about_kind, c.about, c.label, c.reporter, c.respondent,"
     " c.conversation, c.opened_at, c.state, c.reviewer, c.appeal_until, c.legal_hold, c.course, r.name, o.name"

@@ -39,7 +39,7 @@ class Stake(msgspec.Struct, frozen=True):
 
     id: str
     case: str
-    kind: Literal["one_to_one", "ticket", "tip"]
+    kind: Literal["one_to_one", "ticket", "tip", "chat"]
     subject: str
     payer: str
     payee: str
@@ -140,8 +140,8 @@ def _reverse_tip(connection: sa.Connection, tip: str, now_ms: int) -> None:
 
 
 def _terms(stake: Stake, find_terms: FindTerms, now_ms: int) -> Terms:
-    """Return by which terms a stake is paid; a one-to-one arrives in the asset in which it was paid."""
-    if stake.kind == "one_to_one":
+    """Return by which terms a stake is paid; one-to-ones and chats arrive in the asset in which they were paid."""
+    if stake.kind in ("one_to_one", "chat"):
         return Terms(stake.fee_bps)
     return find_terms(stake.asset, stake.fee_bps, now_ms)
 

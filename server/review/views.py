@@ -34,6 +34,7 @@ class DecisionView(msgspec.Struct, frozen=True):
     sanction: str
     suspend_s: int
     strike: bool
+    takedown: bool
     at: int
 
 
@@ -206,9 +207,8 @@ def _plain(state: State) -> str:
 def _decision(decision: Decision, mine: bool) -> DecisionView:
     outcome = decision.outcome
     words = outcome.to_reporter if mine else outcome.to_respondent
-    return DecisionView(
-        outcome.finding, words, outcome.sanction, outcome.suspend_s, outcome.strike and mine, decision.at
-    )
+    follows = outcome.sanction, outcome.suspend_s, outcome.strike and mine, outcome.takedown
+    return DecisionView(outcome.finding, words, *follows, decision.at)
 
 
 def _proposed(connection: sa.Connection, proposal: Proposal) -> ProposalView:

@@ -43,6 +43,10 @@ _OTHERS = Prepared(
     "SELECT a.id, a.name FROM conversation_members m JOIN accounts a ON a.id = m.account"
     " WHERE m.conversation = :conversation AND m.standing = 'in' AND m.account <> :account ORDER BY a.id"
 )
+_QUIET = Prepared(
+    "SELECT account FROM conversation_members WHERE conversation = :conversation AND standing = 'in'"
+    " AND muted_until IS NOT NULL AND (muted_until < 0 OR muted_until > :now)"
+)
 _BLOCKS = Prepared(
     "SELECT b.blocker, b.blocked FROM blocks b"
     " JOIN conversation_members m ON m.account = b.blocker AND m.conversation = :conversation AND m.standing = 'in'"
@@ -108,7 +112,7 @@ def begin(connection: sa.Connection, actor: Actor, id: CallId, wanted: Wanted, n
     _ADD(connection, **of, caller=actor.account, withheld=withheld, video=wanted.video, at=now_ms)
     batch.write()
     _tell(connection, grown.id, "call.started", CallCard(id, wanted.video, "ringing"), actor.account, withheld, now_ms)
-    return _begun(connection, conversation, actor.account, withheld)
+    return _begun(connection, conversation, actor.account, withheld, now_ms)
 
 
 def _known(connection: sa.Connection, conversation: Conversation, actor: Actor, txn: str) -> CallView | None:
@@ -137,15 +141,19 @@ def _known(connection: sa.Connection, conversation: Conversation, actor: Actor, 
     )
 
 
-def _begun(connection: sa.Connection, conversation: Conversation, caller: AccountId, withheld: bool) -> Begun:
+def _begun(
+    connection: sa.Connection, conversation: Conversation, caller: AccountId, withheld: bool, now_ms: int
+) -> Begun:
     blocks = frozenset(frozenset(map(AccountId, row)) for row in _BLOCKS(connection, conversation=conversation.id))
     if conversation.members > RUNG_UP_TO:
         return Begun(conversation.kind, {}, apart=blocks)
     others = {AccountId(id): name for id, name in _OTHERS(connection, conversation=conversation.id, account=caller)}
+    quiet = frozenset(AccountId(id) for (id,) in _QUIET(connection, conversation=conversation.id, now=now_ms))
     if conversation.kind == "direct":
-        return Begun(conversation.kind, others, unaware=frozenset(others) if withheld else frozenset())
+        unaware = frozenset(others) if withheld else frozenset[AccountId]()
+        return Begun(conversation.kind, others, unaware, quiet)
     rung = {account: name for account, name in others.items() if frozenset((account, caller)) not in blocks}
-    return Begun(conversation.kind, rung, apart=blocks)
+    return Begun(conversation.kind, rung, quiet=quiet, apart=blocks)
 
 
 def bring_up_to_date(connection: sa.Connection, conversation: ConversationId, shown: CallCard, now_ms: int) -> None:

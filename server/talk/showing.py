@@ -26,7 +26,8 @@ MAX_REACTORS = 20  # accounts listed for each reaction; the others are counted
 LONG_AGO = 0
 _COLUMNS = (
     "x.conversation, x.seq, x.sender, a.name, x.kind, x.text, x.reply_to, x.mentions, x.forwarded, x.at, x.edited_at,"
-    " x.erased_at, x.pinned_at, x.reacted, x.attached, x.card FROM messages x JOIN accounts a ON a.id = x.sender"
+    " x.erased_at, x.pinned_at, x.reacted, x.attached, x.card, x.taken_down FROM messages x"
+    " JOIN accounts a ON a.id = x.sender"
 )
 _SEEN = (
     " WHERE x.conversation = :conversation AND x.seq > :since AND x.at > :oldest"
@@ -115,9 +116,8 @@ def _list(
 
 
 def _view(connection: sa.Connection, row: tuple[Any, ...]) -> MessageView:
-    conversation, seq, sender, name, kind, text, reply_to, mentions, forwarded, at, *times, reacted, attached, card = (
-        row
-    )
+    conversation, seq, sender, name, kind, text, reply_to, mentions, forwarded, at, *rest = row
+    *times, reacted, attached, card, taken_down = rest
     edited_at, erased_at, pinned_at = times
     return MessageView(
         conversation=ConversationId(conversation),
@@ -135,6 +135,7 @@ def _view(connection: sa.Connection, row: tuple[Any, ...]) -> MessageView:
         reactions=_reactions(connection, conversation, seq) if reacted and erased_at is None else (),
         card=None if card is None else msgspec.json.decode(card),
         attachments=uses.views(connection, conversation, seq) if attached else (),
+        taken_down=bool(taken_down),
     )
 
 

@@ -46,17 +46,20 @@ class TicketQuery(s.Taken, frozen=True):
 def file_routes(desk: FileDesk) -> list[Route]:
     """Return the routes of files."""
 
+    async def find(account: AccountId, asked: Asked) -> File:
+        return await desk.find(account, asked.path["file"])
+
     async def show(asked: Asked) -> Answer:
-        return await _show(desk, asked.actor.account, asked)
+        return show_file(desk, await find(asked.actor.account, asked), asked)
 
     async def preview(asked: Asked) -> Answer:
-        return await _preview(desk, asked.actor.account, asked)
+        return await show_preview(desk, await find(asked.actor.account, asked), asked)
 
     async def show_to_holder(asked: Asked) -> Answer:
-        return await _show(desk, desk.holder_untrusted(asked.query.ticket), asked)
+        return show_file(desk, await find(desk.holder_untrusted(asked.query.ticket), asked), asked)
 
     async def preview_to_holder(asked: Asked) -> Answer:
-        return await _preview(desk, desk.holder_untrusted(asked.query.ticket), asked)
+        return await show_preview(desk, await find(desk.holder_untrusted(asked.query.ticket), asked), asked)
 
     async def issue(asked: Asked) -> Answer:
         return Answer(FileTicket(*desk.ticket(asked.session)))
@@ -86,8 +89,8 @@ def _ticketed(path: str, summary: str, serve: Serve) -> Route:
     return replace(given, query=TicketQuery)
 
 
-async def _show(desk: FileDesk, account: AccountId, asked: Asked) -> Answer:
-    file = await desk.find(account, asked.path["file"])
+def show_file(desk: FileDesk, file: File, asked: Asked) -> Answer:
+    """Return the answer that gives a file, or the part of it that is asked for."""
     kind = file.type or OCTETS
     headers = {
         **HARMLESS,
@@ -107,8 +110,8 @@ async def _show(desk: FileDesk, account: AccountId, asked: Asked) -> Answer:
     return Answer(body, headers, 200 if part is None else 206)
 
 
-async def _preview(desk: FileDesk, account: AccountId, asked: Asked) -> Answer:
-    file = await desk.find(account, asked.path["file"])
+async def show_preview(desk: FileDesk, file: File, asked: Asked) -> Answer:
+    """Return the answer that gives a small picture of a file."""
     headers = {**HARMLESS, "ETag": _tag(file)}
     if _known(asked, file):
         return Answer(None, headers, 304)

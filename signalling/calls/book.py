@@ -24,11 +24,12 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A call that is written down: whom it rings, by name, and what stands between them as `Call` says it."""
+    """A call that is written down: whom it rings, by name, who hears nothing of it, and who is parted, as in `Call`."""
 
     kind: Kind
     names: Mapping[AccountId, str]
     unaware: frozenset[AccountId] = frozenset()
+    quiet: frozenset[AccountId] = frozenset()
     apart: frozenset[frozenset[AccountId]] = field(default_factory=frozenset)
 
     @property

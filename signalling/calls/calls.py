@@ -97,7 +97,8 @@ class Calls:
         begun = await self._book.begin(actor, id, wanted, self._clock.wall_ms())
         if not isinstance(begun, Begun):
             return begun
-        call = Call(id, wanted.conversation, begun.kind, actor.account, wanted.video, {}, begun.unaware, begun.apart)
+        of = (id, wanted.conversation, begun.kind, actor.account, wanted.video)
+        call = Call(*of, {}, begun.unaware, begun.quiet, begun.apart)
         call = policy.begin(call, begun.rung, wanted.device, self._clock.now_ns())
         names = {actor.account: actor.name, **begun.names}
         try:

@@ -42,8 +42,9 @@ class Party:
 class Call:
     """One call in a conversation; times are monotonic ns.
 
-    The accounts in `unaware` ring for the caller alone: they hear of nothing. Two who are `apart` (one blocked the
-    other) neither see nor hear each other. `video` says that pictures are agreed on, `asked` who asks for them. It
+    The accounts in `unaware` ring for the caller alone: they hear of nothing. Those in `quiet` have muted the
+    conversation: they hear of the call once they have come into it, which they may. Two who are `apart` (one blocked
+    the other) neither see nor hear each other. `video` says that pictures are agreed on, `asked` who asks for them. It
     counts from `met_ns`, when two were in it at once. `stream` is what its `starter` has made it for as long as that is
     live; those `named` may be live there, too.
     """
@@ -55,6 +56,7 @@ class Call:
     video: bool
     parties: Mapping[AccountId, Party]
     unaware: frozenset[AccountId] = frozenset()
+    quiet: frozenset[AccountId] = frozenset()
     apart: frozenset[frozenset[AccountId]] = field(default_factory=frozenset)
     asked: AccountId | None = None
     answered: bool = False
@@ -99,7 +101,9 @@ class Call:
     def concerns(self, account: AccountId) -> bool:
         """Whether an account is told of the call: it has, or had, a part in it, and was not put out."""
         party = self.parties.get(account)
-        return party is not None and party.why != "removed" and account not in self.unaware
+        if party is None or party.why == "removed" or account in self.unaware:
+            return False
+        return account not in self.quiet or party.is_active or party.came
 
     @property
     def audience(self) -> frozenset[AccountId]:

@@ -12,6 +12,7 @@ LASTING = {
     "tip",
     "call",
     "live",
+    "bid",
 }  # kinds of messages that stand for what happened elsewhere: nobody edits or erases them
 
 

@@ -33,9 +33,10 @@ class AttachmentView(msgspec.Struct, frozen=True):
 
 
 class MessageView(msgspec.Struct, frozen=True, rename={"sender": "from"}):
-    """A message as it is now; one that was erased has no text. `reply_to` is the number of another message.
+    """A message as it is now; one that was erased, or `taken_down` by reviewers, has no text.
 
-    `kind` is text, or names what else it stands for, which `card` tells: a tip, say.
+    `reply_to` is the number of another message. `kind` is text, or names what else it stands for, which `card` tells:
+    a tip, say.
     """
 
     conversation: ConversationId
@@ -53,6 +54,7 @@ class MessageView(msgspec.Struct, frozen=True, rename={"sender": "from"}):
     reactions: tuple[Reaction, ...] = ()
     card: dict[str, Any] | None = None
     attachments: tuple[AttachmentView, ...] = ()
+    taken_down: bool = False
 
 
 class MessageSent(msgspec.Struct, frozen=True):

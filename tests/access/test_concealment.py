@@ -36,6 +36,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "GroupShape": {"title": "A group"},
     "KeptByMe": {},
     "Markers": {},
+    "NewBid": {"amount": USD_5},
     "NewCall": {"device": "d", "client_txn": "t"},
     "NewConversationMessage": {"text": "hello", "client_txn": "t"},
     "Invitation": {"account": "joe", "seconds": 300},
@@ -177,6 +178,8 @@ async def _things(market: Market, joe: Person) -> dict[str, str]:
     await joe.ask("PUT", "/follows/ann")
     invite = await ann.ask("POST", f"/streams/{stream}/invites", {})
     tip = await market.send(joe, "POST", "/tips", {"to": "ann", **TIP})
+    talk = (await joe.ask("PUT", "/conversations/direct/ann"))["id"]
+    bid = await market.send(joe, "POST", f"/conversations/{talk}/bids", TIP)
     goal = await ann.ask("POST", "/goals", {"title": "A lamp", "amount": USD_5})
     link = await ann.ask("POST", "/tip_links", {})
     seat = await market.reserve(joe)
@@ -190,6 +193,7 @@ async def _things(market: Market, joe: Person) -> dict[str, str]:
         "reservation": seat,
         "name": "ann",
         "tip": tip.json()["id"],
+        "bid": bid.json()["id"],
         "goal": goal["id"],
         "code": link["code"],
         "invite": invite["id"],

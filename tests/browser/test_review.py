@@ -32,10 +32,16 @@ async def reviewer(theatre: Theatre, books: Books, name: str) -> Visitor:
     return visitor
 
 
-async def decide(visitor: Visitor, refund: str, words: str) -> None:
+async def decide(visitor: Visitor, refund: str, words: str, *, takedown: str = "", days: str = "") -> None:
     await visitor.press("#take")
     await visitor.fill("[name=finding]", "upheld")
     await visitor.fill("[name=refund]", refund)
+    if takedown:
+        await visitor.sees("#takedown-text", takedown)
+        await visitor.press("#takedown")
+    if days:
+        await visitor.fill("[name=sanction]", "suspension")
+        await visitor.fill("[name=days]", days)
     await visitor.fill("[name=to_reporter]", words)
     await visitor.fill("[name=to_respondent]", words)
     await visitor.press("#decide-form [type=submit]")
@@ -105,23 +111,21 @@ async def test_who_is_blocked_in_a_paid_one_to_one_gets_a_case_a_decision_and_an
     await guest.fill("#report-form [name=name]", "case-ann")
     await guest.press("#report-form [type=submit]")
     await guest.fill("dialog[open] [name=reason]", "unfair_block")
+    await guest.sees("dialog[open]", "can come back to you")
     await guest.fill("dialog[open] [name=words]", "She blocked me after I paid")
     await guest.press("dialog[open] .yes")
-    await guest.sees("#cases", "Report about case-ann")
+    await guest.sees("#cases", "Report of an unfair block by case-ann")
     await guest.sees("#cases", "Tip: 5.00 USD")
-    await mia.sees("#queue", "Report about case-ann")
+    await mia.sees("#queue", "Report of an unfair block by case-ann")
     await books.are_right()
     await bob.ask("GET", "/mod/role", status=404)
     await guest.page.open(f"{guest.url}/review")
     await guest.sees("#shut", "There is nothing here")
-    (case,) = (await (await theatre.person("case-max")).ask("GET", "/mod/cases?state=open"))["cases"][-1:]
-    out = {"finding": "upheld", "sanction": "suspension", "suspend_s": 86_400}
-    await (await theatre.person("case-max")).ask("POST", f"/mod/cases/{case['id']}/take")
-    words = {"to_reporter": "Thank you", "to_respondent": "Not like this"}
-    await (await theatre.person("case-max")).ask("POST", f"/mod/cases/{case['id']}/decide", {**out, **words})
+    await mia.press(WAITING)
+    await decide(mia, "0", "Not like this", takedown="Take goals and tip menu off the profile", days="1")
     await streamer.sees("#connection", "Your account is suspended")
     await streamer.press("#connection a")
-    await streamer.sees("#cases", "The account is suspended for 24 hours.")
+    await streamer.sees("#cases", "The block was unfair. It was taken down. The account is suspended for 24 hours.")
     await streamer.sees("#cases", "Not like this")
     await streamer.sees("#cases .appeal")
     assert not wrong, "\n".join(wrong)

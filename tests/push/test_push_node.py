@@ -27,6 +27,7 @@ from tests.server.nodes import Person, Site, open_site, open_socket, small_confi
 from tests.server.test_node import send_frames, wait_until
 
 CONTACT = "mailto:admin@example.org"
+SUSPENDED = {"sanction": "suspension", "suspend_s": 60}
 SECRET_WORDS = "meet me at the harbour"
 
 
@@ -125,7 +126,7 @@ async def test_nothing_is_pushed_while_a_page_is_looked_at_and_again_when_it_is_
         await wait_until(lambda: len(service.pushed) == 2)
 
 
-async def test_who_muted_turned_off_or_blocked_is_not_told_and_a_mention_is_one(tmp_path: Path) -> None:
+async def test_who_muted_or_turned_off_is_told_of_mentions_alone_and_who_blocked_of_nothing(tmp_path: Path) -> None:
     async with open_pushing_site(tmp_path) as (site, service):
         ann, mia, odo, bea, eli = [await site.person(name) for name in ("ann", "mia", "odo", "bea", "eli")]
         talks = {name: await write(ann, name, "before") for name in ("mia", "odo", "bea", "eli")}
@@ -139,9 +140,10 @@ async def test_who_muted_turned_off_or_blocked_is_not_told_and_a_mention_is_one(
                 body = {"text": text, "client_txn": text}
                 await ann.ask("POST", f"/conversations/{talk}/messages", body, 201)
         await wait_until(lambda: service.words("eli"))
-        await wait_until(lambda: service.words("odo"))
-        assert {each.path for each in service.pushed} == {"/push/eli", "/push/odo"}
-        assert [words["kind"] for words in service.words("odo")] == ["mention"]
+        await wait_until(lambda: service.words("odo") and service.words("mia"))
+        assert {each.path for each in service.pushed} == {"/push/eli", "/push/odo", "/push/mia"}
+        for name in ("odo", "mia"):
+            assert [words["kind"] for words in service.words(name)] == ["mention"]
 
 
 async def test_a_call_is_told_as_one_and_for_as_long_as_it_may_ring(tmp_path: Path) -> None:
@@ -184,6 +186,67 @@ async def test_who_follows_is_told_of_a_stream_that_is_for_them_and_of_its_title
         await wait_until(lambda: len(service.pushed) == 3)
         assert [words["kind"] for words in service.words("bob")] == ["live", "live", "message"]
         assert service.words("eve") == []
+
+
+async def test_a_tip_a_bid_and_a_case_are_told_without_what_was_given_or_decided(tmp_path: Path) -> None:
+    async with open_pushing_site(tmp_path) as (site, service):
+        ann, bob, mia = [await site.person(name) for name in ("ann", "bob", "mia")]
+        root = Person("admin", "admin", await site.running.auth.admin_token(), site.http)
+        await root.ask("PUT", "/admin/moderators/mia")
+        await root.ask("POST", "/admin/ledger/deposits", {"name": "ann", "asset": "USD", "amount": "20"})
+        for person in (ann, bob):
+            await place(person, service)
+        tip = {"to": "bob", "amount": {"asset": "USD", "units": "500"}, "message": SECRET_WORDS}
+        headers = {"Authorization": f"Bearer {ann.token}", "Idempotency-Key": "k"}
+        assert (await site.http.post("/api/v1/tips", json=tip, headers=headers)).status_code == 201
+        await wait_until(lambda: service.words("bob"))
+        assert service.words("bob")[0] | {"at": 0} == {"kind": "tip", "tag": "tip", "url": "/wallet", "at": 0}
+        talk = (await ann.ask("PUT", "/conversations/direct/bob"))["id"]
+        bid = {"amount": tip["amount"], "words": SECRET_WORDS}
+        asked = await site.http.post(f"/api/v1/conversations/{talk}/bids", json=bid, headers=headers)
+        assert asked.status_code == 201
+        await wait_until(lambda: service.words("bob")[-1]["kind"] == "message")
+        wrote = {"kind": "message", "tag": f"talk.{talk}", "url": f"/messages?c={talk}", "who": "ann", "at": 0}
+        assert service.words("bob")[-1] | {"at": 0} == wrote
+        about = {"kind": "account", "name": "bob"}
+        report = {"about": about, "reason": "fraud", "words": SECRET_WORDS}
+        for finding, sanction, told in (("not_upheld", {}, ["ann"]), ("upheld", SUSPENDED, ["ann", "bob"])):
+            case = (await ann.ask("POST", "/reports", report, 201))["id"]
+            await mia.ask("POST", f"/mod/cases/{case}/take")
+            words = {"to_reporter": SECRET_WORDS, "to_respondent": SECRET_WORDS}
+            await mia.ask("POST", f"/mod/cases/{case}/decide", {"finding": finding, **words, **sanction})
+            for name in told:
+                await told_of_case(service, name, case)
+        assert {words["tag"] for words in service.words("bob")} == {"tip", f"talk.{talk}", f"case.{case}"}, (
+            "of what came to nothing, nothing"
+        )
+
+
+async def told_of_case(service: PushService, name: str, case: str) -> None:
+    """Wait until somebody is told of a case, and of nothing in it."""
+    expected = {"kind": "case", "tag": f"case.{case}", "url": "/cases", "at": 0}
+    await wait_until(lambda: [words | {"at": 0} for words in service.words(name)][-1:] == [expected])
+
+
+async def test_who_sells_and_who_gets_their_money_back_are_told_of_a_ticket(tmp_path: Path) -> None:
+    async with open_pushing_site(tmp_path) as (site, service):
+        ann, bob = await site.person("ann"), await site.person("bob")
+        root = Person("admin", "admin", await site.running.auth.admin_token(), site.http)
+        await root.ask("POST", "/admin/ledger/deposits", {"name": "bob", "asset": "USD", "amount": "20"})
+        for person in (ann, bob):
+            await place(person, service)
+        price = {"asset": "USD", "units": "500"}
+        stream = await site.stream(ann)
+        sale = (await ann.ask("POST", f"/streams/{stream}/sales", {"price": price, "quantity": 5}, 201))["sale"]
+        headers = {"Authorization": f"Bearer {bob.token}", "Idempotency-Key": "k"}
+        bought = await site.http.post(f"/api/v1/sales/{sale}/tickets", json={"price_seen": price}, headers=headers)
+        assert bought.status_code == 201, bought.text
+        expected = {"kind": "ticket", "tag": f"ticket.{stream}", "url": f"/watch?stream={stream}", "at": 0}
+        await wait_until(lambda: service.words("ann"))
+        assert service.words("ann")[0] | {"at": 0} == expected
+        await ann.ask("POST", f"/sales/{sale}/cancel")
+        await wait_until(lambda: service.words("bob"))
+        assert service.words("bob")[0] | {"at": 0} == expected
 
 
 async def test_a_device_that_is_gone_is_forgotten_and_one_that_fails_is_tried_again(

@@ -24,6 +24,7 @@ from server.review.cases import (
     State,
     Strike,
     Take,
+    TakeDown,
     concerns_respondent,
     consequences,
     step,
@@ -36,9 +37,10 @@ OPEN = Case("c", "bob", "ann", opened_at=0)
 NO = Outcome("not_upheld", "nothing was wrong", "nothing was wrong")
 BACK = Outcome("upheld", "you get it back", "it goes back", refund_bps=10_000)
 SUSPENDED = Outcome("upheld", "thank you", "not for a day", sanction="suspension", suspend_s=86_400)
+DOWN = Outcome("upheld", "it is gone", "it is taken down", takedown=True)
 FALSE = Outcome("false_report", "it was false", "", strike=True)
 WHO = st.sampled_from(["mod1", "mod2", "mod3", "ann", "bob"])
-OUTCOMES = st.sampled_from([NO, BACK, SUSPENDED, FALSE])
+OUTCOMES = st.sampled_from([NO, BACK, SUSPENDED, DOWN, FALSE])
 COMMANDS: st.SearchStrategy[Command] = st.one_of(
     st.builds(Take, WHO),
     st.builds(Release, WHO),
@@ -124,6 +126,9 @@ def test_what_follows_is_on_the_right_side_and_an_appeal_takes_the_former_back()
     assert consequences(before, first) == [Repay(0), Sanction("ann", 2 + DAY_MS)]
     appealed = step(first, Object("ann", "no"), 3)
     assert consequences(appealed, decided(FALSE, "mod2", appealed)) == [Repay(0), Lift(), Strike("bob")]
+    appealed = step(decided(DOWN), Object("ann", "no"), 3)
+    assert consequences(before, decided(DOWN)) == [Repay(0), TakeDown()]
+    assert consequences(appealed, decided(NO, "mod2", appealed)) == [Repay(0), Lift()]
     banned = replace(SUSPENDED, sanction="ban", suspend_s=0)
     assert consequences(before, decided(banned)) == [Repay(0), Sanction("ann", None)]
 
@@ -144,10 +149,7 @@ def test_an_outcome_that_contradicts_itself_is_refused(outcome: Outcome, values:
 
 def test_nobody_is_sanctioned_where_nobody_is_and_of_nothing_nobody_is_accused() -> None:
     nobody = step(replace(OPEN, respondent=None), Take("mod1"), 1)
-    assert refused(nobody, Decide("mod1", SUSPENDED, False, APPEAL_MS)) == "invalid_outcome"
-    assert [concerns_respondent(decided(outcome)) for outcome in (NO, FALSE, BACK, SUSPENDED)] == [
-        False,
-        False,
-        True,
-        True,
-    ]
+    for outcome in (SUSPENDED, DOWN):
+        assert refused(nobody, Decide("mod1", outcome, False, APPEAL_MS)) == "invalid_outcome"
+    assert not any(concerns_respondent(decided(outcome)) for outcome in (NO, FALSE))
+    assert all(concerns_respondent(decided(outcome)) for outcome in (BACK, SUSPENDED, DOWN))

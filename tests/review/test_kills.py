@@ -24,7 +24,7 @@ from tests.review.worlds import APPEAL_MS, FEE_BPS, TERMS, outcome
 
 
 def desk_of(node: SmallNode) -> ReviewDesk:
-    parts = (node.store, node.clock, node.rooms, node.access, node.usher, node.desk, TERMS)
+    parts = (node.store, node.clock, node.rooms, node.access, node.usher, node.desk, TERMS, lambda: None)
     return ReviewDesk(*parts, fee_bps=FEE_BPS, appeal_ms=APPEAL_MS)
 
 

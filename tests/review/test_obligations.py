@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from server.money import bids
 from server.money.amounts import split
 from server.money.ledger import Kind, Leg, Move
 from server.money.one_to_ones import State as Call
@@ -214,6 +215,13 @@ def with_sale(act: Callable[[World], object]) -> Action:
     return lambda world: act(world) if world.sales else None
 
 
+def chat(world: World, units: int) -> None:
+    """Bid, and begin to chat."""
+    world.bid(units)
+    world.answer(bids.Accept())
+    world.write()
+
+
 def judge(world: World, case: str, part: int, other: int, who: str) -> None:
     """Decide a case, have a side appeal, and decide it for good."""
     world.decide(case, outcome(part))
@@ -231,6 +239,12 @@ ACTIONS: st.SearchStrategy[Action] = st.one_of(
     st.sampled_from([World.buy, World.earn, World.cancel]).map(with_sale),
     st.tuples(WHO, MS | st.none()).map(lambda given: lambda w: w.block(*given)),
     WHO.map(lambda who: lambda w: w.unblock(who)),
+    st.integers(1, 5000).map(lambda units: lambda w: w.bid(units)),
+    st.integers(1, 5000).map(lambda units: lambda w: chat(w, units)),
+    st.sampled_from([bids.Accept(), bids.Decline(), bids.Withdraw(), bids.Confirm()]).map(
+        lambda command: lambda w: w.answer(command) if w.bids else None
+    ),
+    st.sampled_from([World.write, World.wait]),
     st.just(World.report),
     st.tuples(PART, st.sampled_from(["mod1", "mod2"]), st.integers(0, 9)).map(
         lambda given: in_case(lambda w, case: w.decide(case, outcome(given[0]), given[1]), given[2])
@@ -263,6 +277,8 @@ def finish(world: World) -> None:
     for _ in range(len(world.sales)):
         do(world, World.cancel)
         world.sales.insert(0, world.sales.pop())
+    for _ in range(2):
+        do(world, World.wait)
     for case in world.filed:
         for reviewer in ("mod2", "mod3"):
             if rows.find(world.connection, case).case.state in (State.OPEN, State.APPEALED):
@@ -284,6 +300,10 @@ def owed(world: World) -> int:
         "SELECT t.price FROM tickets t JOIN sales s ON s.id = t.sale WHERE t.state = 'sold' AND s.earned = 1"
     )
     paid += sum(int(price) for (price,) in tickets(world.connection))
+    chats = Prepared("SELECT units, accepted_at FROM bids WHERE state IN ('paid', 'frozen')")
+    for units, accepted_at in chats(world.connection).fetchall():
+        assert accepted_at is not None, "nothing is paid that was not accepted"
+        paid += int(units)
     given = Prepared("SELECT units FROM tips")(world.connection).fetchall()
     return paid + sum(int(units) for (units,) in given) - sum(stake.refunded for stake in known.values())
 

@@ -209,6 +209,10 @@ async def test_one_report_about_the_same_waits_and_no_more_than_some_in_all(tmp_
         page = await court.bob.ask("GET", "/cases?limit=3")
         rest = await court.bob.ask("GET", f"/cases?before={page['before']}&limit=200")
         assert (len(page["cases"]), len(rest["cases"])) == (3, MAX_OPEN - 3)
+        waiting = await court.mods[0].ask("GET", "/mod/cases?state=open&limit=4")
+        others = await court.mods[0].ask("GET", f"/mod/cases?state=open&limit=200&after={waiting['after']}")
+        assert (len(waiting["cases"]), len(others["cases"]), others["after"]) == (4, MAX_OPEN - 4, None)
+        assert not {each["id"] for each in waiting["cases"]} & {each["id"] for each in others["cases"]}
         assert "mesi_reports_filed_total 10.0" in (await court.site.http.get("/metrics")).text
 
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from server.access import relations
 from server.migrations import upgrade
-from server.money import appointments, audit, books, box_office, tips
+from server.money import appointments, audit, bids, books, box_office, tips
 from server.money.amounts import Amount, WireAmount
 from server.money.appointments import Asking
 from server.money.assets import Assets
@@ -32,7 +32,12 @@ from server.review.filing import OfAccount, Report
 from server.review.obligations import Settled, Underway
 from server.review.rows import Filed
 from server.review.stakes import Stake
+from server.talk import bidding, opening, posting
+from server.talk.bidding import Wish
+from server.talk.posting import Draft
 from signalling.identifiers import AccountId
+from signalling.messenger.model import ConversationId
+from signalling.messenger.quotas import Quotas
 from signalling.views import Person
 from tests.money.commands import deposit, do
 from tests.money.test_tips import open_accounts
@@ -46,6 +51,7 @@ ASSETS = Assets()
 RATES = FixedRates(DEFAULT_RATES, ASSETS)
 HOUSE = House(ASSETS, RATES, FEE_BPS, ripe_after_ms=0, large_ripe_after_ms=0)
 BOB, ANN = AccountId("bob"), AccountId("ann")
+TALK = ConversationId("c_two")
 
 
 def find_terms(asset: str, fee_bps: int, now_ms: int) -> PaymentTerms:
@@ -70,6 +76,7 @@ def template() -> sa.Engine:
             " 'video', 'public', 1, '[]', '[]', '[]', 0, 0, 0, 'everyone')"
         )
         do(connection, deposit("bob", FUNDS))
+        opening.open_direct(connection, TALK, BOB, "ann", 0)
         appointments.put_offer(connection, "s1", Offer((Choice(300, WireAmount("USD", str(PRICE))),), cooldown_s=0), 0)
     return engine
 
@@ -98,6 +105,7 @@ class World:
     given: list[str] = field(default_factory=list)
     sales: list[str] = field(default_factory=list)
     filed: list[str] = field(default_factory=list)
+    bids: list[str] = field(default_factory=list)
 
     def tick(self) -> int:
         self.now_ms += 1000
@@ -134,6 +142,27 @@ class World:
         gift = Gift(f"tip.{self.number}", Person(BOB, "bob"), "ann", Amount("USD", units), "web", is_fresh=True)
         tips.give(self.connection, gift, HOUSE, now)
         self.given.append(gift.id)
+
+    def bid(self, units: int) -> None:
+        now = self.tick()
+        wish = Wish(f"b{self.number}", Person(BOB, "bob"), TALK, Amount("USD", units), "web", "may I?")
+        bidding.ask(self.connection, wish, ASSETS, FEE_BPS, now)
+        self.bids.append(wish.id)
+
+    def answer(self, command: bids.Command) -> None:
+        who = "ann" if isinstance(command, bids.Accept | bids.Decline) else "bob"
+        bidding.move(self.connection, self.bids[-1], who, command, self.tick())
+
+    def write(self) -> None:
+        now = self.tick()
+        draft = Draft(TALK, ANN, "hello", f"m{self.number}", now, Quotas())
+        for posted in posting.post_each(self.connection, [draft]):
+            if isinstance(posted, Exception):
+                raise posted
+
+    def wait(self) -> None:
+        self.now_ms += bids.CHAT_MS
+        bidding.run_out(self.connection, self.tick(), 100)
 
     def open_sale(self) -> Sale:
         now = self.tick()

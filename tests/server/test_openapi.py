@@ -26,6 +26,7 @@ from tests.server.web_fakes import Site
 
 MEANINGLESS = {
     "stream": "none",
+    "bid": "none",
     "session": "none",
     "invite": "none",
     "disclosure": "none",

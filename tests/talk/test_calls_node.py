@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 import trio
 
-from server.client import SessionFailed, publish, watch
+from media.webrtc.ice import IceCredentials
+from media.webrtc.sdpfrag import parse_sdpfrag_untrusted
+from server.client import Endpoint, SessionFailed, publish, watch
 from tests.server.nodes import Person, Site, Socket, open_site, open_socket, small_config
 from tests.server.test_node import Viewer, send_frames
 from tests.talk.test_conversations_node import Room, alike, talking, write
 
+FRAGMENT = "application/trickle-ice-sdpfrag"
 KINDS: tuple[Any, ...] = ("video",)
 
 
@@ -142,6 +145,65 @@ async def test_a_call_rings_all_devices_is_answered_on_one_and_leaves_an_entry(t
             assert [each for each in types if each.startswith("call.")] == [
                 *("call.started", "call.answered", "call.ended")
             ]
+
+
+async def test_who_has_muted_a_conversation_is_not_rung_and_may_come_in_all_the_same(tmp_path: Path) -> None:
+    async with talking(tmp_path, "ann", "bob") as room:
+        ann, bob = room["ann"], room["bob"]
+        talk = await direct(room)
+        await bob.ask("PUT", f"/conversations/{talk}/mine", {"muted_until": -1})
+        async with open_socket(room.site, bob) as bobs:
+            await bobs.wait_for("welcome")
+            id = (await call(ann, talk))["id"]
+            assert [each["stage"] for each in (await do(ann, id, "", 200, "GET"))["parties"]] == ["joining", "rung"]
+            assert (await bob.ask("GET", "/me/calls"))["calls"] == []
+            assert (await do(bob, id, "/decline", 404))["code"] == "call_unknown"
+            assert (await entry(bob, talk))["state"] == "ringing", "the conversation shows that there is one"
+            await answer(bob, id)
+            assert (await bobs.wait_for("call"))["call"]["state"] == "running", "the first word of it"
+            await do(bob, id, "/hang_up")
+        await bob.ask("PUT", f"/conversations/{talk}/mine", {"muted_until": 0})
+        id = (await call(ann, talk, "t2"))["id"]
+        assert [each["id"] for each in (await bob.ask("GET", "/me/calls"))["calls"]] == [id]
+
+
+async def test_who_changes_the_network_in_a_call_goes_on_after_an_ice_restart(tmp_path: Path) -> None:
+    async with talking(tmp_path, "ann", "bob") as room:
+        ann, bob = room["ann"], room["bob"]
+        id = (await call(ann, await direct(room), video=True))["id"]
+        await answer(bob, id)
+        elsewhere = trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM)
+        with elsewhere:
+            async with (
+                publish(room.site.http, address(room.site, id, "whip"), ann.token, KINDS) as publisher,
+                seeing(room.site, id, bob, ann) as bobs,
+                trio.open_nursery() as nursery,
+            ):
+                nursery.start_soon(send_frames, publisher, 4000)
+                await wait_until(lambda: len(bobs.frames) > 20)
+                endpoint = publisher.endpoint
+                await elsewhere.connect(endpoint.server)
+                endpoint.socket = elsewhere
+                await trio.sleep(0.1)
+                seen = len(bobs.frames)
+                await trio.sleep(0.2)
+                assert len(bobs.frames) == seen, "what comes from where nobody was checked is not taken"
+                await restart(room.site, endpoint, ann)
+                await wait_until(lambda: len(bobs.frames) > seen + 20)
+                assert (await do(ann, id, "", 200, "GET"))["state"] == "running"
+                nursery.cancel_scope.cancel()
+
+
+async def restart(site: Site, endpoint: Endpoint, who: Person) -> None:
+    """Exchange new ICE credentials for a session."""
+    local = IceCredentials.random()
+    fragment = f"a=ice-ufrag:{local.ufrag}\r\na=ice-pwd:{local.password}\r\n"
+    headers = {"Authorization": f"Bearer {who.token}", "Content-Type": FRAGMENT, "If-Match": "*"}
+    answered = await site.http.patch(endpoint.session_url, content=fragment, headers=headers)
+    assert answered.status_code == 200, answered.text
+    remote = parse_sdpfrag_untrusted(answered.text).ice
+    assert remote is not None
+    endpoint.restart_ice(local, remote)
 
 
 async def test_both_call_at_once_and_are_in_one_call(tmp_path: Path) -> None:

@@ -5,7 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import trio
+
 from server.client import publish, watch
+from server.demo import send_picture
+from tests.bridge.players import open_players
 from tests.server.nodes import Person, Site, open_site, open_socket, small_config
 from tests.server.test_node import Viewer, send_frames
 from tests.talk.test_calls_node import (
@@ -160,6 +164,34 @@ async def test_whom_the_starter_names_may_be_live_too_until_put_out(tmp_path: Pa
         assert (await eve.ask("GET", f"/streams/{stream}"))["card"]["hosts"] == []
         assert (await bob.ask("PUT", f"{path}/me", None, 403))["code"] == "not_in_conversation"
         await eve.ask("DELETE", f"{path}/me", None, 204)
+
+
+async def test_whom_the_starter_names_is_heard_over_moq_too_until_put_out(tmp_path: Path) -> None:
+    async with talking(tmp_path, "ann", "bob", "eve") as room:
+        ann, bob, eve = room["ann"], room["bob"], room["eve"]
+        talk = await room.group(ann, bob, eve)
+        path = f"/conversations/{talk}/go_live"
+        stream = (await ann.ask("POST", path, {"named": [bob.id]}))["stream"]
+        await bob.ask("PUT", f"{path}/me")
+        theirs = f"{stream}/host:{bob.id}"
+        target = f"/moq/{stream}?jwt={{}}"
+        outsider = await room.site.person("odo")
+        async with (
+            publish(room.site.http, room.site.url("whip", stream), bob.token, ("audio", "video")) as publisher,
+            open_players(room.site.running.quic, [target.format(who.token) for who in (eve, outsider)]) as players,
+            trio.open_nursery() as nursery,
+        ):
+            eves, others = players
+            nursery.start_soon(send_picture, publisher)
+            await eves.until(lambda: theirs in eves.announced)
+            sound, picture = eves.subscribe(theirs, "audio"), eves.subscribe(theirs, "video")
+            await eves.until(lambda: len(eves.frames[sound]) > 20 and len(eves.frames[picture]) > 10)
+            await ann.ask("DELETE", f"/conversations/{talk}/members/bob", None, 204)
+            await eves.until(lambda: {sound, picture} <= set(eves.ended))
+            seen = len(eves.frames[sound])
+            await trio.sleep(0.3)
+            assert (len(eves.frames[sound]), theirs in others.announced) == (seen, False)
+            nursery.cancel_scope.cancel()
 
 
 async def test_a_starter_who_leaves_the_group_ends_its_stream(tmp_path: Path) -> None:

@@ -22,9 +22,9 @@ export function learnTicket() {
   return asking;
 }
 
-/** @param {any[]} files */
-export function attachments(files) {
-  return make("div", { class: "attachments" }, ...files.map(attachment));
+/** @param {any[]} files @param {string} [place] where they are served */
+export function attachments(files, place = "/media") {
+  return make("div", { class: "attachments" }, ...files.map((file) => attachment({ ...file, place })));
 }
 
 /** Files in a few words. @param {any[]} files */
@@ -71,8 +71,8 @@ function onceStale(element, renew) {
   });
 }
 
-function address({ id }, part = "") {
-  return `/media/${encodeURIComponent(id)}${part}?ticket=${encodeURIComponent(ticket)}`;
+function address({ id, place }, part = "") {
+  return `${place}/${encodeURIComponent(id)}${part}?ticket=${encodeURIComponent(ticket)}`;
 }
 
 /** The room that a picture takes before it has come, so that nothing moves when it does. */

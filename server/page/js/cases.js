@@ -12,11 +12,14 @@ import { connect, dressPage, shut, waysIn } from "./shell.js";
 const PAGE = 20;
 const STATES = { open: "Being looked at", decided: "Decided", appealed: "Looked at anew", closed: "Decided for good" };
 const CUT_SHORT = { upheld: "Who paid is right.", partly_upheld: "Who paid is right in part.", not_upheld: "Who was paid is right.", false_report: "Who was paid is right." };
+const UNFAIR_BLOCK = { upheld: "The block was unfair.", partly_upheld: "The block was unfair in part.", not_upheld: "The block was not unfair.", false_report: "The report was false." };
 const FINDINGS = { upheld: "The report was right.", partly_upheld: "The report was right in part.", not_upheld: "Nothing against the rules was found.", false_report: "The report was false." };
-const PAID_FOR = { one_to_one: "One-to-one", ticket: "Ticket", tip: "Tip" };
+const PAID_FOR = { one_to_one: "One-to-one", ticket: "Ticket", tip: "Tip", chat: "Paid chat" };
 
-/** What a case is about, in a line. @param {any} about @param {string} kind */
-export function titleOf({ kind, label }, of) {
+/** What a case is about, in a line. @param {{about: any, kind: string, reason: string}} one */
+export function titleOf({ about: { kind, label }, kind: of, reason }) {
+  if (reason === "unfair_block") return `Report of an unfair block by ${label}`;
+  if (of === "cut_short" && kind === "chat") return "A paid chat that was cut short";
   if (of === "cut_short") return kind === "ticket" ? "A show that was cut short" : "A one-to-one that was cut short";
   return { account: `Report about ${label}`, stream: "Report about a stream", message: "Report about a message" }[kind];
 }
@@ -32,16 +35,19 @@ function became(amount, refunded, frozen) {
   return refunded === amount.units ? ", given back" : `, of which ${inMoney({ ...amount, units: refunded })} were given back`;
 }
 
-/** What follows from a decision, in a sentence. @param {{sanction: string, suspend_s: number, strike: boolean}} decision */
-export function sanctionOf({ sanction, suspend_s: seconds, strike }) {
-  if (sanction === "ban") return "The account is suspended for good.";
-  if (sanction === "suspension") return `The account is suspended for ${inWords(seconds)}.`;
-  return strike ? "It counts as a false report." : "";
+/** What follows from a decision, in sentences. @param {{sanction: string, suspend_s: number, strike: boolean, takedown: boolean}} decision */
+export function sanctionOf({ sanction, suspend_s: seconds, strike, takedown }) {
+  const said = takedown ? ["It was taken down."] : [];
+  if (sanction === "ban") said.push("The account is suspended for good.");
+  if (sanction === "suspension") said.push(`The account is suspended for ${inWords(seconds)}.`);
+  if (strike) said.push("It counts as a false report.");
+  return said.join(" ");
 }
 
-/** What was found, in a sentence. @param {string} finding @param {string} kind of the case */
-export function foundOf(finding, kind) {
-  return (kind === "cut_short" ? CUT_SHORT : FINDINGS)[finding];
+/** What was found, in a sentence. @param {string} finding @param {{kind: string, reason: string}} one the case */
+export function foundOf(finding, { kind, reason }) {
+  if (kind === "cut_short") return CUT_SHORT[finding];
+  return (reason === "unfair_block" ? UNFAIR_BLOCK : FINDINGS)[finding];
 }
 
 class CasesPage {
@@ -83,13 +89,13 @@ class CasesPage {
   }
 
   #row(one) {
-    const heading = make("h2", {}, titleOf(one.about, one.kind));
+    const heading = make("h2", {}, titleOf(one));
     const facts = make("p", { class: "soft small" }, dayAndTime(one.opened_at), one.role === "respondent" && one.kind === "report" ? ", about you" : "", one.kind === "report" ? `: ${REASONS[one.reason] ?? one.reason}` : "");
     const chip = make("span", { class: "chip", data: { state: one.state } }, STATES[one.state]);
     return make("li", { class: "panel case", id: one.id }, make("div", { class: "row spread" }, heading, chip), facts,
       one.words ? make("p", {}, make("q", {}, one.words)) : null,
       one.stakes.length ? make("ul", { class: "stakes" }, ...stakeLines(one.stakes)) : null,
-      ...one.decisions.map((each) => decision(each, one.kind)),
+      ...one.decisions.map((each) => decision(each, one)),
       one.appealed && one.state === "appealed" ? make("p", { class: "soft" }, "You appealed. Somebody else looks at it anew.") : null,
       one.can_appeal ? make("p", { class: "row" }, make("button", { type: "button", class: "small appeal", onclick: () => this.#appeal(one) }, "Appeal"), make("span", { class: "soft small" }, `until ${dayAndTime(one.appeal_until)}`)) : null);
   }
@@ -106,9 +112,9 @@ class CasesPage {
   }
 }
 
-function decision(one, kind) {
+function decision(one, of) {
   const follows = sanctionOf(one);
-  return make("div", { class: "decision" }, make("p", {}, make("strong", {}, foundOf(one.finding, kind)), follows ? ` ${follows}` : ""), one.words ? make("p", {}, one.words) : null, make("p", { class: "soft small" }, dayAndTime(one.at)));
+  return make("div", { class: "decision" }, make("p", {}, make("strong", {}, foundOf(one.finding, of)), follows ? ` ${follows}` : ""), one.words ? make("p", {}, one.words) : null, make("p", { class: "soft small" }, dayAndTime(one.at)));
 }
 
 if (document.body.classList.contains("cases")) {

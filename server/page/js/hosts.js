@@ -1,4 +1,4 @@
-/** Shows those who are live beside a streamer. */
+/** Shows those who are live beside a streamer, over the way by which the streamer is watched. */
 
 import { arch, make, show } from "./dom.js";
 import { Viewing } from "./whep.js";
@@ -9,12 +9,14 @@ export function hostEndpoint(stream, account) {
 }
 
 export class Hosts {
-  /** @type {Map<string, {element: HTMLElement, viewing: Viewing}>} */ #shown = new Map();
+  /** @type {Map<string, {element: HTMLElement, video: HTMLVideoElement, viewing: Viewing}>} */ #shown = new Map();
 
-  /** @param {HTMLElement} list @param {string} stream */
-  constructor(list, stream) {
+  /** @param {HTMLElement} list @param {string} stream @param {import("./viewing_ways.js").ViewingWays} ways */
+  constructor(list, stream, ways) {
     this.list = list;
     this.stream = stream;
+    this.ways = ways;
+    for (const word of ["way", "beside"]) ways.addEventListener(word, () => this.#shown.forEach((tile, id) => this.#fit(id, tile)));
   }
 
   /** @param {{id: string, name: string}[]} hosts */
@@ -33,15 +35,22 @@ export class Hosts {
     const video = make("video", { autoplay: true, playsinline: true, "aria-hidden": "true" });
     const element = make("li", { class: "tile", "data-account": name }, arch(name), video, make("p", {}, name));
     const viewing = new Viewing("", hostEndpoint(this.stream, id));
-    video.srcObject = viewing.media;
-    viewing.addEventListener("track", () => {
-      const pictured = viewing.media.getVideoTracks().length > 0;
-      element.classList.toggle("pictured", pictured);
-      show(element.querySelector(".arch"), !pictured);
-      video.play().catch(() => {});
-    });
-    this.#shown.set(id, { element, viewing });
+    const tile = { element, video, viewing };
+    viewing.addEventListener("track", () => this.#fit(id, tile));
+    this.#shown.set(id, tile);
     this.list.append(element);
-    viewing.start();
+    this.#fit(id, tile);
+  }
+
+  #fit(id, { element, video, viewing }) {
+    const over = this.ways.way === "webtransport";
+    if (over) viewing.stop();
+    else if (!viewing.isOn) viewing.start();
+    const media = over ? this.ways.beside(id) : viewing.media;
+    if (video.srcObject !== media) video.srcObject = media;
+    const pictured = (media?.getVideoTracks().length ?? 0) > 0;
+    element.classList.toggle("pictured", pictured);
+    show(element.querySelector(".arch"), !pictured);
+    if (media?.getTracks().length) video.play().catch(() => {});
   }
 }

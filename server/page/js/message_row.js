@@ -1,19 +1,21 @@
 /** Draws one message, with what may be done to it. */
 
 import { attachments, inWords } from "./attachments.js";
+import { bidActions, bidIn } from "./bids.js";
 import { callIn, liveIn } from "./call_words.js";
 import { timeOfDay } from "./clock.js";
 import { hueOf, make } from "./dom.js";
 import { inMoney } from "./money.js";
 
-const LASTING = new Set(["tip", "call", "live"]); // these stand for what happened elsewhere
+const LASTING = new Set(["tip", "call", "live", "bid"]); // these stand for what happened elsewhere
 const QUICK = ["👍", "❤️", "😂", "😮", "🙏"];
 
 /** A message in one line. @param {any} message @param {string} me */
 export function shortly(message, me) {
   const who = message.from.id === me ? "You: " : "";
-  if (message.erased_at !== null) return `${who}taken back`;
+  if (message.erased_at !== null) return `${who}${message.taken_down ? "removed" : "taken back"}`;
   if (message.kind === "tip") return `${who}${tipIn(message.card)}`;
+  if (message.kind === "bid") return `${who}${bidIn(message.card)}`;
   if (message.kind === "call") return callIn(message.card, message.from.id === me);
   if (message.kind === "live") return `${who}${liveIn(message.card)}`;
   const words = [message.attachments.length ? inWords(message.attachments) : "", message.text];
@@ -31,11 +33,12 @@ export function messageRow(message, { me, group, quoted, status, leads, act }) {
   row.style.setProperty("--hue", String(hueOf(message.from.name)));
   const name = make("b", { class: group && !mine ? "" : "unseen" }, mine ? "You" : message.from.name);
   const quote = message.reply_to === null ? null : make("span", { class: "quoted" }, quoted ? shortly(quoted, me) : "An earlier message");
-  const text = gone ? make("span", { class: "gone" }, "This message was taken back.") : make("span", { class: "text" }, message.text);
+  const text = gone ? make("span", { class: "gone" }, message.taken_down ? "This message was removed after a review." : "This message was taken back.") : make("span", { class: "text" }, message.text);
   row.append(name);
   if (quote) row.append(quote);
   if (message.forwarded && !gone) row.append(make("span", { class: "facts" }, "Forwarded"));
   if (message.kind === "tip") row.append(make("strong", {}, tipIn(message.card)));
+  if (message.kind === "bid") row.append(make("strong", {}, bidIn(message.card)), ...bidActions(message.card, mine, act));
   if (message.kind === "call") row.append(callCard(message.card, mine, act));
   if (message.kind === "live") row.append(liveCard(message.card, mine));
   if (message.attachments.length) row.append(attachments(message.attachments));

@@ -48,7 +48,7 @@ export class MoqSession {
     while (!(await reader.isOver())) {
       const message = await reader.prefixed(MAX_MESSAGE_BYTES);
       const [suffix] = readText(message.subarray(1));
-      if (suffix === "") listener(message[0] === 1);
+      listener(suffix.replace(/^\//, ""), message[0] === 1);
     }
   }
 

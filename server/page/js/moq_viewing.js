@@ -17,9 +17,12 @@ export function canWatchOverWebTransport() {
   return hasWebTransport() && typeof VideoDecoder === "function" && typeof AudioDecoder === "function";
 }
 
-/** Tells "state" as Viewing does, "track", and "unfit" (detail: why) when another way should be tried. */
+const HOST = "host:"; // begins the names of those who are live beside the streamer
+
+/** Tells "state" as Viewing does, "track", "beside" when somebody beside the streamer comes or goes, and "unfit" (detail: why) when another way should be tried. */
 export class MoqViewing extends EventTarget {
   media = new MediaStream();
+  /** @type {Map<string, Playback>} those who are live beside the streamer, by account */ #beside = new Map();
   #stream;
   #height;
   #running = 0;
@@ -75,7 +78,9 @@ export class MoqViewing extends EventTarget {
     if (this.#running !== turn) return session.close();
     let playback = null;
     const over = new Promise((_, reject) => {
-      const follow = (isThere) => {
+      const follow = (name, isThere) => {
+        if (name.startsWith(HOST)) this.#followBeside(session, name, isThere && this.#running === turn);
+        if (name !== "") return;
         playback?.end();
         playback = isThere && this.#running === turn ? this.#play(session, turn, reject) : null;
         if (playback === null && this.#running === turn) this.#say("waiting");
@@ -88,9 +93,27 @@ export class MoqViewing extends EventTarget {
     } finally {
       this.#end = () => {};
       playback?.end();
+      for (const name of [...this.#beside.keys()]) this.#followBeside(session, `${HOST}${name}`, false);
       session.close();
     }
     return undefined;
+  }
+
+  /** What somebody beside the streamer sends, null while nothing comes. @param {string} account */
+  beside(account) {
+    return this.#beside.get(account)?.media ?? null;
+  }
+
+  #followBeside(session, name, isThere) {
+    const account = name.slice(HOST.length);
+    this.#beside.get(account)?.end();
+    this.#beside.delete(account);
+    if (isThere) {
+      const playback = new Playback(session, `${this.#stream}/${name}`, new MediaStream(), this.#height);
+      playback.addEventListener("track", () => this.dispatchEvent(new CustomEvent("beside")));
+      this.#beside.set(account, playback);
+    }
+    this.dispatchEvent(new CustomEvent("beside"));
   }
 
   #play(session, turn, giveUp) {

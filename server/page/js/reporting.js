@@ -2,7 +2,7 @@
 
 import { ask } from "./api.js";
 import { openDialog } from "./dialogs.js";
-import { make } from "./dom.js";
+import { make, show } from "./dom.js";
 import { notice } from "./notices.js";
 
 export const REASONS = {
@@ -28,10 +28,14 @@ export const REASONS = {
 export function openReport(about, what, done = () => {}) {
   const given = Object.entries(REASONS).filter(([code]) => code !== "unfair_block" || about.kind === "account");
   const reason = make("select", { name: "reason" }, ...given.map(([value, words]) => make("option", { value }, words)));
+  const hint = make("p", { class: "soft", hidden: true }, "What you paid them in the last 14 days, what was delivered of it and when you were blocked is looked at, and can come back to you. You can report it although you are blocked.");
+  reason.onchange = () => show(hint, reason.value === "unfair_block");
+  show(hint, reason.value === "unfair_block");
   const words = make("textarea", { name: "words", rows: 3, maxlength: 2000 });
   openDialog(`Report ${what}`, [
     make("p", {}, "Somebody looks at it, with what the server knows of it. Nobody else is told that you reported it."),
     make("label", {}, "Why ", reason),
+    hint,
     make("label", {}, "In your words ", make("span", { class: "soft" }, "(if you like)"), words),
   ], {
     yes: "Report",

@@ -1,6 +1,7 @@
 /** One conversation: its messages, what is being written, and what may be done in it. */
 
 import { ask } from "./api.js";
+import { answerBid, openBid } from "./bids.js";
 import { busy, byId, make, say, show } from "./dom.js";
 import { chooseAudience, goLive } from "./go_live.js";
 import { openForward, openMembers, openShape } from "./group_dialogs.js";
@@ -202,6 +203,7 @@ export class Talk {
       kind === "group" && mine.role !== "reader" ? choice("Go live for others, too", () => chooseAudience(this.#talk.id, (live) => this.#toStudio(live))) : null,
       kind === "group" && ["owner", "admin"].includes(mine.role) ? choice("Change the group", () => openShape(this.#talk)) : null,
       kind === "group" ? choice("Leave the group", () => this.#goAway(), true) : null,
+      kind === "direct" && !blocked ? choice("Ask for a paid chat", () => this.#bid()) : null,
       kind === "direct" ? choice(`Report ${other.name}`, () => openReport({ kind: "account", name: other.name }, other.name)) : null,
       kind === "direct" && !blocked ? choice(`Block ${other.name}`, () => openBlock(other.name, () => this.#askAnew()), true) : null,
     ].filter((each) => each !== null);
@@ -219,6 +221,7 @@ export class Talk {
     else if (what === "edit") this.writing.edit(message);
     else if (what === "forward") openForward(message, this.told.forward());
     else if (what === "tip") this.#tip(message.from.name);
+    else if (what === "bid") await answerBid(value).catch(complain);
     else if (what === "come") this.told.comeIn(message.conversation, message.card.call, message.card.video);
     else if (what === "report") openReport({ kind: "message", conversation: message.conversation, seq: message.seq }, "a message");
     else if (what === "react") await this.#ask("PUT", reaction);
@@ -244,6 +247,16 @@ export class Talk {
     try {
       await this.purse.look();
       openTip(name, { purse: this.purse, amount: null, item: null, give: (tip, beside) => this.orders.send("/tips", { to: name, ...tip, context: { kind: "conversation", id } }, beside) });
+    } catch (error) {
+      complain(error);
+    }
+  }
+
+  async #bid() {
+    const { id, with: other } = this.#talk;
+    try {
+      await this.purse.look();
+      openBid(other.name, this.purse, (bid) => this.orders.send(`/conversations/${encodeURIComponent(id)}/bids`, bid));
     } catch (error) {
       complain(error);
     }

@@ -26,7 +26,10 @@ const ORDERS = {
   webrtc: ["webrtc"],
 };
 
-/** Looks like a Viewing; tells "way" besides, when `way` or `choice` has changed. */
+/**
+ * Looks like a Viewing; tells "way" besides, when `way` or `choice` has changed, and "beside" when somebody beside the
+ * streamer comes or goes over WebTransport.
+ */
 export class ViewingWays extends EventTarget {
   #ways;
   #height;
@@ -45,6 +48,7 @@ export class ViewingWays extends EventTarget {
     for (const [name, viewing] of Object.entries(this.#ways)) {
       viewing.addEventListener("state", ({ detail }) => name === this.#way && this.#follow(detail));
       viewing.addEventListener("track", () => name === this.#way && this.dispatchEvent(new CustomEvent("track")));
+      viewing.addEventListener("beside", () => this.dispatchEvent(new CustomEvent("beside")));
       viewing.addEventListener("unfit", () => name === this.#way && this.#fail());
     }
     addEventListener("online", () => this.#failed.clear()); // another network may let through what this one did not
@@ -58,6 +62,11 @@ export class ViewingWays extends EventTarget {
   /** @returns {"webrtc"|"webtransport"|null} over which it plays, or tries to */
   get way() {
     return this.#way;
+  }
+
+  /** What somebody beside the streamer sends over WebTransport, null for nothing. @param {string} account */
+  beside(account) {
+    return this.#ways.webtransport.beside(account);
   }
 
   /** @returns {Choice} */

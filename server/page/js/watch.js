@@ -56,7 +56,7 @@ class WatchPage {
     this.me = session.account.id;
     this.socket = connect(session);
     this.chat = new Chat(this.socket, stream, this.me);
-    this.hosts = new Hosts(byId("hosts"), stream);
+    this.hosts = new Hosts(byId("hosts"), stream, this.#viewing);
     this.bar = new CallBar(this.socket, stream, this.me);
     this.tickets = new Tickets(this.socket, stream, () => this.#renderComing());
     this.coming = new ComingSwitch(() => this.tickets.buy());

@@ -25,6 +25,7 @@ export const ENDED = {
   time_limit: "Its time was up.",
   streamer_gone: "The streamer's connection did not come back.",
   never_started: "It never started.",
+  taken_down: "It was taken down after a review.",
   internal_error: "Something broke on the server.",
 };
 

@@ -1,0 +1,157 @@
+"""What a decision takes down is shown to nobody any more, both sides hear why, and an appeal brings it back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from tests.money.databases import running
+from tests.money.test_one_to_one_node import on
+from tests.review.test_review_node import NO, Court, convene, open_court
+from tests.server.nodes import open_site, open_socket
+
+DOWN = {**NO, "finding": "upheld", "takedown": True, "to_reporter": "it is gone", "to_respondent": "not here"}
+
+
+class Talk:
+    """A conversation of Ann and Bob in which Ann has written."""
+
+    def __init__(self, court: Court, id: str) -> None:
+        self.court, self.id, self.path = court, id, f"/conversations/{id}/messages"
+
+    @classmethod
+    async def begin(cls, court: Court, *texts: str) -> Talk:
+        talk = cls(court, (await court.bob.ask("PUT", "/conversations/direct/ann"))["id"])
+        for number, text in enumerate(texts):
+            await court.ann.ask("POST", talk.path, {"text": text, "client_txn": f"t{number}"})
+        return talk
+
+    async def report(self, seq: int) -> Any:
+        about = {"kind": "message", "conversation": self.id, "seq": seq}
+        return await self.court.bob.ask("POST", "/reports", {"about": about, "reason": "harassment"})
+
+    async def reads(self, seq: int) -> dict[str, Any]:
+        shown = (await self.court.bob.ask("GET", self.path))["messages"]
+        return next(message for message in shown if message["seq"] == seq)
+
+    async def finds(self, text: str) -> list[int]:
+        return [each["seq"] for each in (await self.court.bob.ask("GET", f"/messages?text={text}"))["messages"]]
+
+
+async def test_a_message_is_removed_by_a_decision_and_comes_back_by_an_appeal(
+    tmp_path: Path, place: Path | str
+) -> None:
+    async with open_court(tmp_path / "node", place) as court:
+        talk = await Talk.begin(court, "good day", "nasty words @bob", "goodbye")
+        await court.bob.ask("PUT", f"{talk.path}/2/pin")
+        filed = await talk.report(2)
+        async with open_socket(court.site, court.bob) as bobs:
+            await court.decide(filed["id"], DOWN)
+            assert (await bobs.wait_for("case"))["state"] == "decided"
+        shown = await talk.reads(2)
+        assert (shown["text"], shown["taken_down"], shown["mentions"], shown["pinned_at"]) == ("", True, [], None)
+        assert await talk.finds("nasty") == []
+        for method, path, body in (
+            ("PUT", f"{talk.path}/2", {"text": "nasty again"}),
+            ("DELETE", f"{talk.path}/2", None),
+        ):
+            assert (await court.ann.ask(method, path, body, status=410))["code"] == "message_erased"
+        heard = [(await who.ask("GET", f"/cases/{filed['id']}"))["decisions"][0] for who in (court.bob, court.ann)]
+        assert [(each["takedown"], each["words"]) for each in heard] == [(True, "it is gone"), (True, "not here")]
+        await court.ann.ask("POST", f"/cases/{filed['id']}/appeal", {"words": "it was a joke"})
+        await court.decide(filed["id"], NO, by=1)
+        shown = await talk.reads(2)
+        assert (shown["text"], shown["taken_down"], shown["erased_at"]) == ("nasty words @bob", False, None)
+        assert shown["mentions"] == [court.bob.id]
+        assert await talk.finds("nasty") == [2]
+
+
+async def test_what_two_cases_took_down_comes_back_when_neither_stands(tmp_path: Path) -> None:
+    async with open_court(tmp_path) as court:
+        talk = await Talk.begin(court, "nasty")
+        first = await talk.report(1)
+        await court.decide(first["id"], DOWN)
+        second = await talk.report(1)
+        assert second["id"] != first["id"]
+        await court.decide(second["id"], DOWN)
+        for filed, text in ((first, ""), (second, "nasty")):
+            await court.ann.ask("POST", f"/cases/{filed['id']}/appeal", {"words": "no"})
+            await court.decide(filed["id"], NO, by=1)
+            assert (await talk.reads(1))["text"] == text
+
+
+async def test_what_its_sender_took_back_before_does_not_come_back(tmp_path: Path) -> None:
+    async with open_court(tmp_path) as court:
+        talk = await Talk.begin(court, "nasty")
+        filed = await talk.report(1)
+        await court.ann.ask("DELETE", f"{talk.path}/1")
+        await court.decide(filed["id"], DOWN)
+        await court.ann.ask("POST", f"/cases/{filed['id']}/appeal", {"words": "no"})
+        await court.decide(filed["id"], NO, by=1)
+        shown = await talk.reads(1)
+        assert (shown["text"], shown["taken_down"], shown["erased_at"] is None) == ("", False, False)
+
+
+async def test_a_stream_that_is_taken_down_ends_for_everybody_also_when_its_owner_is_suspended(
+    tmp_path: Path, place: Path | str
+) -> None:
+    async with open_court(tmp_path / "node", place) as court:
+        stream = await court.site.stream(court.ann)
+        about = {"kind": "stream", "stream": stream}
+        filed = await court.bob.ask("POST", "/reports", {"about": about, "reason": "violence"})
+        async with open_socket(court.site, court.bob) as bobs:
+            assert (await bobs.ask("join", stream=stream))["type"] == "ok"
+            await court.decide(filed["id"], {**DOWN, "sanction": "suspension", "suspend_s": 60})
+            assert (await bobs.wait_for("stream.ended"))["reason"] == "taken_down"
+        assert (await court.bob.ask("GET", "/streams"))["streams"] == []
+        assert "mesi_streams_taken_down_total 1.0" in (await court.site.http.get("/metrics")).text
+
+
+async def test_a_stream_that_was_taken_down_as_the_node_died_does_not_come_back(tmp_path: Path) -> None:
+    async with open_site(tmp_path, on(tmp_path, "")) as site:
+        court = await convene(site)
+        stream = await court.site.stream(court.ann)
+        filed = await court.bob.ask(
+            "POST", "/reports", {"about": {"kind": "stream", "stream": stream}, "reason": "spam"}
+        )
+        await court.decide(filed["id"], DOWN)
+    async with running(tmp_path / "mesi.sqlite") as store:
+
+        def forget_the_end(connection: sa.Connection) -> None:
+            connection.exec_driver_sql("UPDATE streams SET ended = NULL")
+
+        await store.write(forget_the_end)
+    async with open_site(tmp_path, on(tmp_path, "")) as site:
+        bob = await site.person("bob")
+        assert (await bob.ask("GET", "/streams"))["streams"] == []
+
+
+async def test_of_a_profile_go_its_goals_and_menu_until_an_appeal_is_right(tmp_path: Path, place: Path | str) -> None:
+    async with open_court(tmp_path / "node", place) as court:
+        amount = {"asset": "USD", "units": "500"}
+        goal = await court.ann.ask("POST", "/goals", {"title": "something nasty", "amount": amount})
+        menu = await court.ann.ask("PUT", "/me/tip_menu", {"items": [{"label": "nasty, too", "amount": amount}]})
+
+        async def shown() -> tuple[list[str], list[str]]:
+            found = await court.bob.ask("GET", "/accounts/ann/goals")
+            items = await court.bob.ask("GET", "/accounts/ann/tip_menu")
+            return [each["id"] for each in found["goals"]], [each["id"] for each in items["items"]]
+
+        whole = [goal["id"]], [menu["items"][0]["id"]]
+        assert await shown() == whole
+        filed = await court.report(court.bob, "ann")
+        await court.decide(filed["id"], DOWN)
+        assert await shown() == ([], [])
+        await court.ann.ask("POST", f"/cases/{filed['id']}/appeal", {"words": "no"})
+        await court.decide(filed["id"], NO, by=1)
+        assert await shown() == whole
+
+
+async def test_of_what_is_not_there_nothing_is_taken_down(tmp_path: Path) -> None:
+    async with open_court(tmp_path) as court:
+        filed = await court.report(court.bob, "nobody")
+        await court.mods[0].ask("POST", f"/mod/cases/{filed['id']}/take")
+        refused = await court.mods[0].ask("POST", f"/mod/cases/{filed['id']}/decide", DOWN, status=422)
+        assert refused["code"] == "invalid_outcome"
