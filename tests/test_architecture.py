@@ -58,6 +58,7 @@ PURE = [
     "media/forwarding/allocation.py",
     "media/forwarding/resting.py",
     "media/forwarding/estimates.py",
+    "signalling/wording.py",
     "signalling/policy.py",
     "signalling/admitting.py",
     "signalling/rights.py",
