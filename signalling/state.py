@@ -149,6 +149,7 @@ class RoomState:
     prepared: Prepared | None = None
     announced: Announced | None = None
     confirmed: tuple[tuple[str, Mode, int, tuple[AccountId, ...]], ...] = field(default=())
+    switched_ns: tuple[int, ...] = ()
     until_ns: int | None = None
     warnings_s: tuple[int, ...] = ()
     best_picture: BestPicture = "everyone"

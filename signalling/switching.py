@@ -14,10 +14,16 @@ from signalling.state import Announced, Prepared, RoomState
 
 MAX_COUNTDOWN_S = 600  # a viewer who is warned earlier has forgotten it by then
 CONFIRMED_KEPT = 16  # answers remembered for a confirmation that is repeated
+# Each switch sends people out or back in, and asks for keyframes. Whoever does it more often has a program that is
+# broken, or plays with the audience.
+MAX_SWITCHES = 20
+SWITCHES_WITHIN_NS = 300 * SECOND_NS
 
 
 def confirm(state: RoomState, given: c.ConfirmMode, now_ns: int) -> Result:
     """Do what was prepared, once, now or after a while; raises Refused."""
+    if isinstance(given.after_s, bool) or not 0 <= given.after_s <= MAX_COUNTDOWN_S:
+        raise Refused("invalid_countdown", max_s=MAX_COUNTDOWN_S)
     for token, mode, epoch, removed in state.confirmed:
         if token == given.token:
             return state, [e.AlreadySwitched(mode, epoch, removed)]
@@ -31,14 +37,23 @@ def confirm(state: RoomState, given: c.ConfirmMode, now_ns: int) -> Result:
     removed, stay, _ = preparing.audience(state, prepared.mode, now_ns)
     if removed and not stay and not given.allow_empty:
         raise Refused("audience_empty")
+    if given.after_s or state.mode is not Mode.PUBLIC:
+        state = _counted(state, now_ns)
     if given.after_s:
         return _announce(state, prepared, given.after_s, now_ns)
     return switch(state, prepared.mode, given.token, now_ns)
 
 
+def _counted(state: RoomState, now_ns: int) -> RoomState:
+    """Count a switch that may wait; raises Refused. What closes a public stream at once never has to."""
+    recent = tuple(at_ns for at_ns in state.switched_ns if at_ns > now_ns - SWITCHES_WITHIN_NS)
+    if len(recent) >= MAX_SWITCHES:
+        wait_ns = recent[0] + SWITCHES_WITHIN_NS - now_ns
+        raise Refused("switched_too_often", wait_s=-(-wait_ns // SECOND_NS))
+    return replace(state, switched_ns=(*recent, now_ns))
+
+
 def _announce(state: RoomState, prepared: Prepared, after_s: int, now_ns: int) -> Result:
-    if isinstance(after_s, bool) or not 0 < after_s <= MAX_COUNTDOWN_S:
-        raise Refused("invalid_countdown")
     announced = Announced(prepared.mode, prepared.token, now_ns + after_s * SECOND_NS)
     event = e.ModeAnnounced(announced.mode, announced.at_ns)
     return replace(state, prepared=None, announced=announced), [event]

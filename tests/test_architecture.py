@@ -62,6 +62,7 @@ PURE = [
     "media/forwarding/reference_turn.py",
     "media/forwarding/resting.py",
     "media/forwarding/estimates.py",
+    "signalling/wording.py",
     "signalling/policy.py",
     "signalling/admitting.py",
     "signalling/rights.py",

@@ -20,7 +20,7 @@ from server.money import tickets as t
 from server.money.amounts import Amount, wire_amount
 from server.money.ledger import PLATFORM, Account, Kind, Leg, Move
 from server.money.payments import Terms, pay, wallet
-from server.money.ticket_reports import find_ticket, ticket_of
+from server.money.ticket_reports import find_ticket, require_earnest, ticket_of
 from server.money.ticket_rows import SALE, TICKET, changing, sale_of_row, sale_values, ticket_of_row, ticket_row
 from server.money.tickets import Sale, SaleState, Ticket, TicketState
 from server.prepared import Prepared
@@ -102,6 +102,7 @@ def reserve(connection: sa.Connection, purchase: Purchase, now_ms: int) -> Ticke
     sale, there = _open(connection, purchase.sale, purchase.account)
     if there is not None and there.state is TicketState.RESERVED:
         return there
+    require_earnest(connection, sale.id, purchase.account)
     sale, ticket = t.step(sale, there, t.Reserve(purchase.ticket, purchase.account, purchase.price_seen), now_ms)
     assert ticket is not None
     add_tickets(connection, [ticket])
@@ -164,6 +165,7 @@ def wait(connection: sa.Connection, sale_id: str, account: str, now_ms: int) -> 
         raise Refused("sale_closed")
     if sale.free > 0:
         raise Refused("not_sold_out")
+    require_earnest(connection, sale.id, account)
     if int(_COUNT_WAITING(connection, sale=sale.id).fetchone()[0]) >= t.MAX_WAITING:
         raise Refused("too_many_waiting")
     _WAIT(connection, sale=sale.id, account=account, at=now_ms)

@@ -51,6 +51,12 @@ _FORFEITED = Prepared(
     " OR EXISTS (SELECT 1 FROM balances d WHERE d.owner = t.account AND d.asset = t.asset AND d.kind = 'debt'"
     " AND substr(d.units, 1, 1) = '-')) LIMIT :limit"
 )
+_LAPSED = Prepared(
+    "SELECT count(*) FROM (SELECT account FROM tickets WHERE sale = :sale AND state = 'expired'"
+    " ORDER BY number DESC LIMIT :limit) recent WHERE account = :account"
+)
+MAX_LAPSED = 5  # reservations of one account that come to nothing: whoever means it has bought by then
+LAPSED_LOOKED_AT = 500  # of a sale, the latest: under the sale's lock there is no time for more
 NEWEST = 2**62  # above every number
 
 
@@ -132,6 +138,13 @@ def ticket_of(connection: sa.Connection, sale_id: str, account: str) -> Ticket |
     """Return what somebody has reserved or bought."""
     row = _LIVE(connection, sale=sale_id, account=account).fetchone()
     return None if row is None else ticket_of_row(row)
+
+
+def require_earnest(connection: sa.Connection, sale_id: str, account: str) -> None:
+    """Raise Refused("reserved_too_often") of somebody who keeps others from seats by letting reservations lapse."""
+    lapsed = _LAPSED(connection, sale=sale_id, account=account, limit=LAPSED_LOOKED_AT).fetchone()
+    if lapsed[0] >= MAX_LAPSED:
+        raise Refused("reserved_too_often")
 
 
 def in_state(connection: sa.Connection, sale_id: str, state: TicketState) -> list[str]:

@@ -157,7 +157,7 @@ def _mode_routes(rooms: Rooms) -> list[Route]:
             confirm,
             body=s.Confirmation,
             result=v.ModeChanged,
-            problems=(*OWNING, "room_changed", "audience_empty", "invalid_request"),
+            problems=(*OWNING, "room_changed", "audience_empty", "invalid_countdown", "switched_too_often"),
         ),
         order.route(
             "POST",

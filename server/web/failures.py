@@ -24,7 +24,9 @@ def problem_of(error: Exception) -> Problem | None:
         case Problem():
             return error
         case Refused():
-            return Problem(error.code, error.detail, extra=error.extra)
+            wait_s = error.extra.get("wait_s")
+            headers = {} if wait_s is None else {"Retry-After": str(wait_s)}
+            return Problem(error.code, error.detail, extra=error.extra, headers=headers)
         case OfferRejected():
             return Problem(OFFERS[error.reason], error.detail)
         case MalformedSdp():

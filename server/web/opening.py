@@ -9,18 +9,19 @@ from server.web.ports import Rooms
 from server.web.schemas import MODES, NewStream
 from signalling.identifiers import Actor, Mode
 from signalling.views import Kind, StreamView
+from signalling.wording import description_untrusted, title_untrusted
 
-OPENING = ("already_live", "invalid_mode", "no_capacity", "not_stored")
+OPENING = ("already_live", "invalid_mode", "invalid_title", "no_capacity", "not_stored")
 
 
 async def open_stream(rooms: Rooms, owner: Actor, new: NewStream) -> StreamView:
     """Open it; raises like `Rooms.create_stream`."""
     return await rooms.create_stream(
         owner,
-        title=new.title,
+        title=title_untrusted(new.title),
         kind=_read_kind_untrusted(new.kind),
         mode=read_mode_untrusted(new.mode),
-        description=new.description,
+        description=description_untrusted(new.description),
         best_picture=new.best_picture,
     )
 

@@ -17,7 +17,6 @@ from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, RequestTimeout
 
 from media.io.networks import is_loopback, network_of
-from server.complaints import explain
 from server.problems import CONTENT_TYPE, Problem
 from server.tokens import Claims
 from server.web.bodies import PacedParts, nothing
@@ -25,6 +24,7 @@ from server.web.failures import problem_of
 from server.web.inline import SAFE, Incoming
 from server.web.ports import Auth, WebSettings
 from server.web.rates import TokenBuckets
+from server.web.shapes import read_json_untrusted, shape_query_untrusted
 from signalling.identifiers import Actor
 
 JSON = "application/json"
@@ -189,7 +189,7 @@ class Reception:
             # Many strangers behind one address may follow one link: only those that lead nowhere count.
             _refuse_before(self.by_guess.wait_s(_guesser(given), trio.current_time()))
         body = await self._body(route, given)
-        query = _shape(dict(given.args), route.query, strict=False) if route.query is not None else None
+        query = shape_query_untrusted(dict(given.args), route.query) if route.query is not None else None
         return Asked(path, given.headers, claims, body, query)
 
     def _rate(self, buckets: TokenBuckets, asker: str) -> None:
@@ -228,12 +228,7 @@ class Reception:
                 return raw.decode()
             except UnicodeDecodeError as error:
                 raise Problem("malformed_text", f"byte {error.start} is not UTF-8") from None
-        try:
-            return msgspec.json.decode(raw, type=route.body)
-        except msgspec.ValidationError as error:
-            raise _invalid(error) from None
-        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            raise Problem("malformed_json", str(error)) from None
+        return read_json_untrusted(raw, route.body)
 
     async def _read(self, given: Request) -> bytes:
         if (given.content_length or 0) > self._limits.body_bytes:
@@ -264,18 +259,6 @@ def _refuse_before(wait_s: float) -> None:
     if wait_s:
         seconds = int(wait_s) + 1
         raise Problem("rate_limited", f"try again in {seconds} s", headers={"Retry-After": str(seconds)})
-
-
-def _shape(values: object, shape: Any, *, strict: bool = True) -> Any:
-    try:
-        return msgspec.convert(values, shape, strict=strict)
-    except msgspec.ValidationError as error:
-        raise _invalid(error) from None
-
-
-def _invalid(error: msgspec.ValidationError) -> Problem:
-    complaint = explain(str(error))
-    return Problem("invalid_request", str(complaint), extra={"field": complaint.path})
 
 
 def _problem_of_http(error: Exception) -> Problem | None:

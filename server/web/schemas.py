@@ -58,12 +58,12 @@ class WantedMode(Taken, frozen=True):
 class Confirmation(Taken, frozen=True):
     """What was given by the preparation; `allow_empty` when nobody would be left.
 
-    With `after_s` the switch is announced to the viewers, and comes by itself in so many seconds.
+    With `after_s` (up to 600) the switch is announced to the viewers, and comes by itself in so many seconds.
     """
 
     confirm_token: str
     allow_empty: bool = False
-    after_s: Annotated[int, Meta(ge=0, le=600)] = 0
+    after_s: int = 0
 
 
 class TimeLimit(Taken, frozen=True):

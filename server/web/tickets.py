@@ -238,7 +238,7 @@ def _buying_routes(desk: Desk) -> list[Route]:
             body=PriceSeen,
             result=TicketView,
             status=201,
-            problems=(*buying, "asset_not_allowed_on_surface"),
+            problems=(*buying, "asset_not_allowed_on_surface", "reserved_too_often"),
         ),
         Route(
             "POST",
@@ -288,7 +288,7 @@ def _waiting_routes(desk: Desk) -> list[Route]:
             "Queue up for a ticket: the first is offered the next seat that becomes free",
             wait,
             result=Position,
-            problems=(*OF_SALE, *COMING_IN, "not_sold_out", "too_many_waiting"),
+            problems=(*OF_SALE, *COMING_IN, "not_sold_out", "too_many_waiting", "reserved_too_often"),
         ),
         Route("DELETE", f"{SALE}/waiting", "Leave the queue", stop_waiting, status=204, problems=OF_SALE),
         Route(

@@ -113,6 +113,22 @@ async def test_who_can_t_pay_takes_no_seat_and_one_kept_while_filling_the_wallet
     await is_right(store)
 
 
+async def test_who_lets_seat_after_seat_lapse_reserves_no_more_and_may_still_buy(store: AnyStore) -> None:
+    await open_sale(store, 1, "bot", "ann")
+    for number in range(ticket_reports.MAX_LAPSED):
+        now = 1 + number * RESERVED_FOR_MS
+        await store.write(box_office.reserve, purchase("bot", f"t{number}"), now)
+        await store.write(box_office.run_out, now + RESERVED_FOR_MS, 10)
+    with pytest.raises(Refused, match="reserved_too_often"):
+        await store.write(box_office.reserve, purchase("bot", "once more"), now)
+    reserved = await store.write(box_office.reserve, purchase("ann"), now)
+    with pytest.raises(Refused, match="reserved_too_often"):
+        await store.write(box_office.wait, "s1", "bot", now)
+    await store.write(box_office.give_up, reserved.id, "ann", now)
+    assert (await store.write(box_office.buy, purchase("bot"), now)).state is TicketState.SOLD
+    await is_right(store)
+
+
 async def test_buying_with_a_reservation_uses_it(store: AnyStore) -> None:
     await open_sale(store, 1, "ann")
     reserved = await store.write(box_office.reserve, purchase("ann"), 1)

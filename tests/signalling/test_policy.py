@@ -17,6 +17,7 @@ from signalling.policy import deadline_ns, step
 from signalling.preparing import PREPARED_FOR_NS
 from signalling.refusals import Refused
 from signalling.state import Request, RoomState
+from signalling.switching import MAX_SWITCHES, SWITCHES_WITHIN_NS
 from signalling.views import Money, TicketOffer
 
 OWNER, ANN, BOB, CAT = (AccountId(name) for name in ("owner", "ann", "bob", "cat"))
@@ -151,6 +152,41 @@ def test_an_announced_switch_comes_by_itself_and_can_be_called_off() -> None:
     late, events = step(sold, BOB, c.Leave(), at_ns + 1)
     assert isinstance(events[0], e.ModeSwitched)
     assert late.mode is Mode.PAID
+
+
+@pytest.mark.parametrize("after_s", [-1, 601, 2**80, True])
+def test_a_countdown_is_none_or_within_ten_minutes(after_s: int) -> None:
+    state = do(room(), OWNER, c.PrepareMode(Mode.PAID, "t"))
+    assert refused(state, OWNER, c.ConfirmMode("t", allow_empty=True, after_s=after_s)) == "invalid_countdown"
+
+
+def switched(state: RoomState, mode: Mode, token: str, at_ns: int, **how: int) -> RoomState:
+    confirm = c.ConfirmMode(token, allow_empty=True, **how)
+    return do(state, OWNER, c.PrepareMode(mode, token), confirm, now_ns=at_ns)
+
+
+def test_who_plays_with_the_audience_has_to_wait_and_may_close_the_door_all_the_same() -> None:
+    state = room()
+    for number in range(MAX_SWITCHES):
+        closed = switched(state, Mode.PAID, f"close{number}", NOW + number)
+        state = switched(closed, Mode.PUBLIC, f"open{number}", NOW + number)
+    at_ns = NOW + MAX_SWITCHES
+    state = switched(state, Mode.PAID, "close", at_ns)
+    prepared = do(state, OWNER, c.PrepareMode(Mode.PUBLIC, "open"), now_ns=at_ns)
+    with pytest.raises(Refused, match="switched_too_often") as caught:
+        step(prepared, OWNER, c.ConfirmMode("open"), at_ns)
+    assert caught.value.extra == {"wait_s": 300}
+    later_ns = NOW + SWITCHES_WITHIN_NS
+    assert switched(state, Mode.PUBLIC, "later", later_ns).mode is Mode.PUBLIC
+
+
+def test_announcements_that_are_called_off_again_and_again_have_to_wait_too() -> None:
+    state = room()
+    for number in range(MAX_SWITCHES):
+        state = do(switched(state, Mode.PAID, f"t{number}", NOW, after_s=60), OWNER, c.CallOffMode())
+    state = do(state, OWNER, c.PrepareMode(Mode.PAID, "t"))
+    assert refused(state, OWNER, c.ConfirmMode("t", allow_empty=True, after_s=60)) == "switched_too_often"
+    assert do(state, OWNER, c.ConfirmMode("t", allow_empty=True)).mode is Mode.PAID
 
 
 def test_between_the_announcement_and_the_switch_there_is_no_one_to_one() -> None:
