@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from media.forwarding.tables import CACHE, Tables
+from media.forwarding.tables import CACHE, PAYLOAD, Tables
 from media.wire.codecs import Codec
+from media.wire.dependency import described_heights_untrusted
 from media.wire.heights import heights_untrusted
 
 
@@ -22,8 +23,10 @@ class Heights:
         if key in (self.key, -1):
             return self.known
         slot = key % CACHE
+        size = int(tables.cache_info["descriptor"][row, slot])
+        told = described_heights_untrusted(tables.cache_data[row, slot, PAYLOAD - size :].tobytes())
         payload = tables.cache_data[row, slot, : tables.cache_info["size"][row, slot]].tobytes()
         if tables.cache_seq[row, slot] == key:  # the thread marks a slot before it writes there
             self.key = key
-            self.known = heights_untrusted(Codec(int(tables.tracks["codec"][row])), payload) or self.known
+            self.known = heights_untrusted(Codec(int(tables.tracks["codec"][row])), payload) or told or self.known
         return self.known

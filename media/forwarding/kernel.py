@@ -29,7 +29,7 @@ ROUNDS = 4  # batches of one turn: bounds the time between two fences
 
 
 _HERE = Path(__file__).resolve().parent
-_CALLED = ("io/native.py", "io/cipher.py", "wire/codecs.py", "wire/layering.py")
+_CALLED = ("io/native.py", "io/cipher.py", "wire/codecs.py", "wire/layering.py", "wire/dependency.py")
 keep_compiled("kernel", [*_HERE.glob("*.py"), *(_HERE.parent / name for name in _CALLED)])
 _LAYOUT = types.Array(numba.from_dtype(LAYOUT), 1, "C")
 

@@ -44,13 +44,8 @@ def steps(spatials: int, temporals: int) -> list[Within]:
 
 @dataclass(slots=True)
 class Ladder:
-    """What was seen of one track's layers: `octets` are those that came of each, ever.
+    """What was seen of one track's layers: `octets` are those that came of each, ever."""
 
-    Nobody gets more than `most_spatial`: without the dependency descriptor, which is not passed on, decoders make
-    nothing of AV1's higher ones.
-    """
-
-    most_spatial: int = ALL_LAYERS
     octets: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((LAYERS, LAYERS), np.int64))
     came_ns: dict[Within, int] = field(default_factory=dict)
     spatials: int = 1
@@ -62,8 +57,7 @@ class Ladder:
         self.octets = octets.copy()
         spatials, temporals = self.spatials, self.temporals
         if changed.any():
-            seen = 1 + int(np.flatnonzero(changed.any(axis=1))[-1])
-            self.spatials = max(self.spatials, min(seen, self.most_spatial + 1))
+            self.spatials = max(self.spatials, 1 + int(np.flatnonzero(changed.any(axis=1))[-1]))
             self.temporals = max(self.temporals, 1 + int(np.flatnonzero(changed.any(axis=0))[-1]))
         for step in steps(self.spatials, self.temporals):
             own = changed[step.spatial, step.temporal] if not step.spatial else changed[step.spatial].any()

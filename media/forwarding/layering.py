@@ -1,7 +1,7 @@
-"""Compiled: of which layers a packet is, from its payload; said in plain Python in media/wire/layering.py.
+"""Compiled: of which layers a packet is, from its dependency descriptor or its payload.
 
 Cost: a few ns a packet of VP8 and VP9. Reads only the bytes given; every index is checked, since compiled code does not
-check for us. Judged by tests/media/test_layering.py.
+check for us. Said in plain Python in media/wire/layering.py; judged by tests/media/test_layering.py.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import numpy as np
 from numba import njit
 
 from media.forwarding.choices import UNKNOWN
-from media.forwarding.tables import CACHE
+from media.forwarding.dependency import read_dependency
+from media.forwarding.tables import CACHE, PAYLOAD
 from media.wire.codecs import Codec
 from media.wire.layering import Mark
 
@@ -21,7 +22,7 @@ BEGINS, ENDS, SYNC_AFTER, SYNC_HERE, TOLD, CONTINUES = map(int, Mark)
 def note_layers(t, track, ext_seq, payload, size, ts):
     """Note of which layers within its encoding a packet is that is being cached."""
     slot = ext_seq % CACHE
-    spatial, temporal, marks = read_layering(t.tracks[track].codec, payload, size)
+    spatial, temporal, marks = _read(t, track, slot, payload, size)
     if marks & CONTINUES and t.tracks[track].layered:
         before = (ext_seq - 1) % CACHE
         spatial = np.int64(UNKNOWN)
@@ -33,6 +34,18 @@ def note_layers(t, track, ext_seq, payload, size, ts):
     t.layer_octets[track, spatial, temporal] += size
     if spatial > 0 or temporal > 0:
         t.tracks[track].layered = 1
+
+
+@njit(nogil=True)
+def _read(t, track, slot, payload, size):
+    described = np.int64(t.cache_info[track, slot].descriptor)
+    if described:
+        whole, at = t.cache_data[track, slot], np.int64(PAYLOAD - described)
+        structure, drawn = t.structures[track : track + 1], t.drawn[0:1]  # both slices, of one type
+        spatial, temporal, marks = read_dependency(whole, at, described, structure, drawn)
+        if spatial >= 0:
+            return spatial, temporal, marks
+    return read_layering(t.tracks[track].codec, payload, size)
 
 
 @njit(nogil=True)

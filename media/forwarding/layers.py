@@ -8,6 +8,7 @@ are a better picture.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,6 +24,7 @@ from media.forwarding.stamps import NUMBER_OCTETS
 from media.forwarding.tables import VIDEO, Shared
 from media.forwarding.wishes import Layer, Wish, choose, fit, wished
 from media.wire.codecs import Codec
+from media.wire.extensions import Passed
 
 REVIEW_NS = 250_000_000  # how often all are looked at: a viewer whose layer ends sees the next one this much later
 LIVE_NS = 600_000_000  # without a packet for longer a layer has ended; encoders send ten pictures a second or more
@@ -36,6 +38,7 @@ class _Viewer:
     wanted: int
     downlink: Downlink
     demand: int  # what it would get if nothing rested
+    is_told: bool = False  # of dependencies between frames
     probe: tuple[float, int] = (0.0, 0)
     cuts: int = 0  # of its estimate, as they were last looked at
 
@@ -52,13 +55,16 @@ class _Track:
     heights: dict[int, Heights] = field(default_factory=dict)  # by row
     is_read: bool = False  # by somebody of whose layer the kernel does not know
     by_row: dict[int, Layer] = field(default_factory=dict)
-    _wished: dict[tuple[Wish, Grant], list[Layer]] = field(default_factory=dict)
+    _wished: dict[tuple[Wish, Grant, int], list[Layer]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.by_row = {layer.row: layer for layer in self.layers}
 
-    def rebuild(self, ladder: Ladder, now_ns: int) -> None:
-        """Know the steps of a ladder that has changed; who got all, or what is no step any more, gets the best."""
+    def rebuild(self, ladder: Ladder, most: Mapping[bool, int], now_ns: int) -> None:
+        """Know the steps of a ladder that has changed; who got all, or what is no step any more, gets the best.
+
+        `most` is up to which spatial layer those can decode who are told of dependencies, or not.
+        """
         found = steps(ladder.spatials, ladder.temporals)
         self.layers = [
             Layer(number(self.row, step), is_full=step.temporal == ladder.temporals - 1, measured_ns=now_ns)
@@ -69,14 +75,19 @@ class _Track:
         self.by_row = {layer.row: layer for layer in self.layers}
         for viewer in self.viewers.values():
             if viewer.wanted not in self.by_row:
-                viewer.wanted = viewer.demand = self.layers[-1].row
+                viewer.wanted = viewer.demand = self.within(most[viewer.is_told])[-1].row
 
-    def wished(self, wish: Wish, holds: Grant) -> list[Layer]:
+    def wished(self, wish: Wish, holds: Grant, most_spatial: int) -> list[Layer]:
         """Return what the function of this name does, which is the same for most viewers until a layer changes."""
-        found = self._wished.get((wish, holds))
+        found = self._wished.get((wish, holds, most_spatial))
         if found is None:
-            found = self._wished[wish, holds] = wished(self.layers, wish, holds)
+            found = self._wished[wish, holds, most_spatial] = wished(self.within(most_spatial), wish, holds)
         return found
+
+    def within(self, most_spatial: int) -> list[Layer]:
+        """Return the layers, within an encoding those up to a spatial one."""
+        steps = ((layer, layers_of(layer.row)) for layer in self.layers)
+        return [layer for layer, step in steps if step is None or step.spatial <= most_spatial]
 
     def changed(self) -> None:
         """Look at the layers anew."""
@@ -98,9 +109,7 @@ class Layers:
         rows = self._forwarder.layers(track)
         if len(rows) > 1 or self._forwarder.tables.tracks["kind"][track] == VIDEO:
             layers = [Layer(row, measured_ns=now_ns) for row in rows]
-            is_av1 = self._forwarder.tables.tracks["codec"][track] == Codec.AV1
-            ladder = Ladder(0 if is_av1 else ALL_LAYERS)
-            self._tracks[track] = _Track(layers, track, ladder if len(rows) == 1 else None)
+            self._tracks[track] = _Track(layers, track, Ladder() if len(rows) == 1 else None)
 
     def close(self, track: int) -> None:
         """Forget a track whose subscriptions are gone."""
@@ -123,19 +132,32 @@ class Layers:
             return self._forwarder.subscribe(track, transport, sent)
         downlink = Downlink(sent.stamp & 15 == NUMBER_OCTETS - 1, joined_ns=now_ns)
         allowed = downlink.allowed(Told(), 0.0, now_ns, now_ns)
-        layer = choose(found.layers, wish, self._forwarder.admission.held_by(transport, now_ns), allowed)
-        first = track if found.ladder is None else found.layers[-1].row  # all there is, until it is known
+        is_told = Passed.DEPENDENCY in sent.passed
+        most_spatial = self._most_spatial(track)[is_told]
+        able = found.within(most_spatial)
+        layer = choose(able, wish, self._forwarder.admission.held_by(transport, now_ns), allowed)
+        first = track if found.ladder is None else able[-1].row  # all there is, until it is known
         wanted = first if layer is None else layer
         within = layers_of(wanted)
         if within is None and found.ladder is not None:
-            within = Within(found.ladder.most_spatial, ALL_LAYERS)
+            within = Within(most_spatial, ALL_LAYERS)
         if within is None:
             subscription = self._forwarder.subscribe(track, transport, sent, layer=wanted)
         else:
             subscription = self._forwarder.subscribe(track, transport, sent, within=within)
-        found.viewers[subscription] = _Viewer(transport, wish, wanted, downlink, wanted)
+        found.viewers[subscription] = _Viewer(transport, wish, wanted, downlink, wanted, is_told)
         self._track_of[subscription] = found
         return subscription
+
+    def _most_spatial(self, track: int) -> dict[bool, int]:
+        """Return up to which spatial layer viewers can decode who are told of dependencies, and who are not.
+
+        Those of AV1 take that, and a publisher that tells of them; payloads of other codecs tell all that it takes.
+        """
+        tables = self._forwarder.tables
+        is_plain = tables.tracks["codec"][track] != Codec.AV1
+        is_described = tables.structures["count"][track] > 0
+        return {True: ALL_LAYERS if is_plain or is_described else 0, False: ALL_LAYERS if is_plain else 0}
 
     def unsubscribe(self, subscription: int) -> None:
         """Forward no more."""
@@ -228,7 +250,7 @@ class Layers:
 
     def _measure_within(self, track: _Track, ladder: Ladder, now_ns: int) -> None:
         if ladder.look(self._forwarder.tables.layer_octets[track.row], now_ns):
-            track.rebuild(ladder, now_ns)
+            track.rebuild(ladder, self._most_spatial(track.row), now_ns)
         for layer in track.layers:
             step = layers_of(layer.row)
             if step is not None:
@@ -288,10 +310,11 @@ class Layers:
         told = map(Told, *estimates, lost)
         flows_ns = tables.transports["delivered_ns"][transports].tolist()
         holds = self._forwarder.admission.held_by_each(transports, now_ns)
+        most = self._most_spatial(track.row)
         for subscription, viewer, known, last_ns, held in zip(
             subscriptions, viewers, told, flows_ns, holds, strict=True
         ):
-            candidates = track.wished(viewer.wish, held)
+            candidates = track.wished(viewer.wish, held, most[viewer.is_told])
             allowed = viewer.downlink.allowed(known, track.by_row[viewer.wanted].bps, last_ns, now_ns)
             self._move(track, subscription, candidates, allowed, now_ns)
             is_best = not candidates or candidates[0].row == viewer.wanted

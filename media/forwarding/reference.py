@@ -115,6 +115,8 @@ class Subscription:
     last_picture: int = 0
     base_delta: int = 0
     last_base: int = 0
+    frame_delta: int = 0  # of dependency descriptors
+    last_frame: int = 0
     passed: dict[Passed, int] = field(default_factory=dict)  # its ids of the publisher's header extensions
     red_payload_type: int | None = None  # of redundant sound, if it takes that
     rtx_tokens: int = 0  # bytes of retransmission allowed
@@ -171,6 +173,8 @@ class Subscription:
                 self.picture_delta = self.last_picture + 1 - first.picture
             if first.base_at:
                 self.base_delta = self.last_base + 1 - first.base
+            if first.descriptor:
+                self.frame_delta = self.last_frame + 1 - first.frame_number
         self.anchor = Anchor(first.ext_seq, self.track.restarts, self.last_seq + 1 - first.ext_seq, delta)
         self.choice.anchor()
         return self.anchor
@@ -255,6 +259,8 @@ class Subscription:
                 self.last_picture = (packet.picture + self.picture_delta + shift) & 0x7FFF
             if packet.base_at:
                 self.last_base = (packet.base + self.base_delta) & 0xFF
+            if packet.descriptor:
+                self.last_frame = (packet.frame_number + self.frame_delta) & 0xFFFF
         return self._as_it_is(packet, seq, timestamp, shift, marker=packet.marker or is_marked)
 
     def _as_it_is(self, packet: Cached, seq: int, timestamp: int, shift: int, *, marker: bool) -> Outgoing:
@@ -340,8 +346,15 @@ class Subscription:
         extensions: tuple[tuple[Passed, bytes], ...],
         payload: bytes,
     ) -> Outgoing:
-        told = tuple((self.passed[kind], value) for kind, value in extensions if kind in self.passed)
+        told = tuple((self.passed[kind], self._told(kind, value)) for kind, value in extensions if kind in self.passed)
         return Outgoing(self, payload_type, ssrc, seq & 0xFFFF, timestamp & 0xFFFFFFFF, marker, payload, told)
+
+    def _told(self, kind: Passed, value: bytes) -> bytes:
+        """Write what a viewer is told; its frames keep the gaps between their numbers, as they name each other."""
+        if kind is not Passed.DEPENDENCY:
+            return value
+        number = (int.from_bytes(value[1:3]) + self.frame_delta) & 0xFFFF
+        return value[:1] + number.to_bytes(2) + value[3:]
 
 
 def verdict(viewer: Viewer, now: int, layer_requires: int = 0) -> Count | None:

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 from media.forwarding.choices import UNKNOWN
 from media.forwarding.tables import CACHE, VIDEO, Count
 from media.wire.codecs import Codec, starts_keyframe, vp8_numbers
+from media.wire.dependency import Structure, parse_dependency_untrusted
 from media.wire.extensions import Passed
 from media.wire.layering import UNLAYERED, Layering, Mark, read_layering_untrusted
+from media.wire.malformed import MalformedPacket
 
 if TYPE_CHECKING:
     from media.forwarding.reference import Subscription
@@ -52,6 +54,16 @@ class Cached:
         """The TL0PICIDX."""
         return self.payload[self.base_at]
 
+    @property
+    def descriptor(self) -> bytes:
+        """The dependency descriptor, nothing where there is none."""
+        return dict(self.extensions).get(Passed.DEPENDENCY, b"")
+
+    @property
+    def frame_number(self) -> int:
+        """Of the dependency descriptor."""
+        return int.from_bytes(self.descriptor[1:3])
+
 
 @dataclass(slots=True, eq=False)
 class Track:
@@ -83,6 +95,7 @@ class Track:
     key_timestamp: int = -1
     key_ns: int = 0
     playout_delay: bytes = b""  # the newest that its source told of
+    structure: Structure | None = None  # the newest that a dependency descriptor brought
     _slots: dict[int, Cached] = field(default_factory=dict)
 
     def layer(self, ssrc: int, rid: bytes, *, is_repair: bool) -> Track | None:
@@ -160,15 +173,15 @@ class Track:
         is_key = starts_keyframe(self.codec, payload)
         numbers = vp8_numbers(payload) if self.codec is Codec.VP8 else (0, 0)
         extensions = self._with_delay(extensions, is_key=is_key)
-        place = self._place_of(ext_seq, payload, timestamp)
+        place = self._place_of(ext_seq, payload, timestamp, dict(extensions).get(Passed.DEPENDENCY, b""))
         self._slots[ext_seq % CACHE] = Cached(
             ext_seq, payload, marker, is_key, timestamp, frame, *numbers, place, extensions, red_at
         )
         if is_key and is_newest and self.kind == VIDEO and timestamp != self.key_timestamp:
             self.key, self.key_timestamp, self.key_ns = ext_seq, timestamp, now
 
-    def _place_of(self, ext_seq: int, payload: bytes, timestamp: int) -> Layering:
-        place = read_layering_untrusted(self.codec, payload)
+    def _place_of(self, ext_seq: int, payload: bytes, timestamp: int, descriptor: bytes) -> Layering:
+        place = self._described(descriptor) or read_layering_untrusted(self.codec, payload)
         if Mark.CONTINUES in place.marks and self.is_layered:
             before = self.cached(ext_seq - 1)
             is_known = before is not None and before.timestamp == timestamp
@@ -176,6 +189,16 @@ class Track:
             place = Layering(spatial, temporal, place.marks)
         self.is_layered |= place.spatial > 0 or place.temporal > 0
         return place
+
+    def _described(self, descriptor: bytes) -> Layering | None:
+        if not descriptor:
+            return None
+        try:
+            found = parse_dependency_untrusted(descriptor, self.structure)
+        except MalformedPacket:
+            return None
+        self.structure = found.structure or self.structure
+        return found.place
 
     def _with_delay(
         self, extensions: tuple[tuple[Passed, bytes], ...], *, is_key: bool
@@ -188,7 +211,7 @@ class Track:
         return (*extensions, (Passed.PLAYOUT_DELAY, self.playout_delay))
 
     def _restart(self, ssrc: int, seq: int) -> None:
-        self.playout_delay = b""
+        self.playout_delay, self.structure = b"", None
         self.ssrc = ssrc
         self.restarts += 1
         self.first, self.highest = seq + 0x10000, seq + 0xFFFF

@@ -106,7 +106,7 @@ def write_packet(t, s, payload_type, marker, ssrc, seq, ts, track, slot, is_empt
     if stamp:
         write_stamp(t, np.int64(t.subscriptions[s].transport), stamp, start, t.shared[Shared.NOW])
         start += STAMP_SIZE
-    if t.cache_info[track, slot].extensions and not is_empty:
+    if (t.cache_info[track, slot].extensions or t.cache_info[track, slot].descriptor) and not is_empty:
         start = write_extensions(t, s, track, slot, at, stamp)
     if osn >= 0:
         write_u16(out, start, osn)

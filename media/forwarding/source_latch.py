@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from media.forwarding.extensions import keep_extensions
+from media.forwarding.extensions import keep_descriptor, keep_extensions
 from media.forwarding.layering import note_layers
 from media.forwarding.payload import starts_keyframe, vp8_numbers
 from media.forwarding.reports import begin_reports
@@ -77,6 +77,7 @@ def restart(t, track, ssrc, seq):
     t.tracks[track].last_keyframe_ns = 0
     t.tracks[track].playout_delay = -1
     t.tracks[track].layered = 0
+    t.structures[track].count = 0
     for i in range(CACHE):
         t.cache_seq[track, i] = -1
 
@@ -126,6 +127,7 @@ def keep(t, transport, track, ext_seq, data, start, size, red_at, ts, now):
         picture_at, base_at = vp8_numbers(data[start : start + size], size)
     t.cache_info[track, slot].picture_at = picture_at
     t.cache_info[track, slot].base_at = base_at
+    keep_descriptor(t, transport, data, track, slot)
     note_layers(t, track, ext_seq, data[start : start + size], size, ts)
     t.cache_info[track, slot].ts = ts
     t.cache_info[track, slot].frame_no = frame

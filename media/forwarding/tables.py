@@ -17,6 +17,7 @@ from media.forwarding.buffers import point_headers_at_buffers
 from media.forwarding.choices import ALL_LAYERS, CHOICE, GIVEN, NUMBERS
 from media.forwarding.estimates import ESTIMATE, SENT, SENT_LOG, TREND_POINTS
 from media.forwarding.rows import Limits as Limits
+from media.forwarding.structures import STRUCTURE
 from media.wire.extensions import Passed
 
 CACHE = 512  # packets kept of each track: 4 s at 1 Mbit/s, 1 s at 4 Mbit/s; a power of two
@@ -245,6 +246,8 @@ SUBSCRIPTION = np.dtype(
         ("last_picture", "i4"),  # K: of the newest packet
         ("base_delta", "i4"),  # K: the same of TL0PICIDX
         ("last_base", "i4"),  # K
+        ("frame_delta", "i4"),  # K: the same of the frame numbers of dependency descriptors
+        ("last_frame", "i4"),  # K
         ("rtx_seq", "i8"),  # K
         ("rtx_tokens", "i8"),  # K: bytes of retransmission allowed now
         ("rtx_refilled_ns", "i8"),  # K
@@ -269,6 +272,7 @@ CACHED = np.dtype(
         ("spatial", "u1"),
         ("temporal", "u1"),
         ("marks", "u1"),  # of layering.py
+        ("descriptor", "u1"),  # octets of its dependency descriptor, which ends where the payload's place does
         ("ts", "i8"),
         ("frame_no", "i8"),
     ],
@@ -309,6 +313,8 @@ class Tables(NamedTuple):
     cache_seq: npt.NDArray[np.int64]  # [track, CACHE]: extended sequence number held there; K
     cache_info: npt.NDArray[np.void]  # [track, CACHE]
     cache_extensions: npt.NDArray[np.uint8]  # [track, CACHE, EXTENSIONS]: as RFC 8285 one-byte elements, by Passed; K
+    structures: npt.NDArray[np.void]  # [track]: the newest that such a descriptor brought; K
+    drawn: npt.NDArray[np.void]  # [1]: one that is being read
     cache_data: npt.NDArray[np.uint8]  # [track, CACHE, PAYLOAD]: decrypted payloads; K
     twcc_seq: npt.NDArray[np.int64]  # [slot, TWCC]; K
     twcc_arrival_ns: npt.NDArray[np.int64]  # [slot, TWCC]; K
@@ -400,6 +406,8 @@ def _layout(capacity: Limits) -> np.dtype[np.void]:
             ("cache_seq", "i8", (capacity.tracks, CACHE)),
             ("cache_info", CACHED, (capacity.tracks, CACHE)),
             ("cache_extensions", "u1", (capacity.tracks, CACHE, EXTENSIONS)),
+            ("structures", STRUCTURE, (capacity.tracks,)),
+            ("drawn", STRUCTURE, (1,)),
             # Last, since offsets of fields are 32 bits wide in compiled code and this one is larger than that.
             ("cache_data", "u1", (capacity.tracks, CACHE, PAYLOAD)),
         ],

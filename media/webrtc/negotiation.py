@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from media.webrtc.answer import AcceptedMedia, LocalEndpoint, OutgoingStream, write_answer
 from media.webrtc.attributes import Direction, HeaderExtension, Setup
 from media.webrtc.dtls import DtlsRole, Fingerprint
-from media.webrtc.extensions import ONE_BYTE_IDS, TAKEN, ids_of, passed_by, passed_to
+from media.webrtc.extensions import DESCRIBED, ONE_BYTE_IDS, TAKEN, ids_for, ids_of, is_described, passed_by, passed_to
 from media.webrtc.formats import (
     Choice,
     CodecDescription,
@@ -152,8 +152,9 @@ def answer_publisher(
             names = ", ".join(dict.fromkeys(item.name for item in media.codecs)) or "none by name"
             raise OfferRejected("unsupported", f"no {media.kind} codec that is supported among those offered: {names}")
         taken |= choice.payload_types
-        tracks.append(_received(media, choice))
-        accepted[index] = _accept_received(media, choice)
+        extensions = _extensions(media, choice, offer.flags | media.flags)
+        tracks.append(_received(media, choice, extensions))
+        accepted[index] = _accept_received(media, choice, extensions)
     remote_ice, fingerprints, role = _remote(_carrier(offer, accepted))
     sdp = write_answer(offer, accepted, local, role, session_id=random_bits(SESSION_ID_BITS))
     return PublisherAnswer(sdp, tuple(tracks), remote_ice, fingerprints, role)
@@ -185,7 +186,7 @@ def answer_viewer(
         taken |= choice.payload_types
         stamp = _stamp(media, choice)
         used = () if stamp is None else (stamp.extension.id,)
-        passed = passed_to(media.extensions, choice.codec.kind, used)
+        passed = passed_to(media.extensions, choice.codec, used, offer.flags | media.flags)
         tracks.append(track := _sent(media, choice, stamp, ids_of(passed), ssrcs))
         extensions = (*(() if stamp is None else (stamp.extension,)), *passed.values())
         accepted[index] = _accept_sent(choice, track, stamp, extensions, sending_parameters(choice, codec), stream)
@@ -254,10 +255,9 @@ def _dtls_role(media: MediaDescription) -> DtlsRole:
     return DtlsRole.CLIENT if media.setup is Setup.PASSIVE else DtlsRole.SERVER
 
 
-def _received(media: MediaDescription, choice: Choice) -> ReceivedTrack:
+def _received(media: MediaDescription, choice: Choice, accepted: Sequence[HeaderExtension]) -> ReceivedTrack:
     feedback = choice.format.feedback
     layers = _layers(media, choice)
-    accepted = _extensions(media, layers)
     extensions = {item.uri: item.id for item in accepted}
     return ReceivedTrack(
         kind=choice.codec.kind,
@@ -278,13 +278,11 @@ def _received(media: MediaDescription, choice: Choice) -> ReceivedTrack:
     )
 
 
-def _accept_received(media: MediaDescription, choice: Choice) -> AcceptedMedia:
+def _accept_received(media: MediaDescription, choice: Choice, accepted: Sequence[HeaderExtension]) -> AcceptedMedia:
     feedback = tuple(name for name in PUBLISHER_FEEDBACK if name in choice.format.feedback)
     layers = _layers(media, choice)
     extensions = tuple(
-        item
-        for item in _extensions(media, layers)
-        if item.uri != TRANSPORT_CC or "transport-cc" in choice.format.feedback
+        item for item in accepted if item.uri != TRANSPORT_CC or "transport-cc" in choice.format.feedback
     )
     red = choice.red if choice.prefers_red else None
     fmtp = receiving_parameters(choice)
@@ -295,18 +293,24 @@ def _layers(media: MediaDescription, choice: Choice) -> tuple[str, ...]:
     """Return the layers of simulcast that we take, or none of them."""
     names = media.layers
     fits = 2 <= len(names) <= MAX_LAYERS and len(set(names)) == len(names) and max(map(len, names)) <= MAX_LAYER_NAME
-    is_told = any(item.uri == RID for item in _extensions(media, names))
+    is_told = any(item.uri == RID for item in _accepted(media, (RID,)))
     return names if fits and is_told and choice.codec.codec in LAYERED_CODECS else ()
 
 
-def _extensions(media: MediaDescription, layers: Sequence[str] = ()) -> list[HeaderExtension]:
-    """Return the publisher's extensions that we accept, each URI and id once; those of layers where there are some."""
-    accepted = (*ACCEPTED_EXTENSIONS, RID, REPAIRED_RID) if layers else ACCEPTED_EXTENSIONS
+def _extensions(media: MediaDescription, choice: Choice, flags: Set[str]) -> list[HeaderExtension]:
+    """Return the publisher's extensions that we accept; those of layers where there are some."""
+    of_layers = (RID, REPAIRED_RID) if _layers(media, choice) else ()
+    of_frames = (DESCRIBED,) if is_described(choice.codec.codec, flags) else ()
+    return _accepted(media, (*ACCEPTED_EXTENSIONS, *of_layers, *of_frames))
+
+
+def _accepted(media: MediaDescription, uris: Collection[str]) -> list[HeaderExtension]:
+    """Return the extensions of an m-line that are among `uris`, each of those and each id once."""
     found: dict[str, HeaderExtension] = {}
     for item in media.extensions:
-        fits = item.id in ONE_BYTE_IDS and item.id not in {other.id for other in found.values()}
+        fits = item.id in ids_for(item.uri) and item.id not in {other.id for other in found.values()}
         sent = item.direction in (Direction.SENDRECV, Direction.SENDONLY)
-        if item.uri in accepted and fits and sent:
+        if item.uri in uris and fits and sent:
             found.setdefault(item.uri, item)
     return list(found.values())
 

@@ -43,6 +43,7 @@ from signalling.chat import tidy_untrusted as tidy_chat_untrusted
 from signalling.messages import Encoding, MalformedMessage, decode_hello_untrusted, decode_request_untrusted
 from signalling.refusals import Refused
 from tests.fuzz.file_targets import FILE_TARGETS
+from tests.fuzz.layer_targets import LAYER_TARGETS
 from tests.fuzz.moq_targets import MOQ_TARGETS
 from tests.fuzz.target import TEXT, Target
 from tests.media.offers import LOCAL, PUBLISHERS, VIEWERS, offer_text
@@ -389,5 +390,6 @@ TARGETS = {
         read_names, lambda: (b"ann", "\u00c4nn \U0001f600".encode(), b"\xed\xa0\x80", "a\u200bb".encode()), 500
     ),
     **FILE_TARGETS,
+    **LAYER_TARGETS,
     **MOQ_TARGETS,
 }

@@ -134,6 +134,26 @@ def test_the_picture_is_turned_by_who_publishes_it_for_all_who_do_not_know_how()
     assert [track.passed for track in answer.tracks] == [{Passed.AUDIO_LEVEL: 1}, {Passed.PLAYOUT_DELAY: 5}]
 
 
+def test_what_tells_which_frame_needs_which_is_taken_beside_av1_alone_and_where_it_fits() -> None:
+    pub, sub = "chromium156-av1svc-pub", "chromium156-av1svc-sub"
+    prefers_av1 = (("39 40 45 46", "39 40"), ("SAVPF 96", "SAVPF 45 46 96"))
+    video = answer_publisher(offer(pub, *prefers_av1), LOCAL).tracks[1]
+    assert (video.codec.codec, video.passed[Passed.DEPENDENCY]) == (Codec.AV1, 12)
+    assert answer_viewer(offer(sub), LOCAL, [video.codec], stream="s").tracks[0].passed == {
+        Passed.ORIENTATION: 13,
+        Passed.PLAYOUT_DELAY: 5,
+        Passed.CAPTURE_TIME: 9,
+        Passed.DEPENDENCY: 17,
+    }
+    assert Passed.DEPENDENCY not in answer_viewer(offer(sub), LOCAL, [VP8], stream="s").tracks[0].passed
+    one_byte = ("extmap-allow-mixed", "extmap-not-mixed")  # a keyframe's is longer than those hold
+    assert Passed.DEPENDENCY not in answer_publisher(offer(pub, *prefers_av1, one_byte), LOCAL).tracks[1].passed
+    assert Passed.DEPENDENCY not in answer_publisher(offer(pub), LOCAL).tracks[1].passed
+    answer = answer_viewer(offer(sub, one_byte), LOCAL, [video.codec], stream="s")
+    assert Passed.DEPENDENCY not in answer.tracks[0].passed
+    assert "dependency-descriptor" not in answer.sdp
+
+
 def test_redundant_sound_is_taken_of_who_prefers_it_and_given_to_who_knows_it() -> None:
     plain = answer_publisher(offer("chromium156-vp8-pub"), LOCAL)
     assert plain.tracks[0].red_payload_type is None

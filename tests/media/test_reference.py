@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,21 +19,30 @@ from media.forwarding.tables import AUDIO, VIDEO, Count
 from media.wire.codecs import Codec, starts_keyframe, vp8_numbers
 from media.wire.extensions import Passed
 from media.wire.rtcp import Fir, Nack, Pli, build_rtcp
-from media.wire.rtp import RtpHeader, build_rtp
+from media.wire.rtp import RtpHeader, build_rtp, parse_rtp_untrusted
+from tests.media.packets import recorded
 from tests.media.turns import End, Packet, Turns, open_turns, protected
 
 EDGES = (0, 1, 2, 255, 256, 511, 512, 513, 1023, 32_766, 32_767, 32_768, 32_769, 65_533, 65_534, 65_535)
 VIDEO_PT, VIDEO_RTX_PT, AUDIO_PT, RED_PT = 96, 97, 111, 63
 RID_ID, REPAIRED_RID_ID = 3, 4
 PAYLOADS = {"key": b"\x10\x00key", "delta": b"\x10\x01del", "part": b"\x00\x00a longer part", "empty": b""}
-PASSED = {Passed.AUDIO_LEVEL: 5, Passed.ORIENTATION: 6, Passed.PLAYOUT_DELAY: 7, Passed.CAPTURE_TIME: 8}
+PASSED = {
+    Passed.AUDIO_LEVEL: 5,
+    Passed.ORIENTATION: 6,
+    Passed.PLAYOUT_DELAY: 7,
+    Passed.CAPTURE_TIME: 8,
+    Passed.DEPENDENCY: 20,
+}
 VIEWERS = {Passed.AUDIO_LEVEL: 14, Passed.PLAYOUT_DELAY: 1, Passed.CAPTURE_TIME: 7}
+DESCRIBED = (12, 0, 17)  # and the ids of dependency descriptors, viewer by viewer, 0 for none
 RED_HEADS = {
     "red": b"\xef\x00\x00\x03\x6f" + b"old",
     "bare": b"\x6f",
     "broken": b"\xef\x00\x03\xff\x6f",
     "short": b"\xef",
 }
+L3T3_KEY, RECORDED_ID = "chromium156-av1-L3T3_KEY", 12
 RIDS = {"video": "h", "low": "l"}
 LOW_SSRC = 1000  # more than that of the other layer
 AGE_NS = 600_000_000  # longer than any of the kernel's half seconds
@@ -144,7 +153,9 @@ class Both:
         for kind in ("video", "audio"):
             number = 1000 * len(self.watching) + (1 if kind == "video" else 2)
             red = 99 if rtx else None
-            sent = Sent(120, 121 if rtx else None, number, number + 100 if rtx else None, 0, VIEWERS, red)
+            described = DESCRIBED[len(self.watching) % len(DESCRIBED)]
+            passed = VIEWERS | ({Passed.DEPENDENCY: described} if described else {})
+            sent = Sent(120, 121 if rtx else None, number, number + 100 if rtx else None, 0, passed, red)
             row = self.forwarder.subscribe(self.rows[kind], watching.end.row, sent, first_seq=32_767 - number % 7)
             record = self.turns.tables.subscriptions[row]
             subscription = reference.Subscription(
@@ -157,7 +168,7 @@ class Both:
                 sent.rtx_ssrc,
                 last_seq=int(record["last_seq"]),
                 rtx_seq=int(record["rtx_seq"]),
-                passed=VIEWERS,
+                passed=passed,
                 red_payload_type=red,
             )
             viewer.subscriptions.append(subscription)
@@ -329,6 +340,12 @@ def protected_is_fresh(end: End, datagram: bytes) -> bool:
     return True
 
 
+def told(name: str) -> Iterator[bytes]:
+    """Yield the dependency descriptors of a recording, of which the first brings a structure."""
+    headers = (parse_rtp_untrusted(datagram).header for datagram in recorded(name, "rtp"))
+    return (header.extensions[RECORDED_ID] for header in headers if RECORDED_ID in header.extensions)
+
+
 # -- histories ---------------------------------------------------------------------------------------------------------
 
 ODD_JUMPS = [0, -511, -512, -513, 5, -255, -256, -257, 300, 510, 511, 512, 513, 16_383, 16_384, 30_000]
@@ -336,6 +353,10 @@ TOLD = [
     ((Passed.AUDIO_LEVEL, b"\x85"), (Passed.CAPTURE_TIME, bytes(8))),
     ((Passed.CAPTURE_TIME, bytes(range(16))), (Passed.PLAYOUT_DELAY, b"abc"), (Passed.ORIENTATION, b"\x01")),
     ((Passed.PLAYOUT_DELAY, b"xyz"),),
+    ((Passed.DEPENDENCY, bytes.fromhex("850102")), (Passed.CAPTURE_TIME, bytes(8))),
+    ((Passed.DEPENDENCY, bytes.fromhex("8afffe")),),
+    ((Passed.DEPENDENCY, next(told(L3T3_KEY))),),
+    ((Passed.DEPENDENCY, b"\x80\0\1\xff"), (Passed.PLAYOUT_DELAY, b"xyz")),
     ((Passed.PLAYOUT_DELAY, b"xy"), (Passed.CAPTURE_TIME, bytes(9)), (Passed.AUDIO_LEVEL, b"ab")),
 ]
 packets = st.fixed_dictionaries(

@@ -5,6 +5,8 @@ import { ask, authorization, send } from "./api.js";
 const CONNECT_MS = 15_000;
 const DISCONNECTED_MS = 4_000; // a change of network heals within that; the server's consent lasts 30 s
 
+const DEPENDENCIES = "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension";
+
 let known = { iceServers: [], until: 0 };
 
 /** A connection that may go through the TURN servers of the platform: who gathers must know of them before. */
@@ -21,6 +23,17 @@ export function endpointOf(kind, stream) {
   return `/${kind}/${encodeURIComponent(stream)}`;
 }
 
+/** Chromium can tell and be told which frames need which, and offers it where it is asked to: layers of AV1 take it. */
+function offerDependencies(connection) {
+  for (const transceiver of connection.getTransceivers()) {
+    const extensions = transceiver.getHeaderExtensionsToNegotiate?.() ?? [];
+    const told = extensions.find(({ uri }) => uri === DEPENDENCIES);
+    if (!told) continue;
+    told.direction = "sendrecv";
+    transceiver.setHeaderExtensionsToNegotiate(extensions);
+  }
+}
+
 /**
  * The offer goes out without candidates: the server is ICE-lite, names its own address in the answer and learns ours
  * from our checks.
@@ -31,6 +44,7 @@ export function endpointOf(kind, stream) {
  *   `over` is "closed" when the server ended it; throws Problem when it does not let us in
  */
 export async function openMediaSession(endpoint, connection) {
+  offerDependencies(connection);
   await connection.setLocalDescription();
   const address = new URL(endpoint, location.origin);
   const headers = { ...authorization(), "Content-Type": "application/sdp" };
