@@ -77,13 +77,13 @@ async def watch_at(world: World, remote: Remote) -> Negotiated:
 
 async def test_one_watches_over_ipv6_and_one_over_ipv4_what_is_published_over_ipv6() -> None:
     async with world_at([FOUR, SIX]) as world:
-        four, six = world.media._candidates
+        four, six = world.media._endpoints.shown_by(0).udp
         publisher = SixRemote(IceCredentials.random(), six)
         world.remotes.append(publisher)
         answer = world.media.publish(world.room, "streamer", write_offer(publisher.ice, "sendonly")).answer_sdp
         for host, port in (four, six):
             assert f" {host} {port} typ host\r\n" in answer
-        assert [host for host, _ in world.media._tcp_candidates] == [FOUR, SIX]
+        assert [host for host, _ in world.media._endpoints.shown_by(0).tcp] == [FOUR, SIX]
         with trio.fail_after(20):
             await publisher.connect(answer, world.nursery)
         viewers = Remote(IceCredentials.random(), four), SixRemote(IceCredentials.random(), six)
@@ -99,7 +99,7 @@ async def test_one_watches_over_ipv6_and_one_over_ipv4_what_is_published_over_ip
 
 async def test_a_client_reaches_two_addresses_from_one_and_hears_each_from_where_it_asked() -> None:
     async with world_at([FOUR, OTHER_FOUR]) as world:
-        first, second = world.media._candidates
+        first, second = world.media._endpoints.shown_by(0).udp
         publisher, _ = await world.publish()
         viewer = HearingRemote(IceCredentials.random(), first)
         negotiated = await watch_at(world, viewer)
