@@ -7,8 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from numba import njit, types
+
+from media.forwarding import kernel
 from media.forwarding.admission import FOREVER, Grant, Holding
+from media.forwarding.mirroring import still_there
 from media.forwarding.tables import CACHE, NOTICES, Count
+from media.io.compiled import keep_with
 from media.wire.codecs import Codec
 from media.wire.rtp import RtpHeader, build_rtp
 from tests.media.test_forwarder import DELTA, KEY, Sent
@@ -136,3 +141,30 @@ def test_a_packet_told_of_before_the_room_opened_is_no_beginning_for_who_is_admi
         pair.send(1, KEY + b"next")
         pair.turns.mirror()
         assert [packet.payload[2:] for packet in pair.there.drain()[0]] == [b"next"]
+
+
+keep_with("kernel")
+
+
+@njit([types.boolean(kernel._LAYOUT, types.int64, types.int64, types.int64)], nogil=True, cache=True)
+def _still_there(whole, subscription, track, ext_seq):
+    return still_there(whole[0], subscription, track, ext_seq)
+
+
+def test_a_copied_packet_is_sent_only_if_its_place_held_it_all_the_time() -> None:
+    with open_pair() as pair:
+        tables, subscription = pair.turns.tables, 1
+        pair.send(0, KEY + bytes(4))
+        pair.turns.mirror()
+        ext_seq = int(tables.tracks["highest_ext_seq"][pair.track])
+
+        def holds() -> bool:
+            return bool(_still_there(tables.whole, subscription, pair.track, ext_seq))
+
+        assert holds()
+        tables.tracks["restarts"][pair.track] += 1
+        assert not holds()
+        tables.tracks["restarts"][pair.track] -= 1
+        tables.cache_seq[pair.track, ext_seq % CACHE] = -1
+        assert not holds()
+        assert pair.count(Count.OVERTAKEN) == 2

@@ -11,9 +11,11 @@ import pytest
 import trio
 
 from media.forwarding.admission import Grant, Holding
+from media.forwarding.fences import Fences
+from media.forwarding.memory import make_tables
 from media.forwarding.placement import SLACK, Placement
-from media.forwarding.tables import Count
-from tests.media.test_forwarder import DELTA, KEY, Sent, open_world
+from media.forwarding.tables import Count, Shared
+from tests.media.test_forwarder import DELTA, KEY, LIMITS, Sent, open_world
 
 HOMES = pytest.mark.parametrize("home", [0, 1])
 
@@ -61,6 +63,23 @@ async def test_after_the_fence_no_worker_sends_one_packet_to_those_who_lost_the_
                 got += [int.from_bytes(packet.payload[2:]) for packet in holder.drain()]
         assert packets == [list(range(seq))] * 2
         assert watched
+
+
+def test_a_fence_is_passed_when_every_worker_has_passed_it() -> None:
+    workers = make_tables(LIMITS, 3)
+    passed: list[int] = []
+    fences = Fences(workers, lambda: None)
+    for number in (1, 2):
+        fences.after(lambda number=number: passed.append(number))  # type: ignore[misc]
+    for worker in (2, 0, 1):
+        fences.look()
+        assert passed == []
+        assert workers[worker].shared[Shared.FENCE_ASKED] == 2
+        workers[worker].shared[Shared.FENCE_DONE] = 1
+    fences.look()
+    assert passed == [1]
+    fences.end()
+    assert passed == [1, 2]
 
 
 async def test_a_right_lapses_by_itself_on_another_worker_than_the_publishers() -> None:

@@ -29,6 +29,9 @@ LIMITS = Limits(rooms=4, transports=16, tracks=8, subscriptions=32)
 keep_with("kernel")  # else it went where the module imported last keeps its own, and outlived changes of the kernel
 
 
+keep_with("kernel")  # else it went where the module imported last keeps its own, and outlived changes of the kernel
+
+
 @njit([types.int64(kernel._LAYOUT)], nogil=True, cache=True)
 def _turn(whole):
     return kernel_turn(whole[0])
