@@ -44,7 +44,7 @@ class MediaAddress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def threads(self) -> int:
         """How many forwarding threads there are: one for each core that may be used, unless a number is set."""
-        return min(usable_cores(), MAX_WORKERS) if self.workers == AUTO else self.workers
+        return self.workers if isinstance(self.workers, int) else min(usable_cores(), MAX_WORKERS)
 
     @property
     def ports(self) -> tuple[int, ...]:

@@ -67,7 +67,9 @@ class Forwarder:
 
     # -- running -----------------------------------------------------------------------------------------------------
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(  # noqa: ASYNC128  (the workers themselves report that they have started)
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         """Run the threads until cancelled; raises RuntimeError when one ends by itself."""
         await self.workers.run(task_status=task_status)
 

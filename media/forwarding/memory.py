@@ -49,6 +49,7 @@ from media.forwarding.tables import (
     Limits,
     Shared,
     Tables,
+    laid_out,
 )
 from media.wire.extensions import Passed
 
@@ -143,26 +144,12 @@ def _common(capacity: Limits) -> np.dtype[np.void]:
     )
 
 
-def _joined(own: np.dtype[np.void], common: np.dtype[np.void], begin: int) -> np.dtype[np.void]:
-    """Put `common` behind `own`, at offset `begin`."""
-    fields = [(name, part, start) for part, start in ((own, 0), (common, begin)) for name in part.names or ()]
-    return np.dtype(
-        {
-            "names": [name for name, _, _ in fields],
-            "formats": [part[name] for name, part, _ in fields],
-            "offsets": [start + (part.fields or {})[name][1] for name, part, start in fields],
-            "itemsize": begin + common.itemsize,
-            "aligned": True,
-        }
-    )
-
-
 CAPACITY = Limits()
 _OWN, _COMMON = _own(CAPACITY), _common(CAPACITY)
 OWN_SIZE = -(-_OWN.itemsize // PAGE) * PAGE
 # One record holds every table: compiled functions pass a single pointer and find everything at fixed offsets from it.
 # Passing the arrays one by one cost 1.5 us a packet and made the compiler work two and a half times as long.
-LAYOUT = _joined(_OWN, _COMMON, OWN_SIZE)
+LAYOUT = laid_out([(_OWN, 0), (_COMMON, OWN_SIZE)], OWN_SIZE + _COMMON.itemsize)
 
 
 def make_tables(limits: Limits, workers: int = 1) -> tuple[Tables, ...]:

@@ -8,8 +8,9 @@ used, and is shared by all workers except for the tables that are said to be eac
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -131,19 +132,24 @@ class Count(IntEnum):
 AUDIO, VIDEO = 1, 2
 
 
+def laid_out(parts: Sequence[tuple[np.dtype[np.void], int]], size: int) -> np.dtype[np.void]:
+    """Return a record of `size` octets with the fields of each part, which begins at an offset."""
+    names, formats, offsets = [], [], []
+    for part, start in parts:
+        assert part.fields is not None
+        for name, field in part.fields.items():
+            names.append(name)
+            formats.append(field[0])
+            offsets.append(start + field[1])
+    layout: Any = {"names": names, "formats": formats, "offsets": offsets, "itemsize": size, "aligned": True}
+    made: np.dtype[np.void] = np.dtype(layout)
+    return made
+
+
 def _whole_lines(row: np.dtype[np.void]) -> np.dtype[np.void]:
     """Have rows end with a cache line, so that two workers that write neighbours do not wait for each other."""
-    names, size = row.names or (), LINE * 8
-    fields = [(row.fields or {})[name] for name in names]
-    return np.dtype(
-        {
-            "names": list(names),
-            "formats": [field[0] for field in fields],
-            "offsets": [field[1] for field in fields],
-            "itemsize": -(-row.itemsize // size) * size,
-            "aligned": True,
-        }
-    )
+    size = LINE * 8
+    return laid_out([(row, 0)], -(-row.itemsize // size) * size)
 
 
 ROOM = np.dtype(

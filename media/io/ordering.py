@@ -8,19 +8,19 @@ from numba import types
 from numba.extending import intrinsic
 
 
-@intrinsic  # type: ignore[misc,untyped-decorator]
+@intrinsic
 def release(typingctx: Any) -> Any:
     """Let what was written before be seen by whoever sees what is written from here on. Free on x86."""
     return _fence("release")
 
 
-@intrinsic  # type: ignore[misc,untyped-decorator]
+@intrinsic
 def acquire(typingctx: Any) -> Any:
     """Read from here on what was written before that which was just read. Free on x86."""
     return _fence("acquire")
 
 
-@intrinsic  # type: ignore[misc,untyped-decorator]
+@intrinsic
 def full(typingctx: Any) -> Any:
     """Read from here on only when what was written before is seen by all."""
     return _fence("seq_cst")

@@ -57,8 +57,10 @@ def worker_of(world: World, negotiated: Negotiated) -> int:
 
 
 async def fill(world: World, viewers: int = 8) -> list[tuple[Remote, Negotiated]]:
+    found = []
     with trio.fail_after(20):
-        found = [await world.watch() for _ in range(viewers)]
+        for _ in range(viewers):
+            found.append(await world.watch())
     assert {worker_of(world, negotiated) for _, negotiated in found} == {0, 1}
     return found
 
