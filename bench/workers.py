@@ -1,9 +1,11 @@
 """`python -m bench.workers`: what one stream gains by a second forwarding thread on a second core.
 
-The threads run in this process, with one and with two workers in turns. A publisher hands them frames as fast as they
-are worked off, with never more than a few waiting, so that all are busy; what counts is how many packets leave in how
-much time. The tool itself does next to nothing, since the machine's cores belong to the threads: the viewers are
-sockets that nobody reads. So each packet is encrypted and handed to the kernel, which drops it at the full socket.
+One worker, two workers, and two processes at once with a worker each, which share nothing, take turns. The processes
+say what the machine has to give: the cores of a virtual one may be halves of a real one. A publisher hands frames over
+as fast as they are worked off, with never more than a few waiting, so that all threads are busy; what counts is how
+many packets leave in how much time. The tool itself does little, since the machine's cores belong to the threads: the
+viewers are sockets that nobody reads. So each packet is encrypted and handed to the kernel, which drops it at the full
+socket.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import os
 import socket
 import statistics
 import struct
+import sys
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,6 +22,7 @@ from dataclasses import dataclass
 import click
 import trio
 
+from bench.cores import pin
 from bench.report import Report, say
 from bench.tool import run_tool
 from media.forwarding.admission import FOREVER, Grant, Holding
@@ -30,7 +34,9 @@ FRAME = 4  # packets, as of 1 Mbit/s and 30 frames a second
 OCTETS = 1_100
 WAITING = 4  # frames handed over and not worked off: less than the cache holds, enough to keep all busy
 PAUSE_S = 0.0005
+APART = "import sys; from bench.workers import run_on; run_on(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))"
 LEAST_GAIN = 1.7
+LEAST_OF_APART = 0.9  # of what two processes send that share nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,15 @@ class Turn:
     def us(self) -> float:
         """Processor time of all workers for each packet."""
         return sum(self.cpu_s) * 1e6 / max(self.sent, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One turn of each, and what two processes sent in a second together."""
+
+    one: Turn
+    two: Turn
+    apart_per_s: float
 
 
 class Publisher:
@@ -151,28 +166,55 @@ def _sent(forwarder: Forwarder) -> int:
     return counts["sent"] + counts["send_busy"] - counts["sender_reports"]
 
 
-async def run_turns(viewers: int, seconds: float, repeats: int) -> list[tuple[Turn, Turn]]:
-    """Measure one worker, and two, in turns."""
-    turns = []
+async def run_apart(viewers: int, seconds: float) -> float:
+    """Return what two processes with a worker each, that share nothing, send in a second together."""
+    found: list[float] = []
+
+    async def run(core: int) -> None:
+        words = [sys.executable, "-c", APART, str(core), str(viewers // 2), str(seconds)]
+        done = await trio.run_process(words, capture_stdout=True)
+        found.append(float(done.stdout))
+
+    async with trio.open_nursery() as nursery:
+        for core in sorted(os.sched_getaffinity(0))[:2]:
+            nursery.start_soon(run, core)
+    return sum(found)
+
+
+def run_on(core: int, viewers: int, seconds: float) -> None:
+    """Measure one worker on a core, and print how many packets it sends in a second."""
+    pin(core)
+    print(trio.run(run_turn, 1, viewers, seconds).per_s)
+
+
+async def run_rounds(viewers: int, seconds: float, repeats: int) -> list[Round]:
+    """Measure one worker, two, and two processes, in turns."""
+    rounds = []
     for number in range(repeats):
-        say(f"turn {number + 1} of {repeats}: one worker for {seconds:g} s, then two ...")
-        turns.append((await run_turn(1, viewers, seconds), await run_turn(2, viewers, seconds)))
-    return turns
+        say(f"turn {number + 1} of {repeats}: one worker, two, and two processes, {seconds:g} s each ...")
+        one, two = await run_turn(1, viewers, seconds), await run_turn(2, viewers, seconds)
+        rounds.append(Round(one, two, await run_apart(viewers, seconds)))
+    return rounds
 
 
-def describe(turns: list[tuple[Turn, Turn]], viewers: int) -> Report:
+def describe(rounds: list[Round], viewers: int) -> Report:
     """Put medians into a report, and say whether the second worker is worth its core."""
     report = Report(f"one stream to {viewers} viewers that do not read, with one forwarding thread and with two")
-    gain = statistics.median(two.per_s / one.per_s for one, two in turns)
-    report.add("packets a second, one worker", statistics.median(one.per_s for one, _ in turns))
-    report.add("packets a second, two workers", statistics.median(two.per_s for _, two in turns))
-    report.add("gain", gain, "x")
-    report.add("all turns", " ".join(f"{two.per_s / one.per_s:.2f}" for one, two in turns), "x")
-    report.add("CPU for each packet, one worker", statistics.median(one.us for one, _ in turns), "us")
-    report.add("CPU for each packet, two workers", statistics.median(two.us for _, two in turns), "us")
-    lost = sum(abs(turn.expected - turn.sent) for pair in turns for turn in pair)
+    gain = statistics.median(each.two.per_s / each.one.per_s for each in rounds)
+    share = statistics.median(each.two.per_s / each.apart_per_s for each in rounds)
+    report.add("packets a second, one worker", statistics.median(each.one.per_s for each in rounds))
+    report.add("packets a second, two workers", statistics.median(each.two.per_s for each in rounds))
+    report.add("packets a second, two processes", statistics.median(each.apart_per_s for each in rounds))
+    report.add("gain of the second worker", gain, "x")
+    report.add("of the second process", statistics.median(each.apart_per_s / each.one.per_s for each in rounds), "x")
+    report.add("all turns, workers", " ".join(f"{each.two.per_s / each.one.per_s:.2f}" for each in rounds), "x")
+    report.add("all turns, processes", " ".join(f"{each.apart_per_s / each.one.per_s:.2f}" for each in rounds), "x")
+    report.add("CPU for each packet, one worker", statistics.median(each.one.us for each in rounds), "us")
+    report.add("CPU for each packet, two workers", statistics.median(each.two.us for each in rounds), "us")
+    lost = sum(abs(turn.expected - turn.sent) for each in rounds for turn in (each.one, each.two))
     report.add("packets missing", lost)
-    report.expect(f"two workers send at least {LEAST_GAIN:g} times as much", gain >= LEAST_GAIN)
+    report.expect(f"two workers send at least {LEAST_GAIN:g} times as much as one", gain >= LEAST_GAIN)
+    report.expect(f"and at least {LEAST_OF_APART:g} times what two processes do", share >= LEAST_OF_APART)
     report.expect("every packet leaves for every viewer", lost == 0)
     return report
 
@@ -185,8 +227,8 @@ def describe(turns: list[tuple[Turn, Turn]], viewers: int) -> Report:
 def main(viewers: int, seconds: float, repeats: int, as_json: bool) -> None:
     """Compare how much of one stream leaves with one forwarding thread and with two."""
 
-    async def run() -> list[tuple[Turn, Turn]]:
-        return await run_turns(viewers, seconds, repeats)
+    async def run() -> list[Round]:
+        return await run_rounds(viewers, seconds, repeats)
 
     report = describe(run_tool(run), viewers)
     report.print(as_json=as_json)

@@ -200,3 +200,5 @@ async def test_what_workers_send_is_counted_to_the_last_packet(count: int) -> No
     assert turn.sent == turn.expected > 0
     assert len(turn.cpu_s) == count
     assert all(turn.cpu_s)
+    if count == 2:
+        assert await workers.run_apart(6, 0.5) > 0
