@@ -16,19 +16,22 @@ import statistics
 import struct
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import click
 import trio
 
 from bench.cores import pin
+from bench.outputs import Outputs, with_outputs
 from bench.report import Report, say
 from bench.tool import run_tool
 from media.forwarding.admission import FOREVER, Grant, Holding
 from media.forwarding.forwarder import Forwarder, Limits
 from media.webrtc.srtp import SrtpKeys, SrtpProfile, open_sender
 from media.wire.codecs import Codec
+from media.wire.extensions import Passed
 
 FRAME = 4  # packets, as of 1 Mbit/s and 30 frames a second
 OCTETS = 1_100
@@ -48,6 +51,8 @@ class Sent:
     ssrc: int = 1
     rtx_ssrc: int | None = None
     stamp: int = 0
+    red_payload_type: int | None = None
+    passed: Mapping[Passed, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,17 +228,14 @@ def describe(rounds: list[Round], viewers: int) -> Report:
 @click.option("--viewers", default=400, show_default=True, help="In one room, half of them on each worker.")
 @click.option("--seconds", default=4.0, show_default=True, help="Length of each turn.")
 @click.option("--repeats", default=3, show_default=True, help="Turns of each.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def main(viewers: int, seconds: float, repeats: int, as_json: bool) -> None:
+@with_outputs
+def main(viewers: int, seconds: float, repeats: int, outputs: Outputs) -> None:
     """Compare how much of one stream leaves with one forwarding thread and with two."""
 
     async def run() -> list[Round]:
         return await run_rounds(viewers, seconds, repeats)
 
-    report = describe(run_tool(run), viewers)
-    report.print(as_json=as_json)
-    if not report.holds:
-        raise SystemExit(1)
+    outputs.deliver(describe(run_tool(run), viewers))
 
 
 if __name__ == "__main__":

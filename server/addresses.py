@@ -26,12 +26,12 @@ class MediaAddress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where media arrives: one UDP port on each address; `advertise` lists "ip:port" told besides (1:1 NAT).
 
     With `tcp`, connections of clients without UDP are taken, too: on `tcp_port`, 0 for the number of the UDP port.
-    There are as many forwarding threads as `workers` says; each has the port that follows that of the one before.
+    There are as many forwarding threads as `workers` says ("auto": one a core); each has the port after the last one's.
     """
 
     host: Host | Annotated[tuple[Host, ...], Meta(min_length=1, max_length=MAX_MEDIA_HOSTS)] = AUTO
     port: Port = 7882
-    workers: Annotated[int, Meta(ge=1, le=MAX_WORKERS)] | Literal["auto"] = "auto"
+    workers: Annotated[int, Meta(ge=1, le=MAX_WORKERS)] | Literal["auto"] = 1
     tcp: bool = True
     tcp_port: Port = 0
     advertise: Annotated[tuple[str, ...], Meta(max_length=8)] = ()
@@ -43,7 +43,7 @@ class MediaAddress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def threads(self) -> int:
-        """How many forwarding threads there are: one for each core that may be used, unless a number is set."""
+        """How many forwarding threads there are; "auto" is one for each core that may be used."""
         return self.workers if isinstance(self.workers, int) else min(usable_cores(), MAX_WORKERS)
 
     @property

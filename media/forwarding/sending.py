@@ -283,7 +283,7 @@ def _send_singly(t, message):
 
 @njit(nogil=True)
 def read_report(t, track):
-    """Return the publisher's newest report on a track, which another worker may be writing: NTP time, RTP time, arrival.
+    """Return the publisher's newest report on a track, which another worker may be writing: NTP and RTP time, arrival.
 
     The first is 0 where there is none to read.
     """

@@ -45,7 +45,7 @@ def _node_options(command: F) -> F:
             "--workers",
             metavar="N",
             type=click.IntRange(1, MAX_WORKERS),
-            help="Forwarding threads, each with a UDP port of its own [default: one a core].",
+            help="Forwarding threads, each with a UDP port of its own [default: 1].",
         ),
     ]
     for option in reversed(options):

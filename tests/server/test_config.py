@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from server.addresses import outward_address, parse_address
+from server.addresses import MediaAddress, outward_address, parse_address
 from server.complaints import ConfigError
 from server.config import LISTED, Config, Listen, load, override
 from server.cores import usable_cores
@@ -159,14 +159,15 @@ def test_media_arrives_where_every_browser_of_this_machine_pairs_an_address_unle
     assert override(load(None), media="127.0.0.1:7000").media.hosts == ("127.0.0.1",)
 
 
-def test_there_is_a_worker_for_each_core_that_may_be_used_unless_a_number_is_said(tmp_path: Path) -> None:
+def test_there_is_one_worker_unless_a_number_is_said_or_one_for_each_core_that_may_be_used(tmp_path: Path) -> None:
     cores = len(os.sched_getaffinity(0))
     quota = tmp_path / "cpu.max"
     assert usable_cores(quota) == cores
     for text, expected in (("max 100000", cores), ("150000 100000", min(cores, 2)), ("20000 100000", 1)):
         quota.write_text(text)
         assert usable_cores(quota) == expected
-    assert override(Config()).media.threads == min(usable_cores(), 16)
+    assert override(Config()).media.threads == 1
+    assert MediaAddress(workers="auto").threads == min(usable_cores(), 16)
     said = override(Config(), media="127.0.0.1:7000", workers=3).media
     assert (said.threads, said.ports) == (3, (7000, 7001, 7002))
     with pytest.raises(ConfigError, match=r"media\.port: leaves no numbers for 3 workers"):

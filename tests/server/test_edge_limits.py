@@ -15,7 +15,6 @@ import trio
 from prometheus_client.parser import text_string_to_metric_families
 
 from server.config import Config
-from server.cores import usable_cores
 from server.edge import Edge
 from tests.server.nodes import open_site, open_socket, small_config
 from tests.server.test_hostile_http import HEALTH, OUTCOME
@@ -142,9 +141,8 @@ async def test_every_counter_has_a_name_and_a_meaning_at_prometheus(tmp_path: Pa
         assert values["mesi_connections",] >= 2
         assert values["mesi_http_responses_total", "2xx"] >= 1
         assert values["mesi_media_control_datagrams_dropped_total", "wrong_password"] == 0
-        workers = [str(number) for number in range(usable_cores())]
-        assert [values["mesi_media_worker_transports", worker] for worker in workers] == [0] * len(workers)
-        assert all(("mesi_media_worker_cpu_ms_total", worker) in values for worker in workers)
+        assert values["mesi_media_worker_transports", "0"] == 0
+        assert ("mesi_media_worker_cpu_ms_total", "0") in values
 
 
 async def test_rates_that_were_exceeded_are_counted(tmp_path: Path) -> None:
