@@ -25,6 +25,7 @@ TOOLS = (
     "moq",
     "moq_packets",
     "way_feedback",
+    "workers",
 )
 HERE = Path(__file__).resolve().parent
 

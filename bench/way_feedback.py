@@ -9,12 +9,10 @@ from __future__ import annotations
 import os
 import random
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 import click
 import trio
@@ -94,9 +92,7 @@ def _reports(begin_ns: int) -> Iterator[bytes]:
 
 
 async def _tell(forwarder: Forwarder, ends: list[socket.socket], told: list[list[bytes]]) -> Outcome:
-    thread = next(thread for thread in threading.enumerate() if thread.name == "forwarding")
-    assert thread.native_id is not None
-    began, cpu_ns = trio.current_time(), _cpu_ns(thread.native_id)
+    began, (cpu_ns,) = trio.current_time(), forwarder.workers.cpu_ns()
     for number in range(REPORTS):
         for place, (end, reports) in enumerate(zip(ends, told, strict=True)):
             if place % 20 == 0:
@@ -105,15 +101,10 @@ async def _tell(forwarder: Forwarder, ends: list[socket.socket], told: list[list
     await trio.sleep(0.1)
     await forwarder.fence()
     seconds = trio.current_time() - began
-    cpu_s = (_cpu_ns(thread.native_id) - cpu_ns) / 1e9
+    cpu_s = (forwarder.workers.cpu_ns()[0] - cpu_ns) / 1e9
     taken = int(forwarder.tables.counters[Count.WAY_REPORTS])
     packets = int((forwarder.tables.sent_log["size"][: len(ends), 1 : REPORTS * PACKETS + 1] == 0).sum())
     return Outcome(REPORTS * len(ends), taken, packets, cpu_s, seconds)
-
-
-def _cpu_ns(thread: int) -> int:
-    """Return the processor time of one of our threads."""
-    return int(Path(f"/proc/self/task/{thread}/schedstat").read_text().split()[0])
 
 
 def describe(outcome: Outcome, viewers: int) -> Report:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 import trio
 
 from media.broadcasts import Broadcasts
-from media.endpoints import Endpoint, Endpoints, OurSide
+from media.endpoints import Endpoint, Endpoints
 from media.facts import (
     Attendee,
     AudienceChanged,
@@ -82,7 +82,7 @@ class Media:
         self.now_ns = clock_ns
         self._tell, self.events = trio.open_memory_channel[MediaEvent](EVENTS_BUFFERED)
         self._timer_moved = trio.Event()
-        self._forwarder = Forwarder(settings.address, settings.limits, settings.also)
+        self._forwarder = Forwarder(settings.address, settings.limits, settings.also, settings.workers)
         self._layers = Layers(self._forwarder)
         self._rooms: dict[RoomRow, Room] = {}
         tell, numbers = self._tell.send_nowait, itertools.count(1)
@@ -90,8 +90,7 @@ class Media:
             self._forwarder, clock_ns, numbers=numbers, close=self.close, tell=tell, wake=self._wake
         )
         self._tcp = IceTcp(self._forwarder, self._endpoints, open_listeners(settings, self._forwarder.addresses))
-        self._candidates = (*self._forwarder.addresses, *settings.advertise)
-        self._tcp_candidates = self._tcp.candidates(settings.advertise)
+        self._endpoints.advertise(settings.advertise, self._tcp.candidates(settings.advertise))
         self._broadcasts = Broadcasts(self._forwarder, self._layers, clock_ns, tell, self._wake)
         self._publishing = Publishing(
             self._forwarder,
@@ -274,8 +273,8 @@ class Media:
         are closed.
         Raises MalformedSdp, OfferRejected and NoCapacity.
         """
-        within, ours = self._rooms[room], self._our_side()
-        endpoint, answer = self._publishing.publish(within, source, offer_sdp, ours, until_ns=until_ns, kinds=kinds)
+        within = self._rooms[room]
+        endpoint, answer = self._publishing.publish(within, source, offer_sdp, until_ns=until_ns, kinds=kinds)
         self._hearing.listen()
         self._wake()
         return Negotiated(endpoint.id, answer, _etag(endpoint.peer.local))
@@ -285,7 +284,7 @@ class Media:
 
         Raises MalformedSdp, OfferRejected, NoSource (nobody publishes it now) and NoCapacity.
         """
-        endpoint, answer = self._watching.watch(self._rooms[room], source, offer_sdp, holding, self._our_side)
+        endpoint, answer = self._watching.watch(self._rooms[room], source, offer_sdp, holding)
         return Negotiated(endpoint.id, answer, _etag(endpoint.peer.local))
 
     def restart_ice(self, transport: TransportId, sdpfrag: str) -> tuple[str, str]:
@@ -299,7 +298,8 @@ class Media:
             raise OfferRejected("no_restart", "the fragment carries no ice-ufrag and ice-pwd")
         local = endpoint.peer.restart_ice(fragment.ice)
         self._endpoints.index_ufrags(endpoint)
-        return _etag(local), answer_fragment(local, self._candidates, fragment, tcp_candidates=self._tcp_candidates)
+        shown = self._endpoints.shown_by(self._forwarder.worker_of(endpoint.row))
+        return _etag(local), answer_fragment(local, shown.udp, fragment, tcp_candidates=shown.tcp)
 
     def is_ice_restart(self, transport: TransportId, sdpfrag: str) -> bool:
         """Whether a fragment asks for an ICE restart (new credentials) rather than trickling candidates."""
@@ -325,9 +325,6 @@ class Media:
             self._watching.discard(endpoint)
         self._endpoints.discard(endpoint)
         self._forwarder.close_transport(endpoint.row)
-
-    def _our_side(self) -> OurSide:
-        return self._endpoints.our_side(self._candidates, self._tcp_candidates)
 
     # -- what is known of them -----------------------------------------------------------------------------------------
 

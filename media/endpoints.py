@@ -37,10 +37,19 @@ log = structlog.get_logger("media")
 
 
 @dataclass(frozen=True, slots=True)
+class Candidates:
+    """Where clients find us."""
+
+    udp: tuple[Address, ...]
+    tcp: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class OurSide:
-    """What we show of ourselves in one answer, and the certificate that proves it."""
+    """What we show of ourselves in one answer, the certificate that proves it, and the worker that it leads to."""
 
     certificate: Certificate
+    worker: int
     shown: LocalEndpoint
 
 
@@ -87,15 +96,28 @@ class Endpoints:
         self._by_row: dict[int, Endpoint] = {}
         self._by_ufrag: dict[str, Endpoint] = {}
         self._ended: Counter[str] = Counter(dict.fromkeys(PEER_COUNTERS, 0))
-        self._strays = {"unknown_ufrag": 0, "unknown_source": 0}  # control datagrams that belong to no transport
+        self._candidates: tuple[tuple[Address, ...], tuple[Address, ...]] = ((), ())
+        # Control datagrams that belong to no transport, or came to another worker than the transport's.
+        self._strays = {"unknown_ufrag": 0, "unknown_source": 0, "wrong_worker": 0}
 
     # -- births and deaths -------------------------------------------------------------------------------------------
 
-    def our_side(self, candidates: tuple[Address, ...], tcp_candidates: tuple[Address, ...]) -> OurSide:
-        """Make new credentials to be shown with these candidates."""
+    def our_side(self, worker: int) -> OurSide:
+        """Make new credentials, to be shown with the candidates of a worker."""
         certificate = self.certificates.current(self._now_ns())
-        ice = IceCredentials.random()
-        return OurSide(certificate, LocalEndpoint(ice, certificate.fingerprint, candidates, tcp_candidates))
+        shown = self.shown_by(worker)
+        local = LocalEndpoint(IceCredentials.random(), certificate.fingerprint, shown.udp, shown.tcp)
+        return OurSide(certificate, worker, local)
+
+    def shown_by(self, worker: int) -> Candidates:
+        """Return where clients find a worker: on its own UDP ports, or over TCP on the ports of all."""
+        udp, tcp = self._candidates
+        ahead = tuple((host, port + worker) for host, port in udp)
+        return Candidates((*self._forwarder.workers.addresses(worker), *ahead), tcp)
+
+    def advertise(self, udp: tuple[Address, ...], tcp: tuple[Address, ...]) -> None:
+        """Show clients these, too: where somebody forwards what is for the first worker, and where TCP is taken."""
+        self._candidates = (udp, tcp)
 
     def open(
         self,
@@ -106,7 +128,7 @@ class Endpoints:
         answer: PublisherAnswer | ViewerAnswer,
     ) -> Endpoint:
         """Open a transport to whom `answer` is sent; raises NoCapacity."""
-        row = self._forwarder.open_transport(room.row, publishes=role == "publisher")
+        row = self._forwarder.open_transport(room.row, publishes=role == "publisher", worker=ours.worker)
         peer = Peer(
             certificate=ours.certificate,
             local=ours.shown.ice,
@@ -163,18 +185,19 @@ class Endpoints:
     def receive_untrusted(self, datagrams: Iterable[ControlDatagram]) -> None:
         """Give STUN and DTLS datagrams to whose they are."""
         for datagram in datagrams:
-            endpoint = self._addressee(datagram.data, datagram.transport)
+            endpoint = self._addressee(datagram.data, datagram.transport, datagram.source)
             if endpoint is not None:
                 self._guarded(endpoint, endpoint.peer.receive_untrusted, datagram.data, datagram.source)
 
-    def expects_untrusted(self, check: bytes) -> bool:
-        """Whether a datagram is a check that names a session of ours."""
+    def worker_untrusted(self, check: bytes) -> int | None:
+        """Return the worker of the session of ours that a datagram names, None if it is no such check."""
         names = username_untrusted(check)
-        return names is not None and names[0] in self._by_ufrag
+        endpoint = None if names is None else self._by_ufrag.get(names[0])
+        return None if endpoint is None else self._forwarder.worker_of(endpoint.row)
 
     def take_check_untrusted(self, check: bytes, source: Path, seen_as: Address) -> None:
         """Take a check that came from `seen_as`, carried here as if from `source`."""
-        endpoint = self._addressee(check, self._forwarder.owner(source))
+        endpoint = self._addressee(check, self._forwarder.owner(source), source)
         if endpoint is not None:
             self._guarded(endpoint, partial(endpoint.peer.receive_untrusted, seen_as=seen_as), check, source)
 
@@ -184,11 +207,15 @@ class Endpoints:
         if endpoint is not None:
             self._guarded(endpoint, lambda now_ns: endpoint.peer.lose(source))
 
-    def _addressee(self, datagram: bytes, row: int) -> Endpoint | None:
+    def _addressee(self, datagram: bytes, row: int, source: Path) -> Endpoint | None:
         names = username_untrusted(datagram)
         found = self._by_row.get(row) if names is None else self._by_ufrag.get(names[0])
         if found is None:
             self._strays["unknown_source" if names is None else "unknown_ufrag"] += 1
+        elif self._forwarder.workers.at(source) != self._forwarder.worker_of(found.row):
+            # By our answer nobody sends there, and two workers must never have to do with one transport.
+            self._strays["wrong_worker"] += 1
+            return None
         return found
 
     def _guarded(self, endpoint: Endpoint, step: Callable[..., Iterable[PeerEvent]], *arguments: object) -> None:

@@ -24,7 +24,8 @@ class MediaSettings:
     """Where media arrives: `address` is bound, and `also` are, other addresses of this machine.
 
     `advertise` lists what clients are told besides (1:1 NAT). Connections of clients without UDP are taken on
-    `tcp_port`: 0 is the number of the UDP port, None takes none.
+    `tcp_port`: 0 is the number of the UDP port, None takes none. The first of the `workers` (forwarding threads) has
+    the UDP ports that are named here, and the others have those that follow.
     """
 
     address: Address
@@ -32,6 +33,7 @@ class MediaSettings:
     tcp_port: int | None = 0
     also: tuple[Address, ...] = ()
     limits: Limits = field(default_factory=Limits)
+    workers: int = 1
 
 
 @dataclass(frozen=True, slots=True)

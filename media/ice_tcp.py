@@ -26,7 +26,6 @@ import trio
 from media.facts import MediaSettings
 from media.forwarding.addresses import Address
 from media.forwarding.forwarder import Forwarder
-from media.forwarding.sockets import path_through
 from media.io.networks import network_of
 from media.io.tcp import has_unsent, reset
 from media.webrtc.ice import Path
@@ -56,8 +55,8 @@ log = structlog.get_logger("media")
 class Agent(Protocol):
     """Who answers the checks of those who connect."""
 
-    def expects_untrusted(self, check: bytes) -> bool:
-        """Whether a datagram is a check that names a session of ours."""
+    def worker_untrusted(self, check: bytes) -> int | None:
+        """Return the worker of the session of ours that a datagram names, None if it is no such check."""
         ...
 
     def take_check_untrusted(self, check: bytes, source: Path, seen_as: Address) -> None:
@@ -71,11 +70,11 @@ class Agent(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A bound TCP socket, and the one by which the forwarding thread takes datagrams of those who connect to it."""
+    """A bound TCP socket, and which of its worker's sockets takes the datagrams of those who connect to it."""
 
     socket: socket.socket
-    media: Address
-    number: int  # of the thread's socket
+    media: Address  # of the first worker
+    number: int
 
     @property
     def address(self) -> Address:
@@ -196,10 +195,14 @@ class IceTcp:
             with trio.move_on_after(FIRST_CHECK_S):
                 while not first and (data := await connection.recv(READ_BYTES)):
                     first = reader.feed_untrusted(data)
-            if not first or not self._agent.expects_untrusted(first[0]):
+            worker = self._agent.worker_untrusted(first[0]) if first else None
+            if worker is None:
                 self.counts["strangers"] += 1
                 return
-            carried = _Carried(connection, seen_as, listener, self._forwarder, self._agent, self.counts)
+            media = self._forwarder.workers.addresses(worker)[listener.number]
+            datagrams = _open_datagrams(media)
+            source = self._forwarder.workers.path(worker, datagrams.getsockname()[:2], listener.number)
+            carried = _Carried(connection, seen_as, datagrams, source, self._forwarder, self._agent, self.counts)
             self._carried.add(carried)
             try:
                 await carried.run(first, reader)
@@ -217,15 +220,15 @@ class _Carried:
         self,
         connection: trio.socket.SocketType,
         seen_as: Address,
-        listener: Listener,
+        datagrams: socket.socket,
+        source: Path,
         forwarder: Forwarder,
         agent: Agent,
         counts: Counter[str],
     ) -> None:
         self._connection, self._seen_as = connection, seen_as
         self._forwarder, self._agent, self._counts = forwarder, agent, counts
-        self._datagrams = _open_datagrams(listener.media)
-        self._source = path_through(self._datagrams.getsockname()[:2], listener.number)
+        self._datagrams, self._source = datagrams, source
         self._unwritten = memoryview(b"")
         self._carries_media = False  # what is unwritten, or has not left
         self._distrusted = 0  # fences until nothing waits that was decided before rights were lessened

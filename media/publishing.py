@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from media.bridge.stamping import PASSED
 from media.broadcasts import Broadcasts
-from media.endpoints import Endpoint, Endpoints, OurSide
+from media.endpoints import Endpoint, Endpoints
 from media.facts import BroadcastBegan, Connected, Flowing, MediaEvent, NoSource, RoomRow, TransportId
 from media.forwarding.feedback import Feedback
 from media.forwarding.forwarder import Forwarder, NoCapacity
@@ -53,9 +53,10 @@ class Publishing:
     # -- over WebRTC ---------------------------------------------------------------------------------------------------
 
     def publish(
-        self, room: Room, source: str, offer_sdp: str, ours: OurSide, *, until_ns: int, kinds: tuple[str, ...]
+        self, room: Room, source: str, offer_sdp: str, *, until_ns: int, kinds: tuple[str, ...]
     ) -> tuple[Endpoint, str]:
         """Answer a WHIP offer; returns the transport, and the answer. Raises as `Media.publish`."""
+        ours = self._endpoints.our_side(self._place(room, source))
         answer = answer_publisher(parse_sdp_untrusted(offer_sdp), ours.shown)
         if any(received.kind not in kinds for received in answer.tracks):
             raise OfferRejected("unsupported", f"only {' and '.join(kinds)} may be published here")
@@ -69,11 +70,17 @@ class Publishing:
         self.silent[endpoint.id] = endpoint
         return endpoint, answer.sdp
 
+    def _place(self, room: Room, source: str) -> int:
+        """Return the worker for somebody who publishes as a source."""
+        if source not in room.workers:
+            room.workers[source] = self._forwarder.placement.for_source()
+        return room.workers[source]
+
     def _feed_all(self, endpoint: Endpoint, answer: PublisherAnswer) -> None:
         fir_only: list[int] = []
         fed: list[int] = []
         for received in answer.tracks:
-            track = self._track_for(endpoint.room, endpoint.source, received.kind, received.codec, received.layers)
+            track = self._track_for(endpoint, received.kind, received.codec, received.layers)
             self._forwarder.feed_track(
                 track.row,
                 endpoint.row,
@@ -112,9 +119,10 @@ class Publishing:
     # -- tracks --------------------------------------------------------------------------------------------------------
 
     def _track_for(
-        self, room: Room, source: str, kind: str, codec: CodecDescription, layers: tuple[str, ...] = ()
+        self, publisher: Endpoint | Incoming, kind: str, codec: CodecDescription, layers: tuple[str, ...] = ()
     ) -> Track:
-        """Return a source's track to be fed, opened when there is none that its viewers could go on with."""
+        """Return the track that a publisher is to feed, opened when there is none that viewers could go on with."""
+        room, source = publisher.room, publisher.source
         tracks = room.sources.setdefault(source, {})
         track = tracks.get(kind)
         if track is not None and not (plays_alike(track.codec, codec) and track.layers == layers):
@@ -167,7 +175,8 @@ class Publishing:
         if began.broadcast.is_ended:
             raise NoSource(began.source)
         room = self._rooms[began.room]
-        row = self._forwarder.open_transport(began.room, publishes=True)
+        worker = self._place(room, began.source)
+        row = self._forwarder.open_transport(began.room, publishes=True, worker=worker)
         try:
             incoming = Incoming(
                 TransportId(next(self._numbers)),
@@ -175,14 +184,14 @@ class Publishing:
                 room,
                 began,
                 kinds,
-                server=self._forwarder.addresses[0],
+                server=self._forwarder.workers.addresses(worker)[0],
                 feeding=self,
                 now_ns=self._now_ns,
             )
         except OSError as error:
             self._forwarder.close_transport(row)
             raise NoCapacity from error
-        self._forwarder.bind_address(row, incoming.injector.address)
+        self._forwarder.bind_address(row, self._forwarder.workers.path(worker, incoming.injector.address))
         self._forwarder.set_keys(row, incoming.injector.keys)
         self._forwarder.admission.publish_until(row, until_ns)
         self.incoming[incoming.id] = incoming
@@ -194,7 +203,7 @@ class Publishing:
     def feed(self, incoming: Incoming, kind: Kind, codec: CodecDescription, payload_type: int) -> bool:
         """Let a MoQ publisher feed a track of its room; False when the node is full."""
         try:
-            track = self._track_for(incoming.room, incoming.source, kind, codec)
+            track = self._track_for(incoming, kind, codec)
         except NoCapacity:
             return False
         self._forwarder.feed_track(

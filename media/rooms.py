@@ -30,6 +30,7 @@ class Room:
     best_requires: Grant = NOTHING  # what the best layer of a picture takes besides
     paths: dict[str, str] = field(default_factory=dict)  # of broadcasts, by source
     sources: dict[str, dict[str, Track]] = field(default_factory=dict)
+    workers: dict[str, int] = field(default_factory=dict)  # of sources: a track has one writer, whoever feeds it
     endpoints: set[TransportId] = field(default_factory=set)
     incoming: set[TransportId] = field(default_factory=set)
     has_news: bool = False  # its audience changed, and nobody has looked since

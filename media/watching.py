@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from media.endpoints import Endpoint, Endpoints, OurSide
+from media.endpoints import Endpoint, Endpoints
 from media.facts import NoSource, TransportId
 from media.forwarding.admission import Grant, Holding
 from media.forwarding.forwarder import Forwarder
@@ -32,15 +32,13 @@ class Watching:
         self._forwarder, self._endpoints, self._publishing = forwarder, endpoints, publishing
         self._layers, self._now_ns, self._close = layers, now_ns, close
 
-    def watch(
-        self, room: Room, source: str, offer_sdp: str, holding: Holding, our_side: Callable[[], OurSide]
-    ) -> tuple[Endpoint, str]:
+    def watch(self, room: Room, source: str, offer_sdp: str, holding: Holding) -> tuple[Endpoint, str]:
         """Answer a WHEP offer; returns the transport, and the answer. Raises as `Media.watch`."""
         offer = parse_sdp_untrusted(offer_sdp)
         available = {kind: track for kind, track in room.sources.get(source, {}).items() if track.feeder is not None}
         if not available or any(map(self._publishing.is_settling, available.values())):
             raise NoSource(source)
-        ours = our_side()
+        ours = self._endpoints.our_side(self._forwarder.placement.for_viewer(room.workers[source]))
         answer = answer_viewer(offer, ours.shown, [track.codec for track in available.values()], stream=source)
         endpoint = self._endpoints.open(room, source, "viewer", ours, answer)
         self._forwarder.admission.hold(endpoint.row, holding)

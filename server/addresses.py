@@ -6,27 +6,32 @@ import contextlib
 import ipaddress
 import re
 import socket
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from server.complaints import ConfigError
+from server.cores import usable_cores
 
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 Host = Annotated[str, Meta(min_length=1, max_length=253)]
 AUTO = "auto"  # of the media address: see `outward_address`
-MAX_MEDIA_HOSTS = 8  # sockets that the forwarding thread reads
+MAX_MEDIA_HOSTS = 8  # sockets that one forwarding thread reads
+MAX_WORKERS = 16  # forwarding threads; on more cores one Python can't keep up with who comes and goes
+LAST_PORT = 65_535
 
 
 class MediaAddress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where media arrives: one UDP port on each address; `advertise` lists "ip:port" told besides (1:1 NAT).
 
     With `tcp`, connections of clients without UDP are taken, too: on `tcp_port`, 0 for the number of the UDP port.
+    There are as many forwarding threads as `workers` says ("auto": one a core); each has the port after the last one's.
     """
 
     host: Host | Annotated[tuple[Host, ...], Meta(min_length=1, max_length=MAX_MEDIA_HOSTS)] = AUTO
     port: Port = 7882
+    workers: Annotated[int, Meta(ge=1, le=MAX_WORKERS)] | Literal["auto"] = 1
     tcp: bool = True
     tcp_port: Port = 0
     advertise: Annotated[tuple[str, ...], Meta(max_length=8)] = ()
@@ -35,6 +40,16 @@ class MediaAddress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def hosts(self) -> tuple[str, ...]:
         """The addresses, the best first."""
         return (self.host,) if isinstance(self.host, str) else self.host
+
+    @property
+    def threads(self) -> int:
+        """How many forwarding threads there are; "auto" is one for each core that may be used."""
+        return self.workers if isinstance(self.workers, int) else min(usable_cores(), MAX_WORKERS)
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """The UDP ports on each address."""
+        return tuple(range(self.port, self.port + self.threads)) if self.port else (0,)
 
 
 def parse_address(text: str, name: str) -> tuple[str, int]:
@@ -56,6 +71,8 @@ def check_media(media: MediaAddress) -> list[tuple[tuple[str, str], str]]:
     problems = [(("media", "host"), words) for words in map(_wrong_with, media.hosts) if words]
     if len(set(media.hosts)) < len(media.hosts):
         problems.append((("media", "host"), "names an address twice"))
+    if media.ports[-1] > LAST_PORT:
+        problems.append((("media", "port"), f"leaves no numbers for {media.threads} workers, which take one each"))
     for extra in media.advertise:
         try:
             ipaddress.ip_address(parse_address(extra, "advertise")[0])

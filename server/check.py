@@ -42,7 +42,8 @@ def findings(config: Config) -> Iterator[Finding]:
     yield _data(Path(config.data.dir))
     yield _port(config.listen.host, config.listen.port, socket.SOCK_STREAM, "--listen HOST:PORT")
     for host in config.media.hosts:
-        yield _port(host, config.media.port, socket.SOCK_DGRAM, "--media HOST:PORT")
+        for number in config.media.ports:
+            yield _port(host, number, socket.SOCK_DGRAM, "--media HOST:PORT")
         if config.media.tcp:
             port = config.media.tcp_port or config.media.port
             yield _port(host, port, socket.SOCK_STREAM, "tcp_port under [media]")

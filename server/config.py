@@ -258,7 +258,14 @@ def load(path: Path | None = None) -> Config:
     return config
 
 
-def override(config: Config, *, listen: str | None = None, media: str | None = None, data: str | None = None) -> Config:
+def override(
+    config: Config,
+    *,
+    listen: str | None = None,
+    media: str | None = None,
+    data: str | None = None,
+    workers: int | None = None,
+) -> Config:
     """Return the configuration with what the command line says instead, every address settled; raises ConfigError."""
     if listen is not None:
         host, port = parse_address(listen, "--listen")
@@ -268,6 +275,8 @@ def override(config: Config, *, listen: str | None = None, media: str | None = N
         config = msgspec.structs.replace(config, media=msgspec.structs.replace(config.media, host=host, port=port))
     if data is not None:
         config = msgspec.structs.replace(config, data=Data(data))
+    if workers is not None:
+        config = msgspec.structs.replace(config, media=msgspec.structs.replace(config.media, workers=workers))
     hosts = tuple(outward_address() if host == AUTO else host for host in config.media.hosts)
     config = msgspec.structs.replace(config, media=msgspec.structs.replace(config.media, host=hosts))
     for where, problem in check_media(config.media):

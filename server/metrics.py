@@ -179,6 +179,7 @@ COUNTERS = {
     "switches": ("media_layer_switches", "Times that a viewer went over to another layer of simulcast."),
     "layers_moved": ("media_layer_moves", "Times that a viewer got more or fewer layers within one encoding."),
     "way_reports": ("media_way_reports", "Reports of viewers on when packets arrived (transport-wide feedback)."),
+    "mirrored": ("media_packets_mirrored", "Packets that one forwarding thread passed on to another, for its viewers."),
     "probes": ("media_packets_probing", "Packets sent again to see whether a viewer's network carries more."),
     "replayed": ("media_packets_replayed", "Packets of a cached keyframe sent to a viewer who came later."),
     "retransmitted": ("media_packets_retransmitted", "Packets sent again to a viewer who had lost them."),
@@ -189,6 +190,11 @@ COUNTERS = {
     "feedback_failed": ("media_feedback_failed", "RTCP for publishers that could not be encrypted."),
     "peer_handshakes": ("media_handshakes", "DTLS handshakes begun."),
     "peer_repeated_flights": ("media_handshake_repeats", "DTLS flights repeated because the client asked."),
+}
+
+# Gauges whose names begin alike; what follows is the label's value: prefix -> (metric, label, help).
+GAUGE_PREFIXES = {
+    "worker_transports_": ("media_worker_transports", "worker", "Publishers and viewers on each forwarding thread."),
 }
 
 # Counters of one kind: (metric, label, help, counters); the label's value is the counter's name, without "_faults".
@@ -233,6 +239,7 @@ GROUPS = (
             "before_anchor",
             "other_layer",
             "overtaken",
+            "mirror_full",
             "no_destination",
             "protect_failed",
             "send_failed",
@@ -256,6 +263,7 @@ GROUPS = (
 # Counters whose names begin alike; what follows is the label's value: prefix -> (metric, label, help).
 PREFIXES = {
     "calls_over_": ("calls_over", "outcome", "Calls that are over, by how they ended."),
+    "worker_cpu_ms_": ("media_worker_cpu_ms", "worker", "Processor time that each forwarding thread took, in ms."),
     "connections_": ("connections_by_outcome", "outcome", "TCP connections accepted, and what became of the others."),
     "http_responses_": ("http_responses", "status", "HTTP responses, by the first digit of their status."),
     "rates_refused_": ("requests_rate_limited", "whose", "Requests refused with 429, by whose rate was exceeded."),
@@ -289,6 +297,11 @@ class _Collector:
         for name, label, words, members in GROUPS:
             values = {member.removesuffix("_faults"): left.pop(member) for member in members if member in left}
             yield from _labelled(name, label, words, values)
+        for prefix, (name, label, words) in GAUGE_PREFIXES.items():
+            gauge = GaugeMetricFamily(f"mesi_{name}", words, labels=[label])
+            for counter in sorted(counter for counter in left if counter.startswith(prefix)):
+                gauge.add_metric([counter[len(prefix) :]], left.pop(counter))
+            yield gauge
         for prefix, (name, label, words) in PREFIXES.items():
             found = [counter for counter in left if counter.startswith(prefix)]
             yield from _labelled(name, label, words, {counter[len(prefix) :]: left.pop(counter) for counter in found})

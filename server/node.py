@@ -296,11 +296,13 @@ def _open_media(config: Config) -> Media:
             tracks=limits.tracks,
             subscriptions=limits.subscriptions,
         ),
+        config.media.threads,
     )
     try:
         return Media(settings)
     except OSError as error:
-        where = f"{', '.join(config.media.hosts)} port {config.media.port}"
+        first, *_, last = config.media.ports * 2
+        where = f"{', '.join(config.media.hosts)} port {first}{f' to {last}' if last > first else ''}"
         raise NodeFailed(f"can't use {where} for media ({error}): choose another with --media HOST:PORT") from error
 
 

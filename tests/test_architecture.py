@@ -53,6 +53,8 @@ PURE = [
     "media/bridge/renditions.py",
     "media/bridge/packetising.py",
     "media/speakers.py",
+    "media/rooms.py",
+    "media/forwarding/placement.py",
     "media/forwarding/feedback.py",
     "media/forwarding/reference_estimation.py",
     "media/forwarding/allocation.py",

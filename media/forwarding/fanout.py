@@ -18,6 +18,7 @@ from media.forwarding.reports import captured_later
 from media.forwarding.sending import make_room, read_clock, send_report
 from media.forwarding.tables import CACHE, UNPLANNED, VIDEO, Count, Shared
 from media.forwarding.verdicts import ADMITTED, admitted, required_of, required_of_all
+from media.io.ordering import acquire
 
 REPLAY_NS = 500_000_000  # an older keyframe is not replayed: asking for a new one is quicker than decoding that much
 PAD_LIMIT = 32  # octets of padding that cost less than a message of their own
@@ -50,10 +51,9 @@ def plan_padding(sizes, pads, count):
 
 @njit(nogil=True)
 def fan_out(t, start, stop):
-    """Forward a run of cached packets of one track (`pending[start:stop]`) to all subscriptions that take its layer."""
+    """Forward a run of cached packets of one track (`pending[start:stop]`) to the worker's viewers of its layer."""
     track = np.int64(t.pending[start].track)
-    _pad_run(t, track, start, stop)
-    s = np.int64(t.tracks[t.tracks[track].head].first_subscription)
+    s = np.int64(t.first_subscriptions[t.tracks[track].head])
     while s >= 0:
         if t.subscriptions[s].track == track or t.subscriptions[s].wanted == track:
             forward_run(t, s, track, start, stop)
@@ -61,9 +61,13 @@ def fan_out(t, start, stop):
 
 
 @njit(nogil=True)
-def _pad_run(t, track, start, stop):
-    # The plan is the same for every viewer, and for ever: who gets a packet twice must get the same octets, since one
-    # nonce for two plaintexts gives GCM's key away (RFC 7714 section 9.1). An empty packet carries one octet already.
+def plan_pads(t, start, stop):
+    """Choose with how much padding a run of packets that just came leaves.
+
+    The plan is the same for every viewer, and for ever: who gets a packet twice must get the same octets, since one
+    nonce for two plaintexts gives GCM's key away (RFC 7714 section 9.1). An empty packet carries one octet already.
+    """
+    track = np.int64(t.pending[start].track)
     for i in range(start, stop):
         t.plan_sizes[i - start] = max(np.int64(t.cache_info[track, t.pending[i].ext_seq % CACHE].size), 1)
         t.plan_pads[i - start] = 0
@@ -96,7 +100,7 @@ def forward_run(t, s, track, start, stop):
             continue
         ext_seq = np.int64(t.pending[i].ext_seq)
         if not is_anchored(t, s, track):
-            if start_subscription(t, s, track, ext_seq, now):
+            if start_subscription(t, s, track, ext_seq, np.int64(t.pending[i].came_ns), now):
                 continue
             if not is_anchored(t, s, track):
                 continue
@@ -116,23 +120,29 @@ def is_anchored(t, s, track):
 
 
 @njit(nogil=True)
-def start_subscription(t, s, track, ext_seq, now):
+def start_subscription(t, s, track, ext_seq, packet_came_ns, now):
     """Anchor a subscription at this packet, or at the track's last keyframe; returns whether that sent the packet.
 
     Video starts only where a decoder can: at a keyframe, or by replaying a young one and what followed it. What came
     before the room began to require less was for others, and stays with them: the last of a one-to-one, for instance.
-    That moment is read after the verdict, and written before the requirement.
+    That moment is read after the verdict, and written before the requirement; and when the keyframe came is read
+    before its number, and written after it.
     """
     slot = ext_seq % CACHE
     goes_over = t.subscriptions[s].track != track  # meanwhile it gets the layer that it had
     if not goes_over:
         t.subscriptions[s].anchored = 0
+    opened_ns = t.rooms[t.tracks[track].room].opened_ns
+    if packet_came_ns < opened_ns:
+        t.counters[Count.BEFORE_ANCHOR] += np.uint64(not goes_over)
+        return False
     if t.tracks[track].kind != VIDEO or t.cache_info[track, slot].is_key:
         anchor(t, s, track, ext_seq, np.int64(t.cache_info[track, slot].ts), now)
         return False
-    key = np.int64(t.tracks[track].key_ext_seq)
     came_ns = t.tracks[track].last_keyframe_ns
-    young = now - came_ns < REPLAY_NS and came_ns >= t.rooms[t.tracks[track].room].opened_ns
+    acquire()
+    key = np.int64(t.tracks[track].key_ext_seq)
+    young = now - came_ns < REPLAY_NS and came_ns >= opened_ns
     if key < 0 or not young or t.cache_seq[track, key % CACHE] != key or ext_seq < key:
         t.counters[Count.AWAITING_KEYFRAME] += np.uint64(not goes_over)
         if t.tracks[track].keyframe_wanted == 0:

@@ -1,10 +1,9 @@
-"""The forwarding thread as the rest of media sees it: rows given out, keys and addresses set, fences passed."""
+"""The forwarding path as the rest of media sees it: rows given out, keys and addresses set, fences passed."""
 
 from __future__ import annotations
 
-import os
 import secrets
-import threading
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,30 +12,16 @@ import trio
 from pylibsrtp import Error as SrtpError
 from pylibsrtp import Session
 
-from media.forwarding import kernel
-from media.forwarding.addresses import Address, AddressTable, pack_sockaddr, unpack_sockaddr
+from media.forwarding.addresses import Address, pack_sockaddr, unpack_sockaddr
 from media.forwarding.admission import Admission, Grant, Holding
 from media.forwarding.choices import ALL_LAYERS
 from media.forwarding.estimates import ESTIMATE
-from media.forwarding.fences import Fences
+from media.forwarding.placement import Placement
 from media.forwarding.rows import NoCapacity, Rows
-from media.forwarding.scheduling import run_at_once
-from media.forwarding.sockets import MediaSockets, end_of, number_of, path_through, same_place
+from media.forwarding.sockets import end_of, number_of, path_through, same_place
 from media.forwarding.subscribed import SubscribedTrack
-from media.forwarding.tables import (
-    AUDIO,
-    FOREVER,
-    ICE_NAME,
-    RED_BIT,
-    RING,
-    ROW_BITS,
-    RTX_BIT,
-    VIDEO,
-    Count,
-    Limits,
-    Shared,
-    make_tables,
-)
+from media.forwarding.tables import AUDIO, FOREVER, ICE_NAME, RED_BIT, ROW_BITS, RTX_BIT, VIDEO, Limits
+from media.forwarding.workers import ControlDatagram, Workers
 from media.webrtc.ice import Path
 from media.webrtc.srtp import RtpSealer, SrtpKeys, SrtpProfile, context_address, open_receiver, open_sender
 from media.wire.extensions import Passed
@@ -44,15 +29,6 @@ from media.wire.extensions import Passed
 __all__ = ["ControlDatagram", "Forwarder", "Limits", "NoCapacity", "SubscribedTrack"]
 
 NO_ROW = -1
-
-
-@dataclass(frozen=True, slots=True)
-class ControlDatagram:
-    """A STUN or DTLS datagram; `transport` is the row that validated its source, or -1."""
-
-    data: bytes
-    source: Path
-    transport: int
 
 
 @dataclass(slots=True)
@@ -66,82 +42,40 @@ class _Keys:
 
 
 class Forwarder:
-    """Some sockets, one thread, one set of tables; methods belong to the Trio thread, and only the async ones wait."""
+    """Workers and one set of rows for all; methods belong to the Trio thread, and only the async ones wait."""
 
-    def __init__(self, address: Address, limits: Limits, also: Sequence[Address] = ()) -> None:
-        self.tables = make_tables(limits)
+    def __init__(self, address: Address, limits: Limits, also: Sequence[Address] = (), workers: int = 1) -> None:
+        self.workers = Workers((address, *also), limits, workers)
+        self.tables = self.workers.tables[0]  # each worker's own are those of the first
+        self.placement = Placement(workers)
         self.admission = Admission(self.tables)
-        self._addresses = AddressTable(self.tables)
         self._rooms, self._transports = Rows(limits.rooms), Rows(limits.transports)
         self._tracks, self._subscriptions = Rows(limits.tracks), Rows(limits.subscriptions)
         self._arrival_logs = Rows(limits.tracks)
         self._keys: dict[int, _Keys] = {}
         self._bound: dict[int, set[Path]] = {}
-        self._sockets = MediaSockets((address, *also))
-        self._wake = os.eventfd(0, os.EFD_NONBLOCK)
-        self._notify = os.eventfd(0, os.EFD_NONBLOCK)
-        self._attention = trio.Event()
-        self._fences = Fences(self.tables, lambda: os.eventfd_write(self._wake, 1))
-        self.after_fence = self._fences.after
-        self._died: Exception | None = None
+        self._worker_of: dict[int, int] = {}  # transports' rows
+        self._listeners: Counter[tuple[int, int]] = Counter()  # subscriptions by head of the track, and worker
+        self.after_fence = self.workers.fences.after
         self.control_send_failed = 0
         self.feedback_failed = 0
-        shared = self.tables.shared
-        self.tables.sockets[: 1 + len(also)] = self._sockets.descriptors
-        shared[Shared.SOCKET_COUNT], shared[Shared.WAKE] = 1 + len(also), self._wake
-        shared[Shared.NOTIFY] = self._notify
 
     @property
     def addresses(self) -> tuple[Address, ...]:
-        """The bound UDP addresses."""
-        return self._sockets.addresses
+        """The UDP addresses of the first worker."""
+        return self.workers.addresses(0)
 
     # -- running -----------------------------------------------------------------------------------------------------
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Run the thread until cancelled; raises RuntimeError when it ends by itself."""
-        thread = threading.Thread(target=self._forward, name="forwarding", daemon=True)
-        thread.start()
-        try:
-            task_status.started()
-            while True:
-                await trio.lowlevel.wait_readable(self._notify)
-                os.eventfd_read(self._notify)
-                if self._died is not None:
-                    raise RuntimeError("the forwarding thread died") from self._died
-                self._fences.look()
-                self._attention.set()
-        finally:
-            self.tables.shared[Shared.STOP] = 1
-            os.eventfd_write(self._wake, 1)
-            thread.join()
-            self._fences.end()
-            self._sockets.close()
-            os.close(self._wake)
-            os.close(self._notify)
-
-    def _forward(self) -> None:
-        try:
-            run_at_once()
-            kernel.run(self.tables.whole)
-        except Exception as error:
-            self._died = error
-            os.eventfd_write(self._notify, 1)
+    async def run(  # noqa: ASYNC128  (the workers themselves report that they have started)
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Run the threads until cancelled; raises RuntimeError when one ends by itself."""
+        await self.workers.run(task_status=task_status)
 
     async def control(self) -> list[ControlDatagram]:
         """Wait until something needs attention; return the STUN and DTLS datagrams that came (perhaps none)."""
-        await self._attention.wait()
-        self._attention = trio.Event()
-        shared = self.tables.shared
-        datagrams = []
-        for number in range(int(shared[Shared.RING_TAIL]), int(shared[Shared.RING_HEAD])):
-            slot = number % RING
-            entry = self.tables.ring[slot]
-            source = path_through(unpack_sockaddr(self.tables.ring_address[slot].tobytes()), int(entry["socket"]))
-            data = self.tables.ring_data[slot, : entry["size"]].tobytes()
-            datagrams.append(ControlDatagram(data, source, int(entry["transport"])))
-            shared[Shared.RING_TAIL] = number + 1
-        return datagrams
+        return await self.workers.control()
 
     async def fence(self) -> None:
         """Return when every batch begun before this call is out: nothing decided earlier is still on its way."""
@@ -152,7 +86,7 @@ class Forwarder:
     def send(self, datagram: bytes, destination: Path) -> None:
         """Send a control datagram; never blocks, failures are counted."""
         try:
-            self._sockets.send(datagram, destination)
+            self.workers.send(datagram, destination)
         except OSError:
             self.control_send_failed += 1
 
@@ -186,7 +120,7 @@ class Forwarder:
         self.tables.rooms["active"][room] = 0
         self.after_fence(lambda: self._rooms.free.append(room))
 
-    def open_transport(self, room: int, *, publishes: bool) -> int:
+    def open_transport(self, room: int, *, publishes: bool, worker: int = 0) -> int:
         """Open a transport that holds nothing, may not publish, and has neither keys nor address yet."""
         row = self._transports.take()
         record = self.tables.transports[row : row + 1]
@@ -196,7 +130,13 @@ class Forwarder:
         self.tables.estimates[row : row + 1] = np.zeros(1, ESTIMATE)
         record["active"] = 1
         self._bound[row] = set()
+        self._worker_of[row] = worker
+        self.placement.enter(worker)
         return row
+
+    def worker_of(self, transport: int) -> int:
+        """Return the worker on which a transport is."""
+        return self._worker_of[transport]
 
     def close_transport(self, transport: int) -> None:
         """Stop everything of a transport; its row and its SRTP contexts are free a fence later."""
@@ -206,7 +146,8 @@ class Forwarder:
         record["active"][transport] = 0
         record["tx"][transport] = record["rx"][transport] = 0
         for path in self._bound.pop(transport):
-            self._addresses.unbind(end_of(path), transport)
+            self.workers.unbind(path, transport)
+        self.placement.leave(self._worker_of[transport])
         keys = self._keys.pop(transport, None)
         log = int(record["twcc_slot"][transport])
         record["twcc_slot"][transport] = NO_ROW
@@ -219,8 +160,9 @@ class Forwarder:
         self.after_fence(free)
 
     def bind_address(self, transport: int, path: Path) -> None:
-        """Take media and DTLS from where a path leads for this transport."""
-        self._addresses.bind(end_of(path), transport)
+        """Take media and DTLS from where a path leads for this transport, through a socket of its worker."""
+        assert self.workers.at(path) == self._worker_of[transport], "two workers would write one transport"
+        self.workers.bind(path, transport)
         self._bound[transport].add(path)
 
     def unbind_address(self, transport: int, path: Path) -> None:
@@ -228,7 +170,7 @@ class Forwarder:
         bound = self._bound[transport]
         bound.discard(path)
         if end_of(path) not in map(end_of, bound):
-            self._addresses.unbind(end_of(path), transport)
+            self.workers.unbind(path, transport)
         record = self.tables.transports
         goes_there = same_place(self.tables.sockaddrs[transport].tobytes(), path)
         if goes_there and record["socket"][transport] == number_of(path):
@@ -236,7 +178,7 @@ class Forwarder:
 
     def owner(self, path: Path) -> int:
         """Return the transport that takes media and DTLS from where a path leads, or -1."""
-        return self._addresses.owner(end_of(path))
+        return self.workers.owner(path)
 
     def send_to(self, transport: int, path: Path) -> None:
         """Send media along `path` from now on."""
@@ -297,7 +239,7 @@ class Forwarder:
         record[:] = 0
         record["room"], record["kind"] = room, AUDIO if kind == "audio" else VIDEO
         record["codec"], record["clock_rate"] = codec, clock_rate
-        record["transport"] = record["first_subscription"] = record["next_layer"] = NO_ROW
+        record["transport"] = record["next_layer"] = NO_ROW
         record["head"] = row
         record["restarts"], record["last_ts"], record["key_ext_seq"] = restarts, -1, -1
         record["playout_delay"] = -1
@@ -389,15 +331,19 @@ class Forwarder:
         record["ssrc"], record["rtx_ssrc"], record["stamp"] = sent.ssrc, sent.rtx_ssrc or 0, sent.stamp
         record["last_seq"] = (secrets.randbelow(1 << 15) if first_seq is None else first_seq) - 1
         record["rtx_seq"] = secrets.randbelow(1 << 15)
-        record["next"] = self.tables.tracks["first_subscription"][track]
+        worker = self._worker_of[transport]
+        first = self.workers.tables[worker].first_subscriptions
+        record["next"] = first[track]
         self.tables.extension_ids[row] = 0
         for kind, identifier in sent.passed.items():
             self.tables.extension_ids[row, kind] = identifier
         self.limit_layers(row, *within)
         record["active"] = 1
         self._list_subscription(transport, row)
-        self.tables.tracks["first_subscription"][track] = row
+        first[track] = row
         self.tables.tracks["subscriptions"][track] += 1
+        self._listeners[track, worker] += 1
+        self.tables.tracks["workers"][track] |= 1 << worker
         return row
 
     def _list_subscription(self, transport: int, row: int) -> None:
@@ -418,11 +364,17 @@ class Forwarder:
         """Forward no more; the row is free a fence later."""
         subscriptions, tracks = self.tables.subscriptions, self.tables.tracks
         track, following = int(subscriptions["head"][subscription]), int(subscriptions["next"][subscription])
+        worker = self._worker_of[int(subscriptions["transport"][subscription])]
+        first = self.workers.tables[worker].first_subscriptions
         subscriptions["active"][subscription] = 0
         tracks["subscriptions"][track] -= 1
-        before = int(tracks["first_subscription"][track])
+        self._listeners[track, worker] -= 1
+        if not self._listeners[track, worker]:
+            del self._listeners[track, worker]
+            tracks["workers"][track] = int(tracks["workers"][track]) & ~(1 << worker)
+        before = int(first[track])
         if before == subscription:
-            tracks["first_subscription"][track] = following
+            first[track] = following
         else:
             while subscriptions["next"][before] != subscription:
                 before = int(subscriptions["next"][before])
@@ -440,14 +392,16 @@ class Forwarder:
         return int(self.tables.transports["last_media_ns"][transport])
 
     def counters(self) -> dict[str, int]:
-        """Every counter of the path by its name in lower case."""
-        counts: Sequence[int] = self.tables.counters.tolist()
-        named = {count.name.lower(): counts[count] for count in Count if count is not Count.CELLS}
+        """Every counter of the path by its name in lower case, and what each worker does."""
+        each = {f"worker_transports_{number}": load for number, load in enumerate(self.placement.loads)}
+        times = {f"worker_cpu_ms_{number}": ns // 1_000_000 for number, ns in enumerate(self.workers.cpu_ns())}
         return {
-            **named,
+            **self.workers.counters(),
+            **each,
+            **times,
             "control_send_failed": self.control_send_failed,
             "feedback_failed": self.feedback_failed,
-            "uses_gso": int(self.tables.shared[Shared.USE_GSO]),
+            "uses_gso": int(self.workers.uses_gso()),
             "srtp_contexts": 3 * len(self._keys),
             "rows_rooms": self._rooms.in_use,
             "rows_transports": self._transports.in_use,

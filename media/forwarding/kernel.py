@@ -1,4 +1,4 @@
-"""Compiled: the forwarding thread's loop: poll, receive a batch, fan it out, flush, pass the fence.
+"""Compiled: a worker's loop: poll, receive a batch, fan it out, flush, fan out what others received, pass the fence.
 
 It runs outside the GIL and never calls Python. Each turn begins by reading the newest fence and ends, with everything
 sent, by publishing it: what was decided before a fence was asked governs every packet that leaves after it is done.
@@ -12,11 +12,13 @@ import numba
 import numpy as np
 from numba import njit, types
 
-from media.forwarding.fanout import fan_out
+from media.forwarding.fanout import fan_out, plan_pads
+from media.forwarding.memory import LAYOUT
+from media.forwarding.mirroring import fall_asleep, take_notices, tell_others
 from media.forwarding.probing import probe_if_due
 from media.forwarding.receiving import receive
 from media.forwarding.sending import flush, read_clock
-from media.forwarding.tables import BATCH, CACHE, LAYOUT, PENDINGS, VIDEO, Count, Shared
+from media.forwarding.tables import BATCH, CACHE, PENDINGS, VIDEO, Count, Shared
 from media.io.compiled import keep_compiled
 from media.io.native import MSG_DONTWAIT, POLLIN, nanosleep, poll, read, recvmmsg, write
 
@@ -29,7 +31,14 @@ ROUNDS = 4  # batches of one turn: bounds the time between two fences
 
 
 _HERE = Path(__file__).resolve().parent
-_CALLED = ("io/native.py", "io/cipher.py", "wire/codecs.py", "wire/layering.py", "wire/dependency.py")
+_CALLED = (
+    "io/native.py",
+    "io/cipher.py",
+    "io/ordering.py",
+    "wire/codecs.py",
+    "wire/layering.py",
+    "wire/dependency.py",
+)
 keep_compiled("kernel", [*_HERE.glob("*.py"), *(_HERE.parent / name for name in _CALLED)])
 _LAYOUT = types.Array(numba.from_dtype(LAYOUT), 1, "C")
 
@@ -52,14 +61,44 @@ def turn(t):
     sort_by_track(t, waiting)
     start = 0
     while start < waiting:
-        stop = start + 1
-        while stop < waiting and t.pending[stop].track == t.pending[start].track:
-            stop += 1
+        stop = end_of_run(t, start, waiting)
+        plan_pads(t, start, stop)
+        start = stop
+    if t.shared[Shared.WORKERS] > 1 and waiting > 0:
+        tell_others(t, waiting)
+    fan_out_runs(t, waiting)
+    return got
+
+
+@njit(nogil=True)
+def mirror(t):
+    """Send a batch that other workers received to the viewers of this one; returns of how many packets those told."""
+    read_clock(t)
+    waiting, taken = take_notices(t)
+    sort_by_track(t, waiting)
+    fan_out_runs(t, waiting)
+    return taken
+
+
+@njit(nogil=True)
+def fan_out_runs(t, waiting):
+    """Send the packets in `pending`, sorted by track, to whom they are for."""
+    start = 0
+    while start < waiting:
+        stop = end_of_run(t, start, waiting)
         fan_out(t, start, stop)
         probe_viewers(t, start, stop)
         start = stop
     flush(t)
-    return got
+
+
+@njit(nogil=True)
+def end_of_run(t, start, waiting):
+    """Return where the packets of another track than that of `pending[start]` begin."""
+    stop = start + 1
+    while stop < waiting and t.pending[stop].track == t.pending[start].track:
+        stop += 1
+    return stop
 
 
 @njit(nogil=True)
@@ -69,7 +108,7 @@ def probe_viewers(t, start, stop):
     track = np.int64(last.track)
     if t.tracks[track].kind != VIDEO or not t.cache_info[track, last.ext_seq % CACHE].marker:
         return
-    s = np.int64(t.tracks[t.tracks[track].head].first_subscription)
+    s = np.int64(t.first_subscriptions[t.tracks[track].head])
     while s >= 0:
         if t.subscriptions[s].track == track:
             probe_if_due(t, s, track)
@@ -88,7 +127,9 @@ def receive_batch(t, waiting):
         track, ext_seq = receive(t, i, np.int64(t.inbox_headers[i, 7] & np.uint64(0xFFFFFFFF)), now)
         if track >= 0:
             t.pending[waiting].track = track
+            t.pending[waiting].restarts = t.tracks[track].restarts
             t.pending[waiting].ext_seq = ext_seq
+            t.pending[waiting].came_ns = now
             waiting += 1
     return waiting, np.int64(got)
 
@@ -124,12 +165,11 @@ def forget_overtaken(t, waiting):
     """
     kept = 0
     for i in range(waiting):
-        track, ext_seq = t.pending[i].track, t.pending[i].ext_seq
-        if t.cache_seq[track, ext_seq % CACHE] != ext_seq:
+        packet = t.pending[i]
+        if t.cache_seq[packet.track, packet.ext_seq % CACHE] != packet.ext_seq:
             t.counters[Count.OVERTAKEN] += np.uint64(1)
             continue
-        t.pending[kept].track = track
-        t.pending[kept].ext_seq = ext_seq
+        move_pending(t, i, kept)
         kept += 1
     return kept
 
@@ -138,14 +178,22 @@ def forget_overtaken(t, waiting):
 def sort_by_track(t, waiting):
     """Bring packets of one track together, in their order of arrival (insertion sort: there are few tracks)."""
     for i in range(1, waiting):
-        track, ext_seq = t.pending[i].track, t.pending[i].ext_seq
+        track, restarts = t.pending[i].track, t.pending[i].restarts
+        ext_seq, came_ns = t.pending[i].ext_seq, t.pending[i].came_ns
         at = i
         while at > 0 and t.pending[at - 1].track > track:
-            t.pending[at].track = t.pending[at - 1].track
-            t.pending[at].ext_seq = t.pending[at - 1].ext_seq
+            move_pending(t, at - 1, at)
             at -= 1
-        t.pending[at].track = track
-        t.pending[at].ext_seq = ext_seq
+        t.pending[at].track, t.pending[at].restarts = track, restarts
+        t.pending[at].ext_seq, t.pending[at].came_ns = ext_seq, came_ns
+
+
+@njit(nogil=True)
+def move_pending(t, source, destination):
+    """Copy an entry of `pending` to another place."""
+    packet = t.pending[source]
+    t.pending[destination].track, t.pending[destination].restarts = packet.track, packet.restarts
+    t.pending[destination].ext_seq, t.pending[destination].came_ns = packet.ext_seq, packet.came_ns
 
 
 @njit(nogil=True)
@@ -162,25 +210,33 @@ def run(whole):
     """Forward until `shared[STOP]`; returns the number of turns. Runs in a thread of its own."""
     t = whole[0]
     turns = 0
-    count = t.shared[Shared.SOCKET_COUNT]
+    first, count = t.shared[Shared.FIRST_SOCKET], t.shared[Shared.SOCKET_COUNT]
+    has_others = t.shared[Shared.WORKERS] > 1
     t.polls[0] = t.shared[Shared.WAKE] | (POLLIN << 32)
     for number in range(count):
-        t.polls[1 + number] = t.sockets[number] | (POLLIN << 32)
+        t.polls[1 + number] = t.sockets[first + number] | (POLLIN << 32)
     began, is_dense = np.int64(0), False
     while t.shared[Shared.STOP] == 0:
         if is_dense:
             sleep_until(t, began + PASS_NS)
-        poll(t.polls.ctypes.data, np.uint64(1 + count), np.int32(IDLE_MS))
+        is_told = has_others and fall_asleep(t)
+        poll(t.polls.ctypes.data, np.uint64(1 + count), np.int32(0 if is_told else IDLE_MS))
+        if has_others:
+            t.asleep[t.shared[Shared.WORKER], 0] = 0
         now = read_clock(t)
         is_dense, began = now - began < 2 * PASS_NS, now
         if t.polls[0] >> 48:
             read(np.int32(t.shared[Shared.WAKE]), t.scratch[12:].ctypes.data, np.uint64(8))
         # After the wake-up is taken: a fence asked in between would have none left, and wait for IDLE_MS.
         asked = t.shared[Shared.FENCE_ASKED]
-        for number in range(count):
+        for number in range(first, first + count):
             t.shared[Shared.SOCKET] = number
             for _ in range(ROUNDS):
                 if turn(t) < BATCH:
+                    break
+        if has_others:
+            for _ in range(ROUNDS):
+                if mirror(t) < BATCH:
                     break
         if asked != t.shared[Shared.FENCE_DONE]:
             t.shared[Shared.FENCE_DONE] = asked

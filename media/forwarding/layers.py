@@ -21,7 +21,7 @@ from media.forwarding.heights import Heights
 from media.forwarding.ladder import Ladder, Within, layers_of, number, steps
 from media.forwarding.resting import Resting
 from media.forwarding.stamps import NUMBER_OCTETS
-from media.forwarding.tables import VIDEO, Shared
+from media.forwarding.tables import VIDEO
 from media.forwarding.wishes import Layer, Wish, choose, fit, wished
 from media.wire.codecs import Codec
 from media.wire.extensions import Passed
@@ -208,7 +208,7 @@ class Layers:
 
     def look(self, now_ns: int) -> None:
         """Move those at once whose way has just turned out to carry less; the kernel wakes Python for that."""
-        in_all = int(self._forwarder.tables.shared[Shared.WAY_CUTS])
+        in_all = self._forwarder.workers.way_cuts()
         if in_all == self._cuts:
             return
         self._cuts = in_all

@@ -11,6 +11,7 @@ import numpy as np
 from numba import njit
 
 from media.forwarding.choices import EMPTY, MARKED
+from media.forwarding.mirroring import still_there
 from media.forwarding.pictures import note_picture, renumber_picture
 from media.forwarding.reports import apart
 from media.forwarding.sending import protect_and_queue, write_packet
@@ -48,7 +49,7 @@ def send_cached(t, s, track, ext_seq, seq, fate, shift, now):
     payload_type, ssrc = np.int64(subscription.payload_type), np.int64(subscription.ssrc)
     pad = np.int64(0 if fate == EMPTY else t.cache_info[track, slot].pad)
     size, octets = _write(t, s, track, slot, fate, shift, payload_type, ssrc, seq, -1, pad)
-    if not protect_and_queue(t, transport, size, seq, stamp):
+    if not (still_there(t, s, track, ext_seq) and protect_and_queue(t, transport, size, seq, stamp)):
         return
     t.subscriptions[s].packets += np.uint64(1)
     t.subscriptions[s].octets += np.uint64(octets)
@@ -79,7 +80,7 @@ def send_repair(t, s, track, ext_seq, seq, fate, shift, pad, now):
         payload_type, ssrc = np.int64(subscription.payload_type), np.int64(subscription.ssrc)
         sent_as, pad = seq, np.int64(0 if fate == EMPTY else t.cache_info[track, slot].pad)
         size, _ = _write(t, s, track, slot, fate, shift, payload_type, ssrc, seq, -1, pad)
-    if not protect_and_queue(t, transport, size, sent_as, stamp):
+    if not (still_there(t, s, track, ext_seq) and protect_and_queue(t, transport, size, sent_as, stamp)):
         return False
     t.transports[transport].delivered_ns = now
     return True

@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from media.forwarding.sending import read_u32
+from media.forwarding.sending import read_report, read_u32
 from media.forwarding.tables import RED_BIT, RTX_BIT, Count
+from media.io.ordering import release
 
 REPORTS_APART = 60  # s between the reports of two layers, of which both come every few: more is no pair
 BEHIND = 2  # a layer that was captured half a second before another was not: FLOOR_FRAMES have to bridge it
@@ -42,12 +43,16 @@ def _keep(t, data, at, transport, ssrc, fed_by, now):
         track = mapped - 1
         while track >= 0:
             if t.tracks[track].ssrc == fed_by:
+                t.tracks[track].sr_version += 1
+                release()
                 t.tracks[track].sr_ssrc = ssrc
                 t.tracks[track].sr_rtp = read_u32(data, at + 16)
                 t.tracks[track].sr_arrival_ns = now
                 t.tracks[track].sr_ntp = np.uint64(read_u32(data, at + 8)) << np.uint64(32) | np.uint64(
                     read_u32(data, at + 12)
                 )
+                release()
+                t.tracks[track].sr_version += 1
                 is_kept = True
             track = np.int64(t.tracks[track].next_layer)
     return is_kept
@@ -61,13 +66,14 @@ def captured_later(t, former, former_ts, track, ts, arrived_later):
     with the publisher's one clock; where they say what can't be, or there are none, it is `arrived_later`.
     """
     clock = np.int64(t.tracks[track].clock_rate)
-    if t.tracks[former].sr_ntp == 0 or t.tracks[track].sr_ntp == 0:
+    ntp, rtp, _ = read_report(t, track)
+    former_ntp, former_rtp, _ = read_report(t, former)
+    if ntp == 0 or former_ntp == 0:
         return arrived_later
-    between = np.int64(t.tracks[track].sr_ntp - t.tracks[former].sr_ntp)  # 2^-32 s, either way
+    between = np.int64(ntp - former_ntp)  # 2^-32 s, either way
     if abs(between) >= REPORTS_APART << 32:
         return arrived_later
-    since, former_since = apart(ts, t.tracks[track].sr_rtp), apart(former_ts, t.tracks[former].sr_rtp)
-    later = (between * clock >> 32) + since - former_since
+    later = (between * clock >> 32) + apart(ts, rtp) - apart(former_ts, former_rtp)
     is_likely = later >= -clock // BEHIND and abs(later - arrived_later) < clock * ASTRAY_S
     return later if is_likely else arrived_later
 

@@ -31,6 +31,7 @@ from media.io.native import (
     srtp_protect,
     srtp_protect_rtcp,
 )
+from media.io.ordering import acquire
 
 MAX_SEGMENTS = 64  # UDP_MAX_SEGMENTS of older kernels
 MAX_MESSAGE = 60_000  # below the largest UDP payload
@@ -281,6 +282,21 @@ def _send_singly(t, message):
 
 
 @njit(nogil=True)
+def read_report(t, track):
+    """Return the publisher's newest report on a track, which another worker may be writing: NTP and RTP time, arrival.
+
+    The first is 0 where there is none to read.
+    """
+    row = t.tracks[track]
+    version = row.sr_version
+    acquire()
+    ntp, rtp, arrival_ns = row.sr_ntp, np.int64(row.sr_rtp), np.int64(row.sr_arrival_ns)
+    acquire()
+    is_whole = version & 1 == 0 and row.sr_version == version
+    return ntp if is_whole else np.uint64(0), rtp, arrival_ns
+
+
+@njit(nogil=True)
 def send_report(t, s, now):
     """Send a sender report with CNAME for one subscription (RFC 3550 section 6.4.1).
 
@@ -289,14 +305,15 @@ def send_report(t, s, now):
     """
     subscription = t.subscriptions[s]
     track = t.tracks[subscription.track]
-    if track.sr_ntp == 0 or subscription.anchored == 0:
+    sr_ntp, sr_rtp, sr_arrival_ns = read_report(t, np.int64(subscription.track))
+    if sr_ntp == 0 or subscription.anchored == 0:
         return
     # Not quite the same second for all, so that they do not come in one burst for ever.
     t.subscriptions[s].sr_due_ns = now + SECOND_NS + (s & 31) * SPREAD_NS
     make_room(t)
-    elapsed = now - track.sr_arrival_ns
-    ntp = track.sr_ntp + np.uint64(elapsed / 1e9 * NTP_FRACTION)
-    ts = track.sr_rtp + elapsed * track.clock_rate // SECOND_NS + subscription.ts_delta
+    elapsed = now - sr_arrival_ns
+    ntp = sr_ntp + np.uint64(elapsed / 1e9 * NTP_FRACTION)
+    ts = sr_rtp + elapsed * track.clock_rate // SECOND_NS + subscription.ts_delta
     out, at = t.arena, t.shared[Shared.ARENA_USED]
     out[at], out[at + 1] = 0x80, 200
     write_u16(out, at + 2, 6)

@@ -15,6 +15,7 @@ from media.forwarding.reports import begin_reports
 from media.forwarding.rtp_headers import unwrap
 from media.forwarding.tables import CACHE, UNPLANNED, VIDEO, Count
 from media.io.native import memcpy
+from media.io.ordering import release
 from media.wire.codecs import Codec
 
 RESTART_JUMP = 1 << 14  # a jump this far ahead is a new start, not a loss
@@ -66,6 +67,7 @@ def restart(t, track, ssrc, seq):
     begin_reports(t, track, ssrc)
     t.tracks[track].ssrc = ssrc
     t.tracks[track].restarts += 1
+    release()
     t.tracks[track].first_ext_seq = seq + 65_536
     t.tracks[track].highest_ext_seq = seq + 65_535
     t.tracks[track].received = 0
@@ -116,6 +118,7 @@ def keep(t, transport, track, ext_seq, data, start, size, red_at, ts, now):
                 frame = np.int64(t.cache_info[track, near % CACHE].frame_no)
     is_key = starts_keyframe(t.tracks[track].codec, data[start : start + size], size)
     t.cache_seq[track, slot] = -1
+    release()  # whoever copies what was there sees afterwards that it is gone
     if size > 0:
         memcpy(t.cache_data[track, slot].ctypes.data, data.ctypes.data + np.uint64(start), np.uint64(size))
     t.cache_info[track, slot].size = size
@@ -133,9 +136,11 @@ def keep(t, transport, track, ext_seq, data, start, size, red_at, ts, now):
     t.cache_info[track, slot].frame_no = frame
     t.cache_info[track, slot].red_at = red_at
     keep_extensions(t, transport, data, track, ext_seq)
+    release()
     t.cache_seq[track, slot] = ext_seq
     if is_key and t.tracks[track].kind == VIDEO and ts != t.tracks[track].key_ts and newest:
         t.tracks[track].key_ext_seq = ext_seq
         t.tracks[track].key_ts = ts
+        release()
         t.tracks[track].last_keyframe_ns = now
         t.counters[Count.KEYFRAMES] += np.uint64(1)

@@ -1,24 +1,21 @@
 """The forwarding tables: NumPy record arrays that Python writes and the kernel reads, and the other way round.
 
-Who writes a column is said beside it: P (Python, between two checkpoints), K (the kernel thread). Every column has one
-writer, except where a comment says otherwise. Capacities are fixed; memory is touched only where rows are used.
+Who writes a column is said beside it: P (Python, between two checkpoints), K (a worker, that is a forwarding thread).
+Every cell has one writer, except where a comment says otherwise: of a transport and its subscriptions it is the worker
+on whose socket it is, of a track that of its publisher. Capacities are fixed; memory is touched only where rows are
+used, and is shared by all workers except for the tables that are said to be each one's own (see memory.py).
 """
 
 from __future__ import annotations
 
-import mmap
+from collections.abc import Sequence
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from media.forwarding.buffers import point_headers_at_buffers
-from media.forwarding.choices import ALL_LAYERS, CHOICE, GIVEN, NUMBERS
-from media.forwarding.estimates import ESTIMATE, SENT, SENT_LOG, TREND_POINTS
 from media.forwarding.rows import Limits as Limits
-from media.forwarding.structures import STRUCTURE
-from media.wire.extensions import Passed
 
 CACHE = 512  # packets kept of each track: 4 s at 1 Mbit/s, 1 s at 4 Mbit/s; a power of two
 PAYLOAD = 1504  # bytes of one cached payload
@@ -32,13 +29,16 @@ TWCC = 1024  # transport-wide sequence numbers remembered of each publisher
 ADDRESSES = 65_536  # slots of the address table; a power of two, four times the transports
 PROBES = 64  # slots looked at for one address
 SSRCS = 32  # sources of one transport, RTX and RTCP included: libsrtp keeps a context for each and looks through them
-SOCKETS = 8  # UDP sockets, one for each address of ours
+ADDRESSES_OF_OURS = 8  # on which media arrives
+WORKERS = 16  # forwarding threads of a node; a machine with more cores runs several nodes
+SOCKETS = ADDRESSES_OF_OURS * WORKERS  # UDP sockets, one for each address of each worker
+LINE = 8  # cells of a cache line: what two threads write must not share one
+NOTICES = 4096  # packets that one worker has yet to hear of from another: more than a core forwards in 10 ms
 FOREVER = 2**63 - 1
 RID = 8  # octets of a layer's name that are told apart (RFC 8852 allows more; clients use one to three)
 ICE_NAME = 64  # bytes of a username that the kernel answers checks for; a longer one is Python's
 EXTENSIONS = 32  # octets of header extensions kept with a packet: every kind that is passed on, at its longest
 LEVELS = 64  # of sound, kept of each track: more than a second of packets
-MAP_NORESERVE = 0x4000  # Linux: memory counts when it is touched
 
 
 class Shared(IntEnum):
@@ -61,7 +61,10 @@ class Shared(IntEnum):
     NOW = 14  # K: monotonic ns, read anew at least every message
     WAY_CUTS = 15  # K: how often the estimate of any viewer's way was lowered at once
     SOCKET_COUNT = 16  # P
-    CELLS = 17
+    FIRST_SOCKET = 17  # P: the number of this worker's first
+    WORKER = 18  # P: the number of this worker
+    WORKERS = 19  # P: how many there are
+    CELLS = 20
 
 
 class Count(IntEnum):
@@ -121,10 +124,33 @@ class Count(IntEnum):
     MALFORMED_RED = 50
     OTHER_LAYER = 51  # of an encoding with layers within itself, and not for this viewer
     LAYERS_MOVED = 52  # no drop: subscriptions that went over to other layers within their encoding
-    CELLS = 53
+    MIRRORED = 53  # no drop: packets that another worker was told of, for viewers of its own
+    MIRROR_FULL = 54
+    CELLS = 55
 
 
 AUDIO, VIDEO = 1, 2
+
+
+def laid_out(parts: Sequence[tuple[np.dtype[np.void], int]], size: int) -> np.dtype[np.void]:
+    """Return a record of `size` octets with the fields of each part, which begins at an offset."""
+    names, formats, offsets = [], [], []
+    for part, start in parts:
+        assert part.fields is not None
+        for name, field in part.fields.items():
+            names.append(name)
+            formats.append(field[0])
+            offsets.append(start + field[1])
+    layout: Any = {"names": names, "formats": formats, "offsets": offsets, "itemsize": size, "aligned": True}
+    made: np.dtype[np.void] = np.dtype(layout)
+    return made
+
+
+def _whole_lines(row: np.dtype[np.void]) -> np.dtype[np.void]:
+    """Have rows end with a cache line, so that two workers that write neighbours do not wait for each other."""
+    size = LINE * 8
+    return laid_out([(row, 0)], -(-row.itemsize // size) * size)
+
 
 ROOM = np.dtype(
     [
@@ -136,127 +162,134 @@ ROOM = np.dtype(
     align=True,
 )
 
-TRANSPORT = np.dtype(
-    [
-        ("active", "u1"),  # P
-        ("publishes", "u1"),  # P
-        ("holds", "u1"),  # P: grants before `until`
-        ("keeps", "u1"),  # P: grants from `until` on
-        ("twcc_id", "u1"),  # P: header extension id of transport-wide sequence numbers, 0 none
-        ("rid_id", "u1"),  # P: header extension id of RtpStreamId (RFC 8852), 0 none
-        ("repaired_rid_id", "u1"),  # P: and of RepairedRtpStreamId
-        ("passes", "u1"),  # P: whether anything is in its row of `passed_ids`
-        ("room", "i4"),  # P
-        ("until", "i8"),  # P: monotonic ns
-        ("publish_until", "i8"),  # P: monotonic ns
-        ("rx", "u8"),  # P: libsrtp context for what arrives, 0 none
-        ("tx", "u8"),  # P: libsrtp context for what leaves, 0 none
-        ("sealer", "u8"),  # P: AES-GCM context for RTP that leaves, 0 for libsrtp to do it
-        ("ice_name_size", "u1"),  # P: bytes of `ice_names[row]`, 0 while Python answers all checks
-        ("gso_refused", "u1"),  # K: the way to it takes no merged packets; P clears it with a new address
-        ("address_size", "u4"),  # P: bytes of `sockaddrs[row]`, 0 before a nomination
-        ("socket", "i4"),  # P: number of the socket through which it is reached
-        ("twcc_slot", "i4"),  # P: row of the arrival log, -1 none
-        ("twcc_highest", "i8"),  # K: extended transport-wide sequence number
-        ("ssrc_count", "i4"),  # K: how many of `ssrcs[row]` are taken; P sets 0 at birth
-        ("last_media_ns", "i8"),  # K: last authenticated packet from it
-        ("delivered_ns", "i8"),  # K: media last forwarded to it, or accepted from it
-        ("packets", "u8"),  # K
-        ("octets", "u8"),  # K
-        ("stamped", "i8"),  # K: extended transport-wide number of the newest packet sent to it
-    ],
-    align=True,
+TRANSPORT = _whole_lines(
+    np.dtype(
+        [
+            ("active", "u1"),  # P
+            ("publishes", "u1"),  # P
+            ("holds", "u1"),  # P: grants before `until`
+            ("keeps", "u1"),  # P: grants from `until` on
+            ("twcc_id", "u1"),  # P: header extension id of transport-wide sequence numbers, 0 none
+            ("rid_id", "u1"),  # P: header extension id of RtpStreamId (RFC 8852), 0 none
+            ("repaired_rid_id", "u1"),  # P: and of RepairedRtpStreamId
+            ("passes", "u1"),  # P: whether anything is in its row of `passed_ids`
+            ("room", "i4"),  # P
+            ("until", "i8"),  # P: monotonic ns
+            ("publish_until", "i8"),  # P: monotonic ns
+            ("rx", "u8"),  # P: libsrtp context for what arrives, 0 none
+            ("tx", "u8"),  # P: libsrtp context for what leaves, 0 none
+            ("sealer", "u8"),  # P: AES-GCM context for RTP that leaves, 0 for libsrtp to do it
+            ("ice_name_size", "u1"),  # P: bytes of `ice_names[row]`, 0 while Python answers all checks
+            ("gso_refused", "u1"),  # K: the way to it takes no merged packets; P clears it with a new address
+            ("address_size", "u4"),  # P: bytes of `sockaddrs[row]`, 0 before a nomination
+            ("socket", "i4"),  # P: number of the socket through which it is reached
+            ("twcc_slot", "i4"),  # P: row of the arrival log, -1 none
+            ("twcc_highest", "i8"),  # K: extended transport-wide sequence number
+            ("ssrc_count", "i4"),  # K: how many of `ssrcs[row]` are taken; P sets 0 at birth
+            ("last_media_ns", "i8"),  # K: last authenticated packet from it
+            ("delivered_ns", "i8"),  # K: media last forwarded to it, or accepted from it
+            ("packets", "u8"),  # K
+            ("octets", "u8"),  # K
+            ("stamped", "i8"),  # K: extended transport-wide number of the newest packet sent to it
+        ],
+        align=True,
+    )
 )
 
 # A row is one encoding of a track. The first of simulcast's, or the only one, is the head: it has the subscriptions.
-TRACK = np.dtype(
-    [
-        ("active", "u1"),  # P
-        ("kind", "u1"),  # P: AUDIO or VIDEO
-        ("codec", "u1"),  # P
-        ("nack", "u1"),  # P: the publisher repairs losses
-        ("keyframe_wanted", "u1"),  # K sets it, P clears it
-        ("gap", "u1"),  # K sets it when packets are missing behind the newest, P clears it
-        ("tapped", "u1"),  # P: Python reads the cache of it, and wants to hear when there is more
-        ("layer_requires", "u1"),  # P: grants that this encoding takes beside those of the room ...
-        ("reserved_from", "u1"),  # P: ... for its spatial layers from this one on
-        ("layered", "u1"),  # K: it has several layers within itself
-        ("room", "i4"),  # P
-        ("transport", "i4"),  # P: the publisher's row, -1 none
-        ("head", "i4"),  # P: row of the first layer
-        ("next_layer", "i4"),  # P: row of the next, -1 none
-        ("subscriptions", "i4"),  # P: how many; of the head, as the next but one
-        ("nap_credit", "i4"),  # K: whether waiting for the rest of a frame has paid lately
-        ("first_subscription", "i4"),  # P: head of the list through `next`, -1 none
-        ("restarts", "i4"),  # K: a new source began; every subscription anchors anew
-        ("clock_rate", "i8"),  # P
-        ("rid", "u8"),  # P: the layer's name, its octets read as a big-endian number; 0 none
-        ("ssrc", "u8"),  # K latches it; P sets 0 to let it latch anew
-        ("rtx_ssrc", "u8"),  # K and P as the SSRC; of layers alone
-        ("first_ext_seq", "i8"),  # K: this and the next five describe the source since its restart
-        ("highest_ext_seq", "i8"),
-        ("received", "i8"),
-        ("octets", "i8"),  # K: of all payloads, ever
-        ("jitter_q4", "i8"),  # RFC 3550 A.8, scaled by 16
-        ("transit", "i8"),
-        ("last_ts", "i8"),
-        ("last_ns", "i8"),  # K: arrival of the newest packet
-        ("levels", "i8"),  # K: how many were written to `levels[row]` in a ring
-        ("playout_delay", "i4"),  # K: its newest, in 24 bits, -1 none
-        ("frame_no", "i8"),  # K: rises by one with each timestamp
-        ("key_ext_seq", "i8"),  # K: first packet of the newest keyframe, -1 none
-        ("key_ts", "i8"),
-        ("last_keyframe_ns", "i8"),  # K
-        ("sr_ssrc", "u8"),  # K: whose report follows
-        ("sr_ntp", "u8"),  # K: of the publisher's newest sender report, 0 none
-        ("sr_rtp", "i8"),
-        ("sr_arrival_ns", "i8"),
-    ],
-    align=True,
+TRACK = _whole_lines(
+    np.dtype(
+        [
+            ("active", "u1"),  # P
+            ("kind", "u1"),  # P: AUDIO or VIDEO
+            ("codec", "u1"),  # P
+            ("nack", "u1"),  # P: the publisher repairs losses
+            ("keyframe_wanted", "u1"),  # K sets it, P clears it
+            ("gap", "u1"),  # K sets it when packets are missing behind the newest, P clears it
+            ("tapped", "u1"),  # P: Python reads the cache of it, and wants to hear when there is more
+            ("layer_requires", "u1"),  # P: grants that this encoding takes beside those of the room ...
+            ("reserved_from", "u1"),  # P: ... for its spatial layers from this one on
+            ("layered", "u1"),  # K: it has several layers within itself
+            ("room", "i4"),  # P
+            ("transport", "i4"),  # P: the publisher's row, -1 none
+            ("head", "i4"),  # P: row of the first layer
+            ("next_layer", "i4"),  # P: row of the next, -1 none
+            ("subscriptions", "i4"),  # P: how many; of the head, as the next but one
+            ("nap_credit", "i4"),  # K: whether waiting for the rest of a frame has paid lately
+            ("workers", "u4"),  # P: those with subscriptions, a bit for each; of the head, too
+            ("restarts", "i4"),  # K: a new source began; every subscription anchors anew
+            ("clock_rate", "i8"),  # P
+            ("rid", "u8"),  # P: the layer's name, its octets read as a big-endian number; 0 none
+            ("ssrc", "u8"),  # K latches it; P sets 0 to let it latch anew
+            ("rtx_ssrc", "u8"),  # K and P as the SSRC; of layers alone
+            ("first_ext_seq", "i8"),  # K: this and the next five describe the source since its restart
+            ("highest_ext_seq", "i8"),
+            ("received", "i8"),
+            ("octets", "i8"),  # K: of all payloads, ever
+            ("jitter_q4", "i8"),  # RFC 3550 A.8, scaled by 16
+            ("transit", "i8"),
+            ("last_ts", "i8"),
+            ("last_ns", "i8"),  # K: arrival of the newest packet
+            ("levels", "i8"),  # K: how many were written to `levels[row]` in a ring
+            ("playout_delay", "i4"),  # K: its newest, in 24 bits, -1 none
+            ("frame_no", "i8"),  # K: rises by one with each timestamp
+            ("key_ext_seq", "i8"),  # K: first packet of the newest keyframe, -1 none
+            ("key_ts", "i8"),
+            ("last_keyframe_ns", "i8"),  # K
+            ("sr_version", "i8"),  # K: odd while the four that follow are written
+            ("sr_ssrc", "u8"),  # K: whose report follows
+            ("sr_ntp", "u8"),  # K: of the publisher's newest sender report, 0 none
+            ("sr_rtp", "i8"),
+            ("sr_arrival_ns", "i8"),
+        ],
+        align=True,
+    )
 )
 
-SUBSCRIPTION = np.dtype(
-    [
-        ("active", "u1"),  # P
-        ("anchored", "u1"),  # K: 0 = the next packet that may start anchors it; P sets 0 at birth
-        ("payload_type", "u1"),  # P
-        ("rtx_payload_type", "u1"),  # P: 0 none
-        ("red_payload_type", "u1"),  # P: of redundant sound, 0 none
-        ("stamp", "u1"),  # P: what stamps.py puts before the payload, 0 nothing
-        ("fraction_lost", "u1"),  # K: of the newest receiver report
-        ("track", "i4"),  # K: the layer that it gets; P at birth
-        ("head", "i4"),  # P
-        ("wanted", "i4"),  # P: the layer that it is to get, from where a decoder can start with it
-        ("transport", "i4"),  # P
-        ("next", "i4"),  # P
-        ("restarts", "i4"),  # K: of the track when it anchored
-        ("ssrc", "u4"),  # P
-        ("rtx_ssrc", "u4"),  # P
-        ("seq_delta", "i8"),  # K: outgoing = source + delta, both extended
-        ("ts_delta", "i8"),  # K
-        ("anchor_ext_seq", "i8"),  # K: nothing older is forwarded
-        ("anchor_frame", "i8"),  # K: frames up to this one were replayed ...
-        ("anchor_ts", "i8"),  # K: ... with timestamps squeezed towards this one
-        ("floor_frame", "i8"),  # K: this frame, captured before what was sent last, and some after it leave ...
-        ("floor_ts", "i8"),  # K: ... behind this outgoing timestamp; -1 where none has to
-        ("last_seq", "i8"),  # K: highest outgoing; P sets the first below 2**15
-        ("last_ts", "i8"),  # K
-        ("last_ns", "i8"),  # K: 0 = nothing sent yet
-        ("picture_delta", "i4"),  # K: outgoing picture ids of VP8 = source + delta
-        ("last_picture", "i4"),  # K: of the newest packet
-        ("base_delta", "i4"),  # K: the same of TL0PICIDX
-        ("last_base", "i4"),  # K
-        ("frame_delta", "i4"),  # K: the same of the frame numbers of dependency descriptors
-        ("last_frame", "i4"),  # K
-        ("rtx_seq", "i8"),  # K
-        ("rtx_tokens", "i8"),  # K: bytes of retransmission allowed now
-        ("rtx_refilled_ns", "i8"),  # K
-        ("sr_due_ns", "i8"),  # K
-        ("packets", "u8"),  # K
-        ("octets", "u8"),  # K: payload octets, as sender reports count
-        ("rtt_ns", "i8"),  # K
-    ],
-    align=True,
+SUBSCRIPTION = _whole_lines(
+    np.dtype(
+        [
+            ("active", "u1"),  # P
+            ("anchored", "u1"),  # K: 0 = the next packet that may start anchors it; P sets 0 at birth
+            ("payload_type", "u1"),  # P
+            ("rtx_payload_type", "u1"),  # P: 0 none
+            ("red_payload_type", "u1"),  # P: of redundant sound, 0 none
+            ("stamp", "u1"),  # P: what stamps.py puts before the payload, 0 nothing
+            ("fraction_lost", "u1"),  # K: of the newest receiver report
+            ("track", "i4"),  # K: the layer that it gets; P at birth
+            ("head", "i4"),  # P
+            ("wanted", "i4"),  # P: the layer that it is to get, from where a decoder can start with it
+            ("transport", "i4"),  # P
+            ("next", "i4"),  # P
+            ("restarts", "i4"),  # K: of the track when it anchored
+            ("ssrc", "u4"),  # P
+            ("rtx_ssrc", "u4"),  # P
+            ("seq_delta", "i8"),  # K: outgoing = source + delta, both extended
+            ("ts_delta", "i8"),  # K
+            ("anchor_ext_seq", "i8"),  # K: nothing older is forwarded
+            ("anchor_frame", "i8"),  # K: frames up to this one were replayed ...
+            ("anchor_ts", "i8"),  # K: ... with timestamps squeezed towards this one
+            ("floor_frame", "i8"),  # K: this frame, captured before what was sent last, and some after it leave ...
+            ("floor_ts", "i8"),  # K: ... behind this outgoing timestamp; -1 where none has to
+            ("last_seq", "i8"),  # K: highest outgoing; P sets the first below 2**15
+            ("last_ts", "i8"),  # K
+            ("last_ns", "i8"),  # K: 0 = nothing sent yet
+            ("picture_delta", "i4"),  # K: outgoing picture ids of VP8 = source + delta
+            ("last_picture", "i4"),  # K: of the newest packet
+            ("base_delta", "i4"),  # K: the same of TL0PICIDX
+            ("last_base", "i4"),  # K
+            ("frame_delta", "i4"),  # K: the same of the frame numbers of dependency descriptors
+            ("last_frame", "i4"),  # K
+            ("rtx_seq", "i8"),  # K
+            ("rtx_tokens", "i8"),  # K: bytes of retransmission allowed now
+            ("rtx_refilled_ns", "i8"),  # K
+            ("sr_due_ns", "i8"),  # K
+            ("packets", "u8"),  # K
+            ("octets", "u8"),  # K: payload octets, as sender reports count
+            ("rtt_ns", "i8"),  # K
+        ],
+        align=True,
+    )
 )
 
 CACHED = np.dtype(
@@ -286,13 +319,15 @@ ADDRESS = np.dtype(
 
 CONTROL = np.dtype([("size", "i4"), ("transport", "i4"), ("socket", "i4")], align=True)  # K
 
-PENDING = np.dtype([("track", "i4"), ("ext_seq", "i8")], align=True)  # K
+# A packet that is to be fanned out; `restarts` of the track, and when the packet came, are for other workers.
+PENDING = np.dtype([("track", "i4"), ("restarts", "i4"), ("ext_seq", "i8"), ("came_ns", "i8")], align=True)  # K
 
 
 class Tables(NamedTuple):
-    """Every array the kernel sees, in one value."""
+    """Every array that the kernel of one worker sees, in one value."""
 
     whole: npt.NDArray[np.void]  # [1]: the record of which all others are views
+    # common to all workers
     rooms: npt.NDArray[np.void]
     transports: npt.NDArray[np.void]
     tracks: npt.NDArray[np.void]
@@ -309,26 +344,40 @@ class Tables(NamedTuple):
     ssrcs: npt.NDArray[np.uint32]  # [transport, SSRCS]: from which authentic packets came, `ssrc_count` of them; K
     ice_names: npt.NDArray[np.uint8]  # [transport, ICE_NAME]: USERNAME of its checks; P
     ice_keys: npt.NDArray[np.uint8]  # [transport, 64]: our ice-pwd, padded with zeros to a block of SHA-1; P
-    addresses: npt.NDArray[np.void]
     cache_seq: npt.NDArray[np.int64]  # [track, CACHE]: extended sequence number held there; K
     cache_info: npt.NDArray[np.void]  # [track, CACHE]
     cache_extensions: npt.NDArray[np.uint8]  # [track, CACHE, EXTENSIONS]: as RFC 8285 one-byte elements, by Passed; K
     structures: npt.NDArray[np.void]  # [track]: the newest that such a descriptor brought; K
-    drawn: npt.NDArray[np.void]  # [1]: one that is being read
     cache_data: npt.NDArray[np.uint8]  # [track, CACHE, PAYLOAD]: decrypted payloads; K
     twcc_seq: npt.NDArray[np.int64]  # [slot, TWCC]; K
     twcc_arrival_ns: npt.NDArray[np.int64]  # [slot, TWCC]; K
     sent_log: npt.NDArray[np.void]  # [transport, SENT_LOG], by transport-wide number
     estimates: npt.NDArray[np.void]  # [transport]: see estimates.py
     trends: npt.NDArray[np.float64]  # [transport, TREND_POINTS, 2]: when a group arrived (ms) and its delay (ms); K
+    sockets: npt.NDArray[np.int64]  # [SOCKETS]: file descriptors; P
+    wakes: npt.NDArray[np.int64]  # [WORKERS]: eventfd that ends the poll of each; P
+    asleep: npt.NDArray[np.int64]  # [worker, LINE]: 1 = has to be woken for notices; K (who sleeps, and who wakes it)
+    notice_heads: npt.NDArray[np.int64]  # [to, from, LINE]: how many were written; K (from)
+    notice_tails: npt.NDArray[np.int64]  # [to, from, LINE]: how many were taken; K (to)
+    notices: npt.NDArray[np.void]  # [to, from, NOTICES]: rings of packets for the viewers of another worker; K (from)
+    # each worker's own
+    shared: npt.NDArray[np.int64]
+    counters: npt.NDArray[np.uint64]
+    polls: npt.NDArray[np.int64]  # [ADDRESSES_OF_OURS + 1]: struct pollfd of each socket, after that of WAKE; K
+    scratch: npt.NDArray[np.int64]  # lengths, timespecs and pollfds handed to C
+    iv: npt.NDArray[np.uint8]  # [12]: of the packet that is sealed
+    hash_input: npt.NDArray[np.uint8]  # [448]: a padded message of SHA-1
+    hash_words: npt.NDArray[np.int64]  # [80]: its message schedule
+    hash_digest: npt.NDArray[np.uint8]  # [20]
+    pending: npt.NDArray[np.void]
+    drawn: npt.NDArray[np.void]  # [1]: the structure of a descriptor that is being read
+    plan_sizes: npt.NDArray[np.int64]  # [PENDINGS]: payloads of one run
+    plan_pads: npt.NDArray[np.int64]  # [PENDINGS]: and the padding chosen for them
+    first_subscriptions: npt.NDArray[np.int32]  # [track]: of this worker, head of the list through `next`, -1 none; P
+    addresses: npt.NDArray[np.void]
     ring: npt.NDArray[np.void]
     ring_data: npt.NDArray[np.uint8]  # [RING, DATAGRAM]; K
     ring_address: npt.NDArray[np.uint8]  # [RING, 32]; K
-    counters: npt.NDArray[np.uint64]
-    shared: npt.NDArray[np.int64]
-    sockets: npt.NDArray[np.int64]  # [SOCKETS]: file descriptors; P
-    polls: npt.NDArray[np.int64]  # [SOCKETS + 1]: struct pollfd of each, after that of WAKE; K
-    # the kernel's own buffers
     inbox: npt.NDArray[np.uint8]  # [BATCH, DATAGRAM]
     inbox_address: npt.NDArray[np.uint8]  # [BATCH, 32]
     inbox_headers: npt.NDArray[np.uint64]  # [BATCH, 8]: struct mmsghdr
@@ -339,97 +388,7 @@ class Tables(NamedTuple):
     outbox_segments: npt.NDArray[np.uint8]  # [MESSAGES, 24]: struct cmsghdr with the segment size
     outbox_counts: npt.NDArray[np.int64]  # [MESSAGES]: packets in each message
     outbox_transports: npt.NDArray[np.int64]  # [MESSAGES]: rows of the destinations
-    pending: npt.NDArray[np.void]
-    plan_sizes: npt.NDArray[np.int64]  # [PENDINGS]: payloads of one run
-    plan_pads: npt.NDArray[np.int64]  # [PENDINGS]: and the padding chosen for them
-    iv: npt.NDArray[np.uint8]  # [12]: of the packet that is sealed
-    hash_input: npt.NDArray[np.uint8]  # [448]: a padded message of SHA-1
-    hash_words: npt.NDArray[np.int64]  # [80]: its message schedule
-    hash_digest: npt.NDArray[np.uint8]  # [20]
-    scratch: npt.NDArray[np.int64]  # lengths, timespecs and pollfds handed to C
 
 
 RTX_BIT, RED_BIT = 1 << 30, 1 << 29
 ROW_BITS = RED_BIT - 1
-
-
-def _layout(capacity: Limits) -> np.dtype[np.void]:
-    return np.dtype(
-        [
-            ("shared", "i8", (Shared.CELLS,)),
-            ("counters", "u8", (Count.CELLS,)),
-            ("sockets", "i8", (SOCKETS,)),
-            ("polls", "i8", (SOCKETS + 1,)),
-            ("scratch", "i8", (16,)),
-            ("iv", "u1", (12,)),
-            ("hash_input", "u1", (448,)),
-            ("hash_words", "i8", (80,)),
-            ("hash_digest", "u1", (20,)),
-            ("pending", PENDING, (PENDINGS,)),
-            ("plan_sizes", "i8", (PENDINGS,)),
-            ("plan_pads", "i8", (PENDINGS,)),
-            ("rooms", ROOM, (capacity.rooms,)),
-            ("transports", TRANSPORT, (capacity.transports,)),
-            ("tracks", TRACK, (capacity.tracks,)),
-            ("subscriptions", SUBSCRIPTION, (capacity.subscriptions,)),
-            ("payload_types", "i4", (capacity.transports, 128)),
-            ("salts", "u1", (capacity.transports, 12)),
-            ("passed_ids", "u1", (capacity.transports, Passed.CELLS)),
-            ("extension_ids", "u1", (capacity.subscriptions, Passed.CELLS)),
-            ("levels", "u1", (capacity.tracks, LEVELS)),
-            ("sockaddrs", "u1", (capacity.transports, 32)),
-            ("ssrcs", "u4", (capacity.transports, SSRCS)),
-            ("ice_names", "u1", (capacity.transports, ICE_NAME)),
-            ("ice_keys", "u1", (capacity.transports, 64)),
-            ("addresses", ADDRESS, (ADDRESSES,)),
-            ("ring", CONTROL, (RING,)),
-            ("ring_data", "u1", (RING, DATAGRAM)),
-            ("ring_address", "u1", (RING, 32)),
-            ("inbox", "u1", (BATCH, DATAGRAM)),
-            ("inbox_address", "u1", (BATCH, 32)),
-            ("inbox_headers", "u8", (BATCH, 8)),
-            ("inbox_vectors", "u8", (BATCH, 2)),
-            ("arena", "u1", (ARENA,)),
-            ("outbox_headers", "u8", (MESSAGES, 8)),
-            ("outbox_vectors", "u8", (MESSAGES, 2)),
-            ("outbox_segments", "u1", (MESSAGES, 24)),
-            ("outbox_counts", "i8", (MESSAGES,)),
-            ("outbox_transports", "i8", (MESSAGES,)),
-            ("twcc_seq", "i8", (capacity.tracks, TWCC)),
-            ("twcc_arrival_ns", "i8", (capacity.tracks, TWCC)),
-            ("estimates", ESTIMATE, (capacity.transports,)),
-            ("trends", "f8", (capacity.transports, TREND_POINTS, 2)),
-            ("sent_log", SENT, (capacity.transports, SENT_LOG)),
-            ("layer_octets", "i8", (capacity.tracks, ALL_LAYERS + 1, ALL_LAYERS + 1)),
-            ("choices", CHOICE, (capacity.subscriptions,)),
-            ("given", GIVEN, (capacity.subscriptions, NUMBERS)),
-            ("cache_seq", "i8", (capacity.tracks, CACHE)),
-            ("cache_info", CACHED, (capacity.tracks, CACHE)),
-            ("cache_extensions", "u1", (capacity.tracks, CACHE, EXTENSIONS)),
-            ("structures", STRUCTURE, (capacity.tracks,)),
-            ("drawn", STRUCTURE, (1,)),
-            # Last, since offsets of fields are 32 bits wide in compiled code and this one is larger than that.
-            ("cache_data", "u1", (capacity.tracks, CACHE, PAYLOAD)),
-        ],
-        align=True,
-    )
-
-
-CAPACITY = Limits()
-# One record holds every table: compiled functions pass a single pointer and find everything at fixed offsets from it.
-# Passing the arrays one by one cost 1.5 us a packet and made the compiler work two and a half times as long.
-LAYOUT = _layout(CAPACITY)
-
-
-def make_tables(limits: Limits) -> Tables:
-    """Allocate all tables; pages are touched only as rows are used. Raises ValueError for more than CAPACITY."""
-    if any(getattr(limits, name) > getattr(CAPACITY, name) for name in Limits.__slots__):
-        raise ValueError(f"limits {limits} exceed what is compiled in: {CAPACITY}")
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
-    whole = np.frombuffer(mmap.mmap(-1, LAYOUT.itemsize, flags=flags), LAYOUT)
-    names = LAYOUT.names or ()
-    tables = Tables(whole, **{name: whole[name][0] for name in names})
-    tables.shared[Shared.USE_GSO] = 1
-    tables.shared[Shared.OPEN_TRANSPORT] = -1
-    point_headers_at_buffers(tables)
-    return tables

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import click
 
+from server.addresses import MAX_WORKERS
 from server.cli.ledger import ledger
 from server.cli.moderators import moderator
 from server.cli.options import print_answer, remote_options
@@ -40,44 +41,50 @@ def _node_options(command: F) -> F:
         ),
         click.option("--listen", metavar="HOST:PORT", help="Where the page, API and sockets are (TCP)."),
         click.option("--media", metavar="HOST:PORT", help="Where WebRTC media arrives (UDP)."),
+        click.option(
+            "--workers",
+            metavar="N",
+            type=click.IntRange(1, MAX_WORKERS),
+            help="Forwarding threads, each with a UDP port of its own [default: 1].",
+        ),
     ]
     for option in reversed(options):
         command = option(command)
     return command
 
 
-def _configure(path: Path | None, data: str | None, listen: str | None, media: str | None) -> Config:
+def _configure(path: Path | None, **said: Any) -> Config:
     try:
-        return override(load(path), listen=listen, media=media, data=data)
+        return override(load(path), **said)
     except ConfigError as error:
         raise click.ClickException(str(error)) from error
 
 
 @main.command()
 @_node_options
-def serve(path: Path | None, data: str | None, listen: str | None, media: str | None) -> None:
+def serve(path: Path | None, **said: Any) -> None:
     """Start a server; it runs until interrupted."""
     from server.cli.running import run
 
-    run(_configure(path, data, listen, media), with_demo=False)
+    run(_configure(path, **said), with_demo=False)
 
 
 @main.command()
 @_node_options
-def demo(path: Path | None, data: str | None, listen: str | None, media: str | None) -> None:
+def demo(path: Path | None, **said: Any) -> None:
     """Start a server with a streamer that sends a moving test picture."""
     from server.cli.running import run
 
-    run(_configure(path, data, listen, media), with_demo=True)
+    run(_configure(path, **said), with_demo=True)
 
 
 @main.command()
 @_node_options
-def check(path: Path | None, data: str | None, listen: str | None, media: str | None) -> None:
+def check(path: Path | None, **said: Any) -> None:
     """Check the configuration, the ports and what the system offers."""
     from server.check import findings
 
-    config = _configure(path, data, listen, media)
+    config = _configure(path, **said)
     failed = False
     for finding in findings(config):
         click.echo(f"{'ok  ' if finding.good else 'FAIL' if finding.fatal else 'note'}  {finding.words}")

@@ -13,7 +13,7 @@ import pytest
 import trio
 from click.testing import CliRunner
 
-from bench import chat, fanout, first_picture, join, load, messages, way_feedback
+from bench import chat, fanout, first_picture, join, load, messages, way_feedback, workers
 from bench.bare import BareSender
 from bench.mesi import ServerFailed, open_mesi
 from bench.process import NoSuchProcess, cpu_ns, memory_bytes
@@ -181,7 +181,7 @@ def test_a_tool_without_a_server_says_what_it_needs() -> None:
     assert "give --whip and --whep, or --mesi" in result.output
 
 
-@pytest.mark.parametrize("tool", ["load", "fanout", "cut", "chat", "join", "messages", "moq"])
+@pytest.mark.parametrize("tool", ["load", "fanout", "cut", "chat", "join", "messages", "moq", "workers"])
 async def test_every_tool_explains_itself(tool: str) -> None:
     result = await trio.run_process([sys.executable, "-m", f"bench.{tool}", "--help"], capture_stdout=True)
     assert b"--json" in result.stdout
@@ -192,3 +192,13 @@ async def test_every_report_of_viewers_networks_is_counted_and_what_it_speaks_of
     assert outcome.taken == outcome.sent == 20 * way_feedback.REPORTS
     assert outcome.packets > 0.97 * outcome.sent * way_feedback.PACKETS
     assert 0 < outcome.cpu_s < outcome.seconds
+
+
+@pytest.mark.parametrize("count", [1, 2])
+async def test_what_workers_send_is_counted_to_the_last_packet(count: int) -> None:
+    turn = await workers.run_turn(count, 6, 0.5)
+    assert turn.sent == turn.expected > 0
+    assert len(turn.cpu_s) == count
+    assert all(turn.cpu_s)
+    if count == 2:
+        assert await workers.run_apart(6, 0.5) > 0

@@ -11,7 +11,8 @@ from media.bridge.bridge import Bridge
 from media.bridge.clocks import SenderReport, SourceClock, TrackClock
 from media.bridge.offering import AUDIO_GROUP_FRAMES, GROUP_NS, OfferedTrack, codec_string
 from media.bridge.tapping import PATIENCE_NS
-from media.forwarding.tables import CACHE, Limits, Tables, make_tables
+from media.forwarding.memory import make_tables
+from media.forwarding.tables import CACHE, Limits, Tables
 from media.moq.containers import unwrap_legacy_untrusted
 from media.moq.frames import Frame
 from media.moq.origin import Group, Origin
@@ -53,7 +54,7 @@ class Stage:
     """The real tables, written as the forwarding thread writes them, and one offer over them."""
 
     def __init__(self, began_ns: int = 0) -> None:
-        self.tables: Tables = make_tables(Limits(1, 1, 2, 1))
+        self.tables: Tables = make_tables(Limits(1, 1, 2, 1))[0]
         for row in (VIDEO_ROW, AUDIO_ROW):
             self.restart(row)
         self.origin = Origin()

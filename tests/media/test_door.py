@@ -164,10 +164,10 @@ class World:
 
 
 @asynccontextmanager
-async def open_world(kind: type[World] = World) -> AsyncIterator[World]:
+async def open_world(kind: type[World] = World, workers: int = 1) -> AsyncIterator[World]:
     with ExitStack() as sockets:  # closed after the tasks that read them
         async with trio.open_nursery() as nursery:
-            media = Media(MediaSettings(("127.0.0.1", 0), limits=LIMITS))
+            media = Media(MediaSettings(("127.0.0.1", 0), limits=LIMITS, workers=workers))
             await nursery.start(lambda task_status: media.run(task_status=task_status))
             world = kind(media, nursery)
             nursery.start_soon(world.listen)

@@ -67,27 +67,30 @@ def parse(data: bytes) -> Packet:
 class Remote:
     """A socket with SRTP on it: a publisher or a viewer."""
 
-    def __init__(self, forwarder: Forwarder, room: int, *, publishes: bool, profile: SrtpProfile) -> None:
-        self.forwarder = forwarder
+    def __init__(
+        self, forwarder: Forwarder, room: int, *, publishes: bool, profile: SrtpProfile, worker: int = 0
+    ) -> None:
+        self.forwarder, self.server = forwarder, forwarder.workers.addresses(worker)[0]
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.bind(("127.0.0.1", 0))
         self.socket.setblocking(False)
-        self.row = forwarder.open_transport(room, publishes=publishes)
+        self.row = forwarder.open_transport(room, publishes=publishes, worker=worker)
         keys = fresh_keys(profile)
         self.tx: Session = open_sender(mirrored(keys))
         self.rx: Session = open_receiver(mirrored(keys))
-        forwarder.bind_address(self.row, self.socket.getsockname())
-        forwarder.send_to(self.row, self.socket.getsockname())
+        path = forwarder.workers.path(worker, self.socket.getsockname())
+        forwarder.bind_address(self.row, path)
+        forwarder.send_to(self.row, path)
         forwarder.set_keys(self.row, keys)
 
     def send(
         self, seq: int, ts: int, payload: bytes, *, pt: int = PUBLISHER_PT, ssrc: int = 7, marker: bool = False
     ) -> None:
         header = struct.pack("!BBHII", 0x80, pt | (0x80 if marker else 0), seq & 0xFFFF, ts & 0xFFFFFFFF, ssrc)
-        self.socket.sendto(self.tx.protect(header + payload), self.forwarder.addresses[0])
+        self.socket.sendto(self.tx.protect(header + payload), self.server)
 
     def send_rtcp(self, rtcp: bytes) -> None:
-        self.socket.sendto(self.tx.protect_rtcp(rtcp), self.forwarder.addresses[0])
+        self.socket.sendto(self.tx.protect_rtcp(rtcp), self.server)
 
     def drain(self) -> list[Packet]:
         packets, self.reports = [], getattr(self, "reports", [])
@@ -112,8 +115,10 @@ class World:
     profile: SrtpProfile = SrtpProfile.AEAD_AES_128_GCM
     viewers: list[Remote] = field(default_factory=list)
 
-    def viewer(self, holding: Holding | None = None, sent: Sent | None = None, *, audio: bool = False) -> Remote:
-        remote = Remote(self.forwarder, self.room, publishes=False, profile=self.profile)
+    def viewer(
+        self, holding: Holding | None = None, sent: Sent | None = None, *, audio: bool = False, worker: int = 0
+    ) -> Remote:
+        remote = Remote(self.forwarder, self.room, publishes=False, profile=self.profile, worker=worker)
         self.forwarder.admission.hold(remote.row, holding or Holding(Grant.WELCOME))
         track = self.audio if audio else self.video
         remote.subscription = self.forwarder.subscribe(track, remote.row, sent or Sent(), first_seq=100)  # type: ignore[attr-defined]
@@ -121,22 +126,25 @@ class World:
         return remote
 
     def count(self, counter: Count) -> int:
-        return int(self.forwarder.tables.counters[counter])
+        return self.forwarder.counters()[counter.name.lower()]
 
     async def settle(self) -> None:
-        # A fence makes the thread look at the socket once more; two cover what arrived while the first was passing.
-        await self.forwarder.fence()
-        await self.forwarder.fence()
+        # A fence makes each worker look at its socket once more; two cover what arrived while the first was passing,
+        # and one more what the others hear of it.
+        for _ in range(2 if len(self.forwarder.workers.tables) == 1 else 3):
+            await self.forwarder.fence()
 
 
 @asynccontextmanager
-async def open_world(profile: SrtpProfile = SrtpProfile.AEAD_AES_128_GCM) -> AsyncIterator[World]:
+async def open_world(
+    profile: SrtpProfile = SrtpProfile.AEAD_AES_128_GCM, *, workers: int = 1, home: int = 0
+) -> AsyncIterator[World]:
     async with trio.open_nursery() as nursery:
-        forwarder = Forwarder(("127.0.0.1", 0), LIMITS)
+        forwarder = Forwarder(("127.0.0.1", 0), LIMITS, workers=workers)
         await nursery.start(lambda task_status: forwarder.run(task_status=task_status))
         room = forwarder.open_room()
         forwarder.admission.require(room, Grant.WELCOME)
-        publisher = Remote(forwarder, room, publishes=True, profile=profile)
+        publisher = Remote(forwarder, room, publishes=True, profile=profile, worker=home)
         forwarder.admission.publish_until(publisher.row, FOREVER)
         video = forwarder.open_track(room, "video", Codec.VP8, 90_000)
         audio = forwarder.open_track(room, "audio", Codec.OPUS, 48_000)
@@ -460,7 +468,7 @@ async def test_a_path_that_refuses_gso_gets_every_packet_singly_from_then_on() -
     async with open_world() as world:
         # Linux refuses segmentation on a socket that sends no checksums, which is as good as a device that can't.
         no_check = 11
-        with socket.socket(fileno=os.dup(world.forwarder._sockets.descriptors[0])) as same:
+        with socket.socket(fileno=os.dup(int(world.forwarder.tables.sockets[0]))) as same:
             same.setsockopt(socket.SOL_SOCKET, no_check, 1)
         viewers = [world.viewer(sent=Sent(ssrc=i)) for i in range(NAP_SUBSCRIPTIONS)]
         sent = 0

@@ -297,7 +297,7 @@ async def test_who_says_nothing_and_who_comes_too_often_is_sent_away(monkeypatch
     monkeypatch.setattr(ice_tcp, "FIRST_CHECK_S", 0.2)
     monkeypatch.setattr(ice_tcp, "CONNECTIONS_PER_NETWORK", 1)
     async with open_world(FramedWorld) as world:
-        (place,) = world.media._tcp_candidates
+        (place,) = world.media._endpoints.shown_by(0).tcp
         with trio.socket.socket() as first, trio.socket.socket() as second:
             await first.connect(place)
             await world.until(lambda: world.media.counters()["ice_tcp_connections"] == 1)

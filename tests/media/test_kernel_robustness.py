@@ -183,7 +183,7 @@ def outside(stages: list[Stage]) -> list[bytes]:
 # What Python writes: no datagram may change that even in its sender's own rows.
 PYTHONS = {
     "transports": "active publishes holds keeps twcc_id room until publish_until rx tx address_size twcc_slot",
-    "tracks": "active kind codec nack room transport subscriptions first_subscription clock_rate",
+    "tracks": "active kind codec nack room transport subscriptions workers clock_rate",
     "subscriptions": "active payload_type rtx_payload_type track transport next ssrc rtx_ssrc",
 }
 

@@ -51,10 +51,10 @@ async def _stay(_address: Address) -> None:
 
 
 @asynccontextmanager
-async def world_at(hosts: Sequence[str]) -> AsyncIterator[World]:
+async def world_at(hosts: Sequence[str], workers: int = 1) -> AsyncIterator[World]:
     first, *others = ((host, 0) for host in hosts)
     async with trio.open_nursery() as nursery:
-        media = Media(MediaSettings(first, limits=LIMITS, also=tuple(others)))
+        media = Media(MediaSettings(first, limits=LIMITS, also=tuple(others), workers=workers))
         await nursery.start(lambda task_status: media.run(task_status=task_status))
         world = World(media, nursery)
         nursery.start_soon(world.listen)
@@ -77,13 +77,13 @@ async def watch_at(world: World, remote: Remote) -> Negotiated:
 
 async def test_one_watches_over_ipv6_and_one_over_ipv4_what_is_published_over_ipv6() -> None:
     async with world_at([FOUR, SIX]) as world:
-        four, six = world.media._candidates
+        four, six = world.media._endpoints.shown_by(0).udp
         publisher = SixRemote(IceCredentials.random(), six)
         world.remotes.append(publisher)
         answer = world.media.publish(world.room, "streamer", write_offer(publisher.ice, "sendonly")).answer_sdp
         for host, port in (four, six):
             assert f" {host} {port} typ host\r\n" in answer
-        assert [host for host, _ in world.media._tcp_candidates] == [FOUR, SIX]
+        assert [host for host, _ in world.media._endpoints.shown_by(0).tcp] == [FOUR, SIX]
         with trio.fail_after(20):
             await publisher.connect(answer, world.nursery)
         viewers = Remote(IceCredentials.random(), four), SixRemote(IceCredentials.random(), six)
@@ -99,7 +99,7 @@ async def test_one_watches_over_ipv6_and_one_over_ipv4_what_is_published_over_ip
 
 async def test_a_client_reaches_two_addresses_from_one_and_hears_each_from_where_it_asked() -> None:
     async with world_at([FOUR, OTHER_FOUR]) as world:
-        first, second = world.media._candidates
+        first, second = world.media._endpoints.shown_by(0).udp
         publisher, _ = await world.publish()
         viewer = HearingRemote(IceCredentials.random(), first)
         negotiated = await watch_at(world, viewer)
@@ -116,6 +116,24 @@ async def test_a_client_reaches_two_addresses_from_one_and_hears_each_from_where
         await publisher.send(1, KEY)
         await world.until(lambda: viewer.rtp)
         assert {source for source, data in heard if 128 <= data[0] < 192} == {second}
+
+
+async def test_each_worker_is_reached_at_each_address() -> None:
+    async with world_at([FOUR, SIX], workers=2) as world:
+        publisher, _ = await world.publish()
+        viewers: list[Remote] = []
+        for number in range(8):
+            ways = [world.media._endpoints.shown_by(worker).udp for worker in (0, 1)]
+            loads = world.media._forwarder.placement.loads
+            four, six = ways[world.media._forwarder.placement.for_viewer(0)]
+            kind = (Remote, SixRemote)[number % 2]
+            viewers.append(kind(IceCredentials.random(), (four, six)[number % 2]))
+            await watch_at(world, viewers[-1])
+        assert min(loads) > 1
+        for seq in range(20):
+            await publisher.send(seq, KEY)
+        for viewer in viewers:
+            await world.until(lambda viewer=viewer: len(viewer.rtp) == 20)
 
 
 def test_an_address_that_is_not_ours_is_refused_and_leaves_nothing_bound() -> None:

@@ -15,6 +15,7 @@ from pylibsrtp import Error, Session
 
 from media.forwarding import kernel
 from media.forwarding.forwarder import Forwarder, Limits
+from media.forwarding.kernel import mirror as kernel_mirror
 from media.forwarding.kernel import turn as kernel_turn
 from media.forwarding.tables import Count, Tables
 from media.io.compiled import keep_with
@@ -28,9 +29,17 @@ LIMITS = Limits(rooms=4, transports=16, tracks=8, subscriptions=32)
 keep_with("kernel")  # else it went where the module imported last keeps its own, and outlived changes of the kernel
 
 
+keep_with("kernel")  # else it went where the module imported last keeps its own, and outlived changes of the kernel
+
+
 @njit([types.int64(kernel._LAYOUT)], nogil=True, cache=True)
 def _turn(whole):
     return kernel_turn(whole[0])
+
+
+@njit([types.int64(kernel._LAYOUT)], nogil=True, cache=True)
+def _mirror(whole):
+    return kernel_mirror(whole[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +58,16 @@ class Packet:
 class End:
     """The far end of one transport, with its keys; `shadow` decrypts what it sends as the kernel must."""
 
-    def __init__(self, forwarder: Forwarder, room: int, *, publishes: bool) -> None:
+    def __init__(self, forwarder: Forwarder, room: int, *, publishes: bool, worker: int = 0) -> None:
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.bind(("127.0.0.1", 0))
         self.socket.setblocking(False)
-        self.row = forwarder.open_transport(room, publishes=publishes)
+        self.row = forwarder.open_transport(room, publishes=publishes, worker=worker)
         size = SrtpProfile.AEAD_AES_128_GCM.key_size + SrtpProfile.AEAD_AES_128_GCM.salt_size
         keys = SrtpKeys(SrtpProfile.AEAD_AES_128_GCM, os.urandom(size), os.urandom(size))
-        forwarder.bind_address(self.row, self.socket.getsockname())
-        forwarder.send_to(self.row, self.socket.getsockname())
+        path = forwarder.workers.path(worker, self.socket.getsockname())
+        forwarder.bind_address(self.row, path)
+        forwarder.send_to(self.row, path)
         forwarder.set_keys(self.row, keys)
         theirs = SrtpKeys(keys.profile, keys.remote, keys.local)
         self.tx: Session = open_sender(theirs)
@@ -67,7 +77,7 @@ class End:
             srtp_model.derive(keys.local, srtp_model.SALT, 12),
         )
         self.shadow: Session = open_receiver(keys)
-        self._to = forwarder.addresses[0]
+        self._to = forwarder.workers.addresses(worker)[0]
         self._sealed: dict[tuple[bytes, int, bytes], bytes] = {}
 
     def send(self, datagram: bytes) -> None:
@@ -114,20 +124,24 @@ def parse(data: bytes) -> Packet:
 
 
 class Turns:
-    """A forwarder whose thread never runs."""
+    """A forwarder whose threads never run."""
 
-    def __init__(self) -> None:
-        self.forwarder = Forwarder(("127.0.0.1", 0), LIMITS)
+    def __init__(self, workers: int = 1) -> None:
+        self.forwarder = Forwarder(("127.0.0.1", 0), LIMITS, workers=workers)
         self.tables: Tables = self.forwarder.tables
         self.ends: list[End] = []
 
-    def end(self, room: int, *, publishes: bool) -> End:
-        self.ends.append(End(self.forwarder, room, publishes=publishes))
+    def end(self, room: int, *, publishes: bool, worker: int = 0) -> End:
+        self.ends.append(End(self.forwarder, room, publishes=publishes, worker=worker))
         return self.ends[-1]
 
     def turn(self) -> int:
         """Let the kernel take what was sent; returns how many datagrams that were."""
         return int(_turn(self.tables.whole))
+
+    def mirror(self) -> int:
+        """Let the second worker take what the first told it of; returns how many packets that were."""
+        return int(_mirror(self.forwarder.workers.tables[1].whole))
 
     def counts(self) -> dict[Count, int]:
         return {count: int(self.tables.counters[count]) for count in Count if count is not Count.CELLS}
@@ -150,16 +164,14 @@ class Turns:
 
 
 @contextmanager
-def open_turns() -> Iterator[Turns]:
-    turns = Turns()
+def open_turns(workers: int = 1) -> Iterator[Turns]:
+    turns = Turns(workers)
     try:
         yield turns
     finally:
         for end in turns.ends:
             end.socket.close()
-        turns.forwarder._sockets.close()
-        os.close(turns.forwarder._wake)
-        os.close(turns.forwarder._notify)
+        turns.forwarder.workers.close()
 
 
 def protected(end: End, data: bytes, *, rtcp: bool = False) -> bytes | None:

@@ -209,6 +209,14 @@ def test_a_machine_is_checked_before_anything_runs(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.parametrize("said", ["0", "17", "two"])
+def test_a_number_of_workers_that_there_cannot_be_is_refused(tmp_path: Path, said: str) -> None:
+    run = mesi("serve", "--workers", said, folder=tmp_path)
+    assert run.code == 2
+    assert "--workers" in run.err
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

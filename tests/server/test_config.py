@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import socket
 from pathlib import Path
@@ -12,9 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from server.addresses import outward_address, parse_address
+from server.addresses import MediaAddress, outward_address, parse_address
 from server.complaints import ConfigError
 from server.config import LISTED, Config, Listen, load, override
+from server.cores import usable_cores
 
 SHIPPED = Path(__file__).resolve().parents[2] / "config.toml"
 
@@ -33,6 +35,10 @@ FAULTS = {
     '[media]\nhost = ["::1", "::"]\n': "line 2: media.host: must be addresses of this machine",
     '[media]\nhost = ["::1", "::1"]\n': "line 2: media.host: names an address twice",
     '[media]\nhost = "localhost"\n': "line 2: media.host: must be an IP address",
+    "[media]\nworkers = 0\n": "line 2: media.workers: must be a whole number >= 1",
+    "[media]\nworkers = 17\n": "line 2: media.workers: must be a whole number <= 16",
+    '[media]\nworkers = "all"\n': "line 2: media.workers: ",
+    "[media]\nworkers = 4\nport = 65533\n": "line 3: media.port: leaves no numbers for 4 workers",
     '[[ice_servers]]\nurl = "stun:a"\n[[ice_servers]]\nurl = "http://b"\n': "line 4: ice_servers[1].url: must be text",
     '[[ice_servers]]\nurl = "turn:a"\nusername = "b"\nsecret = "c"\n': "line 4: ice_servers[0].secret: takes the place",
     '[[ice_servers]]\nurl = "stun:a"\n[[ice_servers]]\nusername = ""\n[log]\n': "line 3: ice_servers[1].url: is miss",
@@ -151,3 +157,18 @@ def test_media_arrives_where_every_browser_of_this_machine_pairs_an_address_unle
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind((settled, 0))  # it is this machine's
     assert override(load(None), media="127.0.0.1:7000").media.hosts == ("127.0.0.1",)
+
+
+def test_there_is_one_worker_unless_a_number_is_said_or_one_for_each_core_that_may_be_used(tmp_path: Path) -> None:
+    cores = len(os.sched_getaffinity(0))
+    quota = tmp_path / "cpu.max"
+    assert usable_cores(quota) == cores
+    for text, expected in (("max 100000", cores), ("150000 100000", min(cores, 2)), ("20000 100000", 1)):
+        quota.write_text(text)
+        assert usable_cores(quota) == expected
+    assert override(Config()).media.threads == 1
+    assert MediaAddress(workers="auto").threads == min(usable_cores(), 16)
+    said = override(Config(), media="127.0.0.1:7000", workers=3).media
+    assert (said.threads, said.ports) == (3, (7000, 7001, 7002))
+    with pytest.raises(ConfigError, match=r"media\.port: leaves no numbers for 3 workers"):
+        override(Config(), media="127.0.0.1:65534", workers=3)

@@ -141,6 +141,8 @@ async def test_every_counter_has_a_name_and_a_meaning_at_prometheus(tmp_path: Pa
         assert values["mesi_connections",] >= 2
         assert values["mesi_http_responses_total", "2xx"] >= 1
         assert values["mesi_media_control_datagrams_dropped_total", "wrong_password"] == 0
+        assert values["mesi_media_worker_transports", "0"] == 0
+        assert ("mesi_media_worker_cpu_ms_total", "0") in values
 
 
 async def test_rates_that_were_exceeded_are_counted(tmp_path: Path) -> None:
