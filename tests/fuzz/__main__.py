@@ -17,6 +17,7 @@ from typing import NoReturn
 
 import atheris
 
+import media.forwarding.arrivals
 import media.forwarding.kernel
 import media.io.aead
 import media.moq.packet_kernel  # noqa: F401  (all before the others: Numba can't compile what was instrumented)
