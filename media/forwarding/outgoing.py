@@ -47,8 +47,8 @@ def send_cached(t, s, track, ext_seq, seq, fate, shift, now):
     subscription = t.subscriptions[s]
     transport, stamp = np.int64(subscription.transport), np.int64(subscription.stamp)
     payload_type, ssrc = np.int64(subscription.payload_type), np.int64(subscription.ssrc)
-    pad = np.int64(0 if fate == EMPTY else t.cache_info[track, slot].pad)
-    size, octets = _write(t, s, track, slot, fate, shift, payload_type, ssrc, seq, -1, pad)
+    pad, ts = np.int64(0 if fate == EMPTY else t.cache_info[track, slot].pad), outgoing_ts(t, s, track, slot)
+    size, octets = _write(t, s, track, slot, fate, shift, payload_type, ssrc, seq, ts, -1, pad)
     if not (still_there(t, s, track, ext_seq) and protect_and_queue(t, transport, size, seq, stamp)):
         return
     t.subscriptions[s].packets += np.uint64(1)
@@ -58,7 +58,7 @@ def send_cached(t, s, track, ext_seq, seq, fate, shift, now):
     t.transports[transport].octets += np.uint64(size)
     if seq > subscription.last_seq:
         t.subscriptions[s].last_seq = seq
-        t.subscriptions[s].last_ts = outgoing_ts(t, s, track, slot)
+        t.subscriptions[s].last_ts = ts
         t.subscriptions[s].last_ns = now
         note_picture(t, s, track, slot, shift)
 
@@ -71,15 +71,16 @@ def send_repair(t, s, track, ext_seq, seq, fate, shift, pad, now):
     """
     subscription = t.subscriptions[s]
     transport, stamp, slot = np.int64(subscription.transport), np.int64(subscription.stamp), ext_seq % CACHE
+    ts = outgoing_ts(t, s, track, slot)
     if subscription.rtx_payload_type:
         t.subscriptions[s].rtx_seq += 1
         payload_type, ssrc = np.int64(subscription.rtx_payload_type), np.int64(subscription.rtx_ssrc)
         sent_as = np.int64(t.subscriptions[s].rtx_seq)
-        size, _ = _write(t, s, track, slot, fate, shift, payload_type, ssrc, sent_as, seq & 0xFFFF, pad)
+        size, _ = _write(t, s, track, slot, fate, shift, payload_type, ssrc, sent_as, ts, seq & 0xFFFF, pad)
     else:
         payload_type, ssrc = np.int64(subscription.payload_type), np.int64(subscription.ssrc)
         sent_as, pad = seq, np.int64(0 if fate == EMPTY else t.cache_info[track, slot].pad)
-        size, _ = _write(t, s, track, slot, fate, shift, payload_type, ssrc, seq, -1, pad)
+        size, _ = _write(t, s, track, slot, fate, shift, payload_type, ssrc, seq, ts, -1, pad)
     if not (still_there(t, s, track, ext_seq) and protect_and_queue(t, transport, size, sent_as, stamp)):
         return False
     t.transports[transport].delivered_ns = now
@@ -87,10 +88,9 @@ def send_repair(t, s, track, ext_seq, seq, fate, shift, pad, now):
 
 
 @njit(nogil=True)
-def _write(t, s, track, slot, fate, shift, payload_type, ssrc, seq, osn, pad):
+def _write(t, s, track, slot, fate, shift, payload_type, ssrc, seq, ts, osn, pad):
     """Write a packet at the arena's end, through RTX where `osn` >= 0; returns its size, and that of its payload."""
     info = t.cache_info[track, slot]
-    ts = outgoing_ts(t, s, track, slot)
     is_empty = fate == EMPTY
     marker = not is_empty and (fate == MARKED or info.marker != 0)
     size, start = write_packet(t, s, payload_type, marker, ssrc, seq, ts, track, slot, is_empty, osn, pad)

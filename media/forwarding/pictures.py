@@ -27,8 +27,11 @@ def read_picture(t, track, slot):
 
 @njit(nogil=True)
 def read_frame(t, track, slot):
-    """Return the frame number of a cached packet that has a dependency descriptor."""
-    at = PAYLOAD - np.int64(t.cache_info[track, slot].descriptor)
+    """Return the frame number of a cached packet that has a dependency descriptor.
+
+    One that is being written anew meanwhile may have none: then anything is returned, from within its place.
+    """
+    at = PAYLOAD - max(np.int64(t.cache_info[track, slot].descriptor), 3)
     return np.int64(t.cache_data[track, slot, at + 1]) << 8 | np.int64(t.cache_data[track, slot, at + 2])
 
 
