@@ -266,6 +266,7 @@ PREFIXES = {
     "worker_cpu_ms_": ("media_worker_cpu_ms", "worker", "Processor time that each forwarding thread took, in ms."),
     "connections_": ("connections_by_outcome", "outcome", "TCP connections accepted, and what became of the others."),
     "http_responses_": ("http_responses", "status", "HTTP responses, by the first digit of their status."),
+    "refused_with_": ("requests_refused", "code", "HTTP requests that got a problem, by its code."),
     "rates_refused_": ("requests_rate_limited", "whose", "Requests refused with 429, by whose rate was exceeded."),
     "rates_forgotten_": ("rates_forgotten", "whose", "Askers whose rate was forgotten because there were too many."),
     "sockets_closed_": ("sockets_closed", "reason", "Signalling sockets that ended."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -119,9 +120,10 @@ class Reception:
         self.by_password = TokenBuckets(rates.password_per_s, rates.password_burst)
         self.by_guess = TokenBuckets(rates.guess_per_s, rates.guess_burst)
         self.faults = 0
+        self._refusals: Counter[str] = Counter()  # by codes, of which there are so many
 
     def counters(self) -> dict[str, int]:
-        """Return what was refused for coming too fast, by whose rate, and the faults of ours, by name."""
+        """Return what was refused, by code, and for coming too fast, by whose rate, and the faults of ours, by name."""
         buckets = {
             "address": self.by_address,
             "account": self.by_account,
@@ -131,6 +133,7 @@ class Reception:
         return {
             **{f"rates_refused_{whose}": kept.refused for whose, kept in buckets.items()},
             **{f"rates_forgotten_{whose}": kept.forgotten for whose, kept in buckets.items()},
+            **{f"refused_with_{code}": times for code, times in self._refusals.items()},
             "request_faults": self.faults,
         }
 
@@ -159,6 +162,7 @@ class Reception:
             fault = secrets.token_hex(8)
             log.error("internal_error", id=fault, method=request.method, path=request.path, exc_info=error)
             problem = Problem("internal_error", f"the server's log knows more under {fault}", extra={"id": fault})
+        self._refusals[problem.code] += 1
         return Response(problem.encode(), problem.status, problem.headers, content_type=CONTENT_TYPE)
 
     async def _take(self, route: Route, given: Request, path: Mapping[str, str]) -> Asked:

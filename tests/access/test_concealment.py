@@ -19,8 +19,10 @@ from server.openapi import PATH
 from server.store import Store
 from signalling import requests
 from tests.access.test_access_node import Show, open_show
+from tests.files.sending import begin
 from tests.money.test_money_api import with_money
 from tests.money.test_ticket_node import Market
+from tests.push.services import Browser
 from tests.server.nodes import Person, open_socket
 
 USD_5 = {"asset": "USD", "units": "500"}
@@ -74,6 +76,7 @@ INDIFFERENT = {
     "PUT /api/v1/subscribers/{name}",
     "DELETE /api/v1/subscribers/{name}",
 }
+OF_THE_OPERATOR = {"streamer", "subscriber", "provider", "webhook"}  # what only administrators and services name
 TIP = {"amount": {"asset": "USD", "units": "100"}}
 UNLIKE = {"date"}  # headers that differ from one answer to the next
 
@@ -140,6 +143,7 @@ class Neighbours:
             ("/api/v1/tips", {"to": "{name}", **TIP, "context": {"kind": "stream", "id": "{stream}"}}),
             ("/api/v1/tips", {"to": "{name}", **TIP, "context": {"kind": "tip_link", "id": "{code}"}}),
             ("/api/v1/invites/redeem", {"code": "{secret}"}),
+            ("/api/v1/disclosures", {"name": "{name}", "fields": ["region"], "purpose": "to meet"}),
         ]
         return calls + [Call("POST", path, msgspec.json.encode(body), "application/json") for path, body in named]
 
@@ -199,7 +203,26 @@ async def _things(market: Market, joe: Person) -> dict[str, str]:
         "invite": invite["id"],
         "conversation": group["id"],
         "secret": invite["code"],
+        "account": ann.id,
+        **await _newer_things(ann, joe, group["id"]),
         "session": next(iter(market.site.running.rooms.media_sessions._places)),
+    }
+
+
+async def _newer_things(ann: Person, joe: Person, group: str) -> dict[str, str]:
+    """Give Ann a call, an upload, a device, and something that is between her and Joe."""
+    asked = {"name": "joe", "fields": ["region"], "purpose": "to meet"}
+    report = {"about": {"kind": "account", "name": "ann"}, "reason": "harassment", "words": "look"}
+    upload = (await begin(ann, 10)).rpartition("/")[2]
+    await joe.ask("POST", f"/conversations/{group}/join")
+    call = await ann.ask("POST", f"/conversations/{group}/calls", {"device": "d", "client_txn": "c"})
+    return {
+        "upload": upload,
+        "file": upload,
+        "call": call["id"],
+        "disclosure": (await ann.ask("POST", "/disclosures", asked))["id"],
+        "case": (await joe.ask("POST", "/reports", report))["id"],
+        "device": (await ann.ask("POST", "/me/push/devices", Browser().subscription("https://203.0.113.7/x")))["id"],
     }
 
 
@@ -250,6 +273,8 @@ async def test_over_http_a_block_is_told_from_nothing_by_no_answer_nor_by_how_of
             if (real, here) != (none, looks):
                 told[f"{route} {call.body!r:.80}"] = (real, here, none, list(looks))
         assert told == {}
+        named = {name for call in await neighbours.calls() for name in re.findall(r"{(\w+)}", call.path)}
+        assert named <= neighbours.names.keys() | OF_THE_OPERATOR
 
 
 async def test_what_is_answered_to_all_alike_is_answered_so_to_who_is_blocked(tmp_path: Path) -> None:
@@ -288,7 +313,7 @@ async def test_over_the_signalling_socket_a_block_is_told_from_nothing_by_no_ans
     async with open_neighbours(tmp_path) as neighbours:
         await block(neighbours, who)
         show: Show = neighbours.show
-        async with open_socket(show.site, neighbours.bob) as socket:
+        async with open_socket(show.site, neighbours.bob) as socket, open_socket(show.site, neighbours.market.ann):
             assert len(messages()) > 15
             for message in messages():
                 answers = []
@@ -297,4 +322,8 @@ async def test_over_the_signalling_socket_a_block_is_told_from_nothing_by_no_ans
                     answers.append({name: answer[name] for name in answer.keys() - {"id", "server_now"}})
                 assert answers[0] == answers[1], message
                 assert answers[0]["type"] == "error"
+            for names in (neighbours.names, neighbours.nothing):
+                watched = await socket.ask("presence.watch", accounts=[names["account"]])
+                unseen = {"account": names["account"], "online": False, "last_seen": None}
+                assert watched["result"] == {"people": [unseen]}
             assert neighbours.names["stream"] not in str(socket.events)

@@ -42,7 +42,7 @@ USD = '{"asset":"USD","units":"500"}'
 
 def tips_total(units: str) -> str:
     """Return a rule about what somebody tipped."""
-    return '{"type":"tips_total","at_least":{"asset":"USD","units":"%s"}}' % units
+    return f'{{"type":"tips_total","at_least":{{"asset":"USD","units":"{units}"}}}}'
 
 
 def nested(depth: int) -> str:
@@ -74,17 +74,17 @@ OTHERS = [
     ("bob", "POST", "/streams", '{"title":"%s"}' % ("x" * 201), 422, "invalid_request"),
     ("bob", "POST", "/streams", '{"title":"x","description":"%s"}' % ("x" * 2001), 422, "invalid_request"),
     ("ann", "PUT", RULES, '{"watch":{"type":"weird"}}', 422, "invalid_request"),
-    ("ann", "PUT", RULES, '{"watch":%s}' % tips_total("-1"), 422, "invalid_request"),
-    ("ann", "PUT", RULES, '{"watch":%s}' % tips_total("0"), 422, "invalid_request"),
-    ("ann", "PUT", RULES, '{"watch":%s}' % nested(9), 422, "invalid_rules"),
-    ("ann", "PUT", RULES, '{"watch":%s}' % nested(1000), 400, "malformed_json"),
+    ("ann", "PUT", RULES, '{{"watch":{}}}'.format(tips_total("-1")), 422, "invalid_request"),
+    ("ann", "PUT", RULES, '{{"watch":{}}}'.format(tips_total("0")), 422, "invalid_request"),
+    ("ann", "PUT", RULES, f'{{"watch":{nested(9)}}}', 422, "invalid_rules"),
+    ("ann", "PUT", RULES, f'{{"watch":{nested(1000)}}}', 400, "malformed_json"),
     ("ann", "PUT", RULES, '{"watch":{"type":"sub_tier","at_least":0}}', 422, "invalid_request"),
     ("ann", "PATCH", "/sales/{sale}", '{"price":{"asset":"USD","units":"0"}}', 422, "invalid_amount"),
     ("ann", "PATCH", "/sales/{sale}", '{"price":{"asset":"EUR","units":"5"}}', 422, "invalid_price"),
     ("ann", "PATCH", "/sales/{sale}", '{"price":{"asset":"GOLD","units":"5"}}', 422, "invalid_price"),
-    ("ann", "POST", "/streams/{stream}/sales", '{"price":%s,"quantity":0}' % USD, 422, "invalid_quantity"),
-    ("ann", "POST", "/sales/{sale}/tickets", '{"price_seen":%s}' % USD, 422, "own_ticket"),
-    ("bob", "POST", "/sales/none/tickets", '{"price_seen":%s}' % USD, 404, "sale_unknown"),
+    ("ann", "POST", "/streams/{stream}/sales", f'{{"price":{USD},"quantity":0}}', 422, "invalid_quantity"),
+    ("ann", "POST", "/sales/{sale}/tickets", f'{{"price_seen":{USD}}}', 422, "own_ticket"),
+    ("bob", "POST", "/sales/none/tickets", f'{{"price_seen":{USD}}}', 404, "sale_unknown"),
     ("bob", "PATCH", "/sales/{sale}", '{"quantity":5}', 403, "not_the_owner"),
     ("bob", "POST", "/streams/{stream}/one_to_one/accept", '{"account":"x","seconds":300}', 403, "not_the_owner"),
     ("ann", "POST", "/streams/{stream}/one_to_one/accept", '{"account":"x","seconds":300}', 404, "request_unknown"),
@@ -104,11 +104,11 @@ OTHERS = [
         "bob",
         "POST",
         "/tips",
-        '{"to":"ann","amount":%s,"context":{"kind":"stream","id":"none"}}' % USD,
+        f'{{"to":"ann","amount":{USD},"context":{{"kind":"stream","id":"none"}}}}',
         422,
         "bad_context",
     ),
-    ("bob", "POST", "/tips", '{"to":"ann","amount":%s,"quote":"none"}' % USD, 409, "quote_expired"),
+    ("bob", "POST", "/tips", f'{{"to":"ann","amount":{USD},"quote":"none"}}', 409, "quote_expired"),
     ("bob", "GET", "/tip_links/none", "", 404, "tip_link_unknown"),
     ("bob", "POST", "/invites/redeem", '{"code":"none"}', 404, "invite_unknown"),
     ("bob", "POST", "/kyf/claims", '{"token":"a.b.c"}', 401, "claim_invalid"),
