@@ -14,6 +14,7 @@ from numba import njit
 
 from media.forwarding.tables import CACHE, PAYLOAD
 
+LEAST_DESCRIPTOR = 3  # octets, which every packet of a frame has
 SHORT, LONG = 0x7F, 0x7FFF  # a picture id has 7 bits or, behind a set first bit, 15
 
 
@@ -27,8 +28,11 @@ def read_picture(t, track, slot):
 
 @njit(nogil=True)
 def read_frame(t, track, slot):
-    """Return the frame number of a cached packet that has a dependency descriptor."""
-    at = PAYLOAD - np.int64(t.cache_info[track, slot].descriptor)
+    """Return the frame number of a cached packet that has a dependency descriptor.
+
+    It may be written anew meanwhile, and have none any more.
+    """
+    at = PAYLOAD - max(np.int64(t.cache_info[track, slot].descriptor), LEAST_DESCRIPTOR)
     return np.int64(t.cache_data[track, slot, at + 1]) << 8 | np.int64(t.cache_data[track, slot, at + 2])
 
 
