@@ -10,13 +10,12 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from media.forwarding.pictures import read_frame
+from media.forwarding.pictures import LEAST_DESCRIPTOR, read_frame
 from media.forwarding.rtp_headers import find_extension
 from media.forwarding.tables import CACHE, EXTENSIONS, LEVELS, PAYLOAD
 from media.wire.extensions import Passed
 
 HEAD = 4  # octets before the first element
-LEAST_DESCRIPTOR = 3  # octets, which every packet of a frame has
 ONE_BYTE_OCTETS, ONE_BYTE_IDS = 16, 14  # more do not fit an element of a one-byte header (RFC 8285 section 4.2)
 TWO_BYTES = 0x10  # the first octet of the other kind of header
 

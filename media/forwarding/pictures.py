@@ -14,6 +14,7 @@ from numba import njit
 
 from media.forwarding.tables import CACHE, PAYLOAD
 
+LEAST_DESCRIPTOR = 3  # octets, which every packet of a frame has
 SHORT, LONG = 0x7F, 0x7FFF  # a picture id has 7 bits or, behind a set first bit, 15
 
 
@@ -31,7 +32,7 @@ def read_frame(t, track, slot):
 
     One that is being written anew meanwhile may have none: then anything is returned, from within its place.
     """
-    at = PAYLOAD - max(np.int64(t.cache_info[track, slot].descriptor), 3)
+    at = PAYLOAD - max(np.int64(t.cache_info[track, slot].descriptor), LEAST_DESCRIPTOR)
     return np.int64(t.cache_data[track, slot, at + 1]) << 8 | np.int64(t.cache_data[track, slot, at + 2])
 
 

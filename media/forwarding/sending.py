@@ -36,7 +36,7 @@ from media.io.ordering import acquire
 MAX_SEGMENTS = 64  # UDP_MAX_SEGMENTS of older kernels
 MAX_MESSAGE = 60_000  # below the largest UDP payload
 LARGEST_SEGMENT = 1400  # larger ones may need IP fragments, which GSO refuses
-ROOM_FOR_ONE = 2048  # the largest packet with its tag
+ROOM_FOR_ONE = 2304  # the largest packet with its tag, even if its parts are of two packets (see mirroring.py)
 SECOND_NS = 1_000_000_000
 SPREAD_NS = 2_000_000
 NTP_FRACTION = 4_294_967_296.0

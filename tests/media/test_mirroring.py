@@ -12,9 +12,11 @@ from numba import njit, types
 from media.forwarding import kernel
 from media.forwarding.admission import FOREVER, Grant, Holding
 from media.forwarding.mirroring import still_there
-from media.forwarding.tables import CACHE, NOTICES, Count
+from media.forwarding.sending import ROOM_FOR_ONE
+from media.forwarding.tables import CACHE, EXTENSIONS, NOTICES, PAYLOAD, Count
 from media.io.compiled import keep_with
 from media.wire.codecs import Codec
+from media.wire.extensions import Passed
 from media.wire.rtp import RtpHeader, build_rtp
 from tests.media.test_forwarder import DELTA, KEY, Sent
 from tests.media.turns import End, Packet, Turns, open_turns, protected
@@ -94,6 +96,21 @@ def test_a_worker_that_is_too_late_sends_nothing_under_anothers_number_and_goes_
         assert numbers(packets) == [0, *range(CACHE, 2 * CACHE)]
         assert [packet.sequence_number for packet in packets] == [100 + number for number in numbers(packets)]
         assert pair.count(Count.OVERTAKEN) == CACHE - 1
+
+
+def test_a_packet_of_which_any_part_may_be_anothers_stays_within_its_room() -> None:
+    with open_pair() as pair:
+        pair.send(0, KEY + bytes(4))
+        tables = pair.turns.tables
+        subscriptions = tables.subscriptions["transport"] == pair.there.row
+        for kind in (Passed.ORIENTATION, Passed.DEPENDENCY):
+            tables.extension_ids[subscriptions, kind] = 15
+        tables.subscriptions["stamp"][subscriptions] = 0xE2
+        tables.cache_extensions[pair.track, 0] = [Passed.ORIENTATION << 4, 0] * (EXTENSIONS // 2)
+        info = tables.cache_info[pair.track]
+        info["size"][0], info["descriptor"][0], info["extensions"][0], info["pad"][0] = PAYLOAD, 255, EXTENSIONS, 254
+        pair.turns.mirror()
+        assert 2048 < len(pair.there.socket.recv(4096)) <= ROOM_FOR_ONE
 
 
 def test_a_source_that_began_anew_is_never_sent_as_the_one_before() -> None:
