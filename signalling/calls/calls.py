@@ -28,6 +28,7 @@ from signalling.turns import Turns
 
 ID_BYTES = 16  # unguessable
 MAX_CALLS = 10_000  # at once: each is a room in media, of which a node has fewer
+NOWHERE = ConversationId("")
 RETRY_S = 5.0  # until what could not be written down is tried again
 
 log = structlog.get_logger("calls")
@@ -86,7 +87,8 @@ class Calls:
         async with self._opening.of(wanted.conversation):
             running = self._in(wanted.conversation, actor.account)
             if running is not None:
-                return await self._answer(actor, running, wanted.device)
+                apart = await self._book.apart_within(wanted.conversation, actor.account)
+                return await self._answer(actor, running, wanted.device, apart)
             self._require_free(actor.account)
             return await self._begin(actor, wanted)
 
@@ -134,17 +136,26 @@ class Calls:
         return [room.view for room in found if room.call.concerns(account)]
 
     async def answer(self, actor: Actor, id: str, device: str) -> CallView:
-        """Come in. Raises Refused (call_unknown, call_ended, answered_elsewhere, already_in_call, call_full)."""
-        room = self._running.find(id)
-        if room is None or actor.account in room.call.unaware:
-            raise Refused("call_unknown")
-        return await self._answer(actor, room, device)  # into a group's call also who was not rung
+        """Come in, into a group's call also who was not rung.
 
-    async def _answer(self, actor: Actor, room: CallRoom, device: str) -> CallView:
+        Raises Refused (call_unknown, not_in_conversation, call_ended, answered_elsewhere, already_in_call, call_full).
+        """
+        room = self._running.find(id)
+        if room is not None and actor.account in room.call.unaware:
+            room = None
+        try:
+            # Looked up for a call that is not there, too: not even the time it takes tells a stranger of one that is.
+            apart = await self._book.apart_within(NOWHERE if room is None else room.call.conversation, actor.account)
+        except Refused as refused:
+            raise Refused("call_unknown") if refused.code == "conversation_unknown" else refused from None
+        if room is None:
+            raise Refused("call_unknown")
+        return await self._answer(actor, room, device, apart)
+
+    async def _answer(self, actor: Actor, room: CallRoom, device: str, apart: frozenset[AccountId]) -> CallView:
         account = actor.account
         if account not in room.call.active:
             self._require_free(account)
-        apart = await self._book.apart_within(room.call.conversation, account)
         is_new = account not in room.call.parties
         room.names[account] = actor.name
         await room.change(account, c.Answer(device, apart))
