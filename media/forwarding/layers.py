@@ -29,6 +29,7 @@ from media.wire.extensions import Passed
 REVIEW_NS = 250_000_000  # how often all are looked at: a viewer whose layer ends sees the next one this much later
 LIVE_NS = 600_000_000  # without a packet for longer a layer has ended; encoders send ten pictures a second or more
 ALONE_NS = 3_000_000_000  # when no second layer has come by then, the first is all there is
+EVERYTHING = Within(ALL_LAYERS, ALL_LAYERS)
 
 
 @dataclass(slots=True)
@@ -41,6 +42,11 @@ class _Viewer:
     is_told: bool = False  # of dependencies between frames
     probe: tuple[float, int] = (0.0, 0)
     cuts: int = 0  # of its estimate, as they were last looked at
+    limit: Within = EVERYTHING  # within an encoding, as the forwarding thread was told
+
+    def is_held_back(self, within: Within | None) -> bool:
+        """Whether the forwarding thread lets it have less than this."""
+        return within is not None and (self.limit.spatial < within.spatial or self.limit.temporal < within.temporal)
 
 
 @dataclass(slots=True)
@@ -145,7 +151,8 @@ class Layers:
             subscription = self._forwarder.subscribe(track, transport, sent, layer=wanted)
         else:
             subscription = self._forwarder.subscribe(track, transport, sent, within=within)
-        found.viewers[subscription] = _Viewer(transport, wish, wanted, downlink, wanted, is_told)
+        viewer = found.viewers[subscription] = _Viewer(transport, wish, wanted, downlink, wanted, is_told)
+        viewer.limit = within or viewer.limit
         self._track_of[subscription] = found
         return subscription
 
@@ -327,16 +334,19 @@ class Layers:
         viewer.demand = viewer.wanted if wanted is None else wanted.row
         if wanted is not None and not wanted.comes:  # it is being woken
             wanted = fit([layer for layer in candidates if layer.comes], allowed, viewer.wanted, current_bps)
-        if wanted is None or wanted.row == viewer.wanted:
+        if wanted is None:
+            return
+        within = layers_of(wanted.row)
+        if wanted.row == viewer.wanted and not viewer.is_held_back(within):
             return
         is_up = wanted.bps > current_bps
         if is_up or current_bps > allowed.keep_bps:
             viewer.downlink.moved(is_up, now_ns)
         viewer.wanted = wanted.row
-        within = layers_of(wanted.row)
         if within is None:
             self._forwarder.want_layer(subscription, wanted.row)
         else:
+            viewer.limit = within
             self._forwarder.limit_layers(subscription, *within)
 
     def _probe(self, viewer: _Viewer, probe: tuple[float, int]) -> None:

@@ -64,7 +64,7 @@ class Scalable:
     """A publisher of VP9 with three by three layers, until some are taken out of `sending`."""
 
     def __init__(self, remote: Remote) -> None:
-        self.remote, self.sending = remote, 3
+        self.remote, self.sending, self.pattern = remote, 3, PATTERN
 
     async def run(self) -> None:
         seq = picture = 0
@@ -72,7 +72,7 @@ class Scalable:
             for spatial in range(self.sending):
                 is_key, is_last = picture % KEYFRAME_EVERY == 0, spatial == self.sending - 1
                 first = 0xBC | (0 if is_key else 0x40)
-                octet = PATTERN[picture % 4] << 5 | 0x10 | spatial << 1
+                octet = self.pattern[picture % len(self.pattern)] << 5 | 0x10 | spatial << 1
                 payload = bytes([first, 0x80 | picture >> 8 & 0x7F, picture & 0xFF, octet]) + bytes(SIZES[spatial])
                 header = RtpHeader(96, seq & 0xFFFF, 3000 * picture, 5, is_last)
                 await self.remote.socket.sendto(self.remote.tx.protect(build_rtp(header, payload)), self.remote.server)
@@ -126,6 +126,20 @@ async def test_viewers_get_the_size_they_wish_for_within_one_encoding() -> None:
             world.media.prefer(viewer[1].transport, Wish(quality))
             await shows(world, viewer, spatial)
             await shows(world, other, 2)
+
+
+async def test_who_gets_the_best_gets_also_what_is_added_to_it() -> None:
+    async with open_world() as world:
+        publisher = await go_live(world)
+        publisher.pattern = (0,)
+        viewer = await watch(world)
+        await shows(world, viewer, 2)
+        await trio.sleep(1.5)  # until what the layers take is known
+        for quality, spatial in ((Quality.LOW, 0), (Quality.HIGH, 2)):
+            world.media.prefer(viewer[1].transport, Wish(quality))
+            await shows(world, viewer, spatial)
+        publisher.pattern = PATTERN
+        await world.until(lambda: {temporal for _, temporal, _ in got(viewer[0])[-12:]} == {0, 1, 2})
 
 
 async def test_who_comes_before_it_is_known_what_the_layers_take_gets_a_picture_all_the_same() -> None:
