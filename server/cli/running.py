@@ -16,7 +16,7 @@ from server.cli.patience import patience
 from server.config import Config
 from server.tls import WILDCARDS
 
-KERNEL = "Compiling the forwarding kernel (once; up to a minute) "
+KERNEL = "Compiling the forwarding kernel (once; a minute or two) "
 
 
 def run(config: Config, *, with_demo: bool) -> None:
