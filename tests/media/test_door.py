@@ -32,6 +32,7 @@ from media.webrtc.negotiation import OfferRejected
 from media.webrtc.peer import PeerEvent, Secured, Transmit
 from media.webrtc.sdp import MalformedSdp
 from media.webrtc.srtp import open_receiver, open_sender
+from media.wire.rtcp import Nack, parse_rtcp_untrusted
 from media.wire.rtp import RtpHeader, build_rtp
 from tests.media.test_peer import a_check
 
@@ -347,6 +348,19 @@ async def test_a_keyframe_is_asked_of_the_publisher_and_arrivals_are_reported_to
         await publisher.send(1, DELTA)
         pli = struct.pack("!BB", 0x81, 206)
         await world.until(lambda: any(pli in packet for packet in publisher.rtcp))
+
+
+async def test_a_publisher_is_asked_again_for_what_did_not_come() -> None:
+    async with open_world() as world:
+        publisher, _ = await world.publish()
+        for seq in (0, 1, 2, 5, 6, 7, 8):
+            await publisher.send(seq, DELTA if seq else KEY)
+
+        def asked() -> set[int]:
+            packets = (packet for rtcp in publisher.rtcp for packet in parse_rtcp_untrusted(rtcp))
+            return {seq for packet in packets if isinstance(packet, Nack) for seq in packet.sequence_numbers}
+
+        await world.until(lambda: asked() == {3, 4})
 
 
 async def test_an_ice_restart_answers_with_fresh_credentials() -> None:
