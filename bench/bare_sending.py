@@ -6,7 +6,6 @@ its own key (libsrtp, AES-128-GCM), and a share of a system call. No receiving, 
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import NamedTuple
 
 import numba
@@ -69,8 +68,7 @@ def _empty_job() -> Job:
     )
 
 
-_HERE = Path(__file__).resolve()
-keep_compiled("bench-bare", [_HERE, _HERE.parent.parent / "media" / "io" / "native.py"])
+keep_compiled("bench-bare", __file__)
 
 
 @njit(nogil=True)

@@ -8,8 +8,6 @@ tests/bench/test_receiver.py.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numba
 import numpy as np
 from numba import njit, types
@@ -54,9 +52,7 @@ SOUND_TYPE = 111  # payload types of the viewers' offers (server/client.py)
 VIDEO_TYPES = (96, 98, 100, 102)  # each with its RTX one above
 SECOND_NS = 1_000_000_000
 
-_HERE = Path(__file__).resolve().parent
-_SOURCES = [_HERE / name for name in ("receiving.py", "checking.py", "tables.py", "payload.py")]
-keep_compiled("bench", [*_SOURCES, _HERE.parent / "media" / "io" / "native.py"])
+keep_compiled("bench", __file__)
 
 
 @njit(nogil=True)

@@ -11,7 +11,7 @@ import structlog
 from media.bridge.bridge import Bridge
 from media.bridge.offering import OfferedTrack
 from media.facts import Attendee, AudienceChanged, MediaEvent
-from media.forwarding.layers import Layers
+from media.forwarding.layers.selection import Layers
 from media.forwarding.tables import Tables
 from media.moq.carrier import Code
 from media.moq.origin import Origin

@@ -35,8 +35,8 @@ from media.facts import (
 )
 from media.forwarding.admission import FOREVER, Grant, Holding
 from media.forwarding.forwarder import Forwarder, NoCapacity
-from media.forwarding.layers import Layers
-from media.forwarding.wishes import Quality, Wish
+from media.forwarding.layers.selection import Layers
+from media.forwarding.layers.wishes import Quality, Wish
 from media.hearing import Hearing
 from media.ice_tcp import IceTcp, open_listeners
 from media.moq.rights import Rights

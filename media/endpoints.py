@@ -15,7 +15,7 @@ import structlog
 from media.facts import Connected, MediaEvent, TransportId
 from media.forwarding.admission import FOREVER
 from media.forwarding.forwarder import ControlDatagram, Forwarder
-from media.forwarding.wishes import ANY_PICTURE, Wish
+from media.forwarding.layers.wishes import ANY_PICTURE, Wish
 from media.rooms import Room
 from media.webrtc.certificate import Certificate, Certificates
 from media.webrtc.ice import Address, IceCredentials, Path

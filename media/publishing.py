@@ -12,7 +12,7 @@ from media.endpoints import Endpoint, Endpoints
 from media.facts import BroadcastBegan, Connected, Flowing, MediaEvent, NoSource, RoomRow, TransportId
 from media.forwarding.feedback import Feedback
 from media.forwarding.forwarder import Forwarder, NoCapacity
-from media.forwarding.layers import Layers
+from media.forwarding.layers.selection import Layers
 from media.incoming import Incoming
 from media.moq.origin import Broadcast
 from media.rooms import Room, Track

@@ -8,8 +8,8 @@ from media.endpoints import Endpoint, Endpoints
 from media.facts import NoSource, TransportId
 from media.forwarding.admission import Grant, Holding
 from media.forwarding.forwarder import Forwarder
-from media.forwarding.layers import Layers
-from media.forwarding.wishes import Wish
+from media.forwarding.layers.selection import Layers
+from media.forwarding.layers.wishes import Wish
 from media.publishing import Publishing
 from media.rooms import Room
 from media.webrtc.negotiation import answer_viewer

@@ -8,7 +8,7 @@ import struct
 
 import numpy as np
 
-from media.forwarding.locating import address_hash
+from media.forwarding.kernel.locating import address_hash
 from media.forwarding.tables import ADDRESSES, PROBES, Tables
 
 Address = tuple[str, int]

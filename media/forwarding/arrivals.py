@@ -6,13 +6,11 @@ media/wire/twcc.py takes 38 in plain Python. Judged by it in tests/media/test_ar
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from numba import njit, types
 
-from media.forwarding.sending import write_u16, write_u32
 from media.io.compiled import keep_compiled
+from media.io.octets import write_u16, write_u32
 from media.wire.twcc import MAX_REPORT, MAX_STATUSES, REFERENCE_NS, TICK_NS
 
 FIXED = 20  # octets before the chunks: RTCP header, two SSRCs, base, count, reference time
@@ -20,8 +18,7 @@ RTPFB, TRANSPORT_FEEDBACK = 205, 15  # RFC 4585 section 6.1: packet type, and th
 LOST, SMALL, LARGE = 0, 1, 2
 ABSENT = np.int64(1 << 40)  # for a delta: no delta is so large
 
-_HERE = Path(__file__).resolve().parent
-keep_compiled("arrivals", [Path(__file__).resolve(), _HERE / "sending.py", _HERE.parent / "wire" / "twcc.py"])
+keep_compiled("arrivals", __file__)
 _log = types.Array(types.int64, 1, "C")
 _buffer = types.Array(types.uint8, 1, "C")
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import trio
 
-from media.forwarding import kernel
 from media.forwarding.addresses import Address, AddressTable, unpack_sockaddr
 from media.forwarding.fences import Fences
+from media.forwarding.kernel import loop
 from media.forwarding.memory import make_tables
 from media.forwarding.scheduling import run_at_once
 from media.forwarding.sockets import MediaSockets, end_of, number_of, path_through
@@ -97,7 +97,7 @@ class Workers:
     def _forward(self, tables: Tables) -> None:
         try:
             run_at_once()
-            kernel.run(tables.whole)
+            loop.run(tables.whole)
         except Exception as error:
             self._died = error
             os.eventfd_write(self._notify, 1)

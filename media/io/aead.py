@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import weakref
-from pathlib import Path
 
 import numpy as np
 from numba import njit, types
@@ -11,7 +10,7 @@ from numba import njit, types
 from media.io.cipher import aes_128_gcm, aes_256_gcm, decrypt_init, encrypt_init, free_context, new_context
 from media.io.compiled import keep_compiled
 
-keep_compiled("aead", [Path(__file__).resolve(), Path(__file__).resolve().with_name("cipher.py")])
+keep_compiled("aead", __file__)
 _bytes = types.Array(types.uint8, 1, "C", readonly=True)
 
 

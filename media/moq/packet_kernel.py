@@ -7,8 +7,6 @@ changes with keys and connection ids alone: 12 bytes of nonce, the packet's firs
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from numba import njit, types
 
@@ -42,8 +40,7 @@ RESERVED_BITS, KEY_PHASE = 0x18, 0x04
 MAX_RANGES = 64  # of an acknowledgement; longer ones are for aioquic
 NOT_OURS = -1  # a packet for aioquic to judge
 
-_HERE = Path(__file__).resolve().parent
-keep_compiled("quic", [Path(__file__).resolve(), _HERE.parent / "io" / "native.py", _HERE.parent / "io" / "cipher.py"])
+keep_compiled("quic", __file__)
 
 _bytes = types.Array(types.uint8, 1, "C", readonly=True)
 _buffer = types.Array(types.uint8, 1, "C")

@@ -9,7 +9,7 @@ import trio
 
 from media.door import Media, MediaSettings, Negotiated
 from media.forwarding.admission import Grant, Holding
-from media.forwarding.wishes import Quality, Wish
+from media.forwarding.layers.wishes import Quality, Wish
 from tests.clients.chromium import Page, open_pages
 from tests.media.test_door import LIMITS, attribute
 

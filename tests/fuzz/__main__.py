@@ -18,7 +18,7 @@ from typing import NoReturn
 import atheris
 
 import media.forwarding.arrivals
-import media.forwarding.kernel
+import media.forwarding.kernel.loop
 import media.io.aead
 import media.moq.packet_kernel  # noqa: F401  (all before the others: Numba can't compile what was instrumented)
 

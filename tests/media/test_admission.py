@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from media.forwarding.admission import FOREVER, Admission, Grant, Holding
-from media.forwarding.verdicts import ADMITTED, verdict
+from media.forwarding.kernel.verdicts import ADMITTED, verdict
 
 GRANTS = Grant.WELCOME | Grant.TICKET | Grant.CHOSEN | Grant.ENTITLED
 UNTIL = (1, 5, 9, FOREVER)

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from media.forwarding.admission import NOTHING
-from media.forwarding.allocation import (
+from media.forwarding.estimates import SECOND_NS, START_BPS
+from media.forwarding.layers.allocation import (
     EVERY_NS,
     FIRST_REST_NS,
     LASTED_NS,
@@ -22,8 +23,7 @@ from media.forwarding.allocation import (
     Downlink,
     Told,
 )
-from media.forwarding.estimates import SECOND_NS, START_BPS
-from media.forwarding.wishes import Layer, Wish, choose, wished
+from media.forwarding.layers.wishes import Layer, Wish, choose, wished
 
 NOW = 100 * SECOND_NS
 rates = st.sampled_from([0, 20_000, 60_000, 250_000])

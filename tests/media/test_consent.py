@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from media.forwarding import consent
+from media.forwarding.kernel import consent
 from media.forwarding.tables import Count
 from media.webrtc import stun
 from media.webrtc.ice import IceCredentials

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from media.forwarding.dependency import MALFORMED, read_dependency
+from media.forwarding.kernel.dependency import MALFORMED, read_dependency
 from media.forwarding.structures import STRUCTURE
 from media.wire.codecs import Codec
 from media.wire.dependency import Descriptor, Structure, described_heights_untrusted, parse_dependency_untrusted

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bench.impairment import Impairment
 from media.forwarding.estimates import START_BPS
-from media.forwarding.reference_estimation import Estimate
+from media.forwarding.reference.estimation import Estimate
 from tests.media.ways import SECOND_NS, Compiled, Estimating, Way
 
 MS_NS = 1_000_000

@@ -17,7 +17,7 @@ from pylibsrtp import Session
 
 from media.forwarding.admission import FOREVER, Grant, Holding
 from media.forwarding.forwarder import Forwarder, NoCapacity
-from media.forwarding.kernel import NAP_SUBSCRIPTIONS
+from media.forwarding.kernel.loop import NAP_SUBSCRIPTIONS
 from media.forwarding.tables import CACHE, Count, Limits, Shared
 from media.webrtc.srtp import SrtpKeys, SrtpProfile, open_receiver, open_sender
 from media.wire.codecs import Codec

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from media.forwarding.admission import FOREVER, Grant, Holding
-from media.forwarding.receiving_rtcp import MAX_NACKED
+from media.forwarding.kernel.receiving_rtcp import MAX_NACKED
 from media.forwarding.tables import CACHE, SSRCS, Count
 from media.wire.codecs import Codec
 from media.wire.extensions import Passed

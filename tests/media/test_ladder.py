@@ -9,8 +9,8 @@ from media.bridge.assembling import Packet
 from media.bridge.tapping import Tap
 from media.door import Negotiated
 from media.forwarding.admission import NOTHING, Grant, Holding
-from media.forwarding.ladder import Ladder, Within, layers_of, number, steps
-from media.forwarding.wishes import Layer, Quality, Wish, choose
+from media.forwarding.layers.ladder import Ladder, Within, layers_of, number, steps
+from media.forwarding.layers.wishes import Layer, Quality, Wish, choose
 from media.wire.codecs import Codec
 from media.wire.layering import read_layering_untrusted
 from media.wire.rtp import RtpHeader, build_rtp, parse_rtp_untrusted

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from media.forwarding import layering as compiled
+from media.forwarding.kernel import layering as compiled
 from media.wire.codecs import Codec
 from media.wire.layering import UNLAYERED, Layering, Mark, read_layering_untrusted
 from media.wire.rtp import parse_rtp_untrusted

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from media.door import Negotiated
 from media.forwarding.admission import NOTHING, Grant, Holding
+from media.forwarding.layers.wishes import Layer, Quality, Wish, choose
 from media.forwarding.tables import Shared
-from media.forwarding.wishes import Layer, Quality, Wish, choose
 from media.moq.hang import CATALOG_TRACK, read_catalog_untrusted
 from tests.media.test_door import DELTA, KEY, Remote, World, open_world
 

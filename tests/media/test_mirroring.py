@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from numba import njit, types
 
-from media.forwarding import kernel
 from media.forwarding.admission import FOREVER, Grant, Holding
-from media.forwarding.mirroring import still_there
-from media.forwarding.sending import ROOM_FOR_ONE
+from media.forwarding.kernel import loop
+from media.forwarding.kernel.mirroring import still_there
+from media.forwarding.kernel.sending import ROOM_FOR_ONE
 from media.forwarding.tables import CACHE, EXTENSIONS, NOTICES, PAYLOAD, Count
 from media.io.compiled import keep_with
 from media.wire.codecs import Codec
@@ -163,7 +163,7 @@ def test_a_packet_told_of_before_the_room_opened_is_no_beginning_for_who_is_admi
 keep_with("kernel")
 
 
-@njit([types.boolean(kernel._LAYOUT, types.int64, types.int64, types.int64)], nogil=True, cache=True)
+@njit([types.boolean(loop._LAYOUT, types.int64, types.int64, types.int64)], nogil=True, cache=True)
 def _still_there(whole, subscription, track, ext_seq):
     return still_there(whole[0], subscription, track, ext_seq)
 

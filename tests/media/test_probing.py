@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from media.forwarding.admission import Grant, Holding
-from media.forwarding.probing import LEAST_PACKETS, LONGEST_S, MOST_PACKETS
+from media.forwarding.kernel.probing import LEAST_PACKETS, LONGEST_S, MOST_PACKETS
 from media.forwarding.tables import Count
 from tests.media.test_kernel_robustness import DELTA, KEY, PT, Stage, set_stage
 from tests.media.test_stamps import NUMBERED, numbers

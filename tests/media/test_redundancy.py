@@ -9,8 +9,8 @@ from numba import njit, types
 
 from media.bridge.assembling import Packet
 from media.bridge.tapping import Tap
-from media.forwarding import redundancy
 from media.forwarding.admission import Grant, Holding
+from media.forwarding.kernel import redundancy
 from media.forwarding.tables import Count
 from media.wire.malformed import MalformedPacket
 from media.wire.red import MAX_BLOCKS, find_primary_untrusted

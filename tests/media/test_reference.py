@@ -13,8 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pylibsrtp import Error
 
-from media.forwarding import fanout, payload, reference, reference_tracks, reference_turn, rtp_headers, verdicts
 from media.forwarding.admission import FOREVER, Grant, Holding
+from media.forwarding.kernel import fanout, payload, rtp_headers, verdicts
+from media.forwarding.reference import decisions, tracks
+from media.forwarding.reference.turn import Publisher
+from media.forwarding.reference.turn import turn as reference_turn
 from media.forwarding.tables import AUDIO, VIDEO, Count
 from media.wire.codecs import Codec, starts_keyframe, vp8_numbers
 from media.wire.extensions import Passed
@@ -87,7 +90,7 @@ class Watching:
     """A viewer on both sides."""
 
     end: End
-    viewer: reference.Viewer
+    viewer: decisions.Viewer
     rows: list[int] = field(default_factory=list)
     got: list[Packet] = field(default_factory=list)
 
@@ -100,18 +103,18 @@ class Both:
     def __init__(self, turns: Turns, first: int, *, simulcast: bool = False) -> None:
         self.turns, self.forwarder = turns, turns.forwarder
         self.room_row = self.forwarder.open_room()
-        self.room = reference.Room(0)
+        self.room = decisions.Room(0)
         self.require(0)
         rids = list(RIDS.values()) if simulcast else []
         video = self.forwarder.open_track(self.room_row, "video", self.codec, 90_000, rids)
         audio = self.forwarder.open_track(self.room_row, "audio", Codec.OPUS, 48_000)
         names = ["video", "low"] if simulcast else ["video"]
         self.rows = {**dict(zip(names, self.forwarder.layers(video), strict=True)), "audio": audio}
-        self.tracks = {name: reference_tracks.Track(VIDEO, self.codec, 90_000) for name in names}
+        self.tracks = {name: tracks.Track(VIDEO, self.codec, 90_000) for name in names}
         if simulcast:
             for name, track in self.tracks.items():
                 track.layers, track.rid = list(self.tracks.values()), RIDS[name].encode()
-        self.tracks["audio"] = reference_tracks.Track(AUDIO, Codec.OPUS, 48_000)
+        self.tracks["audio"] = tracks.Track(AUDIO, Codec.OPUS, 48_000)
         self.watching: list[Watching] = []
         self.last = dict.fromkeys(("video", "low", "audio"), first)
         self.timestamps = {"video": 2**32 - 9000, "low": 77, "audio": 0}
@@ -121,7 +124,7 @@ class Both:
 
     def feed(self) -> None:
         """Connect a new publisher to both tracks; the former one is disconnected."""
-        self.publisher = reference_turn.Publisher(
+        self.publisher = Publisher(
             FOREVER, rid_id=RID_ID, repaired_rid_id=REPAIRED_RID_ID, passed=PASSED, red_payload_types={RED_PT}
         )
         self.end = self.turns.end(self.room_row, publishes=True)
@@ -148,7 +151,7 @@ class Both:
         self.publisher.payload_types[RED_PT] = (self.tracks["audio"], False)
 
     def join(self, *, rtx: bool) -> Watching:
-        viewer = reference.Viewer(self.room, 0)
+        viewer = decisions.Viewer(self.room, 0)
         watching = Watching(self.turns.end(self.room_row, publishes=False), viewer)
         for kind in ("video", "audio"):
             number = 1000 * len(self.watching) + (1 if kind == "video" else 2)
@@ -158,7 +161,7 @@ class Both:
             sent = Sent(120, 121 if rtx else None, number, number + 100 if rtx else None, 0, passed, red)
             row = self.forwarder.subscribe(self.rows[kind], watching.end.row, sent, first_seq=32_767 - number % 7)
             record = self.turns.tables.subscriptions[row]
-            subscription = reference.Subscription(
+            subscription = decisions.Subscription(
                 self.tracks[kind],
                 self.tracks[kind],
                 viewer,
@@ -230,7 +233,7 @@ class Both:
 
     def step(self, arriving: list[tuple[Watching | None, bytes]]) -> None:
         """Let both take the same datagrams in one turn, and compare all that came of it."""
-        sent: list[tuple[reference_turn.Publisher | reference.Viewer, bytes]] = []
+        sent: list[tuple[Publisher | decisions.Viewer, bytes]] = []
         lapsed = self.publisher.publish_until <= time.monotonic_ns()
         for watching, data in arriving:
             end = self.end if watching is None else watching.end
@@ -249,16 +252,16 @@ class Both:
         now = int(self.turns.tables.transports["last_media_ns"][rows].max()) or time.monotonic_ns()
         if lapsed:
             now = time.monotonic_ns()
-        outcomes = reference_turn.turn(sent, list(self.tracks.values()), now)
+        outcomes = reference_turn(sent, list(self.tracks.values()), now)
         for watching in self.watching:
             expected = [
                 Packet(o.payload_type, o.ssrc, o.sequence_number, o.timestamp, o.marker, o.payload, dict(o.extensions))
                 for o in outcomes
-                if isinstance(o, reference.Outgoing) and o.subscription.viewer is watching.viewer
+                if isinstance(o, decisions.Outgoing) and o.subscription.viewer is watching.viewer
             ]
             assert watching.end.drain()[0] == expected
             watching.got += expected
-        reasons = Counter(outcome.reason for outcome in outcomes if isinstance(outcome, reference.Dropped))
+        reasons = Counter(outcome.reason for outcome in outcomes if isinstance(outcome, decisions.Dropped))
         assert reasons == Counter({count: counted[count] for count in REASONS if counted[count]})
         for kind, row in self.rows.items():
             assert bool(self.turns.tables.tracks["keyframe_wanted"][row]) == self.tracks[kind].keyframe_wanted
@@ -267,7 +270,7 @@ class Both:
                 assert int(self.turns.tables.subscriptions["track"][row]) == self.row_of(subscription.track)
         assert counted[Count.PROTECT_FAILED] == 0
 
-    def row_of(self, track: reference_tracks.Track) -> int:
+    def row_of(self, track: tracks.Track) -> int:
         """Return the row of a track."""
         return next(row for kind, row in self.rows.items() if self.tracks[kind] is track)
 
@@ -631,14 +634,14 @@ def test_retransmission_stops_at_its_budget_and_flows_again_later() -> None:
         watching.end.send(ask)
         began = time.monotonic_ns()
         turns.turn()
-        size = len(PAYLOADS["key"]) + 2 + 1100 + reference.RTX_HEADERS
+        size = len(PAYLOADS["key"]) + 2 + 1100 + decisions.RTX_HEADERS
         counts = turns.counts()
-        burst = reference.RTX_BURST // size
-        refilled = (time.monotonic_ns() - began) * reference.RTX_BYTES_PER_S // 1_000_000_000
-        assert burst <= counts[Count.RETRANSMITTED] <= (reference.RTX_BURST + refilled) // size
+        burst = decisions.RTX_BURST // size
+        refilled = (time.monotonic_ns() - began) * decisions.RTX_BYTES_PER_S // 1_000_000_000
+        assert burst <= counts[Count.RETRANSMITTED] <= (decisions.RTX_BURST + refilled) // size
         assert counts[Count.RETRANSMITTED] + counts[Count.RETRANSMISSION_BUDGET] == 240
         now = time.monotonic_ns()
-        granted = sum(isinstance(subscription.retransmit(lost[0], now), reference.Outgoing) for _ in range(240))
+        granted = sum(isinstance(subscription.retransmit(lost[0], now), decisions.Outgoing) for _ in range(240))
         assert granted == burst
         turns.tables.subscriptions["rtx_refilled_ns"][watching.rows[0]] -= 500_000_000
         again = protected(watching.end, build_rtcp(Nack(9, subscription.ssrc, lost)), rtcp=True)
@@ -658,16 +661,16 @@ times = st.integers(0, 4) | st.just(FOREVER)
 def test_both_give_the_same_verdict(
     requires: int, open_until: int, holds: int, until: int, keeps: int, now: int
 ) -> None:
-    viewer = reference.Viewer(reference.Room(requires, open_until), holds, until, keeps)
+    viewer = decisions.Viewer(decisions.Room(requires, open_until), holds, until, keeps)
     compiled = verdicts.verdict(
         np.uint8(requires), np.int64(open_until), np.uint8(holds), np.int64(until), np.uint8(keeps), np.int64(now)
     )
-    assert compiled == (reference.verdict(viewer, now) or verdicts.ADMITTED)
+    assert compiled == (decisions.verdict(viewer, now) or verdicts.ADMITTED)
 
 
 @given(st.integers(0, 2**40), st.integers(0, 65_535))
 def test_both_extend_numbers_alike(highest: int, seq: int) -> None:
-    extended = reference_tracks.unwrap(highest, seq)
+    extended = tracks.unwrap(highest, seq)
     assert rtp_headers.unwrap(np.int64(highest), np.int64(seq)) == extended
     assert extended & 0xFFFF == seq
     assert -0x8000 <= extended - highest < 0x8000

@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from media.forwarding.resting import IDLE_NS, WAKING_NS, Resting
+from media.forwarding.layers.resting import IDLE_NS, WAKING_NS, Resting
 
 SECOND_NS = 1_000_000_000
 NOW = 100 * SECOND_NS

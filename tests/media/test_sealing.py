@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numba import njit, types
 
-from media.forwarding.sealing import seal
+from media.forwarding.kernel.sealing import seal
 from media.io.aead import open_aead, own
 from media.webrtc.srtp import RtpSealer, SrtpKeys, SrtpProfile, open_receiver, open_sender
 from tests.media import srtp_model as model

@@ -8,7 +8,7 @@ import struct
 import pytest
 
 from media.forwarding.estimates import SENT_LOG
-from media.forwarding.reference_estimation import Estimate
+from media.forwarding.reference.estimation import Estimate
 from media.forwarding.tables import Count, Shared
 from media.wire import twcc
 from media.wire.malformed import MalformedPacket

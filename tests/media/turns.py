@@ -13,10 +13,10 @@ from cryptography.exceptions import InvalidTag
 from numba import njit, types
 from pylibsrtp import Error, Session
 
-from media.forwarding import kernel
 from media.forwarding.forwarder import Forwarder, Limits
-from media.forwarding.kernel import mirror as kernel_mirror
-from media.forwarding.kernel import turn as kernel_turn
+from media.forwarding.kernel import loop
+from media.forwarding.kernel.loop import mirror as kernel_mirror
+from media.forwarding.kernel.loop import turn as kernel_turn
 from media.forwarding.tables import Count, Tables
 from media.io.compiled import keep_with
 from media.webrtc.srtp import SrtpKeys, SrtpProfile, open_receiver, open_sender
@@ -29,15 +29,12 @@ LIMITS = Limits(rooms=4, transports=16, tracks=8, subscriptions=32)
 keep_with("kernel")  # else it went where the module imported last keeps its own, and outlived changes of the kernel
 
 
-keep_with("kernel")  # else it went where the module imported last keeps its own, and outlived changes of the kernel
-
-
-@njit([types.int64(kernel._LAYOUT)], nogil=True, cache=True)
+@njit([types.int64(loop._LAYOUT)], nogil=True, cache=True)
 def _turn(whole):
     return kernel_turn(whole[0])
 
 
-@njit([types.int64(kernel._LAYOUT)], nogil=True, cache=True)
+@njit([types.int64(loop._LAYOUT)], nogil=True, cache=True)
 def _mirror(whole):
     return kernel_mirror(whole[0])
 

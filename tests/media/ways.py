@@ -12,9 +12,9 @@ import numpy.typing as npt
 from numba import njit
 
 from bench.impairment import Impairment, Link
-from media.forwarding import estimation
 from media.forwarding.estimates import ESTIMATE, TREND_POINTS
-from media.forwarding.reference_estimation import Estimate
+from media.forwarding.kernel import estimation
+from media.forwarding.reference.estimation import Estimate
 
 SECOND_NS = 1_000_000_000
 MS_NS = 1_000_000

@@ -32,8 +32,8 @@ from media.door import (
 )
 from media.forwarding.admission import FOREVER, NOTHING, Admission, Grant, Holding
 from media.forwarding.forwarder import NoCapacity
+from media.forwarding.kernel.verdicts import ADMITTED, verdict
 from media.forwarding.tables import ROOM, TRACK, TRANSPORT, Tables
-from media.forwarding.verdicts import ADMITTED, verdict
 from media.moq.rights import Rights
 from signalling import commands as c
 from signalling import views as v

@@ -12,14 +12,14 @@ import numpy as np
 from numba import njit
 
 from media.forwarding.choices import MARKED, SENT
-from media.forwarding.choosing import given_to
-from media.forwarding.estimation import note_probe
-from media.forwarding.fanout import is_anchored
-from media.forwarding.outgoing import send_repair
-from media.forwarding.sending import make_room
-from media.forwarding.stamps import is_numbered
+from media.forwarding.kernel.choosing import given_to
+from media.forwarding.kernel.estimation import note_probe
+from media.forwarding.kernel.fanout import is_anchored
+from media.forwarding.kernel.outgoing import send_repair
+from media.forwarding.kernel.sending import make_room
+from media.forwarding.kernel.stamps import is_numbered
+from media.forwarding.kernel.verdicts import ADMITTED, admitted, required_of, required_of_all
 from media.forwarding.tables import CACHE, UNPLANNED, VIDEO, Count, Shared
-from media.forwarding.verdicts import ADMITTED, admitted, required_of, required_of_all
 
 LEAST_PACKETS, MOST_PACKETS = 2, 16
 LONGEST_S = 0.05

@@ -11,13 +11,13 @@ import numpy as np
 from numba import njit
 
 from media.forwarding.choices import AWAITED, EMPTY
-from media.forwarding.choosing import choose_all, given_to, offer
-from media.forwarding.outgoing import REPLAY_TICKS, send_repair
-from media.forwarding.pictures import number_pictures
-from media.forwarding.reports import captured_later
-from media.forwarding.sending import make_room, read_clock, send_report
+from media.forwarding.kernel.choosing import choose_all, given_to, offer
+from media.forwarding.kernel.outgoing import REPLAY_TICKS, send_repair
+from media.forwarding.kernel.pictures import number_pictures
+from media.forwarding.kernel.reports import captured_later
+from media.forwarding.kernel.sending import make_room, read_clock, send_report
+from media.forwarding.kernel.verdicts import ADMITTED, admitted, required_of, required_of_all
 from media.forwarding.tables import CACHE, UNPLANNED, VIDEO, Count, Shared
-from media.forwarding.verdicts import ADMITTED, admitted, required_of, required_of_all
 from media.io.ordering import acquire
 
 REPLAY_NS = 500_000_000  # an older keyframe is not replayed: asking for a new one is quicker than decoding that much

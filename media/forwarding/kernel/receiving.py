@@ -11,17 +11,17 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from media.forwarding.consent import answer_check
-from media.forwarding.layer_latch import find_layer
-from media.forwarding.locating import find_transport
-from media.forwarding.receiving_rtcp import receive_rtcp
-from media.forwarding.redundancy import find_primary
-from media.forwarding.rtp_headers import read_header
-from media.forwarding.sending import read_u32
-from media.forwarding.source_latch import keep, learn
-from media.forwarding.ssrcs import may_bring, remember_ssrc
+from media.forwarding.kernel.consent import answer_check
+from media.forwarding.kernel.layer_latch import find_layer
+from media.forwarding.kernel.locating import find_transport
+from media.forwarding.kernel.receiving_rtcp import receive_rtcp
+from media.forwarding.kernel.redundancy import find_primary
+from media.forwarding.kernel.rtp_headers import read_header
+from media.forwarding.kernel.source_latch import keep, learn
+from media.forwarding.kernel.ssrcs import may_bring, remember_ssrc
 from media.forwarding.tables import DATAGRAM, PAYLOAD, RED_BIT, RING, ROW_BITS, RTX_BIT, Count, Shared
 from media.io.native import memcpy, srtp_unprotect
+from media.io.octets import read_u32
 
 AUTH_FAIL, REPLAY_FAIL, REPLAY_OLD = 7, 9, 10  # srtp_err_status_t
 MIN_SRTP = 12 + 10  # a header and the shortest tag

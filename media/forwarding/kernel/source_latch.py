@@ -8,11 +8,11 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from media.forwarding.extensions import keep_descriptor, keep_extensions
-from media.forwarding.layering import note_layers
-from media.forwarding.payload import starts_keyframe, vp8_numbers
-from media.forwarding.reports import begin_reports
-from media.forwarding.rtp_headers import unwrap
+from media.forwarding.kernel.extensions import keep_descriptor, keep_extensions
+from media.forwarding.kernel.layering import note_layers
+from media.forwarding.kernel.payload import starts_keyframe, vp8_numbers
+from media.forwarding.kernel.reports import begin_reports
+from media.forwarding.kernel.rtp_headers import unwrap
 from media.forwarding.tables import CACHE, UNPLANNED, VIDEO, Count
 from media.io.native import memcpy
 from media.io.ordering import release

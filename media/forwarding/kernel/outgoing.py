@@ -11,10 +11,10 @@ import numpy as np
 from numba import njit
 
 from media.forwarding.choices import EMPTY, MARKED
-from media.forwarding.mirroring import still_there
-from media.forwarding.pictures import note_picture, renumber_picture
-from media.forwarding.reports import apart
-from media.forwarding.sending import protect_and_queue, write_packet
+from media.forwarding.kernel.mirroring import still_there
+from media.forwarding.kernel.pictures import note_picture, renumber_picture
+from media.forwarding.kernel.reports import apart
+from media.forwarding.kernel.sending import protect_and_queue, write_packet
 from media.forwarding.tables import CACHE, Shared
 
 FLOOR_FRAMES = 64  # more than the half second has by which a layer may be behind another

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from media.forwarding.admission import NOTHING, Grant
-from media.forwarding.allocation import Allowed, on_the_wire_bps
+from media.forwarding.layers.allocation import Allowed, on_the_wire_bps
 
 RANKED_NS = 1_000_000_000  # octets of so long say how good a layer is
 

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from media.forwarding.choices import NUMBERS
-from media.forwarding.reference_choice import Choice, Fate, Given
-from media.forwarding.reference_tracks import SECOND_NS, Cached, Track
+from media.forwarding.reference.choice import Choice, Fate, Given
+from media.forwarding.reference.tracks import SECOND_NS, Cached, Track
 from media.forwarding.tables import FOREVER, VIDEO, Count
 from media.wire.extensions import Passed
 

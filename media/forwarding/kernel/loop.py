@@ -6,18 +6,16 @@ sent, by publishing it: what was decided before a fence was asked governs every 
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numba
 import numpy as np
 from numba import njit, types
 
-from media.forwarding.fanout import fan_out, plan_pads
+from media.forwarding.kernel.fanout import fan_out, plan_pads
+from media.forwarding.kernel.mirroring import fall_asleep, take_notices, tell_others
+from media.forwarding.kernel.probing import probe_if_due
+from media.forwarding.kernel.receiving import receive
+from media.forwarding.kernel.sending import flush, read_clock
 from media.forwarding.memory import LAYOUT
-from media.forwarding.mirroring import fall_asleep, take_notices, tell_others
-from media.forwarding.probing import probe_if_due
-from media.forwarding.receiving import receive
-from media.forwarding.sending import flush, read_clock
 from media.forwarding.tables import BATCH, CACHE, PENDINGS, VIDEO, Count, Shared
 from media.io.compiled import keep_compiled
 from media.io.native import MSG_DONTWAIT, POLLIN, nanosleep, poll, read, recvmmsg, write
@@ -30,16 +28,7 @@ PASS_NS = 500_000  # in dense traffic passes begin no more often: a wake-up and 
 ROUNDS = 4  # batches of one turn: bounds the time between two fences
 
 
-_HERE = Path(__file__).resolve().parent
-_CALLED = (
-    "io/native.py",
-    "io/cipher.py",
-    "io/ordering.py",
-    "wire/codecs.py",
-    "wire/layering.py",
-    "wire/dependency.py",
-)
-keep_compiled("kernel", [*_HERE.glob("*.py"), *(_HERE.parent / name for name in _CALLED)])
+keep_compiled("kernel", __file__)
 _LAYOUT = types.Array(numba.from_dtype(LAYOUT), 1, "C")
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from media.forwarding.extensions import write_extensions
-from media.forwarding.redundancy import rename_blocks
-from media.forwarding.sealing import seal
-from media.forwarding.stamps import STAMP_SIZE, is_numbered, log_sent, write_stamp
+from media.forwarding.kernel.extensions import write_extensions
+from media.forwarding.kernel.redundancy import rename_blocks
+from media.forwarding.kernel.sealing import seal
+from media.forwarding.kernel.stamps import STAMP_SIZE, is_numbered, log_sent, write_stamp
 from media.forwarding.tables import ARENA, MESSAGES, Count, Shared
 from media.io.cipher import TAG_BYTES
 from media.io.native import (
@@ -31,6 +31,7 @@ from media.io.native import (
     srtp_protect,
     srtp_protect_rtcp,
 )
+from media.io.octets import write_u16, write_u32
 from media.io.ordering import acquire
 
 MAX_SEGMENTS = 64  # UDP_MAX_SEGMENTS of older kernels
@@ -50,34 +51,6 @@ def read_clock(t):
     now = t.scratch[0] * SECOND_NS + t.scratch[1]
     t.shared[Shared.NOW] = now
     return now
-
-
-@njit(nogil=True)
-def read_u16(data, at):
-    """Return 16 bits in network order as int64."""
-    return (np.int64(data[at]) << 8) | np.int64(data[at + 1])
-
-
-@njit(nogil=True)
-def read_u32(data, at):
-    """Return 32 bits in network order as int64."""
-    return (read_u16(data, at) << 16) | read_u16(data, at + 2)
-
-
-@njit(nogil=True)
-def write_u16(data, at, value):
-    """Store 16 bits in network order."""
-    data[at] = (value >> 8) & 255
-    data[at + 1] = value & 255
-
-
-@njit(nogil=True)
-def write_u32(data, at, value):
-    """Store 32 bits in network order."""
-    data[at] = (value >> 24) & 255
-    data[at + 1] = (value >> 16) & 255
-    data[at + 2] = (value >> 8) & 255
-    data[at + 3] = value & 255
 
 
 @njit(nogil=True)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from media.forwarding.pictures import LEAST_DESCRIPTOR, read_frame
-from media.forwarding.rtp_headers import find_extension
+from media.forwarding.kernel.pictures import LEAST_DESCRIPTOR, read_frame
+from media.forwarding.kernel.rtp_headers import find_extension
 from media.forwarding.tables import CACHE, EXTENSIONS, LEVELS, PAYLOAD
 from media.wire.extensions import Passed
 

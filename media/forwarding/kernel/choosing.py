@@ -13,10 +13,10 @@ import numpy as np
 from numba import njit
 
 from media.forwarding.choices import ALL_LAYERS, AWAITED, EMPTY, MARKED, NUMBERS, SENT
-from media.forwarding.layering import ENDS, SYNC_AFTER, SYNC_HERE
-from media.forwarding.outgoing import send_cached
+from media.forwarding.kernel.layering import ENDS, SYNC_AFTER, SYNC_HERE
+from media.forwarding.kernel.outgoing import send_cached
+from media.forwarding.kernel.verdicts import ADMITTED, admitted, required_of
 from media.forwarding.tables import CACHE, Count, Shared
-from media.forwarding.verdicts import ADMITTED, admitted, required_of
 
 
 @njit(nogil=True)

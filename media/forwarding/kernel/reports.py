@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from media.forwarding.sending import read_report, read_u32
+from media.forwarding.kernel.sending import read_report
 from media.forwarding.tables import RED_BIT, RTX_BIT, Count
+from media.io.octets import read_u32
 from media.io.ordering import release
 
 REPORTS_APART = 60  # s between the reports of two layers, of which both come every few: more is no pair

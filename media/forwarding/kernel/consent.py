@@ -14,9 +14,10 @@ import zlib
 import numpy as np
 from numba import njit
 
-from media.forwarding.sending import make_room, queue, read_u16, read_u32, write_u16, write_u32
+from media.forwarding.kernel.sending import make_room, queue
 from media.forwarding.tables import ICE_NAME, Count, Shared
 from media.io.native import AF_INET, AF_INET6
+from media.io.octets import read_u16, read_u32, write_u16, write_u32
 
 MAX_CHECK = 256  # bytes; browsers' checks have about 120
 HEADER = 20

@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 
 from media.forwarding.choices import UNKNOWN
-from media.forwarding.dependency import read_dependency
+from media.forwarding.kernel.dependency import read_dependency
 from media.forwarding.tables import CACHE, PAYLOAD
 from media.wire.codecs import Codec
 from media.wire.layering import Mark

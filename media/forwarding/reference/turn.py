@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from media.forwarding.reference import Dropped, Outcome, Viewer, verdict
-from media.forwarding.reference_tracks import Track
+from media.forwarding.reference.decisions import Dropped, Outcome, Viewer, verdict
+from media.forwarding.reference.tracks import Track
 from media.forwarding.tables import PAYLOAD, Count
 from media.wire.extensions import SIZES, Passed
 from media.wire.malformed import MalformedPacket

@@ -8,14 +8,14 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from media.forwarding.fanout import answer_nack
-from media.forwarding.reports import take_sender_report
-from media.forwarding.sending import read_u32
-from media.forwarding.ssrcs import may_bring, remember_ssrc
+from media.forwarding.kernel.fanout import answer_nack
+from media.forwarding.kernel.reports import take_sender_report
+from media.forwarding.kernel.ssrcs import may_bring, remember_ssrc
+from media.forwarding.kernel.verdicts import ADMITTED, admitted
+from media.forwarding.kernel.way_feedback import read_remb, read_transport_feedback
 from media.forwarding.tables import Count, Shared
-from media.forwarding.verdicts import ADMITTED, admitted
-from media.forwarding.way_feedback import read_remb, read_transport_feedback
 from media.io.native import srtp_unprotect_rtcp
+from media.io.octets import read_u32
 
 MIN_SRTCP = 8 + 4 + 10
 SECOND_NS = 1_000_000_000

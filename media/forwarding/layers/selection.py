@@ -14,15 +14,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from media.forwarding.admission import FOREVER, NOTHING, Grant
-from media.forwarding.allocation import Allowed, Downlink, Told
 from media.forwarding.choices import ALL_LAYERS
 from media.forwarding.forwarder import Forwarder, SubscribedTrack
-from media.forwarding.heights import Heights
-from media.forwarding.ladder import Ladder, Within, layers_of, number, steps
-from media.forwarding.resting import Resting
-from media.forwarding.stamps import NUMBER_OCTETS
+from media.forwarding.kernel.stamps import NUMBER_OCTETS
+from media.forwarding.layers.allocation import Allowed, Downlink, Told
+from media.forwarding.layers.heights import Heights
+from media.forwarding.layers.ladder import Ladder, Within, layers_of, number, steps
+from media.forwarding.layers.resting import Resting
+from media.forwarding.layers.wishes import Layer, Wish, choose, fit, wished
 from media.forwarding.tables import VIDEO
-from media.forwarding.wishes import Layer, Wish, choose, fit, wished
 from media.wire.codecs import Codec
 from media.wire.extensions import Passed
 

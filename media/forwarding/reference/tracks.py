@@ -17,7 +17,7 @@ from media.wire.layering import UNLAYERED, Layering, Mark, read_layering_untrust
 from media.wire.malformed import MalformedPacket
 
 if TYPE_CHECKING:
-    from media.forwarding.reference import Subscription
+    from media.forwarding.reference.decisions import Subscription
 
 SECOND_NS = 1_000_000_000
 RESTART_JUMP = 1 << 14  # a source that jumps this far ahead began anew

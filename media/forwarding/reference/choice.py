@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from media.forwarding.choices import ALL_LAYERS, NUMBERS
-from media.forwarding.reference_tracks import Cached
+from media.forwarding.reference.tracks import Cached
 from media.wire.layering import Layering, Mark
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from media.forwarding.sending import read_u32
 from media.forwarding.tables import SSRCS, Count
+from media.io.octets import read_u32
 
 
 @njit(nogil=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from media.forwarding.rtp_headers import find_extension
-from media.forwarding.sending import read_u32
+from media.forwarding.kernel.rtp_headers import find_extension
 from media.forwarding.tables import RID
+from media.io.octets import read_u32
 
 
 @njit(nogil=True)

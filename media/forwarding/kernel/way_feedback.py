@@ -12,9 +12,9 @@ import numpy as np
 from numba import njit
 
 from media.forwarding.estimates import SENT_LOG
-from media.forwarding.estimation import begin_estimate, take_arrival, take_report
-from media.forwarding.sending import read_u16, read_u32
+from media.forwarding.kernel.estimation import begin_estimate, take_arrival, take_report
 from media.forwarding.tables import Count, Shared
+from media.io.octets import read_u16, read_u32
 
 TICK_NS = 250_000  # what deltas count in
 REFERENCE_NS = 64_000_000  # what the reference time counts in, modulo 2^24

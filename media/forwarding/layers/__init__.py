@@ -1,0 +1,1 @@
+"""Which layer each viewer gets, on what its network carries: decided in Python, some times a second."""
