@@ -35,12 +35,6 @@ FILES = {
     "/usr/lib/*/gstreamer-1.0/libgstwebrtc.so": "gstreamer1.0-plugins-bad",
 }
 NODE_PACKAGES = ROOT / "tests" / "browser"  # has a lock file; `npm ci` installs what it says
-FLAKE8_ASYNC = (
-    "--startable-in-context-manager=run,serve,run_node,stream_demo,_end_on_signal,_host,_forward,_publish",
-    # 9: a checkpoint in every path, by its default off; 124: a route's handler is awaited even if it never waits; 300:
-    # of asyncio alone, said by ruff's RUF006, too, and as slow as all that looks at the tree.
-    "--disable=ASYNC9,ASYNC124,ASYNC300",
-)
 COMPILED = ("media.moq.packet_kernel", "tests.media.turns")
 CHECKED = ("server", "signalling", "media", "bench", "tests")
 # What holds sound, picture, or a cut to its time runs alone. All else runs side by side, file by file; so do the tests
@@ -126,10 +120,8 @@ def check_and_compile() -> None:
         # Once, before there are several processes that would each do it.
         "compiling the kernels": [str(programs / "python"), "-c", f"import {', '.join(COMPILED)}"],
         "mypy": [str(programs / "mypy")],
+        "flake8-async": [str(programs / "python"), "-m", "tests.async_rules", *waiting],
     }
-    for part in range(CORES):
-        name = f"flake8-async, part {part + 1} of {CORES}"
-        steps[name] = [str(programs / "flake8-async"), *FLAKE8_ASYNC, *waiting[part::CORES]]
     with ThreadPoolExecutor(CORES) as pool:
         list(pool.map(step, steps.keys(), steps.values()))
 
