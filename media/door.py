@@ -82,6 +82,7 @@ class Media:
         self.now_ns = clock_ns
         self._tell, self.events = trio.open_memory_channel[MediaEvent](EVENTS_BUFFERED)
         self._timer_moved = trio.Event()
+        self._wake_ns = FOREVER  # when time is kept next, if nothing moves it
         self._forwarder = Forwarder(settings.address, settings.limits, settings.also, settings.workers)
         self._layers = Layers(self._forwarder)
         self._rooms: dict[RoomRow, Room] = {}
@@ -363,6 +364,8 @@ class Media:
             self._layers.look(self.now_ns())
             self._pump_broadcasts()
             self._send_feedback()
+            if self._feedback.next_deadline_ns() < self._wake_ns:
+                self._wake()
 
     async def _keep_time(self) -> None:
         while True:
@@ -377,7 +380,7 @@ class Media:
             wake_ns = min(wake_ns, self._layers.next_review_ns(), self._hearing.next_look_ns())
             if self._publishing.silent:
                 wake_ns = min(wake_ns, now_ns + IDLE_TICK_NS)
-            self._timer_moved = trio.Event()
+            self._timer_moved, self._wake_ns = trio.Event(), wake_ns
             pause = math.inf if wake_ns >= FOREVER else max(0.0, (wake_ns - self.now_ns()) / 1e9)
             with trio.move_on_after(pause):
                 await self._timer_moved.wait()

@@ -2,7 +2,7 @@
 
 Nothing here waits, sends or reads a clock: `due` looks at the columns that the kernel keeps and says what to send now.
 Only publishers that were added are ever looked at. Their times are multiples of one tick, so that many of them are one
-wakeup; a track that lost nothing costs no more than a column's look.
+wakeup. The kernel wakes Python when it marks a gap; nobody looks for losses before, or once nothing is missing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ VIDEO = 2  # value of the column `kind`
 OUR_SSRC = 1  # what libwebrtc uses for receivers that send nothing; our answers to publishers promise no other
 CNAME = b"mesi"
 TICK_NS = 25_000_000  # how often losses are looked for: soon enough to repair within a viewer's jitter buffer
-TWCC_INTERVAL_NS = 50_000_000  # what congestion control of browsers is tuned for (draft-holmer section 2)
+TWCC_INTERVAL_NS = 100_000_000  # what browsers begin with; between 50 and 250 ms they do it themselves
 REPORT_INTERVAL_NS = 1_000_000_000  # RFC 3550 section 6.2 at our bandwidths, and often enough for a round-trip time
 KEYFRAME_INTERVAL_NS = 500_000_000  # a keyframe costs a publisher ten frames: one for any number of viewers joining
 KEYFRAME_PATIENCE_NS = 10_000_000_000  # a publisher that sent none for so long gets no more requests ...
@@ -143,7 +143,9 @@ class Feedback:
         """When `due` wants to be called at the latest (monotonic ns); call it earlier when a keyframe is wanted."""
         while self._reports and not self._is_planned(self._reports[0]):
             heapq.heappop(self._reports)
-        return min(self._look_ns, self._reports[0][0]) if self._reports else FOREVER
+        reports_ns = self._reports[0][0] if self._reports else FOREVER
+        is_watching = self._missing or self._wanting or bool(self._has_gap().any())
+        return min(self._look_ns, reports_ns) if is_watching else reports_ns
 
     def want_keyframe(self, track_row: int) -> None:
         """Ask for a keyframe at the next `due`, for a reader that is no viewer of the forwarding thread."""
@@ -164,14 +166,15 @@ class Feedback:
         """Return (transport row, RTCP) for all that is to be sent now; each fits one datagram."""
         out: list[tuple[int, bytes]] = []
         if self._look_ns <= now_ns:
-            self._look_ns = _following(self._look_ns, TICK_NS, now_ns)
             out += self._repair_requests(now_ns)
         while self._reports and self._reports[0][0] <= now_ns:
             entry = heapq.heappop(self._reports)
             if self._is_planned(entry):
                 publisher = entry[2]
                 out += self._guarded(publisher, self._report(publisher, now_ns))
-                self._plan(publisher, max(self._look_ns, publisher.next_ns()))
+                next_ns = publisher.next_ns()
+                has_begun = next_ns > now_ns  # else nothing has come of it yet
+                self._plan(publisher, next_ns if has_begun else _following(0, TWCC_INTERVAL_NS, now_ns))
         return out + self._keyframe_requests(now_ns)
 
     def take_faults(self) -> list[tuple[int, Exception]]:
@@ -233,8 +236,14 @@ class Feedback:
 
     def _repair_requests(self, now_ns: int) -> list[tuple[int, bytes]]:
         """Look closer at the tracks of which packets are missing, or were at the last look."""
-        has_gap = self._tables.tracks["gap"][self._repaired_rows] != 0
-        return self._ask({*self._repaired_rows[has_gap].tolist(), *self._missing}, self._nacks, now_ns)
+        rows = {*self._repaired_rows[self._has_gap()].tolist(), *self._missing}
+        if rows or self._wanting:
+            self._look_ns = now_ns + TICK_NS
+        return self._ask(rows, self._nacks, now_ns)
+
+    def _has_gap(self) -> npt.NDArray[np.bool_]:
+        has_gap: npt.NDArray[np.bool_] = self._tables.tracks["gap"][self._repaired_rows] != 0
+        return has_gap
 
     def _nacks(self, publisher: _Publisher, track: _Track, now_ns: int) -> Iterator[bytes]:
         if not self._is_fed(track, publisher):

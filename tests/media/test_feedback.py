@@ -266,7 +266,7 @@ def test_a_source_seen_halfway_through_its_restart_is_looked_at_anew() -> None:
 # -- transport-wide feedback --
 
 
-def test_arrivals_are_reported_every_50_ms_without_gaps(columns: Columns, feedback: Feedback) -> None:
+def test_arrivals_are_reported_ten_times_a_second_without_gaps(columns: Columns, feedback: Feedback) -> None:
     columns.transports["twcc_slot"][TRANSPORT] = 0
     number, now_ns = 65_536 + 65_500, SECOND
     reports: list[tuple[int, Twcc]] = []
@@ -277,7 +277,7 @@ def test_arrivals_are_reported_every_50_ms_without_gaps(columns: Columns, feedba
         now_ns += 4 * MS
         if now_ns >= feedback.next_deadline_ns():
             reports += [(now_ns, packet) for packet in of_kind(sent(feedback, now_ns), Twcc)]
-    assert 18 <= len(reports) <= 21
+    assert 9 <= len(reports) <= 11
     for (_, before), (_, after) in itertools.pairwise(reports):
         assert after.base_seq == (before.base_seq + len(before.deltas)) & 0xFFFF
         assert after.feedback_count == before.feedback_count + 1
@@ -498,4 +498,18 @@ def test_a_track_that_another_transport_feeds_is_not_reported_twice(columns: Col
 def test_after_a_pause_nothing_is_caught_up(columns: Columns, feedback: Feedback) -> None:
     sent(feedback, SECOND)
     assert len(of_kind(sent(feedback, 100 * SECOND), ReceiverReport)) == 1
-    assert feedback.next_deadline_ns() == 100 * SECOND + TICK_NS
+    assert feedback.next_deadline_ns() == 101 * SECOND
+
+
+def test_nobody_is_woken_for_losses_unless_something_is_missing(columns: Columns, feedback: Feedback) -> None:
+    columns.arrive(VIDEO_ROW, range(65_536 + 65_530, 65_536 + 65_540))
+    sent(feedback, SECOND)
+    assert feedback.next_deadline_ns() == 2 * SECOND
+    columns.arrive(VIDEO_ROW, [65_536 + 65_541])
+    assert feedback.next_deadline_ns() <= SECOND
+    assert not of_kind(sent(feedback, SECOND), Nack)
+    assert feedback.next_deadline_ns() == SECOND + TICK_NS
+    assert of_kind(sent(feedback, SECOND + TICK_NS), Nack)
+    columns.arrive(VIDEO_ROW, [65_536 + 65_540])
+    assert not of_kind(sent(feedback, SECOND + 2 * TICK_NS), Nack)
+    assert feedback.next_deadline_ns() == 2 * SECOND

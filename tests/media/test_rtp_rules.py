@@ -7,7 +7,7 @@ import struct
 import pytest
 from pylibsrtp import Error
 
-from media.forwarding.tables import CACHE, Count
+from media.forwarding.tables import CACHE, Count, Shared
 from media.webrtc.srtp import open_receiver, open_sender
 from media.wire.rtcp import ReceiverReport, ReportBlock, SenderReport, build_rtcp, parse_rtcp_untrusted
 from tests.media.test_forwarder import fresh_keys, mirrored
@@ -46,6 +46,19 @@ def test_a_packet_that_comes_twice_is_counted_and_forwarded_once() -> None:
             stage.publisher.send(datagram)
         assert stage.turn() == [KEY]
         assert stage.counted(Count.UNPROTECT_REPLAY) == 2
+
+
+def test_python_is_woken_once_for_what_is_missing() -> None:
+    with open_turns() as turns:
+        stage = set_stage(turns, 1000)
+        shared, tracks = turns.tables.shared, turns.tables.tracks
+        woken = []
+        for seq in (0, 1, 3, 6):
+            shared[Shared.ATTENTION] = 0
+            stage.publish(seq, KEY)
+            turns.turn()
+            woken.append((int(shared[Shared.ATTENTION]), int(tracks["gap"][stage.video])))
+        assert woken == [(0, 0), (0, 0), (1, 1), (0, 1)]
 
 
 def test_a_pause_in_sound_is_no_loss_and_keeps_its_place_in_time() -> None:

@@ -13,7 +13,7 @@ from media.forwarding.kernel.layering import note_layers
 from media.forwarding.kernel.payload import starts_keyframe, vp8_numbers
 from media.forwarding.kernel.reports import begin_reports
 from media.forwarding.kernel.rtp_headers import unwrap
-from media.forwarding.tables import CACHE, UNPLANNED, VIDEO, Count
+from media.forwarding.tables import CACHE, UNPLANNED, VIDEO, Count, Shared
 from media.io.native import memcpy
 from media.io.ordering import release
 from media.wire.codecs import Codec
@@ -53,8 +53,9 @@ def learn(t, track, ssrc, seq, ts, size, now, is_repair):
         _note_jitter(t, track, ts, now)
     if ext_seq > highest:
         t.tracks[track].highest_ext_seq = ext_seq
-        if ext_seq > highest + 1:
+        if ext_seq > highest + 1 and t.tracks[track].gap == 0:
             t.tracks[track].gap = 1  # after the number, which is read after this is cleared
+            t.shared[Shared.ATTENTION] = 1
         t.tracks[track].last_ns = now
         if ext_seq - t.tracks[track].key_ext_seq >= CACHE:
             t.tracks[track].key_ext_seq = -1  # what followed it is gone: a replay never looks at more than the cache

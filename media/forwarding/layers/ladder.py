@@ -25,6 +25,9 @@ class Within(NamedTuple):
     temporal: int
 
 
+LEAST = Within(0, 0)
+
+
 def number(row: int, within: Within) -> int:
     """Return a number for a step of a track's row that is no row."""
     return row + STEP * (LAYERS * LAYERS + LAYERS * within.spatial + within.temporal)
@@ -48,11 +51,19 @@ class Ladder:
 
     octets: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((LAYERS, LAYERS), np.int64))
     came_ns: dict[Within, int] = field(default_factory=dict)
+    others: int = 0  # octets that came of layers above the lowest
     spatials: int = 1
     temporals: int = 1
 
     def look(self, octets: npt.NDArray[Any], now_ns: int) -> bool:
         """Take what has come of each layer (int64[spatial, temporal]); returns whether there are other steps now."""
+        others = int(octets.sum()) - int(octets[0, 0])
+        if others == self.others:  # most encodings have no layers
+            if octets[0, 0] > self.octets[0, 0]:
+                self.octets[0, 0] = octets[0, 0]
+                self.came_ns[LEAST] = now_ns
+            return False
+        self.others = others
         changed = octets > self.octets
         self.octets = octets.copy()
         spatials, temporals = self.spatials, self.temporals
