@@ -117,12 +117,16 @@ def encode_error(id: int | None, refused: Refused, server_now: int, encoding: En
 
 
 class Encoded:
-    """One event on its way to any number of sessions, encoded at most once per subprotocol."""
+    """One event on its way to any number of sessions, encoded at most once per subprotocol.
 
-    __slots__ = ("_bodies", "event")
+    `told_ns` is when the first of those that repeat it was told.
+    """
+
+    __slots__ = ("_bodies", "event", "told_ns")
 
     def __init__(self, event: WireEvent) -> None:
         self.event = event
+        self.told_ns: int | None = None
         self._bodies: dict[Encoding, bytes] = {}
 
     def frame(self, encoding: Encoding, number: int | None = None) -> bytes:
@@ -149,6 +153,7 @@ class Personal(Encoded):
 
     def __init__(self, event: WireEvent) -> None:
         self.event = event
+        self.told_ns = None
 
     def _body(self, encoding: Encoding) -> bytes:
         return _ENCODERS[encoding].encode(self.event)

@@ -73,7 +73,7 @@ class Session:
         self._clock, self._answer = clock, answer
         self._outbox: Outbox | None = None
         self._number = 0
-        self._sent: list[tuple[int, int, Encoded]] = []  # a list, as most sessions hear little
+        self._sent: list[Encoded] = []  # the last is `_number`; a list, as most sessions hear little
         self._faults = 0
         self._unfollow: Callable[[], None] | None = None
 
@@ -117,7 +117,10 @@ class Session:
     def tell(self, event: Encoded) -> None:
         """Send an event that must arrive."""
         self._number += 1
-        self._sent.append((self._number, self._clock.now_ns(), event))
+        if event.told_ns is None:
+            event.told_ns = self._clock.now_ns()
+        # The event alone: anything made for each of thousands here would set off the collector in the middle of them.
+        self._sent.append(event)
         if len(self._sent) > REPLAYED:
             del self._sent[0]
         if self._outbox is not None:
@@ -153,7 +156,8 @@ class Session:
 
     def _repeat(self, after: int) -> None:
         now_ns = self._clock.now_ns()
-        kept = [(number, event) for number, at_ns, event in self._sent if now_ns - at_ns <= RESUME_NS]
+        numbered = enumerate(self._sent, self._number - len(self._sent) + 1)
+        kept = [(number, event) for number, event in numbered if now_ns - (event.told_ns or 0) <= RESUME_NS]
         oldest = kept[0][0] if kept else self._number + 1
         if after < oldest - 1:
             self._write(Gap(server_now=self._clock.wall_ms(), after=after), oldest - 1)
