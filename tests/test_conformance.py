@@ -286,7 +286,7 @@ SHOWN = {
         (DOOR, "test_a_keyframe_is_asked_of_the_publisher_and_arrivals_are_reported_to_it"),
     ],
     "C6 arrivals are reported transport-wide": [
-        (FEEDBACK, "test_arrivals_are_reported_every_50_ms_without_gaps"),
+        (FEEDBACK, "test_arrivals_are_reported_ten_times_a_second_without_gaps"),
         (RTCP, "test_every_arrival_is_told_once_to_the_quarter_millisecond"),
         (RTCP, "test_chunks_take_the_form_that_covers_most"),
         (RTCP, "test_a_report_with_1024_packets_of_large_deltas_is_split"),
