@@ -137,11 +137,15 @@ class Rooms:
         now = Now.read(self._clock)
         owner = v.Person(actor.account, actor.name)
         id, number = StreamId(f"s_{secrets.token_hex(8)}"), self._registry.next_number()
-        stream = Stream(id, number, owner, title.strip(), description.strip(), kind, now.wall_ms)
-        until_ns = now.ns + WAITING_NS
-        chosen = entitled - {actor.account}
+        stream = Stream(id, number, owner, kind, now.wall_ms)
         state = RoomState(
-            actor.account, mode=mode, best_picture=best_picture, picture_until_ns=until_ns, entitled=chosen
+            actor.account,
+            mode=mode,
+            best_picture=best_picture,
+            title=title.strip(),
+            description=description.strip(),
+            picture_until_ns=now.ns + WAITING_NS,
+            entitled=entitled - {actor.account},
         )
         await self._registry.open(stream, state)
         await self._gate.reconsider(stream.id, actor.account)

@@ -73,6 +73,7 @@ PURE = [
     "signalling/measuring.py",
     "signalling/attending.py",
     "signalling/hosting.py",
+    "signalling/describing.py",
     "signalling/calling.py",
     "signalling/preparing.py",
     "signalling/switching.py",
