@@ -99,7 +99,7 @@ PURE = [
     "server/access/entitlement.py",
     "server/money/amounts.py",
     "server/money/assets.py",
-    "server/money/bids.py",
+    "server/bids/rules.py",
     "server/money/ledger.py",
     "server/money/payments.py",
     "server/money/quotes.py",
