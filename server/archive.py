@@ -32,6 +32,7 @@ TOLD = {
     "StreamResumed": ("stream.resumed", ()),
     "ModeSwitched": ("stream.mode_changed", ("mode",)),
     "BestPictureSet": ("stream.best_picture", ("best_picture",)),
+    "Described": ("stream.updated", ("title", "description")),
     "RulesChanged": ("access.rules_changed", ("version",)),
     "AccessGranted": ("access.granted", ("account", "via")),
     "AccessRevoked": ("access.revoked", ("account", "reason", "readmit")),

@@ -110,6 +110,7 @@ COUNTERS = {
     "presence_failures": ("presence_failures", "Times that it could not be looked up who may see it; tried again."),
     "message_duty_failures": ("message_duty_failures", "Times that what is due in conversations failed; tried again."),
     "streams_taken_down": ("streams_taken_down", "Streams that ended by a decision of reviewers."),
+    "streams_reopened": ("streams_reopened", "Streams that were open again after an appeal against their removal."),
     "bids_asked": ("bids_asked", "Requests for paid chats."),
     "bids_refused": ("bids_refused", "Requests for paid chats that were refused."),
     "bids_answered": ("bids_answered", "Paid chats that one of the two accepted, declined, withdrew or confirmed."),

@@ -29,7 +29,7 @@ from server.access.service import Access
 from server.addresses import bracketed, parse_address
 from server.archive import StoredArchive
 from server.auth import Auth
-from server.bids import open_bids
+from server.bidding import open_bids
 from server.calling import open_calling
 from server.commerce import open_commerce
 from server.config import Config

@@ -15,6 +15,7 @@ from signalling.ports import Clock
 from signalling.session import Session
 from signalling.showing import Now, Scene, card, hosts, starts_of, you
 from signalling.views import MAX_NAMES
+from signalling.wire_descriptions import StreamUpdated
 from signalling.wire_events import ChatMessage, GoalTold, TipTold, WireEvent
 from signalling.wire_hosts import HostsTold
 
@@ -142,6 +143,8 @@ class Audience:
                     yield whose, self._best_picture(scene, has, now)
             case e.BestPictureJudged(account, has):
                 yield [account], self._best_picture(scene, has, now)
+            case e.Described(title, description):
+                yield everyone, StreamUpdated(server_now=at, stream=of, title=title, description=description)
             case e.TimeLimitSet(until_ns):
                 ends_at = None if until_ns is None else now.wall_of(until_ns)
                 yield everyone, w.TimeLimitTold(server_now=at, stream=of, ends_at=ends_at)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from media.door import Media, RoomRow
+from signalling.hosting import source_of
 from signalling.identifiers import StreamId
 from signalling.rights import GUEST, STREAMER
+from signalling.state import RoomState
 
 
 class Offers:
@@ -15,6 +17,11 @@ class Offers:
         self._offered: set[str] = set()
         for source in (STREAMER, GUEST):
             self.offer(source)
+
+    def keep_up(self, state: RoomState) -> None:
+        """Offer what those publish, too, who are let beside the streamer by now."""
+        for account in state.hosts:
+            self.offer(source_of(account))
 
     def offer(self, source: str) -> None:
         """Offer what a source publishes, whenever it does, until the room closes."""

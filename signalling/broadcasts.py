@@ -1,7 +1,7 @@
 """What a MoQ session may do: the rooms' rules, asked for each object that is written to it.
 
 A stream's broadcast has the stream's id as its path; the guest of a one-to-one publishes under `<stream>/guest`, and
-who is live beside the streamer is watched under `<stream>/host:<account>`.
+who is live beside the streamer under `<stream>/host:<account>`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class RoomsRules(Protocol):
         """Whether someone finds a stream who is not present in it."""
 
     def may_publish(self, actor: Actor, stream: StreamId, source: str) -> bool:
-        """Whether someone may publish in a stream this moment, as its streamer ("") or the guest of a one-to-one."""
+        """Whether someone may publish in a stream now, as its streamer (""), beside it, or as a one-to-one's guest."""
 
     def barred(self, actor: Actor, stream: StreamId) -> str | None:
         """Why someone can have nothing of a stream for good, as the word of a refusal; None when that is not so."""
@@ -69,7 +69,7 @@ class SessionRights:
         return self._reaches(stream) and (source in SOURCES or is_host(source)) and not known
 
     def may_publish(self, path: str) -> bool:
-        """Whether it may publish this broadcast now: the streamer's, or the guest's of a one-to-one."""
+        """Whether it may publish this broadcast now: the streamer's, a host's, or the guest's of a one-to-one."""
         stream, _, source = path.partition("/")
         return self._reaches(stream) and self.rules.may_publish(self.actor, StreamId(stream), source)
 

@@ -59,6 +59,14 @@ class SetBestPicture:
 
 
 @dataclass(frozen=True, slots=True)
+class Describe:
+    """The streamer calls the stream something else, or describes it anew; None leaves it as it is."""
+
+    title: str | None = None
+    description: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class GrantTicket:
     """An account gets a ticket."""
 
@@ -318,6 +326,7 @@ OwnersCommand = (
     | CallOffMode
     | SetTimeLimit
     | SetBestPicture
+    | Describe
     | GrantTicket
     | RevokeTicket
     | Entitle

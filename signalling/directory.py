@@ -32,7 +32,7 @@ class Wanted:
         return (
             self.kind in (None, stream.kind)
             and self.mode in (None, scene.state.mode)
-            and any(self.text.casefold() in said.casefold() for said in (stream.title, stream.owner.name))
+            and any(self.text.casefold() in said.casefold() for said in (scene.state.title, stream.owner.name))
         )
 
 

@@ -115,6 +115,14 @@ class BestPictureJudged:
 
 
 @dataclass(frozen=True, slots=True)
+class Described:
+    """The stream is called, or described as, something else from now on."""
+
+    title: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
 class TimeLimitSet:
     """When the stream will end (monotonic ns), or None for no limit."""
 
@@ -271,6 +279,7 @@ Event = (
     | HostsChanged
     | BestPictureSet
     | BestPictureJudged
+    | Described
     | TimeLimitSet
     | TimeWarning
     | OneToOneRequested

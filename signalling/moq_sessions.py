@@ -60,7 +60,7 @@ class MoqSessions:
         return live is not None and live.room.shows(actor.account, sight)
 
     def may_publish(self, actor: Actor, stream: StreamId, source: str) -> bool:
-        """Whether someone may publish in a stream this moment, as the streamer ("") or as the guest of a one-to-one."""
+        """Whether someone may publish in a stream now, as the streamer (""), a host, or the guest of a one-to-one."""
         live = self._registry.get(stream)
         return live is not None and live.room.may_publish(actor.account, source)
 

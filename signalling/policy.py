@@ -12,6 +12,7 @@ from signalling import (
     attending,
     best_picture,
     calling,
+    describing,
     extensions,
     hosting,
     one_to_one,
@@ -64,6 +65,8 @@ def _step(state: RoomState, actor: AccountId | None, given: c.Command | c.Fact, 
             return timing.set_time_limit(state, seconds, now_ns)
         case c.SetBestPicture(wanted):
             return best_picture.reserve(state, wanted)
+        case c.Describe():
+            return describing.describe(state, given, now_ns)
         case c.GrantTicket(account):
             return admitting.access(state, lambda s: replace(s, tickets=s.tickets | {account}), now_ns)
         case c.RevokeTicket(account):

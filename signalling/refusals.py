@@ -18,6 +18,7 @@ TITLES: dict[str, tuple[int, str]] = {
     "mode_conflict": (409, "The stream's mode does not allow this"),
     "invalid_countdown": (422, "A switch comes at once, or within ten minutes"),
     "switched_too_often": (429, "The mode changed too often: wait a while"),
+    "described_too_often": (429, "The stream was described anew too often: wait a while"),
     "no_switch_announced": (409, "No switch of the mode is on its way"),
     "invalid_time_limit": (422, "The time limit is out of range"),
     "duration_out_of_range": (422, "A one-to-one lasts from 5 to 30 minutes"),

@@ -17,7 +17,7 @@ from signalling.audience import Audience
 from signalling.chat import Chat
 from signalling.identifiers import AccountId, Actor, StreamId
 from signalling.policy import WAITING_NS
-from signalling.ports import Archive, ArchiveFailed, Clock, Gate
+from signalling.ports import Archive, ArchiveFailed, Clock, Gate, StreamRecord
 from signalling.refusals import Refused
 from signalling.room import Room
 from signalling.showing import Now, Stream, record, restored
@@ -85,17 +85,37 @@ class Registry:
         for written in everything:
             self._last_number = max(self._last_number, written.number)
             if newest[written.owner] != written.id:  # its end could not be written down
-                await self._archive.save_stream(msgspec.structs.replace(written, ended="superseded"))
-                continue
-            stream, state = restored(written, now, now.ns + WAITING_NS)
-            chat = Chat(stream.id, await self._archive.recent_chat(stream.id, CHAT_SHOWN))
-            try:
-                live = self._surroundings.make(stream, state, chat)
-            except NoCapacity:
-                log.error("no_room_for_stream", stream=stream.id)  # it stays in the archive, for a node with more
-                continue
-            self._owners[stream.owner.id] = stream.id
-            await self._start(live)
+                await self._supersede(written)
+            else:
+                await self._resume(written, now)
+
+    async def reopen(self, id: StreamId) -> bool:
+        """Run a stream again that had ended, and in the archive has not; returns whether it runs.
+
+        Where its streamer has another one by now, it is over for good. Raises ArchiveFailed.
+        """
+        written = next((each for each in await self._archive.load() if each.id == id), None)
+        if written is None or id in self._running:
+            return False
+        return await self._resume(written, Now.read(self._clock))
+
+    async def _resume(self, written: StreamRecord, now: Now) -> bool:
+        stream, state = restored(written, now, now.ns + WAITING_NS)
+        chat = Chat(stream.id, await self._archive.recent_chat(stream.id, CHAT_SHOWN))
+        if stream.owner.id in self._owners:
+            await self._supersede(written)
+            return False
+        try:
+            live = self._surroundings.make(stream, state, chat)
+        except NoCapacity:
+            log.error("no_room_for_stream", stream=stream.id)  # it stays in the archive, for a node with more
+            return False
+        self._owners[stream.owner.id] = stream.id
+        await self._start(live)
+        return True
+
+    async def _supersede(self, written: StreamRecord) -> None:
+        await self._archive.save_stream(msgspec.structs.replace(written, ended="superseded"))
 
     # -- looking up ----------------------------------------------------------------------------------------------------
 

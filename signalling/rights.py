@@ -77,4 +77,5 @@ def may_publish(state: RoomState, account: AccountId, source: str, now_ns: int) 
         return False
     if account == state.owner:
         return source == ""
-    return source == GUEST and now_ns < guest_until_ns(state, account)
+    is_own = source in (GUEST, hosting.source_of(account))
+    return is_own and now_ns < publishes_until_ns(state, account, source, now_ns)

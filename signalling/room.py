@@ -221,13 +221,12 @@ class Room:
         self._require_running()
         source, until_ns = rights.publishing(self.state, actor.account, self._clock.now_ns())
         self.members.require_few_unanswered(actor.account)
-        self._offers.offer(source)
         negotiated = self._media.publish(self._row, source, offer_sdp, until_ns=until_ns, kinds=self._kinds())
         self._take_over(actor, negotiated.transport, source)
         return negotiated
 
     def take_in(self, actor: Actor, began: BroadcastBegan) -> TransportId:
-        """Publish what the streamer, or the guest of a one-to-one, announced over MoQ; a former publisher is replaced.
+        """Publish what the streamer, a host, or a one-to-one's guest announced over MoQ; a former one is replaced.
 
         Raises NoCapacity, and NoSource when it ended meanwhile.
         """
@@ -482,6 +481,7 @@ class Room:
         before = self.state
         self.state, events = step(before, actor, given, now.ns)
         self._enforcer.apply(before, self.state, given)
+        self._offers.keep_up(self.state)
         self._changed.set()
         if self.state.one_to_one is not None:
             self._accepted.set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 import trio
@@ -60,6 +60,7 @@ class Rooms:
         self._gate = Ungated() if gate is None else gate
         self.feed = Unlogged() if feed is None else feed
         self._registry = Registry(self, archive, clock, self._gate)
+        self.reopen = self._registry.reopen
         self._judging = Judging(self._gate)
         self.media_sessions = MediaSessions(self._registry, media, self._judging, self.command)
         self.moq_sessions = MoqSessions(self._registry, media, self._judging, self.media_sessions, clock)
@@ -137,12 +138,10 @@ class Rooms:
         now = Now.read(self._clock)
         owner = v.Person(actor.account, actor.name)
         id, number = StreamId(f"s_{secrets.token_hex(8)}"), self._registry.next_number()
-        stream = Stream(id, number, owner, title.strip(), description.strip(), kind, now.wall_ms)
-        until_ns = now.ns + WAITING_NS
-        chosen = entitled - {actor.account}
-        state = RoomState(
-            actor.account, mode=mode, best_picture=best_picture, picture_until_ns=until_ns, entitled=chosen
-        )
+        stream = Stream(id, number, owner, kind, now.wall_ms)
+        state = RoomState(actor.account, mode=mode, title=title.strip(), description=description.strip())
+        until_ns, chosen = now.ns + WAITING_NS, entitled - {actor.account}
+        state = replace(state, best_picture=best_picture, picture_until_ns=until_ns, entitled=chosen)
         await self._registry.open(stream, state)
         await self._gate.reconsider(stream.id, actor.account)
         return self.stream(stream.id, actor)

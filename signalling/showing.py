@@ -39,8 +39,6 @@ class Stream:
     id: StreamId
     number: int
     owner: Person
-    title: str
-    description: str
     kind: Kind
     started_at: int
 
@@ -119,8 +117,8 @@ def card(scene: Scene, now: Now) -> Card:
     running = session is not None and session.running_since_ns is not None
     return Card(
         id=stream.id,
-        title=stream.title,
-        description=stream.description,
+        title=state.title,
+        description=state.description,
         kind=stream.kind,
         mode=state.mode,
         state=_state_word(state),
@@ -231,8 +229,8 @@ def record(stream: Stream, state: RoomState, now: Now) -> StreamRecord:
         number=stream.number,
         owner=stream.owner.id,
         owner_name=stream.owner.name,
-        title=stream.title,
-        description=stream.description,
+        title=state.title,
+        description=state.description,
         kind=stream.kind,
         mode=state.mode,
         former=None if state.one_to_one is None else state.one_to_one.former,
@@ -258,15 +256,8 @@ def restored(record: StreamRecord, now: Now, waiting_until_ns: int) -> tuple[Str
     A switch that was announced comes at its time, or at once if that is over; but none to public, which is announced
     anew. The epoch rises, so that nothing issued before counts.
     """
-    stream = Stream(
-        record.id,
-        record.number,
-        Person(record.owner, record.owner_name),
-        record.title,
-        record.description,
-        record.kind,
-        record.started_at,
-    )
+    owner = Person(record.owner, record.owner_name)
+    stream = Stream(record.id, record.number, owner, record.kind, record.started_at)
     until_ns = None if record.ends_at is None else now.monotonic_of(record.ends_at)
     mode, announced = record.mode, None
     if record.next_mode is not None and record.switches_at is not None and record.next_mode is not Mode.PUBLIC:
@@ -288,6 +279,8 @@ def restored(record: StreamRecord, now: Now, waiting_until_ns: int) -> tuple[Str
         shown_ns=record.shown_ms * 1_000_000,
         takeovers=record.takeovers,
         announced=announced,
+        title=record.title,
+        description=record.description,
         best_picture="everyone" if record.best_picture == "everyone" else "entitled",
     )
     return stream, state

@@ -127,6 +127,7 @@ class RoomState:
     `takeovers` counts devices that had to go for newer ones of their accounts.
     `best_picture` is for whom the best layer of the picture is while the stream is public; who paid for a ticket or a
     one-to-one, and whom a private stream lets in, has it always.
+    `title` and `description` are what the streamer says of it, and `described_ns` when that last changed.
     `picture` says whether the streamer's media arrives; while it does not, the stream ends at `picture_until_ns`.
     """
 
@@ -153,6 +154,9 @@ class RoomState:
     until_ns: int | None = None
     warnings_s: tuple[int, ...] = ()
     best_picture: BestPicture = "everyone"
+    title: str = ""
+    description: str = ""
+    described_ns: tuple[int, ...] = ()
     picture: Literal["waiting", "live", "interrupted"] = "waiting"
     picture_until_ns: int = FOREVER
     takeovers: int = 0

@@ -146,6 +146,28 @@ def add_stream(
     print_answer(answer, as_json, answer["card"]["id"])
 
 
+@stream.command("edit")
+@click.argument("stream")
+@click.option("--title", help="What it is called from now on.")
+@click.option("--description", help="How it is described from now on.")
+@remote_options
+def edit_stream(
+    stream: str,
+    title: str | None,
+    description: str | None,
+    data: Path,
+    server: str | None,
+    admin_token: str | None,
+    as_json: bool,
+) -> None:
+    """Call a stream something else, or describe it anew, also while it is on; prints its id."""
+    if title is None and description is None:
+        raise click.UsageError("give --title, --description or both")
+    body = {"title": title, "description": description}
+    answer = connect(data, server, admin_token).ask("PATCH", f"/streams/{quote(stream, safe='')}", body)
+    print_answer(answer, as_json, stream)
+
+
 @stream.command("mode")
 @click.argument("stream")
 @click.argument("mode", type=MODES)

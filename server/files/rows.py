@@ -26,6 +26,8 @@ _USE = Prepared(
     "UPDATE file_usage SET bytes = bytes + :size WHERE account = :account AND bytes + :size <= :limit RETURNING bytes"
 )
 _USED = Prepared("SELECT bytes FROM file_usage WHERE account = :account")
+_CHARGE = Prepared("UPDATE files SET charged = size WHERE id = :id AND charged = 0 RETURNING owner, size")
+_DISCHARGE = Prepared("UPDATE files SET charged = 0 WHERE id = :id")
 _GIVE_BACK = Prepared("UPDATE file_usage SET bytes = bytes - :size WHERE account = :account")
 _CHARGED = Prepared("SELECT owner, charged FROM files WHERE id = :id", locks=True)
 _COUNT_OPEN = Prepared("SELECT count(*) FROM files WHERE owner = :owner AND state = 'uploading'")
@@ -168,6 +170,25 @@ def drop(connection: sa.Connection, id: str) -> bool:
         return False
     _charge_no_longer(connection, id)
     return bool(_DROP(connection, id=id).rowcount)
+
+
+def is_charged(connection: sa.Connection, id: str) -> bool:
+    """Whether a file takes of its owner's space; one that is kept for others alone does not."""
+    row = _CHARGED(connection, id=id).fetchone()
+    return row is not None and row[1] > 0
+
+
+def charge(connection: sa.Connection, id: str) -> None:
+    """Let a file take of its owner's space again, even where there is none left."""
+    row = _CHARGE(connection, id=id).fetchone()
+    if row is not None:
+        _GIVE_BACK(connection, account=row[0], size=-row[1])
+
+
+def discharge(connection: sa.Connection, id: str) -> None:
+    """Let a file that stays take nothing of its owner's space."""
+    _charge_no_longer(connection, id)
+    _DISCHARGE(connection, id=id)
 
 
 def received(connection: sa.Connection, limit: int) -> list[str]:

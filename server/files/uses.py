@@ -1,4 +1,8 @@
-"""Which messages show which files: written with the message, and gone with it; and who may see a file for it."""
+"""Which messages show which files: written with the message, and gone with it; and who may see a file for it.
+
+A file takes of its owner's space for as long as a message shows it. One that only a case keeps, or a message that was
+taken down, takes nothing: its owner can neither see nor remove it.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +28,10 @@ _ADD = Prepared(
 )
 _USE = Prepared("UPDATE files SET uses = uses + 1, expires_at = NULL WHERE id = :id")
 _DISUSE = Prepared("UPDATE files SET uses = uses - 1 WHERE id = :id")
+_SHOWN = Prepared(
+    "SELECT 1 FROM message_files u JOIN messages m ON m.conversation = u.conversation AND m.seq = u.seq"
+    " WHERE u.file = :file AND m.attached > 0 LIMIT 1"
+)
 _REMOVE = Prepared("DELETE FROM message_files WHERE conversation = :conversation AND seq = :seq")
 _BELOW = Prepared(
     "SELECT DISTINCT seq FROM message_files WHERE conversation = :conversation AND seq < :oldest ORDER BY seq"
@@ -52,6 +60,8 @@ def require_ready(connection: sa.Connection, sender: AccountId, files: Sequence[
             raise Refused("file_unknown")
         if found.state != "ready":
             raise Refused(found.problem or "file_not_ready")
+        if not rows.is_charged(connection, id):  # as good as dropped; that somebody keeps it is told to nobody
+            raise Refused("file_unknown")
     return wanted
 
 
@@ -99,7 +109,22 @@ def release(connection: sa.Connection, conversation: str, seq: int) -> None:
     _REMOVE(connection, conversation=conversation, seq=seq)
     for id in sorted(files):
         _DISUSE(connection, id=id)
-        rows.drop(connection, id)
+        if not rows.drop(connection, id):
+            _weigh(connection, id)
+
+
+def weigh(connection: sa.Connection, conversation: str, seq: int) -> None:
+    """Charge for what a message shows from now on, and no longer for what none does."""
+    for id in sorted(of_message(connection, conversation, seq)):
+        rows.lock(connection, id)
+        _weigh(connection, id)
+
+
+def _weigh(connection: sa.Connection, id: str) -> None:
+    if _SHOWN(connection, file=id).fetchone() is None:
+        rows.discharge(connection, id)
+    else:
+        rows.charge(connection, id)
 
 
 def release_below(connection: sa.Connection, conversation: str, oldest: int) -> None:

@@ -27,13 +27,14 @@ WORDS = {
 
 
 class Moved(msgspec.Struct, frozen=True):
-    """A case as it is after a step, whose suspension began or ended with it, and which streams end."""
+    """A case as it is after a step, whose suspension began or ended with it, and which streams end or are on again."""
 
     filed: Filed
     is_news: bool
     suspended: tuple[AccountId, ...] = ()
     free: tuple[AccountId, ...] = ()
     ending: tuple[StreamId, ...] = ()
+    reopened: tuple[StreamId, ...] = ()
 
 
 class Terms(msgspec.Struct, frozen=True):
@@ -78,17 +79,25 @@ def _move(connection: sa.Connection, id: str, account: str, command: Command, te
     filed = rows.lock(connection, id)
     before, after = filed.case, cases.step(filed.case, command, now_ms)
     rows.save(connection, filed.filing, after)
-    done = _Done([], [], [])
+    done = _Done([], [], [], [])
     for consequence in cases.consequences(before, after):
         _do(connection, filed, consequence, terms, done, now_ms)
     rows.note(connection, id, account, _name(command), now_ms)
     filed = msgspec.structs.replace(filed, case=after)
-    exhibits.let_go(connection, filed)
+    let_go(connection, filed)
+    back = [stream for stream in done.returned if stream not in done.ending]
+    reopened = tuple(stream for stream in back if takedowns.reopen(connection, stream, now_ms))
     word = WORDS.get(after.state) if after.state is not before.state else None
     if word is not None:
         filing.tell(connection, filed, word, now_ms)
     free = tuple(each for each in done.free if each not in done.suspended)
-    return Moved(filed, word is not None, tuple(done.suspended), free, tuple(done.ending))
+    return Moved(filed, word is not None, tuple(done.suspended), free, tuple(done.ending), reopened)
+
+
+def let_go(connection: sa.Connection, filed: Filed) -> None:
+    """Keep nothing for a case any more that is decided for good and that nobody holds."""
+    exhibits.let_go(connection, filed)
+    takedowns.settle(connection, filed)
 
 
 def leave(connection: sa.Connection, reviewer: str, terms: Terms, now_ms: int) -> None:
@@ -116,6 +125,7 @@ class _Done:
     suspended: list[AccountId]
     free: list[AccountId]
     ending: list[StreamId]
+    returned: list[StreamId]
 
 
 def _do(
@@ -128,7 +138,7 @@ def _do(
                 stakes.repay(connection, stake, refund_bps, terms.find, now_ms)
         case cases.Lift():
             done.free.extend(sanctions.lift_of_case(connection, case.id, now_ms))
-            takedowns.lift_of_case(connection, case.id, now_ms)
+            done.returned.extend(takedowns.lift_of_case(connection, case.id, now_ms))
         case cases.TakeDown():
             stream = takedowns.take_down(connection, case, filed.filing.about, now_ms)
             done.ending.extend([] if stream is None else [stream])

@@ -11,6 +11,7 @@ import structlog
 
 from server.access.service import Access
 from server.files.rows import File
+from server.money import ticket_reports
 from server.money.clerk import Duty
 from server.money.one_to_one_desk import OneToOneDesk
 from server.money.usher import Usher
@@ -76,7 +77,7 @@ class ReviewDesk:
         self._usher, self._calls, self._terms, self._nudge = usher, calls, terms, nudge
         self._fee_bps, self._appeal_ms = fee_bps, appeal_ms
         self.reports = self.refused = self.opened = self.decided = self.appealed = self.closed = self.lifted = 0
-        self.ended = 0
+        self.ended = self.reopened = 0
 
     def counters(self) -> dict[str, int]:
         """How much was reported and decided, by name."""
@@ -89,6 +90,7 @@ class ReviewDesk:
             "cases_closed": self.closed,
             "suspensions_ended": self.lifted,
             "streams_taken_down": self.ended,
+            "streams_reopened": self.reopened,
         }
 
     async def recover(self) -> None:
@@ -259,6 +261,8 @@ class ReviewDesk:
         moved = await self._store.write(work, *arguments)
         for stream in moved.ending:
             await self._end(stream)
+        for stream in moved.reopened:
+            await self._reopen(stream)
         for account in moved.suspended:
             await self._access.suspend(account, True)
         for account in moved.free:
@@ -278,6 +282,12 @@ class ReviewDesk:
         if self._rooms.state(stream) is not None:
             self.ended += 1
             await self._rooms.take(stream, TakenDown())
+
+    async def _reopen(self, stream: StreamId) -> None:
+        if await self._rooms.reopen(stream):
+            self.reopened += 1
+            seats = await self._store.read(ticket_reports.seats_of, stream)
+            await self._usher.seat_soon(stream, map(AccountId, seats))
 
     async def _docket(self, id: str) -> Docket:
         return await self._store.read(show_docket, id)
@@ -336,7 +346,7 @@ def _hold(connection: sa.Connection, id: str, account: str, held: bool, now_ms: 
     rows.lock(connection, id)
     rows.hold(connection, id, held)
     rows.note(connection, id, account, "held" if held else "let go", now_ms)
-    exhibits.let_go(connection, rows.find(connection, id))
+    deciding.let_go(connection, rows.find(connection, id))
 
 
 def _remove_moderator(connection: sa.Connection, name: str, terms: Terms, now_ms: int) -> None:

@@ -110,6 +110,12 @@ def find(connection: sa.Connection, case: str) -> Bundle:
     return Bundle(at, body, sha256, _hash(body) == sha256)
 
 
+def reported_text(connection: sa.Connection, case: str, seq: int) -> str | None:
+    """Return what a reported message said when it was reported, None where it was not there."""
+    known = msgspec.json.decode(find(connection, case).body)
+    return next((str(each["text"]) for each in known.get("reported_messages", ()) if each["seq"] == seq), None)
+
+
 def _known(connection: sa.Connection, filing: Filing, case: Case, now_ms: int) -> dict[str, Any]:
     about = filing.about
     # Of what does not exist as much is asked as of what does: neither answer nor time tells the reporter which it is.

@@ -16,8 +16,9 @@ import msgspec
 import sqlalchemy as sa
 
 from server import eventlog
+from server.bids import rows as bids
+from server.bids.rules import State as BidState
 from server.money import appointments, box_office
-from server.money.bids import State as BidState
 from server.money.one_to_ones import RUNS, Close, OneToOne
 from server.money.tickets import TicketState
 from server.prepared import Prepared
@@ -25,7 +26,6 @@ from server.review import filing, stakes
 from server.review.cases import Case
 from server.review.rows import About, Filed, Filing
 from server.review.stakes import Stake
-from server.talk import bidding
 
 # As the room says it: whoever is put out hears no more than that, and nobody hears that it was a block.
 CUT = "guest_ejected"
@@ -88,7 +88,7 @@ def settle(
 ) -> Settled:
     """Settle what is open between two."""
     pair = {"one": blocker, "other": blocked}
-    chats = bidding.lock_between(connection, blocker, blocked)
+    chats = bids.lock_between(connection, blocker, blocked)
     # Locked before anything is paid, as by all others: whoever pays for one of them now is waited for, or waits.
     for (sale,) in _SALES(connection, **pair).fetchall():
         box_office.lock_sale(connection, sale)
@@ -133,7 +133,7 @@ def _end_call(
 
 def _end_chat(connection: sa.Connection, id: str, blocker: str, now_ms: int) -> Filed | None:
     case = _new_case()
-    bid = bidding.part(connection, id, blocker, lambda asset: stakes.escrow_of(case, asset), now_ms)
+    bid = bids.part(connection, id, blocker, lambda asset: stakes.escrow_of(case, asset), now_ms)
     if bid.state is not BidState.FROZEN:
         return None
     stake = _stake(case, "chat", id, (bid.guest, bid.host), bid.asset, bid.units)

@@ -1,27 +1,32 @@
 """Takes down what was reported, and brings it back when an appeal is right, in the transaction of the decision.
 
-A message is shown as one that was removed; what it said and showed is kept for its return. Of a profile go its goals
-and its menu of tips, all that stands there in its owner's words. A stream ends, also when the node was down meanwhile;
-what has ended does not begin again.
+A message is shown as one that was removed, and so are its copies that were forwarded and say what was reported; what
+they said and showed is kept for their return. Of a profile go its goals and its menu of tips, all that stands there in
+its owner's words. A stream ends, also when the node was down meanwhile; one that comes back waits for its picture.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import sqlalchemy as sa
 
 from server import eventlog
 from server.eventlog import Happened
+from server.files import uses
 from server.money import goals
 from server.prepared import Prepared
+from server.review import evidence
 from server.review.cases import Case
-from server.review.rows import About
+from server.review.rows import About, Filed
 from server.talk.showing import OWN
 from signalling.identifiers import StreamId
 
 KINDS = ("message", "stream", "account")
+MOST_COPIES = 1000  # of one message: a second of the writer
+NOTHING = "null"  # what is kept of what can't come back
+Returned = Literal["content", "stream", "stream_over"]
 
 _ADD = Prepared(
     "INSERT INTO takedowns (case_id, kind, subject, kept, at) VALUES (:case_id, :kind, :subject, :kept, :at)"
@@ -46,6 +51,24 @@ _BRING_BACK = Prepared(
     "UPDATE messages SET text = :text, mentions = :mentions, attached = :attached, erased_at = NULL,"
     " taken_down = FALSE WHERE conversation = :conversation AND seq = :seq AND taken_down"
 )
+_COPIES = Prepared(
+    "WITH RECURSIVE copies (conversation, seq) AS (SELECT conversation, seq FROM messages"
+    " WHERE origin_conversation = :conversation AND origin_seq = :seq UNION SELECT x.conversation, x.seq"
+    " FROM messages x JOIN copies y ON x.origin_conversation = y.conversation AND x.origin_seq = y.seq)"
+    " SELECT m.conversation, m.seq FROM copies y JOIN messages m ON m.conversation = y.conversation AND m.seq = y.seq"
+    " WHERE m.taken_down OR (m.erased_at IS NULL AND m.text = :text) ORDER BY m.conversation, m.seq LIMIT :limit"
+)
+_REOPEN = Prepared(
+    "UPDATE streams SET ended = NULL WHERE id = :stream AND ended = 'taken_down'"
+    " AND NOT EXISTS (SELECT 1 FROM streams o WHERE o.owner = streams.owner AND o.ended IS NULL)"
+    " AND NOT EXISTS (SELECT 1 FROM conversation_lives l WHERE l.stream = streams.id) RETURNING owner"
+)
+_FORGET = Prepared("UPDATE takedowns SET kept = :nothing WHERE kind = :kind AND subject = :subject")
+_RETURNED = Prepared(
+    "SELECT t.kind, s.ended IS NOT NULL FROM takedowns t LEFT JOIN streams s ON t.kind = 'stream' AND s.id = t.subject"
+    " WHERE t.case_id = :case_id AND NOT EXISTS"
+    " (SELECT 1 FROM takedowns o WHERE o.case_id = t.case_id AND o.lifted_at IS NULL) ORDER BY t.id LIMIT 1"
+)
 
 
 class _Message(msgspec.Struct, frozen=True):
@@ -68,22 +91,73 @@ class _Profile(msgspec.Struct, frozen=True):
 def take_down(connection: sa.Connection, case: Case, about: About, now_ms: int) -> StreamId | None:
     """Take down what a case is about; returns the stream that is to end with it."""
     assert case.respondent is not None, "only what is there is taken down"
-    subject = case.respondent if about.kind == "account" else about.id
     if about.kind == "message":
-        # A writer of messages locks their conversation first, too: nobody edits what goes now.
-        _LOCK(connection, conversation=about.id.rpartition("/")[0])
-    standing = _STANDING(connection, kind=about.kind, subject=subject).fetchone()
-    kept = standing[0] if standing is not None else _remove(connection, about.kind, subject, now_ms)
-    _ADD(connection, case_id=case.id, kind=about.kind, subject=subject, kept=kept, at=now_ms)
+        _take_down_message(connection, case.id, about.id, now_ms)
+        return None
+    subject = case.respondent if about.kind == "account" else about.id
+    _take(connection, case.id, about.kind, subject, now_ms)
     return StreamId(subject) if about.kind == "stream" else None
 
 
-def lift_of_case(connection: sa.Connection, case: str, now_ms: int) -> None:
-    """Bring back what a case took down, unless another one has taken it down as well."""
+def _take_down_message(connection: sa.Connection, case: str, subject: str, now_ms: int) -> None:
+    # A writer of messages locks their conversation first, too: nobody edits or forwards what goes now.
+    key = _key(subject)
+    _LOCK(connection, conversation=key["conversation"])
+    copies = []
+    if (text := evidence.reported_text(connection, case, key["seq"])) is not None:
+        copies = [f"{where}/{seq}" for where, seq in _COPIES(connection, **key, text=text, limit=MOST_COPIES)]
+    _take(connection, case, "message", subject, now_ms)
+    for copy in copies:
+        _LOCK(connection, conversation=copy.rpartition("/")[0])
+        _take(connection, case, "message", copy, now_ms)
+
+
+def _take(connection: sa.Connection, case: str, kind: str, subject: str, now_ms: int) -> None:
+    standing = _STANDING(connection, kind=kind, subject=subject).fetchone()
+    kept = standing[0] if standing is not None else _remove(connection, kind, subject, now_ms)
+    _ADD(connection, case_id=case, kind=kind, subject=subject, kept=kept, at=now_ms)
+
+
+def lift_of_case(connection: sa.Connection, case: str, now_ms: int) -> list[StreamId]:
+    """Bring back what a case took down, unless another one has taken it down as well; returns streams among it."""
+    streams = []
     for id, kind, subject, kept in _OF_CASE(connection, case_id=case).fetchall():
         _LIFT(connection, id=id, now=now_ms)
         if _STANDING(connection, kind=kind, subject=subject).fetchone() is None:
             _return(connection, kind, subject, kept, now_ms)
+            streams += [StreamId(subject)] if kind == "stream" else []
+    return streams
+
+
+def reopen(connection: sa.Connection, stream: StreamId, now_ms: int) -> bool:
+    """Let a stream be on again that ended as it was taken down; returns whether it may.
+
+    Not while its owner has another one on; and none of a group, which shows that it is over and opens the next.
+    """
+    row = _REOPEN(connection, stream=stream).fetchone()
+    if row is not None:
+        eventlog.append(connection, Happened(stream, "stream.reopened", now_ms, {}, (row[0],)))
+    return row is not None
+
+
+def settle(connection: sa.Connection, filed: Filed) -> None:
+    """Keep nothing any more of messages that can't come back: the case is over, and nobody holds it."""
+    if filed.legal_hold or not filed.case.is_over:
+        return
+    for _, kind, subject, kept in _OF_CASE(connection, case_id=filed.case.id).fetchall():
+        if kind == "message" and kept != NOTHING:
+            key = _key(subject)
+            uses.release(connection, key["conversation"], key["seq"])
+            _FORGET(connection, kind=kind, subject=subject, nothing=NOTHING)
+
+
+def returned(connection: sa.Connection, case: str) -> Returned | None:
+    """Return what has become of what a case had taken down and an appeal has brought back, None where nothing was."""
+    row = _RETURNED(connection, case_id=case).fetchone()
+    if row is None:
+        return None
+    kind, is_over = row
+    return "content" if kind != "stream" else "stream_over" if is_over else "stream"
 
 
 def still_on(connection: sa.Connection) -> list[StreamId]:
@@ -99,7 +173,7 @@ def _remove(connection: sa.Connection, kind: str, subject: str, now_ms: int) -> 
             ended, menu = goals.withdraw(connection, subject, now_ms)
             return msgspec.json.encode(_Profile(ended, menu)).decode()
         case _:
-            return "null"
+            return NOTHING
 
 
 def _return(connection: sa.Connection, kind: str, subject: str, kept: str, now_ms: int) -> None:
@@ -114,9 +188,10 @@ def _remove_message(connection: sa.Connection, subject: str, now_ms: int) -> str
     key = _key(subject)
     row = _MESSAGE(connection, **key).fetchone()
     if row is None:
-        return "null"  # its sender has taken it back before
+        return NOTHING  # its sender has taken it back before
     sender, text, mentions, attached, withheld = row
     _BLANK(connection, **key, now=now_ms)
+    uses.weigh(connection, **key)
     _tell(connection, key, sender, bool(withheld), now_ms)
     return msgspec.json.encode(_Message(sender, text, mentions, attached, bool(withheld))).decode()
 
@@ -128,6 +203,7 @@ def _return_message(connection: sa.Connection, subject: str, kept: str, now_ms: 
     _LOCK(connection, conversation=key["conversation"])
     content = {"text": said.text, "mentions": said.mentions, "attached": said.attached}
     if _BRING_BACK(connection, **key, **content).rowcount:
+        uses.weigh(connection, **key)
         _tell(connection, key, said.sender, said.withheld, now_ms)
 
 

@@ -7,11 +7,12 @@ import sqlalchemy as sa
 
 from server.money.amounts import WireAmount
 from server.prepared import Prepared
-from server.review import rows, sanctions, stakes
+from server.review import rows, sanctions, stakes, takedowns
 from server.review.cases import Case, Decision, Outcome, Proposal, State
 from server.review.evidence import Bundle
 from server.review.rows import About, Filed
 from server.review.stakes import Stake
+from server.review.takedowns import Returned
 
 _NAME = Prepared("SELECT name FROM accounts WHERE id = :id")
 
@@ -42,7 +43,8 @@ class CaseView(msgspec.Struct, frozen=True):
     """A case as one of its sides sees it.
 
     `kind` is report, or cut_short for what the server opened itself. `role` is reporter or respondent; only of one's
-    own report one sees the `words`. Until `appeal_until` one may appeal, once, where `can_appeal` says so.
+    own report one sees the `words`. Until `appeal_until` one may appeal, once, where `can_appeal` says so. `returned`
+    says that what was taken down is back: a stream that is open again, or one that is over all the same.
     """
 
     id: str
@@ -59,6 +61,7 @@ class CaseView(msgspec.Struct, frozen=True):
     appeal_until: int | None
     can_appeal: bool
     appealed: bool
+    returned: Returned | None
 
 
 class CasePage(msgspec.Struct, frozen=True):
@@ -163,6 +166,7 @@ def show_case(connection: sa.Connection, filed: Filed, account: str, now_ms: int
         appeal_until=case.appeal_until,
         can_appeal=case.may_appeal(account, now_ms),
         appealed=any(appeal.by == account for appeal in case.appeals),
+        returned=takedowns.returned(connection, case.id),
     )
 
 

@@ -34,8 +34,9 @@ _KNOWN = Prepared(
 )
 _ADD = Prepared(
     "INSERT INTO messages (conversation, seq, sender, kind, text, reply_to, mentions, forwarded, card, at, withheld,"
-    " reacted, attached, txn) VALUES (:conversation, :seq, :sender, :kind, :text, :reply_to, :mentions, :forwarded,"
-    " :card, :at, :withheld, :reacted, :attached, :txn)"
+    " reacted, attached, txn, origin_conversation, origin_seq) VALUES (:conversation, :seq, :sender, :kind, :text,"
+    " :reply_to, :mentions, :forwarded, :card, :at, :withheld, :reacted, :attached, :txn, :origin_conversation,"
+    " :origin_seq)"
 )
 _ADVANCE = Prepared("UPDATE conversations SET head = :head, last_at = :at WHERE id = :id")
 _ADVANCE_UNSEEN = Prepared("UPDATE conversations SET head = :head WHERE id = :id")
@@ -160,6 +161,7 @@ class Batch:
         """Add the message that a conversation has grown by."""
         self._conversations[grown.id] = grown
         self.said[grown.id, draft.sender, draft.txn] = MessageSent(grown.id, grown.head, draft.at)
+        origin_conversation, origin_seq = draft.origin or (None, None)
         row = {
             "conversation": grown.id,
             "seq": grown.head,
@@ -175,6 +177,8 @@ class Batch:
             "reacted": False,
             "attached": len(written.files),
             "txn": draft.txn,
+            "origin_conversation": origin_conversation,
+            "origin_seq": origin_seq,
         }
         self._rows.append(row)
         uses.attach(self._connection, grown.id, grown.head, written.files)

@@ -8,7 +8,7 @@ from typing import Any
 
 from server.problems import Problem
 from server.web import schemas as s
-from server.web.opening import OPENING, open_stream, read_mode_untrusted
+from server.web.opening import OPENING, open_stream, read_description_untrusted, read_mode_untrusted
 from server.web.ports import Auth, FindAccount, Rooms
 from server.web.routes import Access, Answer, Asked, Route
 from signalling import commands as c
@@ -120,6 +120,14 @@ def _stream_routes(rooms: Rooms) -> list[Route]:
             show,
             result=v.StreamView,
             problems=(*SEEING, "access_unavailable"),
+        ),
+        order.route(
+            "PATCH",
+            "",
+            "Call the stream something else, or describe it anew, also while it is on",
+            lambda asked: read_description_untrusted(asked.body),
+            (*OWNING, "invalid_title", "described_too_often"),
+            body=s.StreamDescription,
         ),
         order.route("POST", "/end", "End the stream", lambda asked: c.EndStream(), OWNING),
         Route("GET", f"{STREAM}/room", "Who is there and who holds what", room, result=v.RoomView, problems=OWNING),

@@ -7,11 +7,11 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from server.bids.desk import DOING, BidDesk
+from server.bids.rows import BidView
 from server.money.amounts import WireAmount, read_amount_untrusted
 from server.money.assets import Assets
 from server.money.idempotency import read_request_untrusted
-from server.talk.bid_desk import DOING, BidDesk
-from server.talk.bidding import BidView
 from server.web import schemas as s
 from server.web.api import ROOT
 from server.web.conversations import CONVERSATION

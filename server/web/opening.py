@@ -6,7 +6,8 @@ import msgspec
 
 from server.problems import Problem
 from server.web.ports import Rooms
-from server.web.schemas import MODES, NewStream
+from server.web.schemas import MODES, NewStream, StreamDescription
+from signalling.commands import Describe
 from signalling.identifiers import Actor, Mode
 from signalling.views import Kind, StreamView
 from signalling.wording import description_untrusted, title_untrusted
@@ -23,6 +24,15 @@ async def open_stream(rooms: Rooms, owner: Actor, new: NewStream) -> StreamView:
         mode=read_mode_untrusted(new.mode),
         description=description_untrusted(new.description),
         best_picture=new.best_picture,
+    )
+
+
+def read_description_untrusted(said: StreamDescription) -> Describe:
+    """Return what a stream is to be called and described as; raises Refused("invalid_title")."""
+    title, description = said.title, said.description
+    return Describe(
+        None if title is None else title_untrusted(title),
+        None if description is None else description_untrusted(description),
     )
 
 

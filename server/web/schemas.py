@@ -49,6 +49,13 @@ class NewStream(Taken, frozen=True):
     best_picture: BestPicture = "everyone"
 
 
+class StreamDescription(Taken, frozen=True):
+    """What a stream is called and how it is described from now on; null, or nothing, leaves it as it is."""
+
+    title: Title | None = None
+    description: Description | None = None
+
+
 class WantedMode(Taken, frozen=True):
     """The mode to prepare."""
 

@@ -57,6 +57,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "Rewording": {"text": "hello"},
     "SaleChange": {"quantity": 20},
     "SaleToOpen": {"price": USD_5, "quantity": 1},
+    "StreamDescription": {"title": "hello"},
     "StreamRules": {},
     "TimeLimit": {"seconds": 600},
     "VideoAnswer": {"agreed": True},

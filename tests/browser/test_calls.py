@@ -1,12 +1,10 @@
-"""Calls on the messenger's page: ringing everywhere, answering once, pictures by consent, declining, and a group."""
+"""Calls between browsers of two kinds: ringing everywhere, answering once, pictures by consent, declining, a group."""
 
 from __future__ import annotations
 
 from tests.browser.test_looks import focus, look, tab_to
-from tests.browser.test_messages import LIST, ROWS, TALK, messenger, theatre, write_to
+from tests.browser.test_messages import LIST, ROWS, TALK, messenger, write_to
 from tests.browser.visitors import Theatre, Visitor
-
-__all__ = ["theatre"]
 
 RING = ".ringing"
 
@@ -24,7 +22,7 @@ async def sees_in_call(visitor: Visitor, name: str) -> None:
 
 
 async def test_a_call_its_upgrade_a_decline_and_a_group(theatre: Theatre) -> None:
-    ann, bob = await messenger(theatre, "call-ann"), await messenger(theatre, "call-bob")
+    ann, bob = await messenger(theatre, "call-ann"), await messenger(theatre, "call-bob", "firefox")
     elsewhere = await theatre.visitor("chromium", await theatre.person("call-bob"))
     await elsewhere.page.open(f"{elsewhere.url}/")
     await elsewhere.sees("#who", "call-bob")

@@ -1,12 +1,10 @@
-"""The messenger's page: two people and a group, over a lost connection and a restart, on a phone and by keyboard."""
+"""The messenger's page in two browsers: two people and a group, over a lost connection, a restart, and by keyboard."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator
 from pathlib import Path
 
-import pytest
 import trio
 
 from tests.browser.browsers import Browser
@@ -18,14 +16,8 @@ from tests.files import samples
 LIST, TALK, ROWS = "#talks", "#talk-title", "#message-list"
 
 
-@pytest.fixture
-async def theatre(server: Server, chromium: Browser) -> AsyncIterator[Theatre]:
-    async with open_theatre(server, chromium) as theatre:
-        yield theatre
-
-
-async def messenger(theatre: Theatre, name: str) -> Visitor:
-    visitor = await theatre.visitor("chromium", await theatre.person(name))
+async def messenger(theatre: Theatre, name: str, browser: str = "chromium") -> Visitor:
+    visitor = await theatre.visitor(browser, await theatre.person(name))
     await visitor.page.open(f"{visitor.url}/messages")
     await visitor.sees("#talks-heading", "Messages")
     return visitor
@@ -54,7 +46,7 @@ async def act(visitor: Visitor, text: str, what: str) -> None:
 
 
 async def test_two_people_write_to_each_other(theatre: Theatre) -> None:
-    ann, bob = await messenger(theatre, "talk-ann"), await messenger(theatre, "talk-bob")
+    ann, bob = await messenger(theatre, "talk-ann"), await messenger(theatre, "talk-bob", "firefox")
     await write_to(ann, "talk-bob")
     await say(ann, "Hello Bob")
     await ann.sees(".mine .status", "Delivered")
@@ -98,7 +90,7 @@ async def test_two_people_write_to_each_other(theatre: Theatre) -> None:
 
 
 async def test_a_group_is_begun_led_and_left(theatre: Theatre) -> None:
-    ann, bob = await messenger(theatre, "group-ann"), await messenger(theatre, "group-bob")
+    ann, bob = await messenger(theatre, "group-ann"), await messenger(theatre, "group-bob", "firefox")
     await theatre.person("group-eve")
     await ann.press("#new-group")
     await ann.fill("dialog[open] [name=title]", "Choir")
@@ -136,7 +128,7 @@ async def test_a_group_is_begun_led_and_left(theatre: Theatre) -> None:
 
 async def test_a_tip_is_given_in_a_conversation(theatre: Theatre) -> None:
     await theatre.fill_wallet("tips-bob", "USD", "20")
-    ann, bob = await messenger(theatre, "tips-ann"), await messenger(theatre, "tips-bob")
+    ann, bob = await messenger(theatre, "tips-ann"), await messenger(theatre, "tips-bob", "firefox")
     await write_to(bob, "tips-ann")
     await bob.press("#talk-tip")
     await bob.fill("dialog[open] [name=amount]", "5")
@@ -164,7 +156,7 @@ async def test_a_tip_is_given_in_a_conversation(theatre: Theatre) -> None:
 
 
 async def test_who_is_blocked_notices_nothing_and_is_not_heard(theatre: Theatre) -> None:
-    ann, bob = await messenger(theatre, "block-ann"), await messenger(theatre, "block-bob")
+    ann, bob = await messenger(theatre, "block-ann"), await messenger(theatre, "block-bob", "firefox")
     await write_to(bob, "block-ann")
     await say(bob, "Hello")
     await ann.sees(f"{LIST} li", "Hello")
@@ -202,12 +194,12 @@ async def test_by_keyboard_alone(theatre: Theatre) -> None:
 
 
 async def test_after_a_lost_connection_and_a_restart_all_is_there_once_without_a_reload(
-    tmp_path: Path, chromium: Browser
+    tmp_path: Path, chromium: Browser, firefox: Browser
 ) -> None:
     server = Server(tmp_path)
     with running(server):
-        async with open_theatre(server, chromium) as theatre:
-            ann, bob = await messenger(theatre, "ann"), await messenger(theatre, "bob")
+        async with open_theatre(server, chromium, firefox) as theatre:
+            ann, bob = await messenger(theatre, "ann"), await messenger(theatre, "bob", "firefox")
             await write_to(ann, "bob")
             await say(ann, "Before")
             await bob.press(f"{LIST} li button")
@@ -269,12 +261,12 @@ async def choose(visitor: Visitor, where: str, name: str, type: str, content: by
 
 
 async def test_a_picture_and_a_large_video_are_sent_over_a_lost_connection_and_a_reload(
-    tmp_path: Path, chromium: Browser
+    tmp_path: Path, chromium: Browser, firefox: Browser
 ) -> None:
     server = Server(tmp_path)
     with running(server):
-        async with open_theatre(server, chromium) as theatre:
-            ann, bob = await messenger(theatre, "ann"), await messenger(theatre, "bob")
+        async with open_theatre(server, chromium, firefox) as theatre:
+            ann, bob = await messenger(theatre, "ann"), await messenger(theatre, "bob", "firefox")
             await write_to(ann, "bob")
             await choose(ann, "paste", "harbour.jpg", "image/jpeg", samples.placed_picture())
             await choose(ann, "drop", "notes.txt", "text/plain", b"Some notes\n" * 100)
@@ -307,6 +299,10 @@ async def test_a_picture_and_a_large_video_are_sent_over_a_lost_connection_and_a
             assert await bob.page.run(PLAYED) == [320, 240, True]
             assert (await bob.reads(ROWS)).count("And the film") == 1
             wrong += await look(bob, "messages-files")
+            await choose(bob, "chooser", "reply.jpg", "image/jpeg", samples.placed_picture())
+            await say(bob, "The same harbour")
+            await ann.sees(f"{ROWS} li:last-child .text", "The same harbour")
+            assert await comes_true(lambda: ann.page.run(DRAWN))
             await act(ann, "And the film", "erase")
             await bob.sees_no(".attachments video")
             assert not wrong, "\n".join(wrong)

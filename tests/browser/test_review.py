@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
-import pytest
 import trio
 
-from tests.browser.browsers import Browser
-from tests.browser.servers import Server
 from tests.browser.test_looks import look
 from tests.browser.test_money_story import ACCEPT, Books
 from tests.browser.test_stories import on_air, watching
-from tests.browser.visitors import PHONE, Theatre, Visitor, comes_true, open_theatre
+from tests.browser.visitors import PHONE, Theatre, Visitor, comes_true
 
 WAITING = "#queue li:last-child button"
-
-
-@pytest.fixture
-async def theatre(server: Server, chromium: Browser) -> AsyncIterator[Theatre]:
-    async with open_theatre(server, chromium) as theatre:
-        yield theatre
 
 
 async def reviewer(theatre: Theatre, books: Books, name: str) -> Visitor:
@@ -32,9 +21,11 @@ async def reviewer(theatre: Theatre, books: Books, name: str) -> Visitor:
     return visitor
 
 
-async def decide(visitor: Visitor, refund: str, words: str, *, takedown: str = "", days: str = "") -> None:
+async def decide(
+    visitor: Visitor, refund: str, words: str, *, finding: str = "upheld", takedown: str = "", days: str = ""
+) -> None:
     await visitor.press("#take")
-    await visitor.fill("[name=finding]", "upheld")
+    await visitor.fill("[name=finding]", finding)
     await visitor.fill("[name=refund]", refund)
     if takedown:
         await visitor.sees("#takedown-text", takedown)
@@ -56,7 +47,7 @@ async def test_who_is_blocked_in_a_paid_one_to_one_gets_a_case_a_decision_and_an
     choices = [{"seconds": 300, "price": {"asset": "USD", "units": "30000"}}]
     await ann.ask("PUT", f"/streams/{stream}/one_to_one/offer", {"choices": choices})
     await books.deposit("case-bob", "400.00")
-    guest = await watching(theatre, "chromium", "case-bob", stream)
+    guest = await watching(theatre, "firefox", "case-bob", stream)
     mia, max_ = [await reviewer(theatre, books, name) for name in ("case-mia", "case-max")]
     await guest.press("#tip")
     await guest.fill("[name=amount]", "5")
@@ -127,5 +118,54 @@ async def test_who_is_blocked_in_a_paid_one_to_one_gets_a_case_a_decision_and_an
     await streamer.press("#connection a")
     await streamer.sees("#cases", "The block was unfair. It was taken down. The account is suspended for 24 hours.")
     await streamer.sees("#cases", "Not like this")
-    await streamer.sees("#cases .appeal")
+    await streamer.press("#cases .appeal")
+    await streamer.fill("dialog[open] [name=words]", "It was a mistake")
+    await streamer.press("dialog[open] .yes")
+    await max_.press("[name=state][value=appealed]")
+    await max_.press(WAITING)
+    await max_.sees("#case-course", "It was a mistake")
+    await decide(max_, "0", "It may stand", finding="not_upheld")
+    await streamer.sees("#cases .returned", "What was taken down is back.")
+    wrong += await look(streamer, "cases-back")
     assert not wrong, "\n".join(wrong)
+
+
+NO = {"finding": "not_upheld", "to_reporter": "No", "to_respondent": "No"}
+
+
+async def shows_more_than(visitor: Visitor, selector: str, count: int) -> bool:
+    script = "return document.querySelectorAll(values[0]).length > values[1]"
+    return await comes_true(lambda: visitor.page.run(script, selector, count))
+
+
+async def test_older_cases_are_a_click_away(theatre: Theatre) -> None:
+    books = Books(theatre)
+    mia = await theatre.person("more-mia")
+    await books.operator.ask("PUT", "/admin/moderators/more-mia")
+
+    async def report(name: str, number: int) -> str:
+        about = {"kind": "account", "name": f"somebody-{number}"}
+        person = await theatre.person(name)
+        return str((await person.ask("POST", "/reports", {"about": about, "reason": "spam"}))["id"])
+
+    for reporter in range(5):
+        for number in range(10):
+            await report(f"more-{reporter}", number)
+    mine: list[str] = []
+    for number in range(21):
+        if number >= 10:
+            case = f"/mod/cases/{mine[number - 10]}"
+            await mia.ask("POST", f"{case}/take")
+            await mia.ask("POST", f"{case}/decide", NO)
+        mine.append(await report("more-bob", number))
+
+    desk = await theatre.visitor("chromium", mia)
+    await desk.page.open(f"{desk.url}/review")
+    await desk.press("#more-cases")
+    assert await shows_more_than(desk, "#queue > li", 50)
+    bob = await theatre.visitor("firefox", await theatre.person("more-bob"))
+    await bob.page.open(f"{bob.url}/cases")
+    await bob.press("#more")
+    assert await shows_more_than(bob, "#cases > li", 20)
+    await bob.sees("#cases > li:last-child", "Decided")
+    await bob.sees_no("#more")

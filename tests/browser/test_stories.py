@@ -205,6 +205,13 @@ async def test_what_is_said_is_read_on_both_sides_and_never_run(theatre: Theatre
     await viewer.sees("#chat-list", "welcome")
     await viewer.page.reload()
     await viewer.sees("#chat-list", "welcome")  # who comes later reads what was said
+    await streamer.press("#described summary")
+    await streamer.fill("#described-form [name=title]", "Questions & <b>answers</b>")
+    await streamer.fill("#described-form [name=description]", "Ask what you like")
+    await streamer.press("#described-save")
+    await viewer.sees("#title", "Questions & <b>answers</b>")
+    await viewer.sees("#description", "Ask what you like")
+    await streamer.sees("#studio-title", "Questions & <b>answers</b>")
 
 
 async def test_pages_outlive_a_restart_of_the_server(tmp_path: Path, chromium: Browser, firefox: Browser) -> None:

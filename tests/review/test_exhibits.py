@@ -11,7 +11,7 @@ import pytest
 from server.files import rows as files
 from server.files import uses
 from server.review import deciding, exhibits, filing, rows
-from server.review.cases import Decide, Outcome, RunOut, Take
+from server.review.cases import Decide, Object, Outcome, RunOut, Take
 from server.review.filing import OfMessage, Report
 from tests.files.sending import get, send, settings_of
 from tests.files.test_uses import collected, file_of, used
@@ -61,8 +61,11 @@ async def test_a_case_keeps_what_its_sender_took_back_until_it_is_closed_and_nob
     ann, bob = await people(store, "ann", "bob")
     talk = await sent(ann, bob)
     case = await report(bob, talk, 1)
+    assert await used(ann) > 0
     await ann.erase(talk, 1)
     assert await is_kept(store, ann.now)
+    assert await used(ann) == 0, "who can't remove it does not pay for it"
+    assert await code(ann.send(talk, "again", files=("f_1",))) == "file_unknown"
     assert await code(store.read(uses.require_seen, bob.id, "f_1", bob.now)) == "file_unknown"
     await store.write(rows.hold, case, held)
     await close(ann, case)
@@ -82,6 +85,29 @@ async def test_a_file_that_a_message_still_shows_outlives_its_cases(store: AnySt
     assert (await store.read(files.find, "f_1")).uses == 1
     await ann.erase(talk, 1)
     assert not await is_kept(store, ann.now)
+
+
+async def test_a_file_that_was_taken_down_takes_no_space_until_it_is_back_and_goes_when_it_can_t_come_back(
+    store: AnyStore,
+) -> None:
+    ann, bob = await people(store, "ann", "bob")
+    talk = await sent(ann, bob)
+    taken = await used(ann)
+    for back in (True, False):
+        case = await report(bob, talk, 1, f"case{back}")
+        await decide(ann, case, "mod1", down=True)
+        assert await used(ann) == 0
+        await store.write(deciding.move, case, ann.id, Object(ann.id, "no"), TERMS, ann.now)
+        await decide(ann, case, "mod2", down=not back)
+        assert await used(ann) == (taken if back else 0)
+        assert await is_kept(store, ann.now) is back
+    assert [message.taken_down for message in await bob.messages(talk)] == [True]
+
+
+async def decide(talker: Talker, case: str, by: str, *, down: bool) -> None:
+    outcome = Outcome("upheld" if down else "not_upheld", "so", "so", takedown=down)
+    await talker.store.write(deciding.move, case, by, Take(by), TERMS, talker.now)
+    await talker.store.write(deciding.decide, case, by, outcome, APPEAL_MS, TERMS, talker.now)
 
 
 async def test_reviewers_see_the_files_of_a_case_each_look_is_logged_and_nobody_else_sees_any(

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from server.money import bids
+from server.bids import rules
 from server.money.amounts import split
 from server.money.ledger import Kind, Leg, Move
 from server.money.one_to_ones import State as Call
@@ -218,7 +218,7 @@ def with_sale(act: Callable[[World], object]) -> Action:
 def chat(world: World, units: int) -> None:
     """Bid, and begin to chat."""
     world.bid(units)
-    world.answer(bids.Accept())
+    world.answer(rules.Accept())
     world.write()
 
 
@@ -241,7 +241,7 @@ ACTIONS: st.SearchStrategy[Action] = st.one_of(
     WHO.map(lambda who: lambda w: w.unblock(who)),
     st.integers(1, 5000).map(lambda units: lambda w: w.bid(units)),
     st.integers(1, 5000).map(lambda units: lambda w: chat(w, units)),
-    st.sampled_from([bids.Accept(), bids.Decline(), bids.Withdraw(), bids.Confirm()]).map(
+    st.sampled_from([rules.Accept(), rules.Decline(), rules.Withdraw(), rules.Confirm()]).map(
         lambda command: lambda w: w.answer(command) if w.bids else None
     ),
     st.sampled_from([World.write, World.wait]),

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from tests.money.databases import running
 from tests.money.test_one_to_one_node import on
 from tests.review.test_review_node import NO, Court, convene, open_court
-from tests.server.nodes import open_site, open_socket
+from tests.server.nodes import Person, open_site, open_socket
 
 DOWN = {**NO, "finding": "upheld", "takedown": True, "to_reporter": "it is gone", "to_respondent": "not here"}
 
@@ -68,6 +68,35 @@ async def test_a_message_is_removed_by_a_decision_and_comes_back_by_an_appeal(
         assert await talk.finds("nasty") == [2]
 
 
+async def test_copies_go_with_what_was_reported_and_come_back_with_it(tmp_path: Path, place: Path | str) -> None:
+    async with open_court(tmp_path / "node", place) as court:
+        talk = await Talk.begin(court, "nice")
+        eve = await court.site.person("eve")
+        talks = [(await eve.ask("PUT", f"/conversations/direct/{name}"))["id"] for name in ("bob", "max")]
+
+        async def forward(who: Person, source: str, seq: int, to: str) -> int:
+            body = {"conversation": source, "seq": seq, "client_txn": f"t{len(await texts())}"}
+            return int((await who.ask("POST", f"/conversations/{to}/forwards", body))["seq"])
+
+        async def texts() -> list[str]:
+            shown = [(await eve.ask("GET", f"/conversations/{id}/messages"))["messages"] for id in talks]
+            return ["-" if each["taken_down"] else each["text"] for page in shown for each in page]
+
+        await forward(court.bob, talk.id, 1, talks[0])
+        await court.ann.ask("PUT", f"{talk.path}/1", {"text": "nasty"})
+        copy = await forward(court.bob, talk.id, 1, talks[0])
+        filed = await talk.report(1)
+        await court.ann.ask("PUT", f"{talk.path}/1", {"text": "nice again"})
+        await forward(eve, talks[0], copy, talks[1])
+        assert await texts() == ["nice", "nasty", "nasty"]
+        await court.decide(filed["id"], DOWN)
+        assert await texts() == ["nice", "-", "-"]
+        await court.ann.ask("POST", f"/cases/{filed['id']}/appeal", {"words": "no"})
+        await court.decide(filed["id"], NO, by=1)
+        assert await texts() == ["nice", "nasty", "nasty"]
+        assert (await court.ann.ask("GET", f"/cases/{filed['id']}"))["returned"] == "content"
+
+
 async def test_what_two_cases_took_down_comes_back_when_neither_stands(tmp_path: Path) -> None:
     async with open_court(tmp_path) as court:
         talk = await Talk.begin(court, "nasty")
@@ -107,6 +136,54 @@ async def test_a_stream_that_is_taken_down_ends_for_everybody_also_when_its_owne
             assert (await bobs.wait_for("stream.ended"))["reason"] == "taken_down"
         assert (await court.bob.ask("GET", "/streams"))["streams"] == []
         assert "mesi_streams_taken_down_total 1.0" in (await court.site.http.get("/metrics")).text
+
+
+async def test_a_stream_is_open_again_when_an_appeal_is_right_also_after_a_restart(
+    tmp_path: Path, place: Path | str
+) -> None:
+    config = on(tmp_path, place)
+    async with open_site(tmp_path / "node", config) as site:
+        court = await convene(site)
+        stream = await site.stream(court.ann)
+        await court.ann.ask("PATCH", f"/streams/{stream}", {"title": "Another title"})
+        about = {"kind": "stream", "stream": stream}
+        filed = await court.bob.ask("POST", "/reports", {"about": about, "reason": "violence"})
+        await court.decide(filed["id"], DOWN)
+        gone = await court.ann.ask("GET", f"/streams/{stream}", status=410)
+        assert gone["code"] == "stream_ended"
+        await court.ann.ask("POST", f"/cases/{filed['id']}/appeal", {"words": "it was a play"})
+        await court.decide(filed["id"], NO, by=1)
+        card = (await court.ann.ask("GET", f"/streams/{stream}"))["card"]
+        assert (card["title"], card["state"]) == ("Another title", "waiting")
+        assert (await court.ann.ask("GET", f"/cases/{filed['id']}"))["returned"] == "stream"
+        told = (await court.ann.ask("GET", f"/events?after=0&limit=200&subject={stream}"))["events"]
+        assert told[-1]["type"] == "stream.reopened"
+        assert "mesi_streams_reopened_total 1.0" in (await site.http.get("/metrics")).text
+    async with open_site(tmp_path / "node", config) as site:
+        ann = await site.person("ann")
+        assert (await ann.ask("GET", f"/streams/{stream}"))["card"]["title"] == "Another title"
+        await ann.ask("POST", f"/streams/{stream}/end")
+        assert (await ann.ask("GET", f"/cases/{filed['id']}"))["returned"] == "stream_over"
+
+
+async def test_a_stream_stays_over_whose_owner_has_another_one_by_then_and_one_that_ended_otherwise(
+    tmp_path: Path,
+) -> None:
+    async with open_court(tmp_path) as court:
+        for ends_itself in (False, True):
+            stream = await court.site.stream(court.ann)
+            about = {"kind": "stream", "stream": stream}
+            filed = await court.bob.ask("POST", "/reports", {"about": about, "reason": "violence"})
+            if ends_itself:
+                await court.ann.ask("POST", f"/streams/{stream}/end")
+            await court.decide(filed["id"], DOWN)
+            other = None if ends_itself else await court.site.stream(court.ann)
+            await court.ann.ask("POST", f"/cases/{filed['id']}/appeal", {"words": "no"})
+            await court.decide(filed["id"], NO, by=1)
+            assert (await court.ann.ask("GET", f"/streams/{stream}", status=410))["code"] == "stream_ended"
+            assert (await court.ann.ask("GET", f"/cases/{filed['id']}"))["returned"] == "stream_over"
+            if other is not None:
+                await court.ann.ask("POST", f"/streams/{other}/end")
 
 
 async def test_a_stream_that_was_taken_down_as_the_node_died_does_not_come_back(tmp_path: Path) -> None:

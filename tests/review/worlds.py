@@ -11,8 +11,11 @@ import sqlalchemy as sa
 from msgspec.structs import replace
 
 from server.access import relations
+from server.bids import rows as bids
+from server.bids import rules
+from server.bids.rows import Wish
 from server.migrations import upgrade
-from server.money import appointments, audit, bids, books, box_office, tips
+from server.money import appointments, audit, books, box_office, tips
 from server.money.amounts import Amount, WireAmount
 from server.money.appointments import Asking
 from server.money.assets import Assets
@@ -32,8 +35,7 @@ from server.review.filing import OfAccount, Report
 from server.review.obligations import Settled, Underway
 from server.review.rows import Filed
 from server.review.stakes import Stake
-from server.talk import bidding, opening, posting
-from server.talk.bidding import Wish
+from server.talk import opening, posting
 from server.talk.posting import Draft
 from signalling.identifiers import AccountId
 from signalling.messenger.model import ConversationId
@@ -146,12 +148,12 @@ class World:
     def bid(self, units: int) -> None:
         now = self.tick()
         wish = Wish(f"b{self.number}", Person(BOB, "bob"), TALK, Amount("USD", units), "web", "may I?")
-        bidding.ask(self.connection, wish, ASSETS, FEE_BPS, now)
+        bids.ask(self.connection, wish, ASSETS, FEE_BPS, now)
         self.bids.append(wish.id)
 
-    def answer(self, command: bids.Command) -> None:
-        who = "ann" if isinstance(command, bids.Accept | bids.Decline) else "bob"
-        bidding.move(self.connection, self.bids[-1], who, command, self.tick())
+    def answer(self, command: rules.Command) -> None:
+        who = "ann" if isinstance(command, rules.Accept | rules.Decline) else "bob"
+        bids.move(self.connection, self.bids[-1], who, command, self.tick())
 
     def write(self) -> None:
         now = self.tick()
@@ -161,8 +163,8 @@ class World:
                 raise posted
 
     def wait(self) -> None:
-        self.now_ms += bids.CHAT_MS
-        bidding.run_out(self.connection, self.tick(), 100)
+        self.now_ms += rules.CHAT_MS
+        bids.run_out(self.connection, self.tick(), 100)
 
     def open_sale(self) -> Sale:
         now = self.tick()

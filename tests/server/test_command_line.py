@@ -123,9 +123,14 @@ def test_a_stream_from_the_account_to_the_end(server: Server) -> None:
     assert [stream, "paid"] == listed.split()[:2]
     assert "A title" in listed
     assert [card["id"] for card in json.loads(mesi("stream", "list", "--json", folder=folder).out)] == [stream]
+    edit = ("stream", "edit", stream)
+    assert one_line(mesi(*edit, "--title", "Another", "--description", "About it", folder=folder)) == stream
+    assert "Another" in mesi("stream", "list", folder=folder).out
+    refused(mesi(*edit, "--title", " ", folder=folder), "invalid_title")
+    refused(mesi(*edit, folder=folder), "--title, --description or both", code=2)
     epoch = int(one_line(mesi("ticket", "grant", stream, "bob", folder=folder)))
     shown = mesi("room", "show", stream, folder=folder).out
-    assert shown.startswith("A title by ann: paid, ")
+    assert shown.startswith("Another by ann: paid, ")
     assert "tickets: bob" in shown
     assert int(one_line(mesi("ticket", "revoke", stream, "bob", folder=folder))) > epoch
     assert "tickets: nobody" in mesi("room", "show", stream, folder=folder).out

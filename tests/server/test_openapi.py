@@ -261,6 +261,8 @@ def test_a_stream_lives_its_life_as_documented(served: Served) -> None:
     ask("PUT", "/streams/{stream}/best_picture", {"best_picture": "entitled"}, stream=stream)
     assert ask("GET", "/streams/{stream}", stream=stream)["card"]["best_picture"] == "entitled"
     assert ask("GET", "/streams/{stream}/room", stream=stream)["tickets"]
+    ask("PATCH", "/streams/{stream}", {"title": "\u202eOther\u200b words "}, stream=stream)
+    assert ask("GET", "/streams/{stream}", stream=stream)["card"]["title"] == "Other words"
     ask("PUT", "/streams/{stream}/ejected/{name}", stream=stream, name="bob")
     ask("GET", "/me")
     ask("POST", "/streams/{stream}/end", stream=stream)

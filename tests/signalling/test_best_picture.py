@@ -104,7 +104,7 @@ def test_a_proof_that_lapses_after_a_subscription_takes_nothing_from_it_before()
 
 def test_of_what_a_record_says_only_everyone_means_everyone() -> None:
     now = Now(NOW, 1)
-    stream = Stream(StreamId("s"), 1, Person(OWNER, "owner"), "A stream", "", "video", 1)
+    stream = Stream(StreamId("s"), 1, Person(OWNER, "owner"), "video", 1)
     written = record(stream, RoomState(OWNER, best_picture="entitled"), now)
     for said, kept in (("everyone", "everyone"), ("entitled", "entitled"), ("subscribers", "entitled")):
         again = msgspec.structs.replace(written, best_picture=said)

@@ -29,8 +29,8 @@ PAGE = 3
 
 def scene(number: int, mode: Mode = Mode.PUBLIC, kind: Kind = "video", title: str = "A stream") -> Scene:
     owner = Person(AccountId(f"o{number}"), f"Owner {number}")
-    stream = Stream(StreamId(f"s{number}"), number, owner, title, "", kind, 1)
-    return Scene(stream, RoomState(owner.id, mode=mode, picture="live"), frozenset(), {})
+    stream = Stream(StreamId(f"s{number}"), number, owner, kind, 1)
+    return Scene(stream, RoomState(owner.id, mode=mode, title=title, picture="live"), frozenset(), {})
 
 
 def changed(before: Scene, **values: Any) -> Scene:

@@ -57,6 +57,20 @@ async def test_a_host_is_let_seen_and_dropped(autojump_clock: MockClock) -> None
             await world.publish(stream, BOB)
 
 
+async def test_over_moq_a_host_publishes_as_itself_alone(autojump_clock: MockClock) -> None:
+    async with open_world() as world:
+        stream = await world.create(ANN)
+        await world.publish(stream, ANN)
+        may = world.rooms.moq_sessions.may_publish
+        assert not may(BOB, stream, source_of(BOB.account))
+        for name in ("bob", "eve"):
+            await let(world, stream, name)
+        said = [may(BOB, stream, source) for source in (source_of(BOB.account), source_of(EVE.account), "", "guest")]
+        assert said == [True, False, False, False]
+        await world.rooms.command(stream, ANN, c.DropHost(BOB.account))
+        assert not may(BOB, stream, source_of(BOB.account))
+
+
 async def test_a_host_publishes_for_as_long_as_it_may_watch(autojump_clock: MockClock) -> None:
     async with open_world() as world:
         stream = await world.create(ANN)

@@ -78,7 +78,7 @@ def actor(account: AccountId) -> Actor:
 class Stage:
     def __init__(self, media: Media, nursery: trio.Nursery) -> None:
         self.media, self.nursery, self.notes = media, nursery, Notebook()
-        stream = Stream(StreamId("s"), 1, Person(OWNER, "owner"), "A stream", "", "video", 0)
+        stream = Stream(StreamId("s"), 1, Person(OWNER, "owner"), "video", 0)
         self.room = Room(
             stream,
             RoomState(OWNER),

@@ -9,7 +9,7 @@ import trio
 
 from server.client import publish, watch
 from server.demo import send_picture
-from tests.bridge.players import open_players
+from tests.bridge.players import open_players, open_streamer
 from tests.server.nodes import Person, Site, open_site, open_socket, small_config
 from tests.server.test_node import Viewer, send_frames
 from tests.talk.test_calls_node import (
@@ -192,6 +192,37 @@ async def test_whom_the_starter_names_is_heard_over_moq_too_until_put_out(tmp_pa
             await trio.sleep(0.3)
             assert (len(eves.frames[sound]), theirs in others.announced) == (seen, False)
             nursery.cancel_scope.cancel()
+
+
+async def test_whom_the_starter_names_may_publish_over_moq_too_until_put_out(tmp_path: Path) -> None:
+    async with talking(tmp_path, "ann", "bob", "eve") as room:
+        ann, bob, eve = room["ann"], room["bob"], room["eve"]
+        talk = await room.group(ann, bob, eve)
+        path = f"/conversations/{talk}/go_live"
+        stream = (await ann.ask("POST", path, {"named": [bob.id]}))["stream"]
+        await bob.ask("PUT", f"{path}/me")
+        quic, site, got = room.site.running.quic, room.site, Viewer()
+        whep = f"{site.running.url}/api/v1/streams/{stream}/hosts/{bob.id}/whep"
+        target = f"/moq/{stream}?jwt={{}}"
+        async with (
+            open_streamer(quic, target.format(eve.token), f"{stream}/host:{eve.id}"),
+            open_streamer(quic, target.format(eve.token), f"{stream}/host:{bob.id}"),
+            open_streamer(quic, target.format(bob.token), f"{stream}/host:{bob.id}"),
+        ):
+            await until_counted(site, "mesi_incoming_broadcasts 1.0")
+            async with watch(site.http, whep, eve.token, KINDS, got.take):
+                await wait_until(lambda: len(got.frames) > 20)
+                await ann.ask("DELETE", f"/conversations/{talk}/members/bob", None, 204)
+                seen = len(got.frames)
+                await trio.sleep(0.3)
+                assert len(got.frames) == seen
+            await until_counted(site, "mesi_incoming_broadcasts 0.0")
+
+
+async def until_counted(site: Site, line: str) -> None:
+    with trio.fail_after(10):
+        while line not in (await site.http.get("/metrics")).text:  # noqa: ASYNC110
+            await trio.sleep(0.05)
 
 
 async def test_a_starter_who_leaves_the_group_ends_its_stream(tmp_path: Path) -> None:

@@ -14,6 +14,11 @@ const STATES = { open: "Being looked at", decided: "Decided", appealed: "Looked 
 const CUT_SHORT = { upheld: "Who paid is right.", partly_upheld: "Who paid is right in part.", not_upheld: "Who was paid is right.", false_report: "Who was paid is right." };
 const UNFAIR_BLOCK = { upheld: "The block was unfair.", partly_upheld: "The block was unfair in part.", not_upheld: "The block was not unfair.", false_report: "The report was false." };
 const FINDINGS = { upheld: "The report was right.", partly_upheld: "The report was right in part.", not_upheld: "Nothing against the rules was found.", false_report: "The report was false." };
+const BACK = {
+  content: "What was taken down is back. ",
+  stream: "The stream is open again, and on as soon as its picture arrives. ",
+  stream_over: "The stream was taken down wrongly. It is over; its streamer may open it anew. ",
+};
 const PAID_FOR = { one_to_one: "One-to-one", ticket: "Ticket", tip: "Tip", chat: "Paid chat" };
 
 /** What a case is about, in a line. @param {{about: any, kind: string, reason: string}} one */
@@ -96,6 +101,7 @@ class CasesPage {
       one.words ? make("p", {}, make("q", {}, one.words)) : null,
       one.stakes.length ? make("ul", { class: "stakes" }, ...stakeLines(one.stakes)) : null,
       ...one.decisions.map((each) => decision(each, one)),
+      one.returned ? make("p", { class: "callout returned" }, BACK[one.returned], one.returned !== "content" && one.role === "respondent" ? make("a", { class: "button small", href: "/live" }, one.returned === "stream" ? "Go on with it" : "Go live") : null) : null,
       one.appealed && one.state === "appealed" ? make("p", { class: "soft" }, "You appealed. Somebody else looks at it anew.") : null,
       one.can_appeal ? make("p", { class: "row" }, make("button", { type: "button", class: "small appeal", onclick: () => this.#appeal(one) }, "Appeal"), make("span", { class: "soft small" }, `until ${dayAndTime(one.appeal_until)}`)) : null);
   }

@@ -25,7 +25,7 @@ export const NOTHING = Object.freeze({
 /** The types of events that change a model. */
 export const TYPES = [
   "stream.state", "room.presence", "stream.started", "stream.mode_changed", "stream.mode_pending",
-  "stream.mode_called_off", "stream.best_picture", "stream.hosts", "stream.time_limit", "stream.interrupted", "stream.resumed", "stream.ended",
+  "stream.mode_called_off", "stream.best_picture", "stream.updated", "stream.hosts", "stream.time_limit", "stream.interrupted", "stream.resumed", "stream.ended",
   "access.granted", "access.revoked", "one_to_one.requested", "one_to_one.queued", "one_to_one.offered",
   "one_to_one.declined", "one_to_one.cancelled", "one_to_one.accepted", "one_to_one.started", "one_to_one.paused",
   "one_to_one.extension_asked", "one_to_one.extension_ended", "one_to_one.extended", "one_to_one.ended",
@@ -65,6 +65,8 @@ export function applied(model, event, me) {
       return withCard(model, { hosts: event.hosts });
     case "stream.best_picture":
       return withYou(withCard(model, { best_picture: event.best_picture }), { best_picture: event.yours });
+    case "stream.updated":
+      return withCard(model, { title: event.title, description: event.description });
     case "stream.time_limit":
       return withCard(model, { ends_at: event.ends_at });
     case "stream.ended":

@@ -4,6 +4,7 @@ import { BestPicture } from "./best_picture.js";
 import { CallBar } from "./call_bar.js";
 import { Chat } from "./chat.js";
 import { countDown, inWords, secondsLeft } from "./clock.js";
+import { Description } from "./description.js";
 import { busy, byId, say, show } from "./dom.js";
 import { ModeSwitch } from "./mode_switch.js";
 import { Invitations } from "./invitations.js";
@@ -51,6 +52,7 @@ export class Studio {
     this.modes = new ModeSwitch(socket, card.id);
     this.best = new BestPicture(socket, card.id);
     this.limit = new TimeLimit(socket, card.id);
+    this.description = new Description(card.id);
     this.requests = new Requests(socket, card.id);
     this.moreTime = new MoreTimeAsked(socket, card.id);
     this.sale = new TicketSale(socket, card.id);
@@ -169,6 +171,7 @@ export class Studio {
     this.modes.show(card);
     this.best.show(card);
     this.limit.show(card.ends_at);
+    this.description.show(card);
     this.people.showWatching(names, card.viewers);
     this.requests.show(requests, call === null && ["public", "private"].includes(card.mode));
     this.bar.show(call, this.#media);

@@ -7,17 +7,24 @@ from typing import Any
 import sqlalchemy as sa
 
 from server.access import relations
+from server.bids import rows
+from server.bids.rows import BidView, Wish
+from server.bids.rules import ANSWER_MS, CHAT_MS, Accept, Command, Confirm, Decline, Withdraw
 from server.money import audit, books
 from server.money.amounts import Amount
 from server.money.assets import Assets
-from server.money.bids import ANSWER_MS, CHAT_MS, Accept, Command, Confirm, Decline, Withdraw
 from server.money.ledger import Account, Kind
 from server.review import deciding, filing, obligations
 from server.review.cases import Decide, Outcome, Take
 from server.review.obligations import Settled, Underway
-from server.talk import bidding
-from server.talk.bidding import BidView, Wish
+from server.talk import calls
+from signalling.calls.book import Wanted
+from signalling.calls.state import CallId
+from signalling.calls.views import CallCard
+from signalling.identifiers import Actor
+from signalling.messenger.model import ConversationId
 from signalling.views import Person
+from tests.files.test_uses import file_of
 from tests.money.commands import deposit, do
 from tests.money.databases import AnyStore
 from tests.review.worlds import APPEAL_MS, TERMS
@@ -46,15 +53,23 @@ class Pair:
     async def ask(self, units: int = BID, **more: Any) -> BidView:
         guest = Person(self.bob.id, "bob")
         wish = Wish(f"b{self.count + 1}", guest, more.get("talk", self.talk), Amount("USD", units), "web", "may I?")
-        view = await self.store.write(bidding.ask, wish, Assets(), FEE_BPS, self.bob.now)
+        view = await self.store.write(rows.ask, wish, Assets(), FEE_BPS, self.bob.now)
         self.count += 1
         return view
 
     async def do(self, who: Talker, command: Command) -> BidView:
-        return await self.store.write(bidding.move, f"b{self.count}", who.id, command, who.now)
+        return await self.store.write(rows.move, f"b{self.count}", who.id, command, who.now)
+
+    async def call(self, seconds: int) -> None:
+        """Have Bob call Ann; they talk for so long."""
+        id, at = CallId(f"call {self.bob.now}"), self.bob.now
+        wanted = Wanted(ConversationId(self.talk), False, "d", id)
+        await self.store.write(calls.begin, Actor(self.bob.id, "bob"), id, wanted, at)
+        shown = CallCard(id, False, "ended", seconds=seconds)
+        await self.store.write(calls.bring_up_to_date, ConversationId(self.talk), shown, at + 1)
 
     async def run_out(self) -> int:
-        return len(await self.store.write(bidding.run_out, self.ann.now, 100))
+        return len(await self.store.write(rows.run_out, self.ann.now, 100))
 
     async def block(self, who: Talker, other: Talker) -> Settled:
         def work(connection: sa.Connection) -> Settled:
@@ -127,6 +142,22 @@ async def test_after_two_days_it_is_paid_where_the_other_has_written_and_goes_ba
         assert await pair.have() == has
 
 
+async def test_a_file_or_a_call_is_as_good_as_a_text(store: AnyStore) -> None:
+    pair = await Pair.meet(store)
+    await file_of(pair.ann)
+    for what, has in (("missed", (FUNDS, 0, 0)), ("answered", (FUNDS - BID, 0, NET)), ("file", (4000, 0, 2 * NET))):
+        pair.later(1000)
+        await pair.ask()
+        await pair.do(pair.ann, Accept())
+        if what == "file":
+            await pair.ann.send(pair.talk, "", files=("f_1",))
+        else:
+            await pair.call(9 if what == "answered" else 0)
+        pair.later(CHAT_MS)
+        assert await pair.run_out() == 1
+        assert await pair.have() == has
+
+
 async def test_who_blocks_gains_nothing_and_in_the_middle_a_case_decides(store: AnyStore) -> None:
     pair = await Pair.meet(store)
     await pair.ask()
@@ -173,5 +204,5 @@ async def test_what_can_t_be_had_is_refused_and_nothing_is_held(store: AnyStore)
     assert await pair.have() == (FUNDS, 0, 0)
     await pair.ask()
     assert await code(pair.do(eve, Decline())) == "bid_unknown"
-    assert await code(store.read(bidding.find, "b1", eve.id)) == "bid_unknown"
+    assert await code(store.read(rows.find, "b1", eve.id)) == "bid_unknown"
     assert await pair.have() == (FUNDS - BID, BID, 0)

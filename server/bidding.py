@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import trio
 
+from server.bids.desk import BidDesk
 from server.feed import Feed
 from server.money.assets import Assets
 from server.money.clerk import Clerk
 from server.store import Database
-from server.talk.bid_desk import BidDesk
 from server.talk.pace import Paces
 from server.web.bids import bid_routes
 from server.web.routes import Route

@@ -13,15 +13,17 @@ import msgspec
 import sqlalchemy as sa
 
 from server import eventlog
+from server.bids import rules
+from server.bids.rules import ANSWER_MS, Bid, Command, Part, RunOut, State
 from server.eventlog import Happened
-from server.money import bids, books, tips
+from server.money import books, tips
 from server.money.amounts import Amount, WireAmount, wire_amount
 from server.money.assets import Assets, Surface
-from server.money.bids import ANSWER_MS, Bid, Command, Part, RunOut, State
 from server.money.ledger import Account, Hold, Leg, Post, Void, held
 from server.money.payments import Terms, pay, wallet
 from server.prepared import Prepared
-from server.talk import gifts, rows
+from server.talk import gifts
+from server.talk import rows as conversations
 from server.talk.cards import bring_up_to_date
 from server.talk.posting import Batch, Draft, Written
 from signalling.identifiers import AccountId
@@ -51,9 +53,14 @@ _BETWEEN = Prepared(
 )
 _NAMES = Prepared("SELECT id, name FROM accounts WHERE id = :one OR id = :other")
 _MESSAGE = Prepared("SELECT seq FROM messages WHERE conversation = :conversation AND sender = :guest AND txn = :txn")
+# Files are in messages of this kind, too. Who is in a call of two is heard, whoever of them began it.
 _WRITTEN = Prepared(
     "SELECT 1 FROM messages WHERE conversation = :conversation AND sender = :host AND at >= :since AND kind = 'text'"
     " AND erased_at IS NULL AND NOT withheld LIMIT 1"
+)
+_TALKED = Prepared(
+    "SELECT 1 FROM calls WHERE conversation = :conversation AND began_at >= :since AND NOT withheld"
+    " AND (seconds > 0 OR state = 'running') LIMIT 1"
 )
 
 
@@ -102,13 +109,13 @@ def ask(connection: sa.Connection, wish: Wish, assets: Assets, fee_bps: int, now
     bad_context where there are not two, bid_exists, too_many_bids, and what `gifts.require_both` and books raise.
     """
     assets.check_surface(wish.amount.asset, wish.surface)
-    found = rows.find(connection, wish.conversation)
-    member = rows.find_member(connection, wish.conversation, wish.guest.id)
+    found = conversations.find(connection, wish.conversation)
+    member = conversations.find_member(connection, wish.conversation, wish.guest.id)
     if found is None or member is None:
         raise Refused("conversation_unknown")
     if found.kind != "direct":
         raise Refused("bad_context", "a paid chat is one of two")
-    _, name = rows.other_of(connection, wish.conversation, wish.guest.id)
+    _, name = conversations.other_of(connection, wish.conversation, wish.guest.id)
     host = tips.find_recipient(connection, wish.guest.id, name, wish.amount.asset, assets)
     grown = gifts.require_both(connection, wish.conversation, wish.guest.id, host.id)
     if _COUNT_OPEN(connection, guest=wish.guest.id).fetchone()[0] >= MAX_OPEN:
@@ -131,7 +138,7 @@ def ask(connection: sa.Connection, wish: Wish, assets: Assets, fee_bps: int, now
 
 def move(connection: sa.Connection, id: str, account: str, command: Command, now_ms: int) -> BidView:
     """Let one of the two do something about a bid. Raises Refused (bid_unknown, bid_closed)."""
-    if not bids.is_for(_of_the_two(connection, id, account), account, command):
+    if not rules.is_for(_of_the_two(connection, id, account), account, command):
         raise Refused("bid_closed", "that is for the other to do")
     after = _change(connection, id, lambda _: command, now_ms)
     return _view(after, _names(connection, after))
@@ -164,7 +171,7 @@ def lock_between(connection: sa.Connection, one: str, other: str) -> list[str]:
     """Lock the open bids between two people, and their conversation, before anything of theirs is paid."""
     found = [id for (id,) in _BETWEEN(connection, one=one, other=other)]
     for id in found:
-        rows.lock(connection, _bid(_FIND(connection, id=id).fetchone()).conversation)
+        conversations.lock(connection, _bid(_FIND(connection, id=id).fetchone()).conversation)
         _LOCK(connection, id=id)
     return found
 
@@ -194,9 +201,9 @@ def _change(
     escrow: Callable[[str], Account] | None = None,
 ) -> Bid:
     conversation = _bid(_FIND(connection, id=id).fetchone()).conversation
-    rows.lock(connection, conversation)
+    conversations.lock(connection, conversation)
     before = _bid(_LOCK(connection, id=id).fetchone())
-    after = bids.step(before, command(before), now_ms)
+    after = rules.step(before, command(before), now_ms)
     _settle(connection, after, escrow, now_ms)
     _SET(connection, **{name: value for name, value in _values(after).items() if name in _CHANGING})
     row = _MESSAGE(connection, conversation=conversation, guest=after.guest, txn=after.hold).fetchone()
@@ -225,8 +232,10 @@ def _settle(connection: sa.Connection, bid: Bid, escrow: Callable[[str], Account
 def _has_written(connection: sa.Connection, bid: Bid) -> bool:
     if bid.accepted_at is None:
         return False
-    asked = {"conversation": bid.conversation, "host": bid.host, "since": bid.accepted_at}
-    return _WRITTEN(connection, **asked).fetchone() is not None
+    asked = {"conversation": bid.conversation, "since": bid.accepted_at}
+    if _WRITTEN(connection, **asked, host=bid.host).fetchone() is not None:
+        return True
+    return _TALKED(connection, **asked).fetchone() is not None
 
 
 def _tell(connection: sa.Connection, bid: Bid, now_ms: int) -> None:

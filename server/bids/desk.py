@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping
 import msgspec
 import sqlalchemy as sa
 
+from server.bids import rows
+from server.bids.rows import BidView, Wish
+from server.bids.rules import Accept, Command, Confirm, Decline, Withdraw
 from server.money.amounts import Amount
 from server.money.assets import Assets
-from server.money.bids import Accept, Command, Confirm, Decline, Withdraw
 from server.money.clerk import Duty
 from server.money.idempotency import Answered, Idempotent, Request
 from server.store import Database
-from server.talk import bidding
-from server.talk.bidding import BidView, Wish
 from server.talk.pace import Paces
 from server.tokens import Claims
 from signalling.messenger.wording import draft_untrusted
@@ -58,7 +58,7 @@ class BidDesk:
         }
 
     async def ask(self, session: Claims, conversation: str, amount: Amount, words: str, request: Request) -> Answered:
-        """Ask for a paid chat, once for each key; the answer holds a `BidView`. Raises Refused like `bidding.ask`."""
+        """Ask for a paid chat, once for each key; the answer holds a `BidView`. Raises Refused like `rows.ask`."""
         actor, now_ms = session.actor, self._wall_ms()
         self._paces.reach(actor.account)
         id, guest = secrets.token_hex(12), Person(actor.account, actor.name)
@@ -74,27 +74,27 @@ class BidDesk:
 
     async def do(self, account: str, bid: str, word: str) -> BidView:
         """Accept, decline, withdraw or confirm. Raises Refused (bid_unknown, bid_closed)."""
-        view = await self._store.write(bidding.move, bid, account, DOING[word], self._wall_ms())
+        view = await self._store.write(rows.move, bid, account, DOING[word], self._wall_ms())
         self.moved += 1
         self._nudge()
         return view
 
     async def show(self, account: str, bid: str) -> BidView:
         """Return a bid to one of the two. Raises Refused("bid_unknown")."""
-        return await self._store.read(bidding.find, bid, account)
+        return await self._store.read(rows.find, bid, account)
 
     def duties(self) -> dict[str, Duty]:
         """Return what is to be done again and again, by name."""
         return {"paid chats whose time is over": self._run_out}
 
     async def _run_out(self, now_ms: int) -> int:
-        if not await self._store.read(bidding.due, now_ms, 1):
+        if not await self._store.read(rows.due, now_ms, 1):
             return 0
-        settled = await self._store.write(bidding.run_out, now_ms, AT_ONCE)
+        settled = await self._store.write(rows.run_out, now_ms, AT_ONCE)
         self.run_out += len(settled)
         self._nudge()
         return len(settled)
 
 
 def _ask(connection: sa.Connection, wish: Wish, assets: Assets, fee_bps: int, now_ms: int) -> Answered:
-    return Answered(201, msgspec.json.encode(bidding.ask(connection, wish, assets, fee_bps, now_ms)))
+    return Answered(201, msgspec.json.encode(rows.ask(connection, wish, assets, fee_bps, now_ms)))

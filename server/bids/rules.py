@@ -1,7 +1,8 @@
 """Decides about the money of a paid private chat: `step(bid, command, now_ms) -> bid`.
 
     asked      what was bid is held, and who is asked has until a deadline to accept
-    accepted   they chat; it is paid when who paid says so, or at a second deadline where the other has written by then
+    accepted   they chat; it is paid when who paid says so, or at a second deadline where the other has written by then,
+               a file and a call being as good as a text
     paid       it was paid out
     returned   all went back: refused, withdrawn, not answered, accepted and nothing written, or parted before that
     frozen     the one who is paid has parted in the middle: what it was worth is decided by a review
@@ -95,7 +96,7 @@ class Confirm:
 
 @dataclass(frozen=True, slots=True)
 class RunOut:
-    """A deadline is over; `written`: the host has written since the acceptance."""
+    """A deadline is over; `written`: the host has written, sent a file or been in a call since the acceptance."""
 
     written: bool
 

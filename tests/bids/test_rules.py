@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.money.bids import (
+from server.bids.rules import (
     ANSWER_MS,
     CHAT_MS,
     Accept,

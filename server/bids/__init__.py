@@ -1,0 +1,1 @@
+"""Requests for paid private chats: their rules, their rows and the money that is held for them, and their desk."""

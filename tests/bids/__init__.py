@@ -1,0 +1,1 @@
+"""Conversations: their rules, their rows, their routes, and what they survive."""
