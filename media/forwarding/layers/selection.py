@@ -40,7 +40,7 @@ class _Viewer:
     downlink: Downlink
     demand: int  # what it would get if nothing rested
     is_told: bool = False  # of dependencies between frames
-    probe: tuple[float, int] = (0.0, 0)
+    probe_bps: float = 0.0
     cuts: int = 0  # of its estimate, as they were last looked at
     limit: Within = EVERYTHING  # within an encoding, as the forwarding thread was told
 
@@ -325,7 +325,7 @@ class Layers:
             allowed = viewer.downlink.allowed(known, track.by_row[viewer.wanted].bps, last_ns, now_ns)
             self._move(track, subscription, candidates, allowed, now_ns)
             is_best = not candidates or candidates[0].row == viewer.wanted
-            self._probe(viewer, viewer.downlink.probe(0.0 if is_best else candidates[0].bps, known, now_ns))
+            self._probe(viewer, viewer.downlink.probe_bps(0.0 if is_best else candidates[0].bps, known, now_ns))
 
     def _move(self, track: _Track, subscription: int, candidates: list[Layer], allowed: Allowed, now_ns: int) -> None:
         viewer = track.viewers[subscription]
@@ -349,9 +349,7 @@ class Layers:
             viewer.limit = within
             self._forwarder.limit_layers(subscription, *within)
 
-    def _probe(self, viewer: _Viewer, probe: tuple[float, int]) -> None:
-        if probe == viewer.probe:
-            return
-        viewer.probe = probe
-        estimates = self._forwarder.tables.estimates
-        estimates["probe_bps"][viewer.transport], estimates["probe_every_ns"][viewer.transport] = probe
+    def _probe(self, viewer: _Viewer, probe_bps: float) -> None:
+        if probe_bps != viewer.probe_bps:
+            viewer.probe_bps = probe_bps
+            self._forwarder.tables.estimates["probe_bps"][viewer.transport] = probe_bps
