@@ -110,5 +110,6 @@ PROBE_FIRST, PROBE_NEXT, PROBE_STEP, PROBE_SHOWN = 3.0, 2.0, 2.0, 0.7
 # Two probes have to agree: on radio links packets come in bunches, and one alone may look infinitely quick.
 PROBE_AGAIN_NS, PROBE_LOST_NS = 100 * MS_NS, SECOND_NS
 PROBE_SHARE = 0.9
+PROBE_TRUSTED = 2.0  # libwebrtc, too, takes no probe's word for more than twice what it was made for
 # Those that show nothing better come ever more rarely, half as often after every two: chance spoils one now and then.
 PROBE_AFTER_NS, PROBE_HALVINGS, FAILS_EACH = 250 * MS_NS, 5, 2  # at last every eight seconds

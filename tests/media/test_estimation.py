@@ -96,14 +96,14 @@ def test_probes_that_find_nothing_become_rare_and_what_comes_later_is_found_all_
 
 
 @MAKERS
-def test_a_probe_shows_no_more_than_it_was_made_for_and_the_next_twice_as_much(make: Make) -> None:
+def test_a_probe_is_trusted_for_twice_what_it_was_made_for_and_the_next_is_of_twice_as_much(make: Make) -> None:
     way = Way(make(20e6), Impairment(delay_ms=20), sends_bps=150e3)
     seen = {way.estimate.bps}
     while way.estimate.bps < 20e6:
         assert way.now_ns < 3 * SECOND_NS
         way.run(0.02)
         seen.add(way.estimate.bps)
-    assert {START_BPS * step for step in (6, 12, 24)} < seen
+    assert {START_BPS * step for step in (12, 24)} < seen
 
 
 @MAKERS

@@ -18,6 +18,7 @@ from media.forwarding.estimates import (
     COUNT_NS,
     CUT_EVERY_NS,
     DECREASE,
+    FAILS_EACH,
     FALL,
     FIRST_THRESHOLD_MS,
     GAIN,
@@ -42,7 +43,6 @@ from media.forwarding.estimates import (
     NEAR_LINK,
     OUTLIER_MS,
     OVER_MS,
-    FAILS_EACH,
     PROBE_AFTER_NS,
     PROBE_AGAIN_NS,
     PROBE_FIRST,
@@ -52,6 +52,7 @@ from media.forwarding.estimates import (
     PROBE_SHARE,
     PROBE_SHOWN,
     PROBE_STEP,
+    PROBE_TRUSTED,
     QUEUE_MS,
     RISE,
     SECOND_NS,
@@ -346,7 +347,7 @@ def _end_probe(t, row, highest, now):
     shown = PROBE_SHARE * (min(found, before) if before else found)
     is_more = shown > e.bps
     if before and is_more:
-        _believe(t, row, min(shown, goal_bps, MOST_BPS))
+        _believe(t, row, min(shown, PROBE_TRUSTED * goal_bps, MOST_BPS))
     if (before == 0 and is_more) or (shown >= PROBE_SHOWN * goal_bps and goal_bps < e.probe_bps):
         t.estimates[row].probe_found_bps = found
         t.estimates[row].probe_goal_bps = PROBE_STEP * goal_bps

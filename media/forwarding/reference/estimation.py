@@ -301,7 +301,7 @@ class Estimate:
         shown = c.PROBE_SHARE * (min(found, before) if before else found)
         is_more = shown > self.bps
         if before and is_more:
-            self._believe(min(shown, self.goal_bps, c.MOST_BPS))
+            self._believe(min(shown, c.PROBE_TRUSTED * self.goal_bps, c.MOST_BPS))
         is_shown = shown >= c.PROBE_SHOWN * self.goal_bps and self.goal_bps < self.probe_bps
         if (not before and is_more) or is_shown:
             self.found_bps, self.goal_bps = found, c.PROBE_STEP * self.goal_bps
