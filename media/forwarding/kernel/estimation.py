@@ -338,7 +338,7 @@ def _see_probe(t, row, number, arrived_ns, size):
 
 @njit(nogil=True)
 def _end_probe(t, row, highest, now):
-    """When a probe is through, take what it found, if the one before found as much, and go on or leave it for a while."""
+    """When a probe is through, take what it found, if the one before found as much; go on, or wait for a while."""
     e = t.estimates[row]
     if e.probe_last == 0 or highest < e.probe_last:
         return

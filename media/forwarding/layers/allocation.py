@@ -2,11 +2,11 @@
 
 The ramp of a viewer that tells of its network: it begins with the best layer that fits half a megabit a second, which
 nearly every network carries. Probes begin with the first frame that is told of, and as soon as two of them agree that
-a better layer fits it gets that one, from its next keyframe; none in between has to be shown. They are of thrice what is
-known, then of twice as much each, a tenth of a second apart for as long as that comes through, and otherwise come ever
-more rarely, four a second at first and one in eight at last, for as long as there is something better to be had. A
-layer that no longer fits is left at once. One that was tried and did not last is not tried again for two seconds, then
-four, and so on up to thirty.
+a better layer fits it gets that one, from its next keyframe; none in between has to be shown. They are of thrice what
+is known, then of twice as much each, a tenth of a second apart for as long as that comes through, and otherwise come
+ever more rarely, four a second at first and one in eight at last, for as long as there is something better to be had.
+A layer that no longer fits is left at once. One that was tried and did not last is not tried again for two seconds,
+then four, and so on up to thirty.
 
 A viewer that tells nothing but receiver reports gets what it may have, and a layer less while it loses much.
 """
