@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -202,7 +203,7 @@ class Layers:
         return self._due_ns if self._tracks else FOREVER
 
     def review(self, now_ns: int) -> list[int]:
-        """Look at what arrives, and move whoever should get another layer; returns the tracks of simulcast.
+        """Look at what arrives, and move whoever should get another layer; returns the tracks.
 
         A call before its time does nothing.
         """
@@ -211,7 +212,7 @@ class Layers:
         self._due_ns = now_ns + REVIEW_NS
         for track in self._tracks.values():
             self._review(track, now_ns)
-        return [row for row, track in self._tracks.items() if track.ladder is None]
+        return list(self._tracks)
 
     def look(self, now_ns: int) -> None:
         """Move those at once whose way has just turned out to carry less; the kernel wakes Python for that."""
@@ -243,6 +244,8 @@ class Layers:
         self._place(track, list(track.viewers), now_ns)
         if track.ladder is None:
             self._rest(track, now_ns)
+        else:
+            self._rest_within(track, now_ns)
 
     def _note_heights(self, track: _Track) -> None:
         if len(track.layers) == 1:
@@ -261,9 +264,10 @@ class Layers:
         for layer in track.layers:
             step = layers_of(layer.row)
             if step is not None:
-                layer.measured(ladder.of(step), now_ns)
                 layer.comes = now_ns - ladder.last_ns(step) < LIVE_NS
-                layer.is_live = layer.comes and layer.rate > 0
+                note = layer.measured if layer.comes else layer.paused
+                note(ladder.of(step), now_ns)
+                layer.is_live = (layer.comes or track.resting.is_there(layer.row, now_ns)) and layer.rate > 0
 
     def _reserve_within(self, track: _Track) -> None:
         """Reserve the largest picture that comes, and whatever would be larger; the smallest is always open to all."""
@@ -280,6 +284,16 @@ class Layers:
         used = {row for viewer in track.viewers.values() for row in (viewer.wanted, viewer.demand)}
         used |= {int(got[row]) for row in track.viewers}
         track.resting.look(ranked, [row for row, _ in ranked] if track.is_read else used, now_ns)
+
+    def _rest_within(self, track: _Track, now_ns: int) -> None:
+        """Let larger pictures rest within an encoding; with fewer pictures of a size the others would only be worse."""
+        sizes = [layer for layer in track.layers if layer.is_full]
+        own_bps = [larger.bps - smaller.bps for smaller, larger in pairwise([Layer(track.row), *sizes])]
+        wanted = [layers_of(row) for viewer in track.viewers.values() for row in (viewer.wanted, viewer.demand)]
+        most = max((ALL_LAYERS if step is None else step.spatial for step in wanted), default=0)
+        used = sizes if track.is_read else sizes[: most + 1]
+        ranked = zip((layer.row for layer in sizes), own_bps, strict=True)
+        track.resting.look(list(ranked), [layer.row for layer in used], now_ns)
 
     def _measure(self, track: _Track, now_ns: int) -> None:
         rows = self._forwarder.tables.tracks
