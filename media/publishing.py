@@ -159,7 +159,7 @@ class Publishing:
         self._forwarder.close_track(track.row)
 
     def review_layers(self, now_ns: int) -> None:
-        """Look at the layers of simulcast, if it is time: which are offered, and which publishers need not send."""
+        """Look at the layers of pictures, if it is time: which are offered, and which publishers need not send."""
         for row in self._layers.review(now_ns):
             track = self.tracks[row]
             self._broadcasts.list_layers(track)

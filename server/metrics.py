@@ -185,6 +185,8 @@ COUNTERS = {
     "way_reports": ("media_way_reports", "Reports of viewers on when packets arrived (transport-wide feedback)."),
     "mirrored": ("media_packets_mirrored", "Packets that one forwarding thread passed on to another, for its viewers."),
     "probes": ("media_packets_probing", "Packets sent again to see whether a viewer's network carries more."),
+    "waited": ("media_packets_paced", "Packets of pictures that waited for a viewer's network to have room."),
+    "skipped": ("media_backlogs_skipped", "Times that what waited for a viewer was left out, up to a keyframe."),
     "replayed": ("media_packets_replayed", "Packets of a cached keyframe sent to a viewer who came later."),
     "retransmitted": ("media_packets_retransmitted", "Packets sent again to a viewer who had lost them."),
     "upstream_rtx": ("media_packets_repaired", "Packets that a publisher sent again."),

@@ -18,7 +18,6 @@ ESTIMATE = np.dtype(
         ("told_ns", "i8"),  # K: when it last told something
         ("cuts", "i8"),  # K: how often `bps` was lowered at once
         ("probe_bps", "f8"),  # P: what somebody would send if the way carried it, 0 nothing
-        ("probe_every_ns", "i8"),  # P: how often to try
         # K, all that follows
         ("remb_bps", "f8"),  # of receivers that say no more
         ("clock", "i8"),  # reference time of the newest report, extended
@@ -66,6 +65,7 @@ ESTIMATE = np.dtype(
         ("lost", "i8"),
         ("got", "i8"),
         # the probe that is under way: the numbers of its packets, the first of which begins the time
+        ("probe_goal_bps", "f8"),  # what it or the next is to show, 0 for another beginning
         ("probe_due_ns", "i8"),
         ("probe_first", "i8"),
         ("probe_last", "i8"),
@@ -73,6 +73,7 @@ ESTIMATE = np.dtype(
         ("probe_ended_ns", "i8"),
         ("probe_octets", "i8"),
         ("probe_found_bps", "f8"),  # of the one before, 0 none
+        ("probe_fails", "i8"),  # how many showed nothing better, one after the other
     ],
     align=True,
 )
@@ -103,6 +104,12 @@ NEAR_LINK, STEP_BPS_PER_S = 0.15, 50_000.0  # a packet each round trip of 200 ms
 CUT_EVERY_NS = 250 * MS_NS  # a round trip, and the time for it to be seen
 LOSS_WINDOW_NS, LOSS_PACKETS = 250 * MS_NS, 20
 HIGH_LOSS, LOW_LOSS, LOSS_INCREASE = 0.10, 0.02, 1.05  # GCC
+# libwebrtc's steps: a probe shows thrice what is known, the next six times that, and each that follows twice as much,
+# for as long as all but a little of it comes through. Where the link is known, or nothing was found, twice is enough.
+PROBE_FIRST, PROBE_NEXT, PROBE_STEP, PROBE_SHOWN = 3.0, 2.0, 2.0, 0.7
 # Two probes have to agree: on radio links packets come in bunches, and one alone may look infinitely quick.
 PROBE_AGAIN_NS, PROBE_LOST_NS = 100 * MS_NS, SECOND_NS
 PROBE_SHARE = 0.9
+PROBE_TRUSTED = 2.0  # libwebrtc, too, takes no probe's word for more than twice what it was made for
+# Those that show nothing better come ever more rarely, half as often after every two: chance spoils one now and then.
+PROBE_AFTER_NS, PROBE_HALVINGS, FAILS_EACH = 250 * MS_NS, 5, 2  # at last every eight seconds

@@ -14,9 +14,11 @@ import os
 import numpy as np
 import numpy.typing as npt
 
+from media.forwarding.backlogs import BACKLOG
 from media.forwarding.buffers import point_headers_at_buffers
 from media.forwarding.choices import ALL_LAYERS, CHOICE, GIVEN, NUMBERS
 from media.forwarding.estimates import ESTIMATE, SENT, SENT_LOG, TREND_POINTS
+from media.forwarding.layouts import laid_out
 from media.forwarding.structures import STRUCTURE
 from media.forwarding.tables import (
     ADDRESS,
@@ -50,7 +52,6 @@ from media.forwarding.tables import (
     Limits,
     Shared,
     Tables,
-    laid_out,
 )
 from media.wire.extensions import Passed
 
@@ -87,6 +88,8 @@ def _own(capacity: Limits) -> np.dtype[np.void]:
             ("plan_pads", "i8", (PENDINGS,)),
             ("drawn", STRUCTURE, (1,)),
             ("first_subscriptions", "i4", (capacity.tracks,)),
+            ("told", "i8", (capacity.tracks, CACHE)),
+            ("waiting", "i4", (capacity.subscriptions,)),
             ("addresses", ADDRESS, (ADDRESSES,)),
             ("ring", CONTROL, (RING,)),
             ("ring_data", "u1", (RING, DATAGRAM)),
@@ -136,6 +139,7 @@ def _common(capacity: Limits) -> np.dtype[np.void]:
             ("layer_octets", "i8", (capacity.tracks, ALL_LAYERS + 1, ALL_LAYERS + 1)),
             ("choices", CHOICE, (capacity.subscriptions,)),
             ("given", GIVEN, (capacity.subscriptions, NUMBERS)),
+            ("backlogs", BACKLOG, (capacity.subscriptions,)),
             ("cache_seq", "i8", (capacity.tracks, CACHE)),
             ("cache_info", CACHED, (capacity.tracks, CACHE)),
             ("cache_extensions", "u1", (capacity.tracks, CACHE, EXTENSIONS)),

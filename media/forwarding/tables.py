@@ -8,13 +8,14 @@ used, and is shared by all workers except for the tables that are said to be eac
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from media.forwarding.layouts import LINE as LINE
+from media.forwarding.layouts import in_whole_lines
 from media.forwarding.rows import Limits as Limits
 
 CACHE = 512  # packets kept of each track: 4 s at 1 Mbit/s, 1 s at 4 Mbit/s; a power of two
@@ -32,7 +33,6 @@ SSRCS = 32  # sources of one transport, RTX and RTCP included: libsrtp keeps a c
 ADDRESSES_OF_OURS = 8  # on which media arrives
 WORKERS = 16  # forwarding threads of a node; a machine with more cores runs several nodes
 SOCKETS = ADDRESSES_OF_OURS * WORKERS  # UDP sockets, one for each address of each worker
-LINE = 8  # cells of a cache line: what two threads write must not share one
 NOTICES = 4096  # packets that one worker has yet to hear of from another: more than a core forwards in 10 ms
 FOREVER = 2**63 - 1
 RID = 8  # octets of a layer's name that are told apart (RFC 8852 allows more; clients use one to three)
@@ -64,7 +64,9 @@ class Shared(IntEnum):
     FIRST_SOCKET = 17  # P: the number of this worker's first
     WORKER = 18  # P: the number of this worker
     WORKERS = 19  # P: how many there are
-    CELLS = 20
+    WAITING = 20  # K: how many of `waiting` are taken
+    WAITING_DUE = 21  # K: when they are looked at next
+    CELLS = 22
 
 
 class Count(IntEnum):
@@ -126,30 +128,12 @@ class Count(IntEnum):
     LAYERS_MOVED = 52  # no drop: subscriptions that went over to other layers within their encoding
     MIRRORED = 53  # no drop: packets that another worker was told of, for viewers of its own
     MIRROR_FULL = 54
-    CELLS = 55
+    WAITED = 55  # no drop: packets that waited for a viewer's way to have room
+    SKIPPED = 56  # what waited was left out, up to the next keyframe
+    CELLS = 57
 
 
 AUDIO, VIDEO = 1, 2
-
-
-def laid_out(parts: Sequence[tuple[np.dtype[np.void], int]], size: int) -> np.dtype[np.void]:
-    """Return a record of `size` octets with the fields of each part, which begins at an offset."""
-    names, formats, offsets = [], [], []
-    for part, start in parts:
-        assert part.fields is not None
-        for name, field in part.fields.items():
-            names.append(name)
-            formats.append(field[0])
-            offsets.append(start + field[1])
-    layout: Any = {"names": names, "formats": formats, "offsets": offsets, "itemsize": size, "aligned": True}
-    made: np.dtype[np.void] = np.dtype(layout)
-    return made
-
-
-def _whole_lines(row: np.dtype[np.void]) -> np.dtype[np.void]:
-    """Have rows end with a cache line, so that two workers that write neighbours do not wait for each other."""
-    size = LINE * 8
-    return laid_out([(row, 0)], -(-row.itemsize // size) * size)
 
 
 ROOM = np.dtype(
@@ -162,7 +146,7 @@ ROOM = np.dtype(
     align=True,
 )
 
-TRANSPORT = _whole_lines(
+TRANSPORT = in_whole_lines(
     np.dtype(
         [
             ("active", "u1"),  # P
@@ -191,13 +175,15 @@ TRANSPORT = _whole_lines(
             ("packets", "u8"),  # K
             ("octets", "u8"),  # K
             ("stamped", "i8"),  # K: extended transport-wide number of the newest packet sent to it
+            ("octet_ns", "i8"),  # K: for how long an octet takes its way, 0 unknown
+            ("taken_ns", "i8"),  # K: until when what was sent takes it
         ],
         align=True,
     )
 )
 
 # A row is one encoding of a track. The first of simulcast's, or the only one, is the head: it has the subscriptions.
-TRACK = _whole_lines(
+TRACK = in_whole_lines(
     np.dtype(
         [
             ("active", "u1"),  # P
@@ -246,7 +232,7 @@ TRACK = _whole_lines(
     )
 )
 
-SUBSCRIPTION = _whole_lines(
+SUBSCRIPTION = in_whole_lines(
     np.dtype(
         [
             ("active", "u1"),  # P
@@ -256,6 +242,7 @@ SUBSCRIPTION = _whole_lines(
             ("red_payload_type", "u1"),  # P: of redundant sound, 0 none
             ("stamp", "u1"),  # P: what stamps.py puts before the payload, 0 nothing
             ("fraction_lost", "u1"),  # K: of the newest receiver report
+            ("waits", "u1"),  # K: something is in its backlog; P sets 0 at birth
             ("track", "i4"),  # K: the layer that it gets; P at birth
             ("head", "i4"),  # P
             ("wanted", "i4"),  # P: the layer that it is to get, from where a decoder can start with it
@@ -339,6 +326,7 @@ class Tables(NamedTuple):
     salts: npt.NDArray[np.uint8]  # [transport, 12]: for `sealer`; P
     choices: npt.NDArray[np.void]  # [subscription]: see choices.py
     given: npt.NDArray[np.void]  # [subscription, NUMBERS], by outgoing number; K
+    backlogs: npt.NDArray[np.void]  # [subscription]: see backlogs.py; K
     layer_octets: npt.NDArray[np.int64]  # [track, spatial, temporal]: of all payloads, ever; K
     sockaddrs: npt.NDArray[np.uint8]  # [transport, 32]: where media is sent; P
     ssrcs: npt.NDArray[np.uint32]  # [transport, SSRCS]: from which authentic packets came, `ssrc_count` of them; K
@@ -374,6 +362,8 @@ class Tables(NamedTuple):
     plan_sizes: npt.NDArray[np.int64]  # [PENDINGS]: payloads of one run
     plan_pads: npt.NDArray[np.int64]  # [PENDINGS]: and the padding chosen for them
     first_subscriptions: npt.NDArray[np.int32]  # [track]: of this worker, head of the list through `next`, -1 none; P
+    told: npt.NDArray[np.int64]  # [track, CACHE]: which source and packet its viewers were told of there; K
+    waiting: npt.NDArray[np.int32]  # [subscription]: those with a backlog; K
     addresses: npt.NDArray[np.void]
     ring: npt.NDArray[np.void]
     ring_data: npt.NDArray[np.uint8]  # [RING, DATAGRAM]; K

@@ -25,6 +25,7 @@ from tests.media.test_door import DELTA, KEY, RID_ID, Remote, World, write_offer
 
 FRAME_S = 0.04
 PACKET = 1000
+SOUND_S, SOUND = 0.02, 80
 REPORT_S = 0.06
 TRANSPORT_CC_ID = 7
 
@@ -32,12 +33,13 @@ TRANSPORT_CC_ID = 7
 class PacedSimulcast:
     """Layers by name with their bits a second: 25 frames a second, and a keyframe of threefold size when asked.
 
-    As browsers do it leaves out the layers beyond what it is limited to.
+    As browsers do it leaves out the layers beyond what it is limited to. `key_octets` is another size for keyframes.
     """
 
-    def __init__(self, remote: Remote, rates: dict[str, int]) -> None:
-        self.remote, self.rates = remote, rates
+    def __init__(self, remote: Remote, rates: dict[str, int], key_octets: int = 0) -> None:
+        self.remote, self.rates, self.key_octets = remote, rates, key_octets
         self.limit_bps = float("inf")
+        self.wanted = set(rates)
 
     @property
     def sent(self) -> str:
@@ -48,22 +50,23 @@ class PacedSimulcast:
 
     async def run(self) -> None:
         seqs = dict.fromkeys(self.rates, 1000)
-        wanted, began, read, before = set(self.rates), trio.current_time(), 0, self.sent
+        began, read, before = trio.current_time(), 0, self.sent
         for number in range(1_000_000):
             for compound in self.remote.rtcp[read:]:
                 packets = parse_rtcp_untrusted(compound)
                 asked = {packet.media_ssrc for packet in packets if isinstance(packet, Pli)}
-                wanted |= {name for name, rate in self.rates.items() if rate in asked}
+                self.wanted |= {name for name, rate in self.rates.items() if rate in asked}
                 for packet in packets:
                     self.limit_bps = packet.bitrate_bps if isinstance(packet, Remb) else self.limit_bps
             read = len(self.remote.rtcp)
-            wanted |= set(self.sent) - set(before)
+            self.wanted |= set(self.sent) - set(before)
             before = self.sent
             for name in before:
-                rate = self.rates[name]
-                size = round(rate * FRAME_S / 8) * (3 if name in wanted else 1)
-                await self._send_frame(name, rate, seqs, number, size, KEY if name in wanted else DELTA)
-            wanted -= set(before)
+                rate, is_key = self.rates[name], name in self.wanted
+                size = round(rate * FRAME_S / 8) * (3 if is_key else 1)
+                size = self.key_octets if is_key and self.key_octets else size
+                await self._send_frame(name, rate, seqs, number, size, KEY if is_key else DELTA)
+            self.wanted -= set(before)
             await trio.sleep_until(began + (number + 1) * FRAME_S)
 
     async def _send_frame(
@@ -78,6 +81,14 @@ class PacedSimulcast:
             await self.remote.socket.sendto(self.remote.tx.protect(build_rtp(header, body)), self.remote.server)
             seqs[name] += 1
             head = b"\x00" + head[1:]  # goes on, and starts nothing
+
+    async def speak(self) -> None:
+        """Send sound, 40 kbit/s."""
+        began = trio.current_time()
+        for number in range(1_000_000):
+            packet = build_rtp(RtpHeader(111, number & 0xFFFF, 960 * number, 9), bytes(SOUND))
+            await self.remote.socket.sendto(self.remote.tx.protect(packet), self.remote.server)
+            await trio.sleep_until(began + (number + 1) * SOUND_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +107,10 @@ class Behind(Remote):
         super().__init__(ice, server)
         self.link = Link(impairment, seed=1)
         self.shown: list[Shown] = []
+        self.heard: list[tuple[int, float]] = []  # when sound came out of the link, and how long it waited there (ms)
         self.octets: list[tuple[int, int]] = []  # when they came out of the link, and how many
         self.joined_ns = time.monotonic_ns()
+        self.received_ns = 0  # when the newest packet left for the link
         self._arrived: dict[int, int] = {}
         self._next = -1
         self._highest = -1
@@ -123,6 +136,7 @@ class Behind(Remote):
                 self._take(datagram, received_ns)
 
     def _take(self, datagram: bytes, received_ns: int) -> None:
+        self.received_ns = received_ns
         data = self.rx.unprotect(datagram)
         packet = parse_rtp_untrusted(data)
         number = int.from_bytes(packet.header.extensions[TRANSPORT_CC_ID])
@@ -134,9 +148,11 @@ class Behind(Remote):
             return
         self._arrived[number] = out[0]
         self.octets.append((out[0], len(datagram)))
+        waited_ms = (out[0] - received_ns) / 1e6 - self.link.impairment.delay_ms
+        if packet.header.payload_type == 111:
+            self.heard.append((out[0], waited_ms))
         if packet.header.payload_type == 96 and packet.header.marker:
             payload = data[packet.payload_start : packet.payload_end]
-            waited_ms = (out[0] - received_ns) / 1e6 - self.link.impairment.delay_ms
             self.shown.append(Shown(out[0], payload[-1:].decode(), waited_ms))
 
     async def _report(self) -> None:
@@ -170,9 +186,9 @@ class Behind(Remote):
         return max(later - earlier for earlier, later in pairwise(edges)) / 1e6
 
 
-async def publish_paced(world: World, rates: dict[str, int]) -> PacedSimulcast:
+async def publish_paced(world: World, rates: dict[str, int], key_octets: int = 0) -> PacedSimulcast:
     remote, _ = await world.publish(layers=";".join(rates))
-    publisher = PacedSimulcast(remote, rates)
+    publisher = PacedSimulcast(remote, rates, key_octets)
     world.nursery.start_soon(publisher.run)
     return publisher
 

@@ -7,6 +7,7 @@ import time
 import trio
 
 from bench.impairment import Impairment
+from media.forwarding.admission import Grant, Holding
 from tests.clients.networked import Behind, eventually, publish_paced, watch_behind
 from tests.media.test_door import open_world
 
@@ -55,6 +56,31 @@ async def test_a_link_that_shrinks_to_a_third_costs_a_layer_and_no_freeze_and_it
         assert delays[len(delays) * 9 // 10] < 100
         viewer.link.impairment = WIDE
         await eventually(lambda: layer(viewer) == "f", 10)
+
+
+async def test_no_sound_stands_behind_a_large_picture_on_a_thin_link_and_the_picture_comes_all_the_same() -> None:
+    async with open_world() as world:
+        publisher = await publish_paced(world, {"q": 120_000}, key_octets=30_000)
+        world.nursery.start_soon(publisher.speak)
+        viewer, negotiated = await watch_behind(world, THIN)
+        await eventually(lambda: layer(viewer) == "q", 3)
+        await trio.sleep(3)  # the first picture has shown what the link carries
+        began_ns = time.monotonic_ns()
+        publisher.wanted.add("q")
+        await trio.sleep(3)
+        waits = [waited_ms for at_ns, waited_ms in viewer.heard if at_ns >= began_ns]
+        assert len(waits) > 140
+        assert max(waits) < 100
+        assert viewer.longest_gap_ms(began_ns, 3) < 2500  # beside all else the link takes 1.7 s for it
+
+        publisher.wanted.add("q")
+        await trio.sleep(0.3)  # some of it has left
+        world.media.hold(negotiated.transport, Holding(Grant(0)))
+        await world.media.fence()
+        fenced_ns = time.monotonic_ns()
+        await trio.sleep(1)
+        assert fenced_ns - 300_000_000 < viewer.received_ns <= fenced_ns
+        assert world.media.counters()["skipped"] >= 1  # and the rest of it never does
 
 
 async def test_a_publisher_leaves_out_what_nobody_watches_and_has_it_back_for_who_comes() -> None:

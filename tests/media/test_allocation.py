@@ -10,12 +10,9 @@ from hypothesis import strategies as st
 from media.forwarding.admission import NOTHING
 from media.forwarding.estimates import SECOND_NS, START_BPS
 from media.forwarding.layers.allocation import (
-    EVERY_NS,
     FIRST_REST_NS,
     LASTED_NS,
     LONGEST_REST_NS,
-    RAMP_EVERY_NS,
-    RAMP_NS,
     REMB_EVERY_NS,
     SILENT_NS,
     SOUND_BPS,
@@ -90,7 +87,7 @@ def test_a_layer_that_did_not_last_is_tried_again_ever_later_until_one_lasts() -
         way.moved(False, now)
         rests.append(way.rested_ns - now)
         assert way.allowed(Told(9e6, now), 5e5, now, now) == Allowed(9e6 - SOUND_BPS, 5e5)
-        assert way.probe(2e6, Told(1e6, now), now)[0] == 0
+        assert way.probe_bps(2e6, Told(1e6, now), now) == 0
         now = way.rested_ns
         assert way.allowed(Told(9e6, now), 5e5, now, now).rise_bps > 5e6
     assert rests == [4 * SECOND_NS, 8 * SECOND_NS, 16 * SECOND_NS, *[LONGEST_REST_NS] * 3]
@@ -99,14 +96,12 @@ def test_a_layer_that_did_not_last_is_tried_again_ever_later_until_one_lasts() -
     assert way.rest_ns == FIRST_REST_NS
 
 
-def test_probes_come_often_while_ramping_and_only_where_there_is_something_to_be_had() -> None:
+def test_probes_show_more_than_a_better_layer_takes_and_come_only_where_there_is_one() -> None:
     way = numbered()
-    assert way.probe(2e6, Told(), NOW) == (0, EVERY_NS)
-    assert way.probe(0, Told(1e6, NOW), NOW)[0] == 0
-    bps, every_ns = way.probe(2e6, Told(1e6, NOW), NOW)
-    assert bps > 2e6 + SOUND_BPS
-    assert every_ns == RAMP_EVERY_NS
-    assert way.probe(2e6, Told(1e6, NOW), NOW + RAMP_NS) == (bps, EVERY_NS)
+    assert way.probe_bps(2e6, Told(), NOW) == 0
+    assert way.probe_bps(0, Told(1e6, NOW), NOW) == 0
+    bps = way.probe_bps(2e6, Told(1e6, NOW), NOW)
+    assert way.allowed(Told(bps, NOW), 0, NOW, NOW).rise_bps > 1.1 * 2e6
 
 
 def test_remb_bounds_and_a_layer_more_is_tried_where_it_shows_no_limit() -> None:

@@ -85,11 +85,12 @@ def set_stage(
     stamp: int = 0,
     passed: Mapping[Passed, int] = PASSED,
     rtx: int | None = 121,
+    worker: int = 0,
 ) -> Stage:
     forwarder = turns.forwarder
     room = forwarder.open_room()
     forwarder.admission.require(room, Grant.WELCOME)
-    publisher, viewer = turns.end(room, publishes=True), turns.end(room, publishes=False)
+    publisher, viewer = turns.end(room, publishes=True), turns.end(room, publishes=False, worker=worker)
     forwarder.admission.publish_until(publisher.row, FOREVER)
     forwarder.admission.hold(viewer.row, Holding(Grant.WELCOME))
     video = forwarder.open_track(room, "video", codec, 90_000)

@@ -16,9 +16,10 @@ from pylibsrtp import Error
 from media.forwarding.admission import FOREVER, Grant, Holding
 from media.forwarding.kernel import fanout, payload, rtp_headers, verdicts
 from media.forwarding.reference import decisions, tracks
+from media.forwarding.reference.pacing import Pace
 from media.forwarding.reference.turn import Publisher
 from media.forwarding.reference.turn import turn as reference_turn
-from media.forwarding.tables import AUDIO, VIDEO, Count
+from media.forwarding.tables import AUDIO, VIDEO, Count, Shared
 from media.wire.codecs import Codec, starts_keyframe, vp8_numbers
 from media.wire.extensions import Passed
 from media.wire.rtcp import Fir, Nack, Pli, build_rtcp
@@ -48,6 +49,7 @@ RED_HEADS = {
 L3T3_KEY, RECORDED_ID = "chromium156-av1-L3T3_KEY", 12
 RIDS = {"video": "h", "low": "l"}
 LOW_SSRC = 1000  # more than that of the other layer
+AGES_NS = 10**9  # for which an octet takes a way: one packet leaves, and then none until the way is free
 AGE_NS = 600_000_000  # longer than any of the kernel's half seconds
 # What the reference decides; the rest is counted before or after it.
 REASONS = {
@@ -71,6 +73,7 @@ REASONS = {
     Count.OVERTAKEN,
     Count.MALFORMED_RED,
     Count.OTHER_LAYER,
+    Count.SKIPPED,
 }
 
 
@@ -230,6 +233,15 @@ class Both:
                 if subscription.last_ns is not None:
                     tables.subscriptions["last_ns"][row] -= AGE_NS
                     subscription.last_ns -= AGE_NS
+                if subscription.backlog is not None:
+                    tables.backlogs["since_ns"][row] -= AGE_NS
+                    subscription.backlog.since_ns -= AGE_NS
+
+    def pace(self, watching: Watching, octet_ns: int) -> None:
+        """Have an octet take a viewer's way for so long from now on; the way is free."""
+        watching.viewer.pace = Pace(octet_ns)
+        record = self.turns.tables.transports
+        record["octet_ns"][watching.end.row], record["taken_ns"][watching.end.row] = octet_ns, 0
 
     def step(self, arriving: list[tuple[Watching | None, bytes]]) -> None:
         """Let both take the same datagrams in one turn, and compare all that came of it."""
@@ -246,6 +258,7 @@ class Both:
             elif lapsed or protected_is_fresh(end, datagram):
                 sent.append((self.publisher, data))
         before = self.turns.counts()
+        self.turns.tables.shared[Shared.WAITING_DUE] = 0
         self.turns.turn()
         counted = {count: number - before[count] for count, number in self.turns.counts().items()}
         rows = [self.end.row, *(watching.end.row for watching in self.watching)]
@@ -395,6 +408,8 @@ steps = st.one_of(
     st.tuples(st.just("reserve"), st.sampled_from(["video", "low"]), st.integers(0, 3)),
     st.tuples(st.just("age")),
     st.tuples(st.just("feed")),
+    *[st.tuples(st.just("pace"), viewers, st.sampled_from([0, AGES_NS, AGES_NS]))] * 2,
+    st.tuples(st.just("quiet"), viewers, st.integers(0, 4), st.none() | changes),
 )
 
 
@@ -414,12 +429,9 @@ def carry_out(both: Both, step: tuple) -> None:  # type: ignore[type-arg]
         case "during", change, specs:
             make(both, change)
             carry_out(both, ("packets", specs))
-            for number, watching in enumerate(both.watching):
+            for number in range(len(both.watching)):
                 carry_out(both, ("nack", number, 0, [0, 1]))
-                both.hold(watching, 1, FOREVER, 0)
-            both.require(1)
-            both.open_until(FOREVER)
-            both.publish_until(FOREVER)
+            allow_all(both)
         case "switch", number, layer if number < len(both.watching):
             both.want(both.watching[number], layer)
         case "reserve", layer, grants:
@@ -428,8 +440,27 @@ def carry_out(both: Both, step: tuple) -> None:  # type: ignore[type-arg]
             both.join(rtx=rtx)
         case ("age",):
             both.age()
+        case "quiet", number, ages, change if number < len(both.watching):
+            watching = both.watching[number]
+            both.pace(watching, watching.viewer.pace.octet_ns)
+            for _ in range(ages):
+                both.age()
+            if change:
+                make(both, change)
+            both.step([])
+            allow_all(both)
+        case "pace", number, octet_ns if number < len(both.watching):
+            both.pace(both.watching[number], octet_ns)
         case ("feed",) if len(both.turns.ends) < 10:
             both.feed()
+
+
+def allow_all(both: Both) -> None:
+    for watching in both.watching:
+        both.hold(watching, 1, FOREVER, 0)
+    both.require(1)
+    both.open_until(FOREVER)
+    both.publish_until(FOREVER)
 
 
 def make(both: Both, change: tuple) -> None:  # type: ignore[type-arg]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import random
 import struct
 
 import pytest
 
+from media.forwarding.backlogs import LINK_SHARE, PACE
 from media.forwarding.estimates import SENT_LOG
 from media.forwarding.reference.estimation import Estimate
 from media.forwarding.tables import Count, Shared
@@ -21,6 +23,12 @@ from tests.media.turns import Turns, open_turns
 MS_NS = 1_000_000
 TEMPLATE = Twcc(1, 1000, 0, 0, 0, ())
 NUMBERS_BEGIN = (0, 0xFFF0, 0x7FF8)
+
+
+def pace(estimate: Estimate) -> float:
+    """Return at how many bits a second picture leaves."""
+    link_bps = estimate.link_bps
+    return min(PACE * estimate.bps, math.inf if link_bps is None else max(estimate.bps, LINK_SHARE * link_bps))
 
 
 class Told:
@@ -39,6 +47,7 @@ class Told:
         return int(self.turns.tables.transports["stamped"][self.row])
 
     def send(self, packets: int) -> None:
+        self.turns.tables.transports["octet_ns"][self.row] = 0  # nothing waits here
         for _ in range(packets):
             self.stage.publish(self.seq, (DELTA if self.seq else KEY) + bytes(800), ts=self.seq)
             self.seq += 1
@@ -77,6 +86,7 @@ class Told:
     def agree(self) -> None:
         record = self.turns.tables.estimates[self.row]
         assert record["bps"] == pytest.approx(self.reference.bps, rel=1e-6)
+        assert self.turns.tables.transports["octet_ns"][self.row] == pytest.approx(8e9 / pace(self.reference), abs=1)
         assert (record["got"], record["lost"]) == (self.reference.got, self.reference.lost)
         assert record["received_bps"] == pytest.approx(self.reference.received_bps, rel=1e-6)
 

@@ -14,6 +14,7 @@ from numba import njit
 from bench.impairment import Impairment, Link
 from media.forwarding.estimates import ESTIMATE, TREND_POINTS
 from media.forwarding.kernel import estimation
+from media.forwarding.kernel.probing import LEAST_OCTETS, LEAST_PACKETS, PROBE_S
 from media.forwarding.reference.estimation import Estimate
 
 SECOND_NS = 1_000_000_000
@@ -21,7 +22,6 @@ MS_NS = 1_000_000
 FRAME_NS, SOUND_NS, REPORT_NS = 40 * MS_NS, 20 * MS_NS, 60 * MS_NS
 PACKET, SOUND_PACKET = 1100, 120
 OFFSET_NS = 12_345_678_901  # of the viewer's clock
-PROBE_PACKETS, PROBE_S = 2, 0.05
 
 
 class _Tables(NamedTuple):
@@ -45,14 +45,19 @@ def _report(t, lost, highest, now):
 
 
 @njit
-def _probe(t, first, last, now):
-    estimation.note_probe(t, 0, first, last, now)
+def _goal(t, now):
+    return estimation.probe_goal(t, 0, now)
+
+
+@njit
+def _probe(t, first, last, goal_bps, now):
+    estimation.note_probe(t, 0, first, last, goal_bps, now)
 
 
 class Estimating(Protocol):
     """Either of the two that must agree."""
 
-    probe_every_ns: int
+    probe_bps: float
 
     @property
     def bps(self) -> float: ...
@@ -62,16 +67,25 @@ class Estimating(Protocol):
     def probe_due_ns(self) -> int: ...
     def arrived(self, number: int, sent_ns: int, arrived_ns: int, size: int) -> None: ...
     def reported(self, lost: int, highest: int, now: int) -> None: ...
-    def probes(self, first: int, last: int, now: int) -> None: ...
+    def probe_goal(self, now: int) -> float: ...
+    def probes(self, first: int, last: int, goal_bps: float, now: int) -> None: ...
 
 
 class Compiled:
     """The compiled estimate behind the reference's names."""
 
-    def __init__(self, probe_every_ns: int = 0) -> None:
+    def __init__(self, probe_bps: float = 0.0) -> None:
         self.t = _Tables(np.zeros(1, ESTIMATE), np.zeros((1, TREND_POINTS, 2)))
         _begin(self.t)
-        self.t.estimates["probe_every_ns"][0] = self.probe_every_ns = probe_every_ns
+        self.probe_bps = probe_bps
+
+    @property
+    def probe_bps(self) -> float:
+        return float(self.t.estimates["probe_bps"][0])
+
+    @probe_bps.setter
+    def probe_bps(self, bps: float) -> None:
+        self.t.estimates["probe_bps"][0] = bps
 
     @property
     def bps(self) -> float:
@@ -91,27 +105,29 @@ class Compiled:
     def reported(self, lost: int, highest: int, now: int) -> None:
         _report(self.t, lost, highest, now)
 
-    def probes(self, first: int, last: int, now: int) -> None:
-        _probe(self.t, first, last, now)
+    def probe_goal(self, now: int) -> float:
+        return float(_goal(self.t, now))
+
+    def probes(self, first: int, last: int, goal_bps: float, now: int) -> None:
+        _probe(self.t, first, last, goal_bps, now)
 
 
 @dataclass
 class Way:
     """One viewer behind a link: frames leave unpaced, sound in between, and a report comes back every 60 ms.
 
-    `sends_bps` is the picture's rate, None for whatever the estimate says; a probe follows a frame when one is due and
-    `wants_bps` is more than the estimate.
+    `sends_bps` is the picture's rate, None for whatever the estimate says; a probe follows a frame when one is due.
     """
 
     estimate: Estimating
     impairment: Impairment
     sends_bps: float | None = None
-    wants_bps: float = 0.0
     back_ms: float = 20.0
     seed: int = 1
     now_ns: int = SECOND_NS
     queue_ms: list[float] = field(default_factory=list)  # how long each packet waited
     octets: int = 0  # that arrived
+    probes: int = 0
 
     def __post_init__(self) -> None:
         self.link = Link(self.impairment, self.seed)
@@ -150,11 +166,14 @@ class Way:
         self._next["frame"] += FRAME_NS
         rate = self.estimate.bps - 50_000 if self.sends_bps is None else self.sends_bps
         self.burst(round(max(rate, 20_000) * FRAME_NS / 8e9 * self._chance.uniform(0.8, 1.2)))
-        if self.wants_bps > self.estimate.bps and self.now_ns >= self.estimate.probe_due_ns:
-            first = self._number
-            for _ in range(max(PROBE_PACKETS, round(self.estimate.bps * PROBE_S / 8 / PACKET))):
-                self._send(PACKET)
-            self.estimate.probes(first, self._number, self.now_ns)
+        goal_bps = self.estimate.probe_goal(self.now_ns)
+        if goal_bps:
+            first, octets = self._number, int(goal_bps * PROBE_S / 8)
+            size = min(max(octets // LEAST_PACKETS, LEAST_OCTETS), PACKET)
+            for _ in range(max(LEAST_PACKETS, round(octets / size))):
+                self._send(size)
+            self.estimate.probes(first, self._number, goal_bps, self.now_ns)
+            self.probes += 1
 
     def _sound(self) -> None:
         self._next["sound"] += SOUND_NS

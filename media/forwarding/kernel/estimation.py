@@ -18,6 +18,7 @@ from media.forwarding.estimates import (
     COUNT_NS,
     CUT_EVERY_NS,
     DECREASE,
+    FAILS_EACH,
     FALL,
     FIRST_THRESHOLD_MS,
     GAIN,
@@ -42,9 +43,16 @@ from media.forwarding.estimates import (
     NEAR_LINK,
     OUTLIER_MS,
     OVER_MS,
+    PROBE_AFTER_NS,
     PROBE_AGAIN_NS,
+    PROBE_FIRST,
+    PROBE_HALVINGS,
     PROBE_LOST_NS,
+    PROBE_NEXT,
     PROBE_SHARE,
+    PROBE_SHOWN,
+    PROBE_STEP,
+    PROBE_TRUSTED,
     QUEUE_MS,
     RISE,
     SECOND_NS,
@@ -289,10 +297,28 @@ def _move_loss_bound(t, row, now):
 
 
 @njit(nogil=True)
-def note_probe(t, row, first, last, now):
+def probe_goal(t, row, now):
+    """Return how many bits a second a probe is to show now, 0 where none is due."""
+    e = t.estimates[row]
+    if e.probe_bps <= e.bps:
+        if e.probe_fails or e.probe_goal_bps:
+            t.estimates[row].probe_fails = 0
+            t.estimates[row].probe_goal_bps = t.estimates[row].probe_found_bps = 0.0
+            t.estimates[row].probe_due_ns = now + PROBE_AFTER_NS
+        return 0.0
+    if e.bps == 0 or now < e.probe_due_ns:
+        return 0.0
+    step = PROBE_FIRST if e.link_bps == 0 and e.probe_fails == 0 else PROBE_NEXT
+    return min(e.probe_goal_bps if e.probe_goal_bps else step * e.bps, e.probe_bps)
+
+
+@njit(nogil=True)
+def note_probe(t, row, first, last, goal_bps, now):
     """Note that packets `first` + 1 to `last` were sent at once behind packet `first`, to see how quickly they come."""
+    t.estimates[row].probe_fails += t.estimates[row].probe_last != 0  # of the one before nothing was heard
     t.estimates[row].probe_first = first
     t.estimates[row].probe_last = last
+    t.estimates[row].probe_goal_bps = goal_bps
     t.estimates[row].probe_began_ns = 0
     t.estimates[row].probe_octets = 0
     t.estimates[row].probe_due_ns = now + PROBE_LOST_NS
@@ -312,24 +338,39 @@ def _see_probe(t, row, number, arrived_ns, size):
 
 @njit(nogil=True)
 def _end_probe(t, row, highest, now):
-    """When a probe is through, keep what it found; when the one before found as much, believe them."""
+    """When a probe is through, take what it found, if the one before found as much; go on, or wait for a while."""
     e = t.estimates[row]
     if e.probe_last == 0 or highest < e.probe_last:
         return
-    before = np.float64(e.probe_found_bps)
     t.estimates[row].probe_last = 0
-    t.estimates[row].probe_due_ns = now + e.probe_every_ns
-    t.estimates[row].probe_found_bps = 0.0
-    if e.probe_octets == 0 or e.is_over or e.queue_ms > QUEUE_MS:
-        return
-    found = e.probe_octets * 8.0 * SECOND_NS / max(e.probe_ended_ns - e.probe_began_ns, MS_NS // 4)
-    if before == 0:
+    found, before, goal_bps = _found_bps(t, row), np.float64(e.probe_found_bps), np.float64(e.probe_goal_bps)
+    shown = PROBE_SHARE * (min(found, before) if before else found)
+    is_more = shown > e.bps
+    if before and is_more:
+        _believe(t, row, min(shown, PROBE_TRUSTED * goal_bps, MOST_BPS))
+    if (before == 0 and is_more) or (shown >= PROBE_SHOWN * goal_bps and goal_bps < e.probe_bps):
         t.estimates[row].probe_found_bps = found
+        t.estimates[row].probe_goal_bps = PROBE_STEP * goal_bps
         t.estimates[row].probe_due_ns = now + PROBE_AGAIN_NS
         return
-    believed = min(PROBE_SHARE * min(found, before), MOST_BPS)
-    if believed > e.delay_bps:
-        t.estimates[row].delay_bps = believed
+    t.estimates[row].probe_found_bps = t.estimates[row].probe_goal_bps = 0.0
+    t.estimates[row].probe_due_ns = now + (PROBE_AFTER_NS << min(e.probe_fails // FAILS_EACH, PROBE_HALVINGS))
+    t.estimates[row].probe_fails += 1
+
+
+@njit(nogil=True)
+def _found_bps(t, row):
+    """Return how quickly a probe's packets came, 0 where that says nothing."""
+    e = t.estimates[row]
+    if e.probe_octets == 0 or e.is_over or e.queue_ms > QUEUE_MS:
+        return 0.0
+    return e.probe_octets * 8.0 * SECOND_NS / max(e.probe_ended_ns - e.probe_began_ns, MS_NS // 4)
+
+
+@njit(nogil=True)
+def _believe(t, row, bps):
+    """Raise the estimate; a link that is known stays so unless it carries clearly more than was known."""
+    t.estimates[row].delay_bps = max(t.estimates[row].delay_bps, bps)
+    if bps > (1 + NEAR_LINK) * t.estimates[row].link_bps:
         t.estimates[row].link_bps = 0.0
-    if believed > e.loss_bps:
-        t.estimates[row].loss_bps = believed
+    t.estimates[row].loss_bps = max(t.estimates[row].loss_bps, bps)

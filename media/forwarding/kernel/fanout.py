@@ -13,6 +13,7 @@ from numba import njit
 from media.forwarding.choices import AWAITED, EMPTY
 from media.forwarding.kernel.choosing import choose_all, given_to, offer
 from media.forwarding.kernel.outgoing import REPLAY_TICKS, send_repair
+from media.forwarding.kernel.pacing import has_to_wait, let_wait, note_told, skip_backlog
 from media.forwarding.kernel.pictures import number_pictures
 from media.forwarding.kernel.reports import captured_later
 from media.forwarding.kernel.sending import make_room, read_clock, send_report
@@ -53,6 +54,8 @@ def plan_padding(sizes, pads, count):
 def fan_out(t, start, stop):
     """Forward a run of cached packets of one track (`pending[start:stop]`) to the worker's viewers of its layer."""
     track = np.int64(t.pending[start].track)
+    for i in range(start, stop):
+        note_told(t, track, np.int64(t.pending[i].ext_seq))
     s = np.int64(t.first_subscriptions[t.tracks[track].head])
     while s >= 0:
         if t.subscriptions[s].track == track or t.subscriptions[s].wanted == track:
@@ -97,6 +100,7 @@ def forward_run(t, s, track, start, stop):
             t.counters[reason] += np.uint64(1)
             if t.subscriptions[s].track == track:
                 t.subscriptions[s].anchored = 0
+                skip_backlog(t, s)
             continue
         ext_seq = np.int64(t.pending[i].ext_seq)
         if not is_anchored(t, s, track):
@@ -107,7 +111,8 @@ def forward_run(t, s, track, start, stop):
         if ext_seq < t.subscriptions[s].anchor_ext_seq:
             t.counters[Count.BEFORE_ANCHOR] += np.uint64(1)
             continue
-        offer(t, s, track, ext_seq, now)
+        if not has_to_wait(t, s, track, transport, ext_seq, now):
+            offer(t, s, track, ext_seq, now)
     if t.shared[Shared.NOW] >= t.subscriptions[s].sr_due_ns:
         send_report(t, s, t.shared[Shared.NOW])
 
@@ -156,6 +161,7 @@ def start_subscription(t, s, track, ext_seq, packet_came_ns, now):
 @njit(nogil=True)
 def anchor(t, s, track, ext_seq, ts, now):
     """Let outgoing numbers go on from the last sent, from source packet `ext_seq` with timestamp `ts`."""
+    skip_backlog(t, s)
     subscription = t.subscriptions[s]
     t.subscriptions[s].seq_delta = subscription.last_seq + 1 - ext_seq
     if subscription.last_ns == 0:
@@ -182,13 +188,19 @@ def anchor(t, s, track, ext_seq, ts, now):
 
 @njit(nogil=True)
 def replay(t, s, track, key, newest, now):
-    """Send the last keyframe and what followed it, with timestamps squeezed so that players catch up at once."""
+    """Send the last keyframe and what followed it, with timestamps squeezed so that players catch up at once.
+
+    To those whose way is known it leaves as that has room.
+    """
     frame = t.cache_info[track, newest % CACHE].frame_no
     ts = np.int64(t.cache_info[track, newest % CACHE].ts)
     first = ts - REPLAY_TICKS * (frame - t.cache_info[track, key % CACHE].frame_no)
     anchor(t, s, track, key, first, now)
     t.subscriptions[s].anchor_frame = frame
     t.subscriptions[s].anchor_ts = ts
+    if t.transports[t.subscriptions[s].transport].octet_ns:
+        let_wait(t, s, newest, now)
+        return
     for ext_seq in range(key, newest + 1):
         if t.cache_seq[track, ext_seq % CACHE] == ext_seq:
             make_room(t)

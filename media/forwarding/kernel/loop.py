@@ -10,6 +10,7 @@ import numba
 import numpy as np
 from numba import njit, types
 
+from media.forwarding.kernel.backlogs import send_waiting
 from media.forwarding.kernel.fanout import fan_out, plan_pads
 from media.forwarding.kernel.mirroring import fall_asleep, take_notices, tell_others
 from media.forwarding.kernel.probing import probe_if_due
@@ -21,6 +22,7 @@ from media.io.compiled import keep_compiled
 from media.io.native import MSG_DONTWAIT, POLLIN, nanosleep, poll, read, recvmmsg, write
 
 IDLE_MS = 100  # the thread looks up this often although nothing arrived; only a lost wake-up would need it
+PACED_MS = 5  # and this often while pictures wait, as libwebrtc's pacer does
 NAP_NS = 100_000  # 0.1 ms (and the timer's slack): a frame's packets follow each other faster than that, or not at all
 NAPS = 4  # delay added to a frame stays below 1 ms
 NAP_SUBSCRIPTIONS = 8  # below, the sleep costs more than it saves
@@ -71,13 +73,15 @@ def mirror(t):
 
 @njit(nogil=True)
 def fan_out_runs(t, waiting):
-    """Send the packets in `pending`, sorted by track, to whom they are for."""
+    """Send the packets in `pending`, sorted by track, to whom they are for, and what waited and has room now."""
     start = 0
     while start < waiting:
         stop = end_of_run(t, start, waiting)
         fan_out(t, start, stop)
         probe_viewers(t, start, stop)
         start = stop
+    if t.shared[Shared.WAITING]:
+        send_waiting(t)
     flush(t)
 
 
@@ -99,7 +103,7 @@ def probe_viewers(t, start, stop):
         return
     s = np.int64(t.first_subscriptions[t.tracks[track].head])
     while s >= 0:
-        if t.subscriptions[s].track == track:
+        if t.subscriptions[s].track == track and t.subscriptions[s].waits == 0:
             probe_if_due(t, s, track)
         s = np.int64(t.subscriptions[s].next)
 
@@ -209,7 +213,8 @@ def run(whole):
         if is_dense:
             sleep_until(t, began + PASS_NS)
         is_told = has_others and fall_asleep(t)
-        poll(t.polls.ctypes.data, np.uint64(1 + count), np.int32(0 if is_told else IDLE_MS))
+        idle_ms = PACED_MS if t.shared[Shared.WAITING] else IDLE_MS
+        poll(t.polls.ctypes.data, np.uint64(1 + count), np.int32(0 if is_told else idle_ms))
         if has_others:
             t.asleep[t.shared[Shared.WORKER], 0] = 0
         now = read_clock(t)
@@ -218,6 +223,8 @@ def run(whole):
             read(np.int32(t.shared[Shared.WAKE]), t.scratch[12:].ctypes.data, np.uint64(8))
         # After the wake-up is taken: a fence asked in between would have none left, and wait for IDLE_MS.
         asked = t.shared[Shared.FENCE_ASKED]
+        if asked != t.shared[Shared.FENCE_DONE]:
+            t.shared[Shared.WAITING_DUE] = 0  # rows that are given up leave the list before they are taken anew
         for number in range(first, first + count):
             t.shared[Shared.SOCKET] = number
             for _ in range(ROUNDS):

@@ -11,6 +11,7 @@ import numpy as np
 from numba import njit
 
 from media.forwarding.kernel.extensions import write_extensions
+from media.forwarding.kernel.pacing import take_way
 from media.forwarding.kernel.redundancy import rename_blocks
 from media.forwarding.kernel.sealing import seal
 from media.forwarding.kernel.stamps import STAMP_SIZE, is_numbered, log_sent, write_stamp
@@ -108,6 +109,7 @@ def protect_and_queue(t, transport, size, seq, stamp):
         return False
     if is_numbered(stamp):
         log_sent(t, transport, sealed, t.shared[Shared.NOW])
+    take_way(t, transport, sealed, t.shared[Shared.NOW])
     queue(t, transport, sealed)
     return True
 

@@ -13,6 +13,7 @@ from numba import njit
 
 from media.forwarding.estimates import SENT_LOG
 from media.forwarding.kernel.estimation import begin_estimate, take_arrival, take_report
+from media.forwarding.kernel.pacing import octet_ns
 from media.forwarding.tables import Count, Shared
 from media.io.octets import read_u16, read_u32
 
@@ -53,6 +54,8 @@ def read_transport_feedback(t, data, at, end, transport, now):
             deltas += size
             number += 1
     take_report(t, transport, lost, first + count - 1, now)
+    estimate = t.estimates[transport]
+    t.transports[transport].octet_ns = octet_ns(estimate.bps, estimate.link_bps)
     t.counters[Count.WAY_REPORTS] += np.uint64(1)
     if t.estimates[transport].cuts != cuts:
         t.shared[Shared.WAY_CUTS] += 1

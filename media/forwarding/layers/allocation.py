@@ -1,10 +1,12 @@
 """Decides what a viewer's way may be used for: the best picture that fits beside the sound, and when to try for better.
 
 The ramp of a viewer that tells of its network: it begins with the best layer that fits half a megabit a second, which
-nearly every network carries. Probes begin with the first frame, four a second, and as soon as two of them agree that a
-better layer fits it gets that one, from its next keyframe; none in between has to be shown. After three seconds probes
-come every five, for as long as there is something better to be had. A layer that no longer fits is left at
-once. One that was tried and did not last is not tried again for two seconds, then four, and so on up to thirty.
+nearly every network carries. Probes begin with the first frame that is told of, and as soon as two of them agree that
+a better layer fits it gets that one, from its next keyframe; none in between has to be shown. They are of thrice what
+is known, then of twice as much each, a tenth of a second apart for as long as that comes through, and otherwise come
+ever more rarely, four a second at first and one in eight at last, for as long as there is something better to be had.
+A layer that no longer fits is left at once. One that was tried and did not last is not tried again for two seconds,
+then four, and so on up to thirty.
 
 A viewer that tells nothing but receiver reports gets what it may have, and a layer less while it loses much.
 """
@@ -20,7 +22,7 @@ from media.forwarding.estimates import HIGH_LOSS, SECOND_NS, START_BPS
 SOUND_BPS = 50_000.0  # set apart for sound, which always comes first: Opus as browsers send it, with its headers
 WIRE = 1.05  # octets on the wire for each of a payload of a thousand, the usual one: RTP header, stamp and tag
 RISE_MARGIN = 1.1  # that much more must fit before a better layer is taken: encoders do not keep to a rate exactly
-RAMP_NS, RAMP_EVERY_NS, EVERY_NS = 3 * SECOND_NS, SECOND_NS // 4, 5 * SECOND_NS
+PROBE_MARGIN = 1.5  # and probes show so much more than that: encoders go on to send more while a layer is new
 SILENT_NS = 2 * SECOND_NS  # after so long without a word, something is said by that
 FIRST_REST_NS, LONGEST_REST_NS = 2 * SECOND_NS, 30 * SECOND_NS
 LASTED_NS = 15 * SECOND_NS  # a layer that was kept for so long was no mistake
@@ -105,9 +107,8 @@ class Downlink:
         self.rested_ns = now_ns + self.rest_ns
         self.rose_ns = 0
 
-    def probe(self, wanted_bps: float, told: Told, now_ns: int) -> tuple[float, int]:
-        """Return up to which rate to probe (0: not at all), and how often, for a layer of `wanted_bps`, 0 for none."""
+    def probe_bps(self, wanted_bps: float, told: Told, now_ns: int) -> float:
+        """Return up to which rate to probe for a layer of `wanted_bps`, 0 for none: 0 where not at all."""
         if not self.is_numbered or not told.bps or not wanted_bps or now_ns < self.rested_ns:
-            return 0.0, EVERY_NS
-        is_young = now_ns - self.joined_ns < RAMP_NS
-        return wanted_bps * RISE_MARGIN + SOUND_BPS, RAMP_EVERY_NS if is_young else EVERY_NS
+            return 0.0
+        return wanted_bps * RISE_MARGIN * PROBE_MARGIN + SOUND_BPS

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -40,7 +41,7 @@ class _Viewer:
     downlink: Downlink
     demand: int  # what it would get if nothing rested
     is_told: bool = False  # of dependencies between frames
-    probe: tuple[float, int] = (0.0, 0)
+    probe_bps: float = 0.0
     cuts: int = 0  # of its estimate, as they were last looked at
     limit: Within = EVERYTHING  # within an encoding, as the forwarding thread was told
 
@@ -202,7 +203,7 @@ class Layers:
         return self._due_ns if self._tracks else FOREVER
 
     def review(self, now_ns: int) -> list[int]:
-        """Look at what arrives, and move whoever should get another layer; returns the tracks of simulcast.
+        """Look at what arrives, and move whoever should get another layer; returns the tracks.
 
         A call before its time does nothing.
         """
@@ -211,7 +212,7 @@ class Layers:
         self._due_ns = now_ns + REVIEW_NS
         for track in self._tracks.values():
             self._review(track, now_ns)
-        return [row for row, track in self._tracks.items() if track.ladder is None]
+        return list(self._tracks)
 
     def look(self, now_ns: int) -> None:
         """Move those at once whose way has just turned out to carry less; the kernel wakes Python for that."""
@@ -243,6 +244,8 @@ class Layers:
         self._place(track, list(track.viewers), now_ns)
         if track.ladder is None:
             self._rest(track, now_ns)
+        else:
+            self._rest_within(track, now_ns)
 
     def _note_heights(self, track: _Track) -> None:
         if len(track.layers) == 1:
@@ -261,9 +264,10 @@ class Layers:
         for layer in track.layers:
             step = layers_of(layer.row)
             if step is not None:
-                layer.measured(ladder.of(step), now_ns)
                 layer.comes = now_ns - ladder.last_ns(step) < LIVE_NS
-                layer.is_live = layer.comes and layer.rate > 0
+                note = layer.measured if layer.comes else layer.paused
+                note(ladder.of(step), now_ns)
+                layer.is_live = (layer.comes or track.resting.is_there(layer.row, now_ns)) and layer.rate > 0
 
     def _reserve_within(self, track: _Track) -> None:
         """Reserve the largest picture that comes, and whatever would be larger; the smallest is always open to all."""
@@ -280,6 +284,16 @@ class Layers:
         used = {row for viewer in track.viewers.values() for row in (viewer.wanted, viewer.demand)}
         used |= {int(got[row]) for row in track.viewers}
         track.resting.look(ranked, [row for row, _ in ranked] if track.is_read else used, now_ns)
+
+    def _rest_within(self, track: _Track, now_ns: int) -> None:
+        """Let larger pictures rest within an encoding; with fewer pictures of a size the others would only be worse."""
+        sizes = [layer for layer in track.layers if layer.is_full]
+        own_bps = [larger.bps - smaller.bps for smaller, larger in pairwise([Layer(track.row), *sizes])]
+        wanted = [layers_of(row) for viewer in track.viewers.values() for row in (viewer.wanted, viewer.demand)]
+        most = max((ALL_LAYERS if step is None else step.spatial for step in wanted), default=0)
+        used = sizes if track.is_read else sizes[: most + 1]
+        ranked = zip((layer.row for layer in sizes), own_bps, strict=True)
+        track.resting.look(list(ranked), [layer.row for layer in used], now_ns)
 
     def _measure(self, track: _Track, now_ns: int) -> None:
         rows = self._forwarder.tables.tracks
@@ -325,7 +339,7 @@ class Layers:
             allowed = viewer.downlink.allowed(known, track.by_row[viewer.wanted].bps, last_ns, now_ns)
             self._move(track, subscription, candidates, allowed, now_ns)
             is_best = not candidates or candidates[0].row == viewer.wanted
-            self._probe(viewer, viewer.downlink.probe(0.0 if is_best else candidates[0].bps, known, now_ns))
+            self._probe(viewer, viewer.downlink.probe_bps(0.0 if is_best else candidates[0].bps, known, now_ns))
 
     def _move(self, track: _Track, subscription: int, candidates: list[Layer], allowed: Allowed, now_ns: int) -> None:
         viewer = track.viewers[subscription]
@@ -349,9 +363,7 @@ class Layers:
             viewer.limit = within
             self._forwarder.limit_layers(subscription, *within)
 
-    def _probe(self, viewer: _Viewer, probe: tuple[float, int]) -> None:
-        if probe == viewer.probe:
-            return
-        viewer.probe = probe
-        estimates = self._forwarder.tables.estimates
-        estimates["probe_bps"][viewer.transport], estimates["probe_every_ns"][viewer.transport] = probe
+    def _probe(self, viewer: _Viewer, probe_bps: float) -> None:
+        if probe_bps != viewer.probe_bps:
+            viewer.probe_bps = probe_bps
+            self._forwarder.tables.estimates["probe_bps"][viewer.transport] = probe_bps

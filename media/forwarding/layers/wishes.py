@@ -53,6 +53,10 @@ class Layer:
     def __post_init__(self) -> None:
         self.rated(self.rate)
 
+    def paused(self, octets: int, now_ns: int) -> None:
+        """Note that what has come so far says nothing of how good it is, as it is not sent now."""
+        self.octets, self.measured_ns = octets, now_ns
+
     def measured(self, octets: int, now_ns: int) -> None:
         """Note how many octets have come so far; every second of them says how good it is."""
         elapsed_ns = now_ns - self.measured_ns

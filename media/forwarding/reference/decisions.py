@@ -14,13 +14,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from media.forwarding.choices import NUMBERS
+from media.forwarding.reference.anchor import REPLAY_TICKS, Anchor
 from media.forwarding.reference.choice import Choice, Fate, Given
+from media.forwarding.reference.pacing import Backlog, Pace
 from media.forwarding.reference.tracks import SECOND_NS, Cached, Track
 from media.forwarding.tables import FOREVER, VIDEO, Count
 from media.wire.extensions import Passed
 
 REPLAY_NS = SECOND_NS // 2  # a keyframe older than that is not replayed
-REPLAY_TICKS = 90  # between replayed frames, in units of the RTP clock
 RTX_BYTES_PER_S = RTX_BURST = 250_000  # of retransmission, for one subscription
 RTX_HEADERS = 40  # bytes that a retransmission costs beside its payload
 NEVER_GIVEN = Given(-1, Fate.AWAITED, 0)
@@ -68,28 +69,7 @@ class Viewer:
     until: int = FOREVER
     keeps: int = 0
     subscriptions: list[Subscription] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Anchor:
-    """How a subscription's numbers follow from its track's, from source packet `ext_seq` on.
-
-    Frames up to `replayed_frame` were replayed, a millisecond apart and ending at `replayed_timestamp`.
-    """
-
-    ext_seq: int
-    restarts: int
-    seq_delta: int
-    timestamp_delta: int
-    replayed_frame: int = -1
-    replayed_timestamp: int = 0
-
-    def timestamp(self, packet: Cached) -> int:
-        """Return the timestamp under which a packet leaves; the same at each retransmission."""
-        if packet.frame <= self.replayed_frame:
-            squeezed = self.replayed_timestamp - REPLAY_TICKS * (self.replayed_frame - packet.frame)
-            return squeezed + self.timestamp_delta
-        return packet.timestamp + self.timestamp_delta
+    pace: Pace = field(default_factory=Pace)
 
 
 @dataclass(slots=True, eq=False)
@@ -122,16 +102,19 @@ class Subscription:
     rtx_tokens: int = 0  # bytes of retransmission allowed
     rtx_refilled_ns: int = 0
     choice: Choice = field(default_factory=Choice)
+    backlog: Backlog | None = None
 
     def forward(self, track: Track, packet: Cached, now: int) -> Iterator[Outcome]:
         """Forward one packet that has just arrived: admission first, then a place to start from, then the packet."""
         goes_over = track is not self.track  # meanwhile it gets the layer that it had
         reason = verdict(self.viewer, now, track.required_of_all)
         if reason is not None:
-            self.anchor = self.anchor if goes_over else None
+            if not goes_over:
+                yield from self.skip_backlog()
+                self.anchor = None
             yield Dropped(reason)
             return
-        if goes_over or self.anchor is None or self.anchor.restarts != track.restarts:
+        if goes_over or not self.is_anchored:
             first = self._first_to_send(track, packet, now)
             if first is None:
                 track.keyframe_wanted = True
@@ -139,16 +122,44 @@ class Subscription:
                     self.anchor = None
                     yield Dropped(Count.AWAITING_KEYFRAME)
                 return
+            yield from self.skip_backlog()
             self.track = track
             if first is not packet:
-                yield from self._replay(first, packet, now)
+                yield from self.replay(first, packet, now)
                 return
             self._anchor(packet, packet.timestamp, now)
         assert self.anchor is not None
         if packet.ext_seq < self.anchor.ext_seq:
             yield Dropped(Count.BEFORE_ANCHOR)
             return
-        yield from self._offer(packet, now)
+        has_room = self.backlog is None and self.viewer.pace.has_room(now)
+        if has_room or track.kind != VIDEO or packet.ext_seq <= self.newest_offered:
+            yield from self.offer(packet, now)
+        else:
+            self._let_wait(packet, now)
+
+    @property
+    def is_anchored(self) -> bool:
+        """Whether it gets its layer from a place that still holds."""
+        return self.anchor is not None and self.anchor.restarts == self.track.restarts
+
+    @property
+    def newest_offered(self) -> int:
+        """The newest source packet that it was offered, or the one before the first."""
+        assert self.anchor is not None
+        is_one_by_one = self.choice.begun_at is not None
+        return self.choice.newest if is_one_by_one else self.last_seq - self.anchor.seq_delta
+
+    def _let_wait(self, packet: Cached, now: int) -> None:
+        if self.backlog is None:
+            self.backlog = Backlog(packet.ext_seq, now)
+        self.backlog.to = max(self.backlog.to, packet.ext_seq)
+
+    def skip_backlog(self) -> Iterator[Outcome]:
+        """Leave out what waits, if anything does."""
+        if self.backlog is not None:
+            self.backlog = None
+            yield Dropped(Count.SKIPPED)
 
     def _first_to_send(self, track: Track, packet: Cached, now: int) -> Cached | None:
         """Video starts where a decoder can: at this packet, or at a young keyframe that came before it.
@@ -179,25 +190,28 @@ class Subscription:
         self.choice.anchor()
         return self.anchor
 
-    def _replay(self, key: Cached, newest: Cached, now: int) -> Iterator[Outcome]:
+    def replay(self, key: Cached, newest: Cached, now: int) -> Iterator[Outcome]:
+        """Send a keyframe and what followed it, or let that wait for room where the viewer's way is known."""
         first = newest.timestamp - REPLAY_TICKS * (newest.frame - key.frame)
         plain = self._anchor(key, first, now)
         self.anchor = Anchor(
             plain.ext_seq, plain.restarts, plain.seq_delta, plain.timestamp_delta, newest.frame, newest.timestamp
         )
+        if self.viewer.pace.octet_ns:
+            self._let_wait(newest, now)
+            return
         for ext_seq in range(key.ext_seq, newest.ext_seq + 1):
             packet = self.track.cached(ext_seq)
             if packet is not None:
-                yield from self._offer(packet, now)
+                yield from self.offer(packet, now)
 
-    def _offer(self, packet: Cached, now: int) -> Iterator[Outcome]:
+    def offer(self, packet: Cached, now: int) -> Iterator[Outcome]:
         """Send a packet if it is of the viewer's layers; numbers leave no gap where it is not."""
         assert self.anchor is not None
         if not self.track.is_layered:
             yield self._send(packet, packet.ext_seq + self.anchor.seq_delta, now)
             return
-        choice = self.choice
-        newest = self.last_seq - self.anchor.seq_delta if choice.begun_at is None else choice.newest
+        choice, newest = self.choice, self.newest_offered
         reason = verdict(self.viewer, now, self.track.required_of(packet))
         if packet.ext_seq <= newest:
             yield self._late(packet, reason, now)

@@ -147,12 +147,19 @@ class Probe:
             self.octets += size
             self.ended_ns = arrived_ns
 
+    @property
+    def found_bps(self) -> float:
+        """How quickly they came, 0 where none did."""
+        if self.octets == 0 or self.began_ns is None:
+            return 0.0
+        return self.octets * 8 * c.SECOND_NS / max(self.ended_ns - self.began_ns, c.MS_NS // 4)
+
 
 @dataclass(slots=True)
 class Estimate:
     """What the way to one viewer carries; `bps` is it."""
 
-    probe_every_ns: int = 0
+    probe_bps: float = 0.0  # what somebody would send if the way carried it
     bps: float = c.START_BPS
     cuts: int = 0
     probe_due_ns: int = 0
@@ -175,7 +182,9 @@ class Estimate:
     lost: int = 0
     got: int = 0
     probe: Probe | None = None
-    found_bps: float | None = None
+    found_bps: float = 0.0  # by the probe before, 0 none
+    goal_bps: float = 0.0  # of the next probe, 0 for another beginning
+    fails: int = 0
 
     def arrived(self, number: int, sent_ns: int, arrived_ns: int, size: int) -> None:
         """Take one packet that a report told of."""
@@ -200,9 +209,22 @@ class Estimate:
         self._end_probe(highest, now)
         self.bps = min(max(min(self.delay_bps, self.loss_bps), c.LEAST_BPS), c.MOST_BPS)
 
-    def probes(self, first: int, last: int, now: int) -> None:
+    def probe_goal(self, now: int) -> float:
+        """Return how many bits a second a probe is to show now, 0 where none is due."""
+        if self.probe_bps <= self.bps:
+            if self.fails or self.goal_bps:
+                self.fails, self.goal_bps, self.found_bps = 0, 0.0, 0.0
+                self.probe_due_ns = now + c.PROBE_AFTER_NS
+            return 0.0
+        if now < self.probe_due_ns:
+            return 0.0
+        step = c.PROBE_FIRST if self.link_bps is None and self.fails == 0 else c.PROBE_NEXT
+        return min(self.goal_bps or step * self.bps, self.probe_bps)
+
+    def probes(self, first: int, last: int, goal_bps: float, now: int) -> None:
         """Note a probe."""
-        self.probe = Probe(first, last)
+        self.fails += self.probe is not None  # nothing was heard of the one before
+        self.probe, self.goal_bps = Probe(first, last), goal_bps
         self.probe_due_ns = now + c.PROBE_LOST_NS
 
     def _count(self, arrived_ns: int, size: int) -> None:
@@ -273,15 +295,25 @@ class Estimate:
         probe = self.probe
         if probe is None or highest < probe.last:
             return
-        before, self.found_bps, self.probe = self.found_bps, None, None
-        self.probe_due_ns = now + self.probe_every_ns
-        if probe.octets == 0 or probe.began_ns is None or self.trend.is_over or self.waiting.queue_ms > c.QUEUE_MS:
+        self.probe = None
+        says_nothing = self.trend.is_over or self.waiting.queue_ms > c.QUEUE_MS
+        found, before = 0.0 if says_nothing else probe.found_bps, self.found_bps
+        shown = c.PROBE_SHARE * (min(found, before) if before else found)
+        is_more = shown > self.bps
+        if before and is_more:
+            self._believe(min(shown, c.PROBE_TRUSTED * self.goal_bps, c.MOST_BPS))
+        is_shown = shown >= c.PROBE_SHOWN * self.goal_bps and self.goal_bps < self.probe_bps
+        if (not before and is_more) or is_shown:
+            self.found_bps, self.goal_bps = found, c.PROBE_STEP * self.goal_bps
+            self.probe_due_ns = now + c.PROBE_AGAIN_NS
             return
-        found = probe.octets * 8 * c.SECOND_NS / max(probe.ended_ns - probe.began_ns, c.MS_NS // 4)
-        if before is None:
-            self.found_bps, self.probe_due_ns = found, now + c.PROBE_AGAIN_NS
-            return
-        believed = min(c.PROBE_SHARE * min(found, before), c.MOST_BPS)
-        if believed > self.delay_bps:
-            self.delay_bps, self.link_bps = believed, None
-        self.loss_bps = max(self.loss_bps, believed)
+        self.found_bps = self.goal_bps = 0.0
+        self.probe_due_ns = now + (c.PROBE_AFTER_NS << min(self.fails // c.FAILS_EACH, c.PROBE_HALVINGS))
+        self.fails += 1
+
+    def _believe(self, bps: float) -> None:
+        """Raise the estimate; a link that is known stays so unless it carries clearly more than was known."""
+        self.delay_bps = max(self.delay_bps, bps)
+        if self.link_bps is not None and bps > (1 + c.NEAR_LINK) * self.link_bps:
+            self.link_bps = None
+        self.loss_bps = max(self.loss_bps, bps)

@@ -127,6 +127,11 @@ class Track:
         packet = self._slots.get(ext_seq % CACHE)
         return packet if packet is not None and packet.ext_seq == ext_seq else None
 
+    def was_overtaken(self, ext_seq: int) -> bool:
+        """Whether another packet came that takes the place of this one."""
+        packet = self._slots.get(ext_seq % CACHE)
+        return packet is not None and packet.ext_seq > ext_seq
+
     def place(self, ssrc: int, seq: int, now: int, *, is_repair: bool) -> int | Count:
         """Return the extended sequence number of a packet that is new, or why it must not be forwarded."""
         if ssrc != self.ssrc:

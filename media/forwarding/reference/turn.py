@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from media.forwarding.reference.decisions import Dropped, Outcome, Viewer, verdict
+from media.forwarding.reference.backlogs import send_backlog
+from media.forwarding.reference.decisions import Dropped, Outcome, Outgoing, Viewer, verdict
 from media.forwarding.reference.tracks import Track
 from media.forwarding.tables import PAYLOAD, Count
 from media.wire.extensions import SIZES, Passed
@@ -39,13 +40,13 @@ def turn(arrived: Sequence[tuple[Publisher | Viewer, bytes]], tracks: Sequence[T
     """Take what arrived together, as RTP of publishers and RTCP of viewers, and return all that follows from it.
 
     First everything is received and NACKs are answered; then the packets of each track, in the order of `tracks`, go to
-    each of its subscriptions.
+    each of its subscriptions; and then what waited where there is room.
     """
     outcomes: list[Outcome] = []
     received: list[tuple[Track, int]] = []
     for sender, data in arrived:
         if isinstance(sender, Viewer):
-            outcomes += receive_rtcp(sender, data, now)
+            outcomes += taking(receive_rtcp(sender, data, now), now)
             continue
         place = receive_rtp(sender, data, now)
         if isinstance(place, Count):
@@ -61,8 +62,19 @@ def turn(arrived: Sequence[tuple[Publisher | Viewer, bytes]], tracks: Sequence[T
             packets += [] if packet is None else [packet]
         for subscription in track.takers():
             for packet in packets:
-                outcomes += subscription.forward(track, packet, now)
+                outcomes += taking(subscription.forward(track, packet, now), now)
+    everybody = (subscription for track in tracks for subscription in track.subscriptions)
+    for subscription in everybody:
+        outcomes += taking(send_backlog(subscription, now), now)
     return outcomes
+
+
+def taking(outcomes: Iterator[Outcome], now: int) -> Iterator[Outcome]:
+    """Have each packet that leaves take its viewer's way, before what follows is decided."""
+    for outcome in outcomes:
+        if isinstance(outcome, Outgoing):
+            outcome.subscription.viewer.pace.take(len(outcome.payload), now)
+        yield outcome
 
 
 def receive_rtp(publisher: Publisher, data: bytes, now: int) -> tuple[Track, int] | Count:
