@@ -46,6 +46,7 @@ PURE = [
     "media/moq/stream_packets.py",
     "media/moq/acknowledgements.py",
     "media/moq/quic_carrier.py",
+    "media/moq/whole_frames.py",
     "media/moq/connection.py",
     "media/moq/qmux.py",
     "media/moq/newcomers.py",

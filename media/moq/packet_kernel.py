@@ -141,7 +141,7 @@ def _seal(aead, mask, head, number, out, at, header_size, size, work):
             types.int64,
             types.int64,
             types.int64,
-            _bytes,
+            _buffer,
             _table,
             types.int64,
             _buffer,
@@ -288,18 +288,18 @@ def _number(truncated, bits, expected):
 
 
 @njit(
-    [types.int64(types.uintp, types.uintp, _buffer, _bytes, types.int64, _buffer, _numbers, _buffer)],
+    [types.int64(types.uintp, types.uintp, _buffer, _buffer, types.int64, types.int64, _buffer, _numbers, _buffer)],
     cache=True,
 )
-def open_acknowledgement_untrusted(aead, mask, head, data, expected, plain, found, work):
-    """Open a packet with a short header; how many ranges it acknowledges when it does nothing else, else NOT_OURS.
+def open_acknowledgement_untrusted(aead, mask, head, data, length, expected, plain, found, work):
+    """Open a packet of `length` bytes with a short header; how many ranges it acknowledges when it does nothing else, else NOT_OURS.
 
     `found` becomes: the packet's number, its first byte, the acknowledgement's delay, how many ranges, and then each
     one's beginning and end, oldest first. Nothing is changed by a packet that is not ours.
     """
     zero = np.uint64(0)
     number_at = head.size - NONCE_BYTES
-    if data.size < number_at + 4 + TAG_BYTES or data.size > plain.size:
+    if length < number_at + 4 + TAG_BYTES or length > plain.size:
         return NOT_OURS
     base, spare = data.ctypes.data, work.ctypes.data
     written = spare + np.uint64(32)
@@ -322,7 +322,7 @@ def open_acknowledgement_untrusted(aead, mask, head, data, expected, plain, foun
     number = _number(truncated, 8 * np.int64(size), expected)
     _write_nonce(head, number, work)
     begin = number_at + np.int64(size)
-    end = data.size - TAG_BYTES
+    end = length - TAG_BYTES
     target = plain.ctypes.data + np.uint64(begin)
     if decrypt_init(aead, zero, zero, zero, spare) != 1:
         return NOT_OURS

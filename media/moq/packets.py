@@ -19,6 +19,8 @@ from media.moq import packet_kernel as kernel
 MAX_PACKETS = 48  # of one burst: less than 64 KB, which the kernel takes in one call
 MAX_CHUNKS = 64
 MAX_PACKET_BYTES = 65_000 // MAX_PACKETS
+MAX_LOAD_BYTES = 1 << 17  # of all chunks of a burst, which takes no more than 64 KB of them
+LONGEST_ACKNOWLEDGEMENT = 2_048
 AES = (CipherSuite.AES_128_GCM_SHA256, CipherSuite.AES_256_GCM_SHA384)
 
 
@@ -143,7 +145,12 @@ class SealedByKernel:
             _CELLS[place], _CELLS[place + 1] = chunk.stream, chunk.offset
             _CELLS[place + 2], _CELLS[place + 3] = len(chunk.data), chunk.is_last
             place += 4
-        whole = chunks[0].data if len(chunks) == 1 else b"".join([chunk.data for chunk in chunks])
+        end = 0
+        for chunk in chunks:
+            begin, end = end, end + len(chunk.data)
+            if end > MAX_LOAD_BYTES:
+                raise OverflowError("a burst too long")
+            _LOAD[begin:end] = chunk.data
         written = kernel.build_packets(
             self._keys.aead,
             self._keys.mask,
@@ -151,7 +158,7 @@ class SealedByKernel:
             number,
             most,
             count,
-            _view(whole),
+            _IN,
             _CHUNKS,
             len(chunks),
             _OUT,
@@ -185,8 +192,13 @@ class Opener:
 
     def open_untrusted(self, data: bytes, expected: int) -> Acknowledgement | None:
         """Return what a packet with a short header for our connection id acknowledges; None when it may do more."""
+        size = len(data)
+        if size > LONGEST_ACKNOWLEDGEMENT:
+            return None
+        _LOAD[:size] = data
+        keys = self._keys
         count = kernel.open_acknowledgement_untrusted(
-            self._keys.aead, self._keys.mask, self._head_bytes, _view(data), expected, _PLAIN, _FOUND, _WORK
+            keys.aead, keys.mask, self._head_bytes, _IN, size, expected, _PLAIN, _FOUND, _WORK
         )
         if count == kernel.NOT_OURS:
             return None
@@ -198,12 +210,15 @@ def _view(data: bytes | memoryview) -> np.ndarray[tuple[int], np.dtype[np.uint8]
     return np.frombuffer(data or b"\0", np.uint8)  # NumPy has no view of nothing
 
 
-# One thread builds and opens packets, each whole before the next.
+# One thread builds and opens packets, each whole before the next. What Numba is given again and again it knows sooner
+# than a new view of something, above all of what is read-only.
+_IN = np.empty(MAX_LOAD_BYTES, np.uint8)
+_LOAD = _IN.data
 _OUT = np.empty(MAX_PACKETS * MAX_PACKET_BYTES, np.uint8)
 _FRAMES = np.empty((MAX_PACKETS + MAX_CHUNKS + 1, 4), np.int64)
 _PACKETS, _TOLD = _OUT.data, _FRAMES.reshape(-1).data
 _CHUNKS = np.empty((MAX_CHUNKS, 4), np.int64)
 _CELLS = _CHUNKS.reshape(-1).data
 _WORK = np.empty(64, np.uint8)
-_PLAIN = np.empty(2_048, np.uint8)  # longer ones are none of ours
+_PLAIN = np.empty(LONGEST_ACKNOWLEDGEMENT, np.uint8)
 _FOUND = np.empty(4 + 2 * kernel.MAX_RANGES, np.int64)

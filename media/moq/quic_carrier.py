@@ -108,7 +108,9 @@ class QuicCarrier:
 
     def send(self, outgoing: list[Outgoing], now: float) -> Burst:
         """Send what `may_send` and `takes` were asked of."""
-        chunks = [(self._own[stream], write_whole(self._own[stream], data, is_last)) for stream, data, is_last in outgoing]
+        chunks = [
+            (self._own[stream], write_whole(self._own[stream], data, is_last)) for stream, data, is_last in outgoing
+        ]
         self._unsent.clear()  # of what was opened for this
         return send_chunks(self._quic, self._keyring, chunks, self._delivered, now)
 
@@ -134,9 +136,10 @@ class QuicCarrier:
         stream = quic.get_next_available_stream_id(is_unidirectional=unidirectional)
         if stream // 4 >= granted:
             return None
+        had_words = self.has_words
         self._send(stream, self._stream_prefix(stream, unidirectional))
-        if unidirectional:
-            self._take(stream)
+        if unidirectional and self._take(stream):
+            self.has_words = had_words
         return stream
 
     def write(self, stream: int, data: bytes, *, is_last: bool = False) -> bool:
@@ -231,13 +234,15 @@ class QuicCarrier:
             if state is None or not has_data(state):
                 del self._unsent[stream]
 
-    def _take(self, stream: int) -> None:
-        """Make a stream just opened our own."""
+    def _take(self, stream: int) -> bool:
+        """Make a stream just opened our own; False when aioquic has something to say of it."""
         queue = self._quic._streams_queue
         state = self._quic._streams.get(stream)
-        if state is not None and queue and queue[-1] is state:
-            queue.pop()
-            self._own[stream] = state
+        if state is None or not queue or queue[-1] is not state:
+            return False
+        queue.pop()
+        self._own[stream] = state
+        return True
 
     def _hand_over(self) -> None:
         """Leave what is unsent to aioquic."""

@@ -126,7 +126,13 @@ class SentPackets(dict[int, Any]):
 
     def take_bursts(self, start: int, stop: int) -> list[SentBurst]:
         """Take out bursts, or parts of them, with numbers from `start` up to before `stop`."""
-        taken: list[SentBurst] = []
+        if not self.bursts:
+            return []
+        oldest, newest = self.bursts[0], self.bursts[-1]
+        if start <= oldest.first and newest.stop <= stop:
+            taken, self.bursts = self.bursts, []
+            return taken
+        taken = []
         kept: list[SentBurst] = []
         for burst in self.bursts:
             low, high = max(start, burst.first), min(stop, burst.stop)

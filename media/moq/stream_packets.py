@@ -55,7 +55,7 @@ def write_stream_packets(
 
 def may_send(quic: QuicConnection, size: int, now: float) -> bool:
     """Whether congestion, the connection's flow control and pacing let out so many bytes of stream data at once."""
-    packets = size // LEAST_IN_PACKET + 1
+    packets = size // LEAST_IN_PACKET + 1  # beside which aioquic has one for the rest
     return packets <= _packets_allowed(quic, now) and size <= quic._remote_max_data - quic._remote_max_data_used
 
 
@@ -90,6 +90,7 @@ def send_chunks(
     """Send chunks of `write_whole` in one burst, which `may_send` was asked for."""
     built = _build(quic, keyring, chunks, MAX_PACKETS)
     burst = SentBurst.of(quic._packet_number, built, chunks, now, delivered)
+    assert built.last_chunk == len(chunks) - 1, "all of it, as was asked for"
     _enter_burst(quic, burst)
     for stream, start, stop, _ in burst.frames:
         stream.sender.highest_offset = stop

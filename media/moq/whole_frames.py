@@ -11,7 +11,7 @@ from operator import itemgetter
 
 from media.moq.cursor import GroupCursor
 from media.moq.delivery import Delivery, Fetched
-from media.moq.packets import Burst
+from media.moq.packets import MAX_CHUNKS, Burst
 from media.moq.quic_carrier import QuicCarrier
 
 HEADER_BYTES = 12  # in front of a frame's payload, at most: the difference of two timestamps, and a length
@@ -24,9 +24,9 @@ Ready = tuple[tuple[int, int], int, Delivery, GroupCursor]  # urgency, the highe
 def send_whole_frames(deliveries: Iterable[Delivery | Fetched], carrier: QuicCarrier, now: float) -> Burst | None:
     """Send all that there is to send, in one burst; None, and nothing changed, when it can't go so."""
     ready = _ready(deliveries)
-    if not ready or not carrier.may_send(sum([size for _, size, _, _ in ready]), now):
+    if not ready or len(ready) > MAX_CHUNKS or not carrier.may_send(sum([size for _, size, _, _ in ready]), now):
         return None
-    if not all([delivery.is_admitted for _, _, delivery, _ in ready]):
+    if not all(delivery.is_admitted for _, _, delivery, _ in ready):
         return None
     ready.sort(key=itemgetter(0), reverse=True)
     for _, size, delivery, cursor in ready:

@@ -151,7 +151,7 @@ def test_both_ways_send_the_same_bytes_of_the_same_streams() -> None:
         carrier = link.connection._carrier
         assert carrier is not None
         if not by_ours:
-            carrier._take = lambda stream: None  # type: ignore[method-assign]
+            carrier._take = lambda stream: False  # type: ignore[method-assign]
             carrier.bursts = lambda now: []  # type: ignore[method-assign]
         group(link, track, 0, b"picture" * 3_000)
         group(link, track, 1, b"", finished=True)
