@@ -6,6 +6,7 @@ tests/moq/test_acknowledgements.py compares the books of both ways.
 
 from __future__ import annotations
 
+from aioquic.quic.congestion.reno import RenoCongestionControl
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet_builder import QuicDeliveryState, QuicSentPacket
 from aioquic.quic.recovery import MAX_ACK_RANGES, QuicPacketRecovery, QuicPacketSpace
@@ -13,7 +14,7 @@ from aioquic.quic.recovery import MAX_ACK_RANGES, QuicPacketRecovery, QuicPacket
 from media.io.udp import Destination
 from media.moq.keyring import Keyring
 from media.moq.packets import Acknowledgement
-from media.moq.sent_packets import Delivered, Frame, SentPacket
+from media.moq.sent_packets import Delivered, Frame, SentBurst, SentPacket, SentPackets, sent_packets_of
 from media.moq.stream_packets import APPLICATION
 
 FORM_BITS, SHORT_FORM = 0xC0, 0x40  # of the first byte, with the fixed bit (RFC 9000 section 17.3.1)
@@ -54,7 +55,7 @@ def _enter_packet(quic: QuicConnection, space: QuicPacketSpace, taken: Acknowled
     loss = quic._loss
     loss.peer_completed_address_validation = True
     delay_s = (taken.delay << quic._remote_ack_delay_exponent) / 1e6
-    lost = _acknowledge(loss, space, taken, delay_s, quic._packet_number, now)
+    lost = _acknowledge(loss, space, taken, delay_s, now)
     quic._close_at = now + quic._idle_timeout()
     quic._ack_eliciting_sent_since_receipt = False
     if number > space.largest_received_packet:
@@ -67,41 +68,39 @@ def _enter_packet(quic: QuicConnection, space: QuicPacketSpace, taken: Acknowled
 
 
 def _acknowledge(
-    loss: QuicPacketRecovery, space: QuicPacketSpace, taken: Acknowledgement, delay_s: float, end: int, now: float
+    loss: QuicPacketRecovery, space: QuicPacketSpace, taken: Acknowledgement, delay_s: float, now: float
 ) -> int:
-    """Do what aioquic's recovery does with an acknowledgement; `end` is the number of the packet sent next.
-
-    Returns how many packets are given up for lost.
-    """
+    """Do what aioquic's recovery does with an acknowledgement; returns how many packets are lost."""
     largest = taken.ranges[-1][1] - 1
     space.largest_acked_packet = max(space.largest_acked_packet, largest)
     eliciting = space.ack_eliciting_in_flight
-    newest = _take_out(loss, space, taken.ranges, end, now)
+    sent = sent_packets_of(space)
+    newest = _take_out(loss, space, sent, taken.ranges, now)
     if newest is None:
         return 0
-    if newest.packet_number == largest and space.ack_eliciting_in_flight < eliciting:
-        assert newest.sent_time is not None
-        _measure_round_trip(loss, now - newest.sent_time, delay_s, now)
-    before, space.loss_time = len(space.sent_packets), None
-    if next(iter(space.sent_packets), end) < space.largest_acked_packet:
+    number, sent_time = newest
+    if number == largest and space.ack_eliciting_in_flight < eliciting:
+        _measure_round_trip(loss, now - sent_time, delay_s, now)
+    lost, space.loss_time = 0, None
+    oldest = sent.first
+    if oldest is not None and oldest < space.largest_acked_packet:
+        before = len(sent)
         loss._detect_loss(now=now, space=space)
+        lost = before - len(sent)
     loss._pto_count = 0
-    return before - len(space.sent_packets)
+    return lost
 
 
 def _take_out(
-    loss: QuicPacketRecovery, space: QuicPacketSpace, ranges: list[tuple[int, int]], end: int, now: float
-) -> SentPacket | QuicSentPacket | None:
-    """Take acknowledged packets out of flight and tell who waits for them; returns the newest one."""
-    sent: dict[int, SentPacket | QuicSentPacket] = space.sent_packets  # type: ignore[assignment]
-    newest, arrived = None, Arrived()
-    lowest = next(iter(sent), end)
+    loss: QuicPacketRecovery, space: QuicPacketSpace, sent: SentPackets, ranges: list[tuple[int, int]], now: float
+) -> tuple[int, float] | None:
+    """Take acknowledged packets out of flight and tell who waits for them; returns the newest one's number and time."""
+    newest, newest_time, arrived = -1, 0.0, Arrived()
     for start, stop in ranges:
-        for number in range(max(start, lowest), min(stop, end)):
-            packet = sent.pop(number, None)
-            if packet is None:
-                continue
-            newest = packet
+        for packet in sent.take_own(start, stop):
+            if packet.packet_number > newest:
+                assert packet.sent_time is not None
+                newest, newest_time = packet.packet_number, packet.sent_time
             space.ack_eliciting_in_flight -= packet.is_ack_eliciting
             if packet.in_flight:
                 loss._cc.on_packet_acked(packet=packet, now=now)  # type: ignore[arg-type]
@@ -110,8 +109,24 @@ def _take_out(
             else:
                 for tell, about in packet.delivery_handlers:
                     tell(QuicDeliveryState.ACKED, *about)
+        for burst in sent.take_bursts(start, stop):
+            if burst.stop > newest:
+                newest, newest_time = burst.stop - 1, burst.sent_time
+            space.ack_eliciting_in_flight -= burst.stop - burst.first
+            _burst_acknowledged(loss._cc, burst, now)
+            arrived.add(burst)
     arrived.tell()
-    return newest
+    return None if newest < 0 else (newest, newest_time)
+
+
+def _burst_acknowledged(control: RenoCongestionControl, burst: SentBurst, now: float) -> None:
+    """Tell congestion control of a burst: of all its packets at once where that comes to the same as of each."""
+    window, threshold, size = control.congestion_window, control.ssthresh, burst.sent_bytes
+    is_slow_start = threshold is None or window + size <= threshold
+    grows_once = threshold is not None and window >= threshold and control._congestion_stash + size < 2 * window
+    is_at_once = is_slow_start or grows_once or burst.sent_time <= control._congestion_recovery_start_time
+    for packet in [burst] if is_at_once else burst.packets():
+        control.on_packet_acked(packet=packet, now=now)  # type: ignore[arg-type]
 
 
 class Arrived:
@@ -120,8 +135,8 @@ class Arrived:
     def __init__(self) -> None:
         self._told: list[tuple[Delivered, Frame]] = []
 
-    def add(self, packet: SentPacket) -> None:
-        """Add a packet's."""
+    def add(self, packet: SentPacket | SentBurst) -> None:
+        """Add a packet's, or a burst's."""
         told = self._told
         for frame in packet.frames:
             stream, start, stop, is_last = frame

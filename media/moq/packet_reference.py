@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
+from itertools import chain
+
 from aioquic.quic.crypto import CryptoContext
 
 from media.moq.packet_kernel import FIN, LEAST_BYTES, LEN, LONGEST_HEAD, NUMBER_BYTES, OFF, STREAM
@@ -30,7 +33,9 @@ class SealedByReference:
                 payload = payload.ljust(room, b"\0")  # all packets of a burst but the last have one size
             plain = start + ((number + len(packets)) & 0xFFFF).to_bytes(NUMBER_BYTES, "big")
             packets.append(self._crypto.encrypt_packet(plain, payload, number + len(packets)))
-        return Built(Burst(b"".join(packets), len(packets[0])), frames)
+        _, last_chunk, _, stop = frames[-1]
+        table = array("q", chain.from_iterable(frames)).tobytes()
+        return Built(Burst(b"".join(packets), len(packets[0])), table, last_chunk, stop)
 
 
 def _fill(left: list[tuple[int, Chunk]], room: int, packet: int, frames: list[list[int]]) -> bytes:

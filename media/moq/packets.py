@@ -48,10 +48,23 @@ class Burst(NamedTuple):
 
 
 class Built(NamedTuple):
-    """A burst, and the frames in it as (packet, chunk, from, to), counted from 0 and in the streams' offsets."""
+    """A burst, and up to where in which chunk it goes."""
 
     burst: Burst
-    frames: list[list[int]]
+    table: bytes  # of the frames in it, to be read by `rows_of`
+    last_chunk: int
+    stop: int  # in its stream
+
+    @property
+    def frames(self) -> list[list[int]]:
+        """Return the frames as (packet, chunk, from, to), counted from 0 and in the streams' offsets."""
+        return rows_of(self.table)
+
+
+def rows_of(table: bytes) -> list[list[int]]:
+    """Return the rows of a table of frames."""
+    rows: list[list[int]] = np.frombuffer(table, np.int64).reshape(-1, 4).tolist()
+    return rows
 
 
 class Head(NamedTuple):
@@ -147,10 +160,11 @@ class SealedByKernel:
         )
         if written < 0:
             raise ValueError("the cipher refused a packet")
-        frames: list[list[int]] = _FRAMES[: written + 1].tolist()
-        last = frames.pop()
-        size = last[0] if not frames[-1][0] else most
-        return Built(Burst(_OUT[: frames[-1][0] * most + last[0]].tobytes(), size), frames)
+        at = 4 * written
+        packet, last_chunk, _, stop, last_size = _TOLD[at - 4 : at + 1]
+        size = most if packet else last_size
+        burst = Burst(bytes(_PACKETS[: packet * most + last_size]), size)
+        return Built(burst, bytes(_TOLD[:at]), last_chunk, stop)
 
 
 class Acknowledgement(NamedTuple):
@@ -187,6 +201,7 @@ def _view(data: bytes | memoryview) -> np.ndarray[tuple[int], np.dtype[np.uint8]
 # One thread builds and opens packets, each whole before the next.
 _OUT = np.empty(MAX_PACKETS * MAX_PACKET_BYTES, np.uint8)
 _FRAMES = np.empty((MAX_PACKETS + MAX_CHUNKS + 1, 4), np.int64)
+_PACKETS, _TOLD = _OUT.data, _FRAMES.reshape(-1).data
 _CHUNKS = np.empty((MAX_CHUNKS, 4), np.int64)
 _CELLS = _CHUNKS.reshape(-1).data
 _WORK = np.empty(64, np.uint8)

@@ -19,11 +19,12 @@ from aioquic.quic.stream import QuicStream
 
 from media.moq.keyring import Keyring
 from media.moq.packets import MAX_CHUNKS, MAX_PACKETS, Burst, Chunk, Head
-from media.moq.sent_packets import Delivered, SentPacket
+from media.moq.sent_packets import Delivered, SentBurst, sent_packets_of
 
 NUMBER_BYTES = 2
 FIXED_BIT = 0x40
 APPLICATION = -1  # among a connection's packet spaces
+Sending = tuple[QuicStream, Chunk]
 ROUNDING = 1e-6  # of a packet: a bucket emptied exactly lets no further one out
 
 
@@ -77,9 +78,9 @@ def _packets_paced(pacer: QuicPacketPacer, now: float) -> int:
     return min(max(1, math.ceil(pacer.bucket_time / pacer.packet_time - ROUNDING)), MAX_PACKETS)
 
 
-def _chunks(quic: QuicConnection, waiting: list[QuicStream], room: int) -> list[Chunk]:
+def _chunks(quic: QuicConnection, waiting: list[QuicStream], room: int) -> list[Sending]:
     """Take up to so many bytes of the first streams on, as far as their flow control goes."""
-    chunks: list[Chunk] = []
+    chunks: list[Sending] = []
     credit = quic._remote_max_data - quic._remote_max_data_used
     for stream in waiting:
         sender = stream.sender
@@ -95,47 +96,42 @@ def _chunks(quic: QuicConnection, waiting: list[QuicStream], room: int) -> list[
             room -= stop - pending.start
             base = sender._buffer_start
             data = bytes(memoryview(sender._buffer)[pending.start - base : stop - base])
-            chunks.append(Chunk(stream.stream_id, pending.start, data, stop == sender._buffer_fin))
+            chunks.append((stream, Chunk(stream.stream_id, pending.start, data, stop == sender._buffer_fin)))
         if not len(sender._pending) and sender._pending_eof and len(chunks) < MAX_CHUNKS:
             assert sender._buffer_fin is not None
-            chunks.append(Chunk(stream.stream_id, sender._buffer_fin, b"", True))
+            chunks.append((stream, Chunk(stream.stream_id, sender._buffer_fin, b"", True)))
     return chunks
 
 
 def _send(
-    quic: QuicConnection, keyring: Keyring, chunks: list[Chunk], count: int, delivered: Delivered, now: float
+    quic: QuicConnection, keyring: Keyring, chunks: list[Sending], count: int, delivered: Delivered, now: float
 ) -> Burst:
     """Build a burst from chunks and enter it into the books."""
     phase = keyring.key_phase(quic)
     head = Head(FIXED_BIT | (quic._spin_bit << 5) | (phase << 2) | (NUMBER_BYTES - 1), quic._peer_cid.cid)
-    built = keyring.sealer(quic).build(head, quic._packet_number, quic._max_datagram_size, count, chunks)
-    packets = _enter_packets(quic, built.burst, delivered, now)
-    streams = [quic._streams[chunk.stream] for chunk in chunks]
-    for number, row, start, stop in built.frames:
-        chunk, stream = chunks[row], streams[row]
-        is_last = chunk.is_last and stop == chunk.offset + len(chunk.data)
-        packets[number].frames.append((stream, start, stop, is_last))
+    number, most = quic._packet_number, quic._max_datagram_size
+    built = keyring.sealer(quic).build(head, number, most, count, [chunk for _, chunk in chunks])
+    burst = SentBurst.of(number, built, chunks, now, delivered)
+    _enter_burst(quic, burst)
+    for stream, start, stop, is_last in burst.frames:
         _enter_frame(quic, stream, start, stop, is_last=is_last)
     return built.burst
 
 
-def _enter_packets(quic: QuicConnection, burst: Burst, delivered: Delivered, now: float) -> list[SentPacket]:
+def _enter_burst(quic: QuicConnection, burst: SentBurst) -> None:
     """Do what aioquic's recovery does for each packet sent, for all of a burst."""
-    number, count, total = quic._packet_number, burst.packets, len(burst.data)
-    packets = [SentPacket(number + at, now, burst.size, delivered) for at in range(count)]
-    packets[-1].sent_bytes = total - (count - 1) * burst.size
+    count = burst.stop - burst.first
     loss = quic._loss
     space = loss.spaces[APPLICATION]
-    space.sent_packets.update([(packet.packet_number, packet) for packet in packets])  # type: ignore[misc]
+    sent_packets_of(space).bursts.append(burst)
     space.ack_eliciting_in_flight += count
-    loss._time_of_last_sent_ack_eliciting_packet = now
-    loss._cc.bytes_in_flight += total
+    loss._time_of_last_sent_ack_eliciting_packet = burst.sent_time
+    loss._cc.bytes_in_flight += burst.sent_bytes
     pacer = loss._pacer
     if pacer.packet_time is not None:
         pacer.bucket_time = max(0.0, pacer.bucket_time - count * pacer.packet_time)
-    quic._packet_number = number + count
-    quic._network_paths[0].bytes_sent += total
-    return packets
+    quic._packet_number = burst.stop
+    quic._network_paths[0].bytes_sent += burst.sent_bytes
 
 
 def _enter_frame(quic: QuicConnection, stream: QuicStream, start: int, stop: int, *, is_last: bool) -> None:
