@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 UNIDIRECTIONAL = 0x2  # the bit of a stream's id (RFC 9000 section 2.1)
 
@@ -19,6 +19,14 @@ class Code(IntEnum):
     NOT_FOUND = 404
     FORBIDDEN = 403
     CUT = 410  # what gave the right to it ended
+
+
+class Outgoing(NamedTuple):
+    """What is written to a stream; `is_last` when the stream ends with it."""
+
+    stream: int
+    data: bytes
+    is_last: bool
 
 
 class Carrier(Protocol):

@@ -27,6 +27,7 @@ from media.moq.rights import Rights
 from media.moq.session import NEVER_NS, Session
 from media.moq.stream_packets import APPLICATION
 from media.moq.versions import Version, choose_version
+from media.moq.whole_frames import send_whole_frames
 
 H3_ALPN = "h3"
 WEBTRANSPORT = (b"webtransport", b"webtransport-h3")  # the latter from draft 15 on
@@ -136,7 +137,14 @@ class Connection:
 
     def bursts(self, now: float) -> tuple[list[Burst], Destination]:
         """Return the packets of stream data that leave now (s, monotonic), before `datagrams`, and for whom."""
-        return [] if self._carrier is None else self._carrier.bursts(now), self.quic._network_paths[0].addr
+        destination = self.quic._network_paths[0].addr
+        carrier, peer = self._carrier, self.peer
+        if peer is not None and carrier is not None and not peer.is_held_up:
+            burst = send_whole_frames(peer.deliveries.values(), carrier, now)
+            if burst is not None:
+                return [burst], destination
+        self.write()
+        return [] if carrier is None else carrier.bursts(now), destination
 
     def datagrams(self, now: float) -> list[Datagram]:
         """Return what else leaves now (s, monotonic)."""
@@ -157,6 +165,13 @@ class Connection:
         """Lose the datagrams that found no room: they would be late."""
         if self._carrier is not None:
             self._carrier.drop_datagrams()
+
+    @property
+    def waits_for_nothing_soon(self) -> bool:
+        """Whether QUIC waits for nothing but probes and the end of a silence, none of which come within 20 ms."""
+        quic = self.quic
+        space = quic._loss.spaces[APPLICATION] if quic._handshake_confirmed else None
+        return space is not None and quic._pacing_at is None and space.ack_at is None and space.loss_time is None
 
     def deadline_ns(self) -> int:
         """When `handle_timeout` wants to be called (monotonic)."""

@@ -43,6 +43,15 @@ class GroupCursor:
             self.is_refused = True
         return len(piece) + 1  # a FIN alone takes room as well
 
+    def take_frames(self) -> bytes:
+        """Return all frames from here on as the stream has them; none of the one before may be left."""
+        assert self.writer is not None
+        parts: list[bytes] = []
+        for frame in self.group.frames[self.frame :]:
+            parts += self.writer.header(frame), frame.payload
+        self.frame = len(self.group.frames)
+        return b"".join(parts)
+
     def _take(self, limit: int) -> bytes:
         assert self.writer is not None
         frame = self.group.frames[self.frame]

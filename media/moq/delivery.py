@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
-from media.moq.carrier import Carrier, Code
+from media.moq.carrier import Carrier, Code, Outgoing
 from media.moq.cursor import GroupCursor
 from media.moq.events import FetchWanted
 from media.moq.frames import Frame
@@ -44,7 +44,7 @@ class Delivery:
     ) -> None:
         self.request, self.track, self.wish = request, track, wish
         self._session, self._carrier, self._admits, self._has_sent = session, carrier, admits, has_sent
-        self._cursors: list[GroupCursor] = []
+        self.cursors: list[GroupCursor] = []  # of groups that are not written whole, the oldest first
         self._leaving: list[int] = []  # streams of groups written whole, of which something may be sent again
         self.counts = Counter[str]()
         self.is_over = False
@@ -67,7 +67,7 @@ class Delivery:
             start=wish.start,
             end=wish.end,
         )
-        for cursor in tuple(self._cursors):
+        for cursor in tuple(self.cursors):
             if not self._wants(cursor.group.sequence):
                 self._drop(cursor, Code.CANCELLED, "groups_not_wanted")
 
@@ -92,7 +92,7 @@ class Delivery:
 
     def silence(self, code: int) -> None:
         """Have nothing more leave of what was taken up so far: neither what is unsent nor what was lost on the way."""
-        for cursor in tuple(self._cursors):
+        for cursor in tuple(self.cursors):
             self._drop(cursor, code, "groups_cut")
         for stream in self._leaving:
             self._carrier.reset(stream, code)
@@ -101,13 +101,13 @@ class Delivery:
     @property
     def is_spent(self) -> bool:
         """Whether nothing will be written any more."""
-        return self.is_over and not self._cursors
+        return self.is_over and not self.cursors
 
     def refuse_stream(self, stream: int) -> bool:
         """Write no more to a stream that the peer stopped; False when it is not ours."""
-        for cursor in self._cursors:
+        for cursor in self.cursors:
             if cursor.stream == stream:
-                self._cursors.remove(cursor)
+                self.cursors.remove(cursor)
                 self.counts["groups_refused"] += 1
                 return True
         return False
@@ -121,16 +121,16 @@ class Delivery:
         if not self._admits(self.track):
             self.counts["groups_not_admitted"] += 1
             return
-        if len(self._cursors) >= MAX_LIVE_GROUPS:
-            oldest = min(self._cursors, key=lambda cursor: cursor.group.sequence)
+        if len(self.cursors) >= MAX_LIVE_GROUPS:
+            oldest = min(self.cursors, key=lambda cursor: cursor.group.sequence)
             self._drop(oldest, Code.EXPIRED, "groups_too_many")
-        self._cursors.append(GroupCursor(group))
-        self._cursors.sort(key=lambda cursor: cursor.group.sequence)
+        self.cursors.append(GroupCursor(group))
+        self.cursors.sort(key=lambda cursor: cursor.group.sequence)
         self._carrier.wake()
 
     def group_grew(self, group: Group) -> None:
         """Look at a group again."""
-        for cursor in self._cursors:
+        for cursor in self.cursors:
             if cursor.group is group:
                 if group.is_dropped:
                     self._drop(cursor, Code.EXPIRED, "groups_gone")
@@ -163,20 +163,34 @@ class Delivery:
     @property
     def has_more(self) -> bool:
         """Whether there is something to write."""
-        return any(cursor.has_more for cursor in self._cursors)
+        return any(cursor.has_more for cursor in self.cursors)
 
     def expire(self, now_ns: int) -> None:
         """Drop the groups that the subscriber no longer wants to see finished."""
-        if len(self._cursors) < 2:
+        if len(self.cursors) < 2:
             return
         patience_ns = max(GRACE_NS, min(self.wish.max_latency_ms * 1_000_000, MAX_LATENCY_NS))
-        for cursor, newer in zip(tuple(self._cursors), tuple(self._cursors)[1:], strict=False):
+        for cursor, newer in zip(tuple(self.cursors), tuple(self.cursors)[1:], strict=False):
             if now_ns - newer.group.began_ns > patience_ns:
                 self._drop(cursor, Code.EXPIRED, "groups_expired")
 
+    @property
+    def is_admitted(self) -> bool:
+        """Whether an object of the track may be written now."""
+        return self._admits(self.track)
+
+    def take_frames(self, cursor: GroupCursor) -> Outgoing:
+        """Return all frames there are of an open group, as sent; and whether it ends with them."""
+        assert cursor.stream is not None
+        data = cursor.take_frames()
+        self._has_sent()
+        if cursor.is_written:
+            self._written(cursor)
+        return Outgoing(cursor.stream, data, cursor.is_written)
+
     def write_piece(self) -> int:
         """Write the most urgent piece; returns its bytes, 0 when there is nothing to write now."""
-        for cursor in self._cursors if self.wish.is_ordered else self._cursors[::-1]:
+        for cursor in self.cursors if self.wish.is_ordered else self.cursors[::-1]:
             written = self._write_from(cursor)
             if written:
                 return written
@@ -188,22 +202,26 @@ class Delivery:
         if not self._admits(self.track):
             self._drop(cursor, Code.CUT, "groups_not_admitted")
             return 0
-        if cursor.stream is None and not self._open(cursor):
+        if cursor.stream is None and not self.open(cursor):
             return 0
         written = cursor.write_piece(self._carrier)
         if written and not cursor.is_refused:
             self._has_sent()
         if cursor.is_refused:
-            self._cursors.remove(cursor)
+            self.cursors.remove(cursor)
             self.counts["groups_refused"] += 1
         elif written and cursor.is_written:
-            assert cursor.stream is not None
-            self._cursors.remove(cursor)
-            self._leaving.append(cursor.stream)
-            self.counts["groups"] += 1
+            self._written(cursor)
         return written
 
-    def _open(self, cursor: GroupCursor) -> bool:
+    def _written(self, cursor: GroupCursor) -> None:
+        assert cursor.stream is not None
+        self.cursors.remove(cursor)
+        self._leaving.append(cursor.stream)
+        self.counts["groups"] += 1
+
+    def open(self, cursor: GroupCursor) -> bool:
+        """Open the stream of a group; False when the peer grants none now."""
         self._leaving = [stream for stream in self._leaving if not self._carrier.is_done(stream)]
         opened = self._session.open_group(self.request, cursor.group.sequence)
         if opened is None:
@@ -212,7 +230,7 @@ class Delivery:
         return True
 
     def _drop(self, cursor: GroupCursor, code: int, reason: str) -> None:
-        self._cursors.remove(cursor)
+        self.cursors.remove(cursor)
         self.counts[reason] += 1
         if cursor.stream is not None:
             self._carrier.reset(cursor.stream, code)

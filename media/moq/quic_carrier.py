@@ -17,9 +17,10 @@ from aioquic.quic.stream import QuicStream
 
 from media.io.udp import Destination
 from media.moq.acknowledgements import take_acknowledgement_untrusted
+from media.moq.carrier import Outgoing
 from media.moq.keyring import Keyring
 from media.moq.packets import Burst
-from media.moq.stream_packets import has_data, write_stream_packets
+from media.moq.stream_packets import has_data, has_room, may_send, send_chunks, write_stream_packets, write_whole
 from media.moq.varint import varint
 
 # The longest packet has a header of 1 byte, the peer's connection id and a packet number of 2, a frame header of 3 and
@@ -95,6 +96,21 @@ class QuicCarrier:
         bursts = write_stream_packets(self._quic, self._unsent, self._keyring, self._delivered, now)
         self._forget_sent()
         return bursts
+
+    def may_send(self, size: int, now: float) -> bool:
+        """Whether so many bytes of streams of its own may leave at once (s, monotonic)."""
+        return not self._unsent and self._keyring.is_plain(self._quic) and may_send(self._quic, size, now)
+
+    def takes(self, stream: int | None, size: int) -> bool:
+        """Whether an own stream would have so many bytes leave at once."""
+        state = self._own.get(stream)
+        return state is not None and has_room(state, size)
+
+    def send(self, outgoing: list[Outgoing], now: float) -> Burst:
+        """Send what `may_send` and `takes` were asked of."""
+        chunks = [(self._own[stream], write_whole(self._own[stream], data, is_last)) for stream, data, is_last in outgoing]
+        self._unsent.clear()  # of what was opened for this
+        return send_chunks(self._quic, self._keyring, chunks, self._delivered, now)
 
     def take_acknowledgement_untrusted(self, data: bytes, source: Destination, now: float) -> bool:
         """Take in a datagram that only acknowledges; False when it is for aioquic."""
@@ -285,6 +301,14 @@ class WebTransportCarrier(QuicCarrier):
         if is_last:
             self._http.sending_ended(stream)
         return written
+
+    def send(self, outgoing: list[Outgoing], now: float) -> Burst:
+        """Send, and let HTTP/3 forget streams once both halves have ended."""
+        burst = super().send(outgoing, now)
+        for stream, _, is_last in outgoing:
+            if is_last:
+                self._http.sending_ended(stream)
+        return burst
 
     def reset(self, stream: int, code: int) -> None:
         """Reset, and let HTTP/3 forget the stream once both halves have ended."""

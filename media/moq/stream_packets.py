@@ -18,10 +18,12 @@ from aioquic.quic.recovery import QuicPacketPacer
 from aioquic.quic.stream import QuicStream
 
 from media.moq.keyring import Keyring
-from media.moq.packets import MAX_CHUNKS, MAX_PACKETS, Burst, Chunk, Head
+from media.moq.packets import MAX_CHUNKS, MAX_PACKETS, Built, Burst, Chunk, Head
 from media.moq.sent_packets import Delivered, SentBurst, sent_packets_of
 
 NUMBER_BYTES = 2
+# Of stream data in a full packet, whatever else is in it: less would only ask for more room than is needed.
+LEAST_IN_PACKET = 1_000
 FIXED_BIT = 0x40
 APPLICATION = -1  # among a connection's packet spaces
 Sending = tuple[QuicStream, Chunk]
@@ -46,10 +48,61 @@ def write_stream_packets(
             break
         bursts.append(_send(quic, keyring, chunks, count, delivered, now))
         waiting = [stream for stream in waiting if has_data(stream)]
-    if bursts and not quic._ack_eliciting_sent_since_receipt:
+    if bursts:
+        _put_off_idling(quic, now)
+    return bursts
+
+
+def may_send(quic: QuicConnection, size: int, now: float) -> bool:
+    """Whether congestion, the connection's flow control and pacing let out so many bytes of stream data at once."""
+    packets = size // LEAST_IN_PACKET + 1
+    return packets <= _packets_allowed(quic, now) and size <= quic._remote_max_data - quic._remote_max_data_used
+
+
+def has_room(stream: QuicStream, size: int) -> bool:
+    """Whether a stream would take so many bytes, and have them leave behind nothing but its beginning."""
+    sender = stream.sender
+    is_open = sender._reset_error_code is None and sender._buffer_fin is None
+    is_next = sender.buffer_is_empty or sender.highest_offset == 0
+    return is_open and is_next and sender._buffer_stop + size <= stream.max_stream_data_remote
+
+
+def write_whole(stream: QuicStream, data: bytes, is_last: bool) -> Chunk:
+    """Do what aioquic's sender does with what is written to it and leaves it at once, with what was written before."""
+    sender = stream.sender
+    assert stream.stream_id is not None
+    start = sender.highest_offset
+    if not sender.buffer_is_empty:
+        data = bytes(sender._buffer) + data
+        sender._pending.shift()
+        sender._buffer_stop, sender.buffer_is_empty = 0, True
+        sender._buffer.clear()
+    sender._buffer += data
+    sender._buffer_stop += len(data)
+    if is_last:
+        sender._buffer_fin = sender._buffer_stop
+    return Chunk(stream.stream_id, start, data, is_last)
+
+
+def send_chunks(
+    quic: QuicConnection, keyring: Keyring, chunks: list[Sending], delivered: Delivered, now: float
+) -> Burst:
+    """Send chunks of `write_whole` in one burst, which `may_send` was asked for."""
+    built = _build(quic, keyring, chunks, MAX_PACKETS)
+    burst = SentBurst.of(quic._packet_number, built, chunks, now, delivered)
+    _enter_burst(quic, burst)
+    for stream, start, stop, _ in burst.frames:
+        stream.sender.highest_offset = stop
+        quic._remote_max_data_used += stop - start
+    quic._pacing_at = None
+    _put_off_idling(quic, now)
+    return built.burst
+
+
+def _put_off_idling(quic: QuicConnection, now: float) -> None:
+    if not quic._ack_eliciting_sent_since_receipt:
         quic._close_at = now + quic._idle_timeout()
         quic._ack_eliciting_sent_since_receipt = True
-    return bursts
 
 
 def has_data(stream: QuicStream) -> bool:
@@ -107,15 +160,19 @@ def _send(
     quic: QuicConnection, keyring: Keyring, chunks: list[Sending], count: int, delivered: Delivered, now: float
 ) -> Burst:
     """Build a burst from chunks and enter it into the books."""
-    phase = keyring.key_phase(quic)
-    head = Head(FIXED_BIT | (quic._spin_bit << 5) | (phase << 2) | (NUMBER_BYTES - 1), quic._peer_cid.cid)
-    number, most = quic._packet_number, quic._max_datagram_size
-    built = keyring.sealer(quic).build(head, number, most, count, [chunk for _, chunk in chunks])
-    burst = SentBurst.of(number, built, chunks, now, delivered)
+    built = _build(quic, keyring, chunks, count)
+    burst = SentBurst.of(quic._packet_number, built, chunks, now, delivered)
     _enter_burst(quic, burst)
     for stream, start, stop, is_last in burst.frames:
         _enter_frame(quic, stream, start, stop, is_last=is_last)
     return built.burst
+
+
+def _build(quic: QuicConnection, keyring: Keyring, chunks: list[Sending], count: int) -> Built:
+    phase = keyring.key_phase(quic)
+    head = Head(FIXED_BIT | (quic._spin_bit << 5) | (phase << 2) | (NUMBER_BYTES - 1), quic._peer_cid.cid)
+    sealer = keyring.sealer(quic)
+    return sealer.build(head, quic._packet_number, quic._max_datagram_size, count, [chunk for _, chunk in chunks])
 
 
 def _enter_burst(quic: QuicConnection, burst: SentBurst) -> None:

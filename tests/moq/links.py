@@ -121,7 +121,6 @@ class Link:
             has_spoken = True
         while (event := self.quic.next_event()) is not None:
             self.connection.handle(event)
-        self.connection.write()
         bursts, _ = self.connection.bursts(self.now)
         packets = [datagram for burst in bursts for datagram in burst.datagrams()]
         for datagram in packets + [datagram for datagram, _ in self.connection.datagrams(self.now)]:

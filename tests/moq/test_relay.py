@@ -191,7 +191,7 @@ def test_a_subscriber_far_behind_costs_a_bounded_number_of_groups_and_no_other_s
         assert len(payloads(quick.settle())) == 1
         slow.settle()
     (delivery,) = slow.peer.deliveries.values()
-    assert len(delivery._cursors) == MAX_LIVE_GROUPS  # type: ignore[union-attr]
+    assert len(delivery.cursors) == MAX_LIVE_GROUPS  # type: ignore[union-attr]
     assert delivery.counts["groups_too_many"] == 100 - MAX_LIVE_GROUPS
     assert not slow.down.out
 
