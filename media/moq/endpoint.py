@@ -174,13 +174,15 @@ class Endpoint:
                     continue
                 if entry is not None:
                     self._guarded(entry, self._feed, data, source, heard)
-            # Those that it only led media to wait for the next flush.
             self._flush_all(heard)
 
     def _feed(self, entry: _Entry, data: bytes, source: Destination, heard: dict[int, _Entry]) -> None:
         if entry.connection.receive_untrusted(data, source, self._now_ns() / 1e9):
-            heard[entry.number] = entry
             self._take_events(entry)
+            if entry.connection.has_session:
+                self._stir(entry.number)  # it waits for the next flush, with what else there is for it by then
+            else:
+                heard[entry.number] = entry
         elif entry.connection.quic._loss.spaces[APPLICATION].loss_time is not None:
             self._set_timer(entry)
 
