@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+
+CPUCLOCK_SCHED = 2  # the kind of clock within a clock's number (clock_getcpuclockid(3), linux/posix-timers.h)
 
 
 class NoSuchProcess(Exception):
@@ -10,19 +13,11 @@ class NoSuchProcess(Exception):
 
 
 def cpu_ns(pid: int) -> int:
-    """Return the processor time of all threads that live now (ns, by the scheduler's own accounts)."""
+    """Return the processor time of all threads, those that have ended among them (ns, by the scheduler's accounts)."""
     try:
-        tasks = list(Path("/proc", str(pid), "task").iterdir())
-        return sum(_task_ns(task) for task in tasks)
+        return time.clock_gettime_ns(~pid << 3 | CPUCLOCK_SCHED)
     except OSError as error:
         raise NoSuchProcess(f"process {pid} can't be read: {error}") from error
-
-
-def _task_ns(task: Path) -> int:
-    try:
-        return int((task / "schedstat").read_text().split()[0])
-    except (FileNotFoundError, ProcessLookupError):
-        return 0  # a thread that ended just now
 
 
 def memory_bytes(pid: int) -> int:

@@ -2,7 +2,8 @@
 
 The first line on standard input says whom to be, as JSON: `host`, `port`, `source` (the address to connect from),
 `stream`, `tokens` (one for each client). Answers "ready" when all have joined. Each further line is JSON, `seconds`:
-for so long it listens, and answers with what was heard and when, by the clock of the receiving kernel.
+for so long it listens, and answers with what was heard and when, by the clock of the receiving kernel. Pings are
+answered all the time.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ STAMP = struct.Struct("=qq")  # struct timespec
 CONTROL = socket.CMSG_SPACE(STAMP.size)
 BINARY, MASKED = 0x82, 0x80  # a final frame of binary data, of a client (RFC 6455 section 5.2)
 AT_ONCE = 200  # connections that are asked for before their answers are waited for
+PING, PONG = b"\x89\x00", b"\x8a\x80" + bytes(4)
 OK = b"\xa4type\xa2ok"
 
 
@@ -74,17 +76,30 @@ class Crowd:
         self.late_ns: dict[int, array.array[int]] = {}
         self._selector = selectors.EpollSelector()
         for link in links:
-            self._selector.register(link, selectors.EVENT_READ)
+            self._selector.register(link, selectors.EVENT_READ, link)
+        self._selector.register(sys.stdin, selectors.EVENT_READ)
 
     def listen(self, seconds: float) -> dict[str, Any]:
         """Take what comes; returns, for each message, how many heard it and the latencies' percentiles (ms)."""
         self.late_ns.clear()
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
-            for key, _ in self._selector.select(left):
-                assert isinstance(key.fileobj, socket.socket)
-                self._take(key.fileobj)
+            self._turn(left)
         return {"late_ms": [[round(late / 1e6, 3) for late in lates] for lates in self.late_ns.values()]}
+
+    def wait(self) -> str:
+        """Answer pings until standard input has a line, and return that; an empty one at its end."""
+        while not self._turn(None):
+            pass
+        return sys.stdin.readline()
+
+    def _turn(self, patience_s: float | None) -> bool:
+        """Take what has come to anybody; returns whether standard input has something, too."""
+        ready = self._selector.select(patience_s)
+        for key, _ in ready:
+            if key.data is not None:
+                self._take(key.data)
+        return any(key.data is None for key, _ in ready)
 
     def _take(self, link: socket.socket) -> None:
         try:
@@ -93,6 +108,8 @@ class Crowd:
             return
         if not data:
             raise SystemExit("the server closed a connection")
+        if PING in data:
+            link.sendall(PONG)
         at_ns = read_stamp(control)
         for sent in SENT.findall(data):
             self.late_ns.setdefault(int(sent), array.array("q")).append(at_ns - int(sent))
@@ -124,7 +141,7 @@ def main() -> None:
         links += asked
     crowd = Crowd(links)
     print("ready", flush=True)
-    for line in sys.stdin:
+    while line := crowd.wait():
         print(json.dumps(crowd.listen(json.loads(line)["seconds"])), flush=True)
 
 

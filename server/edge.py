@@ -12,6 +12,8 @@ import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
 import structlog
 import trio
@@ -21,6 +23,7 @@ from media.io.networks import is_loopback, network_of
 from media.io.tcp import TcpStream
 from server.config import Limits
 from server.http11 import Http11
+from server.parking import Parking, Wake
 from server.web.rates import TokenBuckets
 
 MAX_HEAD = 16_384  # bytes; browsers send less than 2,000
@@ -55,7 +58,19 @@ OUTCOMES = (
     "too_slow",
 )
 
-ServeSocket = Callable[[trio.abc.Stream, bytearray], Awaitable[None]]
+
+class Silent(Protocol):
+    """A connection on which nobody says anything just now, and that needs no task until somebody does."""
+
+    def park(self, parking: Parking, wake: Wake) -> None:
+        """Have `wake` called once when the connection must go on."""
+
+    async def go_on(self) -> Silent | None:
+        """Serve it until it is silent again, or has ended (None)."""
+
+
+Serve = Callable[[], Awaitable[Silent | None]]
+ServeSocket = Callable[[trio.abc.Stream, bytearray], Awaitable[Silent | None]]
 ServeMoq = Callable[[trio.abc.Stream, bytes, str], Awaitable[None]]
 log = structlog.get_logger("edge")
 
@@ -66,6 +81,23 @@ class Address:
 
     host: str
     port: int
+
+
+@dataclass(slots=True, eq=False)
+class _Guarded:
+    """An accepted connection until it has ended: whose it is, and where it goes on when it is woken."""
+
+    edge: Edge
+    nursery: trio.Nursery
+    tcp: trio.SocketStream
+    peer: str
+    silent: Silent | None = None
+
+    def wake(self) -> None:
+        """Go on, in a task."""
+        silent, self.silent = self.silent, None
+        assert silent is not None, "only who is silent is woken"
+        self.nursery.start_soon(self.edge.guard, self, silent.go_on)
 
 
 class Edge:
@@ -91,11 +123,13 @@ class Edge:
         self._counts: Counter[str] = Counter(dict.fromkeys(OUTCOMES, 0))
         self._responses: Counter[str] = Counter({f"{hundred}xx": 0 for hundred in range(1, 6)})
         self._logged = TokenBuckets(FAULTS_LOGGED_PER_S, FAULTS_LOGGED_BURST)
+        self._parking = Parking()
 
     def counters(self) -> dict[str, int]:
         """How many connections are open, and what became of others, by name."""
         return {
             "connections": self._open.total(),
+            **self._parking.counters(),
             **{f"connections_{word}": count for word, count in self._counts.items()},
             **{f"http_responses_{status}": count for status, count in self._responses.items()},
         }
@@ -105,6 +139,7 @@ class Edge:
         listeners = await trio.open_tcp_listeners(self._port, host=self._host)
         host, port = listeners[0].socket.getsockname()[:2]
         async with trio.open_nursery() as accepting:
+            await accepting.start(self._parking.run)
             for listener in listeners:
                 listener.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_SNDBUF, SEND_BUFFER)  # inherited
                 accepting.start_soon(self._accept, listener, accepting)
@@ -119,42 +154,56 @@ class Edge:
                     self._counts["not_accepted"] += 1
                     pause = FULL_PAUSE_S if error.errno in FULL else 0.0
                 else:
-                    nursery.start_soon(self._guard, stream)
+                    nursery.start_soon(self._admit, stream, nursery)
                     continue
                 await trio.sleep(pause)
 
     # -- one connection ------------------------------------------------------------------------------------------------
 
-    async def _guard(self, tcp: trio.SocketStream) -> None:
-        peer = "unknown"
+    async def _admit(self, tcp: trio.SocketStream, nursery: trio.Nursery) -> None:
         try:
             peer = str(tcp.socket.getpeername()[0])
+        except OSError as error:
+            self._note(error, "unknown")
+        else:
             asker = network_of(peer)
             full = self._open.total() >= self._limits.connections
-            if full or self._open[asker] >= self._limits.connections_per_address:
-                self._counts["over_limit"] += 1
+            if not full and self._open[asker] < self._limits.connections_per_address:
+                self._counts["accepted"] += 1
+                self._open[asker] += 1
+                await self.guard(_Guarded(self, nursery, tcp, peer), partial(self._serve, tcp, peer))
                 return
-            self._counts["accepted"] += 1
-            self._open[asker] += 1
-            try:
-                await self._serve(tcp, peer)
-                await _part(tcp)
-            finally:
-                self._open[asker] -= 1
-                if not self._open[asker]:
-                    del self._open[asker]
+            self._counts["over_limit"] += 1
+        await trio.aclose_forcefully(tcp)
+
+    async def guard(self, guarded: _Guarded, serve: Serve) -> None:
+        """Serve a connection until it has ended, or is silent: then it is parked."""
+        try:
+            guarded.silent = await serve()
+            if guarded.silent is None:
+                await _part(guarded.tcp)
         except Exception as error:
-            self._note(error, peer)
+            self._note(error, guarded.peer)
         except BaseExceptionGroup as group:
             # Cancelled, and something broke on the way out: the one goes on, the other is no more than a fault here.
             faults, others = group.split(Exception)
             if faults is not None:
-                self._note(faults, peer)
+                self._note(faults, guarded.peer)
             if others is not None:
                 raise others from None
         finally:
-            with trio.CancelScope(shield=True):
-                await trio.aclose_forcefully(tcp)
+            if guarded.silent is None:
+                await self._end(guarded)
+        if guarded.silent is not None:
+            guarded.silent.park(self._parking, guarded.wake)
+
+    async def _end(self, guarded: _Guarded) -> None:
+        asker = network_of(guarded.peer)
+        self._open[asker] -= 1
+        if not self._open[asker]:
+            del self._open[asker]
+        with trio.CancelScope(shield=True):
+            await trio.aclose_forcefully(guarded.tcp)
 
     def _note(self, error: Exception, peer: str) -> None:
         if _is_broken(error):
@@ -164,11 +213,10 @@ class Edge:
         if not self._logged.take("", trio.current_time()):
             log.error("connection_fault", peer=peer, exc_info=error)
 
-    async def _serve(self, tcp: trio.SocketStream, peer: str) -> None:
+    async def _serve(self, tcp: trio.SocketStream, peer: str) -> Silent | None:
         received = bytearray()
         stream = await self._receive(tcp, received)
-        if stream is not None:
-            await self._lead(stream, received, peer)
+        return None if stream is None else await self._lead(stream, received, peer)
 
     async def _receive(self, tcp: trio.SocketStream, received: bytearray) -> trio.abc.Stream | None:
         """Read a first head; None when it does not come."""
@@ -196,7 +244,7 @@ class Edge:
             return None
         return stream
 
-    async def _lead(self, stream: trio.abc.Stream, received: bytearray, peer: str) -> None:
+    async def _lead(self, stream: trio.abc.Stream, received: bytearray, peer: str) -> Silent | None:
         """Lead a connection to who serves it; `received` is the first head and what came right behind it."""
         head = bytes(received[: received.find(END_OF_HEAD, 0, MAX_HEAD) + len(END_OF_HEAD)])
         if END_OF_HEAD not in head:
@@ -209,12 +257,12 @@ class Edge:
         elif isinstance(stream, trio.SocketStream) and not is_loopback(peer):
             await self._redirect(stream, head)
         elif UPGRADE.match(head):
-            del head  # there are thousands of these, for hours
-            await self._serve_socket(stream, received)
+            return await self._serve_socket(stream, received)
         elif MOQ_UPGRADE.match(head):
             await self._serve_moq(stream, bytes(received), peer)
         else:
             await self._serve_http(stream, bytes(received), peer)
+        return None
 
     async def _serve_http(self, stream: trio.abc.Stream, received: bytes, peer: str) -> None:
         is_plain = isinstance(stream, trio.SocketStream)

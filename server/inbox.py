@@ -5,7 +5,9 @@ Off a WebSocket they are checked as RFC 6455 asks; off a stream of QUIC each has
 
 from __future__ import annotations
 
-from typing import Protocol
+import os
+from enum import Enum
+from typing import Literal, Protocol
 
 import trio
 from websockets.frames import CloseCode, Frame, Opcode
@@ -20,6 +22,17 @@ from signalling.messages import MAX_MESSAGE_BYTES
 FRAMES_PER_S = 50.0  # of one connection, pings among them; a person makes a few requests
 BURST = 200.0
 RECEIVE_BYTES = 65_536
+PING = Frame(Opcode.PING, b"").serialize(mask=False)
+
+
+class Silence(Enum):
+    """That nothing has come yet."""
+
+    SILENCE = 0
+
+
+SILENCE: Literal[Silence.SILENCE] = Silence.SILENCE
+Taken = bytes | Literal[Silence.SILENCE] | None
 
 
 class Inbox(Protocol):
@@ -32,6 +45,12 @@ class Inbox(Protocol):
     @property
     def ended(self) -> str:
         """Why there are no more messages: one of server.outbox.CLIENTS_ENDS."""
+
+    def ping(self) -> None:
+        """Have the client show that it is there."""
+
+    def take(self) -> Taken:
+        """Return the next message of what has come, None when there will be none. Raises BrokenResourceError."""
 
     async def next(self) -> bytes | None:
         """Return the next message, None when there will be none. Raises BrokenResourceError."""
@@ -64,6 +83,7 @@ class SocketInbox:
         self, stream: trio.abc.Stream, protocol: WebSocketProtocol, outbox: SocketOutbox, early: bytes
     ) -> None:
         self._stream, self._protocol, self._outbox, self._early = stream, protocol, outbox, early
+        self._fd = stream.socket.fileno() if isinstance(stream, trio.SocketStream) else None
         self._is_text = False
         self._parts: list[bytes] = []
         self._ready: list[bytes] = []
@@ -77,16 +97,40 @@ class SocketInbox:
             return "closed_by_client"
         return "lost" if self._protocol.close_sent is None else "protocol_error"
 
-    async def next(self) -> bytes | None:
-        """Return the next message, None when there will be none."""
+    def ping(self) -> None:
+        """Have the client show that it is there."""
+        self._outbox.write(PING)
+
+    def take(self) -> Taken:
+        """Return the next message of what has come, None when there will be none. Raises BrokenResourceError."""
         while self._outbox.closed is None:
             if self._ready:
                 return self._ready.pop(0)
             if self._protocol.state is not State.OPEN:
                 return None
-            self._feed(self._early or await self._stream.receive_some(RECEIVE_BYTES))
+            came = self._early or self._read()
             self._early = b""
+            if came is None:
+                return SILENCE
+            self._feed(came)
         return None
+
+    async def next(self) -> bytes | None:
+        """Return the next message, None when there will be none. Raises BrokenResourceError."""
+        while (message := self.take()) is SILENCE:
+            self._feed(await self._stream.receive_some(RECEIVE_BYTES))
+        return message
+
+    def _read(self) -> bytes | None:
+        """Read what is there; only a plain socket can be asked."""
+        if self._fd is None:
+            return None
+        try:
+            return os.read(self._fd, RECEIVE_BYTES)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise trio.BrokenResourceError from error
 
     def _feed(self, data: bytes | bytearray) -> None:
         self.heard_at = trio.current_time()
@@ -139,12 +183,13 @@ class StreamInbox:
         """Why there are no more messages: the client ended its half, within a message or after one."""
         return "protocol_error" if self._received else "closed_by_client"
 
+    def ping(self) -> None:
+        """Have the client show that it is there."""
+        self._stream.ping()
+
     async def next(self) -> bytes | None:
         """Return the next message, None when there will be none. Raises BrokenResourceError."""
-        while self._outbox.closed is None:
-            message = self._take()
-            if message is not None:
-                return message
+        while (message := self.take()) is SILENCE:
             try:
                 part = await self._stream.receive_some(RECEIVE_BYTES)
             except TooMuchUnread:
@@ -153,19 +198,22 @@ class StreamInbox:
             if not part:
                 return None
             self._received += part
-        return None
+        return message
 
-    def _take(self) -> bytes | None:
+    def take(self) -> Taken:
+        """Return the next message of what has come, None when there will be none."""
+        if self._outbox.closed is not None:
+            return None
         found = peek_varint_untrusted(self._received, 0)
         if found is None:
-            return None
+            return SILENCE
         size, begin = found
         if size > MAX_MESSAGE_BYTES:
             # Not worth waiting for: where the next message begins is as far away.
             self._outbox.close("malformed")
             return None
         if len(self._received) < begin + size:
-            return None
+            return SILENCE
         if not self._pace.spend(trio.current_time()):
             self._outbox.close("rate_limited")
             return None

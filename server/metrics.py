@@ -14,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 # What is so now: counter -> (metric, help).
 GAUGES = {
     "connections": ("connections", "Open TCP connections."),
+    "parked": ("sockets_parked", "Those that are silent just now, and take no task."),
     "sockets": ("sockets", "Open signalling sockets."),
     "signalling_sessions": ("signalling_sessions", "Signalling sessions, with those that may still be resumed."),
     "signalling_sessions_lost": ("signalling_sessions_lost", "Signalling sessions without a connection just now."),
@@ -56,6 +57,8 @@ COUNTERS = {
     "one_to_one_failures": ("one_to_one_failures", "Times that a one-to-one could not be settled; it is tried again."),
     "one_to_one_unheard": ("one_to_one_unheard", "What rooms said of one-to-ones when too much was unwritten."),
     "one_to_one_recovered": ("one_to_one_recovered", "One-to-ones settled that no room knew any more."),
+    "parked_woken": ("sockets_woken", "Times that a silent signalling socket was woken."),
+    "parked_refused": ("sockets_not_parked", "Signalling sockets that the system did not watch, and a task did."),
     "sockets_opened": ("sockets_opened", "Signalling sockets whose handshake succeeded."),
     "sockets_refused": ("sockets_refused", "Signalling sockets whose handshake failed."),
     "moq_sessions_admitted": ("moq_sessions_admitted", "MoQ sessions that were let in."),

@@ -14,6 +14,7 @@ import structlog
 import trio
 
 from server.framing import Framing
+from server.parking import Parking, Wake
 
 MAX_FRAMES = 256  # queued; a reader that is so far behind is gone or hostile
 MAX_BYTES = 262_144
@@ -39,8 +40,25 @@ class _Queued:
 class SocketOutbox:
     """Implements `signalling.ports.Outbox`; `nursery` must live at least until `stop` is called, and may be shared.
 
-    `life` is cancelled when the connection should end: all is sent, or nothing more can be.
+    `life` is cancelled when the connection should end: all is sent, or nothing more can be. It is another one
+    after each time that the connection was parked, which it may be where it is a plain socket and the system watches it.
     """
+
+    __slots__ = (
+        "_by_key",
+        "_bytes",
+        "_fd",
+        "_flushing",
+        "_framing",
+        "_nursery",
+        "_parking",
+        "_queue",
+        "_stream",
+        "_write_timeout_s",
+        "closed",
+        "life",
+        "may_park",
+    )
 
     def __init__(
         self, stream: trio.abc.Stream, framing: Framing, nursery: trio.Nursery, write_timeout_s: float
@@ -53,8 +71,20 @@ class SocketOutbox:
         self._by_key: dict[str, _Queued] = {}
         self._bytes = 0
         self._flushing: trio.CancelScope | None = None
+        self._parking: Parking | None = None
+        self.may_park = self._fd is not None
         self.closed: str | None = None
         self.life = trio.CancelScope()
+
+    def park(self, parking: Parking, wake: Wake) -> None:
+        """Have `wake` called when something can be read, or when the connection should end."""
+        assert self._fd is not None, "only plain sockets are parked"
+        self.life, self._parking = trio.CancelScope(), parking
+        try:
+            parking.park(self._fd, wake)
+        except OSError:
+            self.may_park = False
+            wake()
 
     def offer(self, frame: bytes, *, droppable: bool = False, key: str | None = None) -> None:
         """Send, or queue; does nothing once the connection is to end.
@@ -118,6 +148,11 @@ class SocketOutbox:
         self.life.deadline = min(self.life.deadline, trio.current_time() + CLOSING_S)
         if not self._queue:
             self.life.cancel()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._parking is not None and self._fd is not None:
+            self._parking.wake(self._fd)
 
     def _put(self, data: bytes, key: str | None) -> None:
         rest: bytes | memoryview = data
@@ -190,3 +225,4 @@ class SocketOutbox:
         self._by_key.clear()
         self.closed = self.closed or "lost"
         self.life.cancel()
+        self._wake()

@@ -7,15 +7,13 @@ bidirectional stream, which the client opens.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
 import structlog
 import trio
 from websockets.exceptions import NegotiationError
-from websockets.frames import Frame, Opcode
+from websockets.frames import Opcode
 from websockets.http11 import Request
 from websockets.protocol import Protocol as WebSocketProtocol
 from websockets.protocol import Side
@@ -24,8 +22,9 @@ from websockets.typing import Subprotocol
 
 from media.moq.byte_session import ByteSession
 from server.framing import CLOSE_CODES, LengthFraming, WebSocketFraming
-from server.inbox import Inbox, SocketInbox, StreamInbox
+from server.inbox import SILENCE, Inbox, SocketInbox, StreamInbox
 from server.outbox import CLIENTS_ENDS, SocketOutbox
+from server.parking import Parking, Wake
 from server.tokens import Claims
 from signalling.identifiers import Actor
 from signalling.messages import (
@@ -49,7 +48,6 @@ CLOSED_BY_CLIENT = 1000  # RFC 6455's normal closure, as the code of a WebTransp
 WEBTRANSPORT_PROTOCOLS = (Encoding.JSON.value, Encoding.MSGPACK.value)  # the first for clients that offer none
 END_OF_HEAD = b"\r\n\r\n"
 FRAMINGS = {Encoding.JSON: WebSocketFraming(Opcode.TEXT), Encoding.MSGPACK: WebSocketFraming(Opcode.BINARY)}
-PING = Frame(Opcode.PING, b"").serialize(mask=False)
 
 log = structlog.get_logger("socket")
 
@@ -80,15 +78,31 @@ class AuthPort(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Connection:
-    """One open connection as the rounds see it; `ping_after` and `pinged_at` in s of Trio's clock."""
+    """One open connection; `ping_after` and `pinged_at` in s of Trio's clock. `session` is there after its hello."""
 
+    sockets: SignallingSocket
+    encoding: Encoding
     inbox: Inbox
     outbox: SocketOutbox
-    ping: Callable[[], None]
     ping_after: float = PING_AFTER_S
     url_token: str | None = None
     pinged_at: float = 0.0
     expires_at: int | None = None
+    session: SessionPort | None = None
+
+    def park(self, parking: Parking, wake: Wake) -> None:
+        """Have `wake` called once when the connection must go on."""
+        self.outbox.park(parking, wake)
+
+    def detach(self) -> None:
+        """Let its session go on without it."""
+        session, self.session = self.session, None
+        if session is not None:
+            session.detach(self.outbox)
+
+    async def go_on(self) -> _Connection | None:
+        """Serve it until it is silent again, or has ended (None)."""
+        return await self.sockets.keep(self)
 
 
 class SignallingSocket:
@@ -116,20 +130,19 @@ class SignallingSocket:
         now = {"sockets": len(self._connections), "sockets_opened": self._opened, "sockets_refused": self._refused}
         return now | closed
 
-    async def serve(self, stream: trio.abc.Stream, received: bytearray) -> None:
-        """Serve one connection until it has ended; `received` is a head that asks for an upgrade, and what followed.
+    async def serve(self, stream: trio.abc.Stream, received: bytearray) -> _Connection | None:
+        """Serve one connection until it is silent, or has ended (None).
 
-        What was received is taken out of it: nobody needs it for as long as a connection lasts.
+        `received` is a head that asks for an upgrade, and what followed.
         """
         encoding = await self._shake_hands(stream, received)
         if encoding is None:
             self._refused += 1
-            return
+            return None
         outbox = SocketOutbox(stream, FRAMINGS[encoding], self._writing, self._write_timeout_s)
         protocol = WebSocketProtocol(Side.SERVER, max_size=MAX_MESSAGE_BYTES)
         inbox = SocketInbox(stream, protocol, outbox, bytes(received))
-        received.clear()
-        await self._keep(_Connection(inbox, outbox, partial(outbox.write, PING)), encoding)
+        return await self._begin(_Connection(self, encoding, inbox, outbox))
 
     async def _shake_hands(self, stream: trio.abc.Stream, received: bytearray) -> Encoding | None:
         """Take the head out of what was received and answer it; None when the request is refused, or nobody reads."""
@@ -147,7 +160,7 @@ class SignallingSocket:
         try:
             outbox = SocketOutbox(session, LengthFraming(), self._writing, self._write_timeout_s)
             inbox = StreamInbox(session, outbox)
-            await self._keep(_Connection(inbox, outbox, session.ping, QUIC_PING_AFTER_S, token), Encoding(protocol))
+            await self._begin(_Connection(self, Encoding(protocol), inbox, outbox, QUIC_PING_AFTER_S, token))
         finally:
             reason = (None if outbox is None else outbox.closed) or "going_away"
             with trio.CancelScope(shield=True):
@@ -155,35 +168,48 @@ class SignallingSocket:
                 patience_s = 0.0 if reason == "going_away" else FAREWELL_S
                 await session.end(CLOSE_CODES.get(reason, CLOSED_BY_CLIENT), reason, patience_s)
 
-    async def _keep(self, connection: _Connection, encoding: Encoding) -> None:
-        """Converse until the connection has ended."""
-        outbox = connection.outbox
+    async def _begin(self, connection: _Connection) -> _Connection | None:
         self._opened += 1
         self._connections.add(connection)
+        return await self.keep(connection)
+
+    async def keep(self, connection: _Connection) -> _Connection | None:
+        """Converse until the connection is silent, and returned to be parked, or has ended (None)."""
+        outbox, is_silent = connection.outbox, False
         try:
             with outbox.life:
-                await self._converse(connection, encoding)
-                await trio.sleep_forever()  # until what is queued is out
+                await trio.lowlevel.checkpoint()  # between one silence and the next, and where the end is noticed
+                is_silent = await self._converse(connection)
+                if not is_silent:
+                    connection.detach()
+                    await trio.sleep_forever()  # until what is queued is out
         finally:
-            self._connections.discard(connection)
-            with trio.move_on_after(FAREWELL_S, shield=True):
-                await _say_goodbye(outbox)
-            self._closed[outbox.closed or "lost"] += 1
-            outbox.stop()
+            if not is_silent:
+                await self._end(connection)
+        return connection if is_silent else None
+
+    async def _end(self, connection: _Connection) -> None:
+        outbox = connection.outbox
+        connection.detach()
+        self._connections.discard(connection)
+        with trio.move_on_after(FAREWELL_S, shield=True):
+            await _say_goodbye(outbox)
+        self._closed[outbox.closed or "lost"] += 1
+        outbox.stop()
 
     # -- one connection ------------------------------------------------------------------------------------------------
 
-    async def _converse(self, connection: _Connection, encoding: Encoding) -> None:
+    async def _converse(self, connection: _Connection) -> bool:
+        """Answer until the client is silent where others can wait for it (True), or will say nothing more."""
         inbox, outbox = connection.inbox, connection.outbox
-        session: SessionPort | None = None
         try:
-            with trio.move_on_after(HELLO_S) as patience:
-                first = await inbox.next()
-            if patience.cancelled_caught:
-                outbox.close("hello_timeout")
-            elif first is not None:
-                session = self._begin(connection, encoding, first)
-            while session is not None and (message := await inbox.next()) is not None:
+            session = connection.session or await self._greet(connection)
+            while session is not None:
+                message = inbox.take() if outbox.may_park else await inbox.next()
+                if message is SILENCE:
+                    return True
+                if message is None:
+                    break
                 await session.receive_untrusted(message)
             outbox.end(inbox.ended)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -191,12 +217,19 @@ class SignallingSocket:
         except Exception:
             outbox.close("internal_error")
             raise
-        finally:
-            if session is not None:
-                session.detach(outbox)
+        return False
 
-    def _begin(self, connection: _Connection, encoding: Encoding, first: bytes) -> SessionPort | None:
-        outbox = connection.outbox
+    async def _greet(self, connection: _Connection) -> SessionPort | None:
+        with trio.move_on_after(HELLO_S) as patience:
+            first = await connection.inbox.next()
+        if patience.cancelled_caught:
+            connection.outbox.close("hello_timeout")
+        elif first is not None:
+            connection.session = self._attach(connection, first)
+        return connection.session
+
+    def _attach(self, connection: _Connection, first: bytes) -> SessionPort | None:
+        outbox, encoding = connection.outbox, connection.encoding
         try:
             hello: Hello = decode_hello_untrusted(first, encoding)
             token = connection.url_token if hello.token is None else hello.token
@@ -221,7 +254,7 @@ class SignallingSocket:
             connection.outbox.close("going_away")
         elif now - heard_at > connection.ping_after and connection.pinged_at <= heard_at:
             connection.pinged_at = now
-            connection.ping()
+            connection.inbox.ping()
 
 
 def _answer_head(received: bytearray) -> tuple[Encoding | None, bytes]:

@@ -147,6 +147,7 @@ def test_the_cost_of_a_process_counts_all_its_threads() -> None:
     cost = cpu_ns(os.getpid()) - before
     released.set()
     thread.join()
+    assert cpu_ns(os.getpid()) - before >= cost, "what a thread took, it took, also when it has ended"
     assert cost >= 190_000_000 + time.thread_time_ns() - own
 
 

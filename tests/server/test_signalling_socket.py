@@ -307,10 +307,10 @@ async def test_a_fault_while_one_connection_is_written_to_ends_no_other(monkeypa
         for number in range(20):
             outbox.offer(bytes([number]) * 2000)
 
-        async def fail(data: bytes) -> int:
+        async def fail(self: SocketOutbox, data: bytes) -> int:
             raise RuntimeError("a bug")
 
-        monkeypatch.setattr(outbox, "_send", fail)
+        monkeypatch.setattr(SocketOutbox, "_send", fail)
         with outbox.life:
             await trio.sleep(5)
         assert outbox.closed == "lost"

@@ -1,0 +1,148 @@
+"""Silent signalling sockets keep no task, and are woken by what they are sent, by who closes them, and by the end."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+from websockets.frames import Opcode
+
+from server.parking import Parking
+from tests.server.nodes import small_config
+from tests.server.sockets import RawSocket, frame, open_raw, text
+from tests.server.test_hostile_http import CLOSED
+from tests.server.thread_node import Samples, ThreadNode, rises, samples, thread_node
+
+PARKED = "mesi_sockets_parked"
+
+
+@asynccontextmanager
+async def parking_lot() -> AsyncIterator[tuple[Parking, trio.CancelScope]]:
+    parking = Parking()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(parking.run)
+        yield parking, nursery.cancel_scope
+        nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+def pair() -> tuple[socket.socket, socket.socket]:
+    return socket.socketpair()
+
+
+async def test_who_is_sent_something_is_woken_once(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    woken = trio.Event()
+    with ours, theirs:
+        async with parking_lot() as (parking, _):
+            parking.park(ours.fileno(), woken.set)
+            await trio.testing.wait_all_tasks_blocked()
+            assert not woken.is_set()
+            assert parking.counters() == {"parked": 1, "parked_woken": 0, "parked_refused": 0}
+            theirs.send(b"x")
+            with trio.fail_after(5):
+                await woken.wait()
+            theirs.send(b"y")
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            assert parking.counters() == {"parked": 0, "parked_woken": 1, "parked_refused": 0}
+
+
+async def test_at_the_end_all_are_woken_and_nobody_waits_any_more(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    woken: list[int] = []
+    with ours, theirs:
+        async with parking_lot() as (parking, scope):
+            for end in pair:
+                parking.park(end.fileno(), partial(woken.append, end.fileno()))
+            scope.cancel()
+        assert sorted(woken) == sorted(end.fileno() for end in pair)
+        parking.park(ours.fileno(), lambda: woken.append(0))
+        assert woken[-1] == 0
+
+
+async def until_parked(node: ThreadNode, count: int) -> Samples:
+    with trio.fail_after(5):
+        while (found := await samples(node))[PARKED, ""] != count:  # noqa: ASYNC110
+            await trio.sleep(0.02)
+    return found
+
+
+async def test_a_silent_socket_takes_no_task_and_answers_when_it_is_asked(node: ThreadNode) -> None:
+    _, token = await node.account("silent")
+    before = await until_parked(node, 0)
+    async with AsyncExitStack() as stack:
+        sockets = [await stack.enter_async_context(open_raw(node, token)) for _ in range(20)]
+        after = await until_parked(node, 20)
+        assert after["mesi_sockets", ""] == 20
+        assert after["mesi_tasks", ""] == before["mesi_tasks", ""]
+        for one in sockets * 2:
+            assert await asked(one) == "ok"
+        half = frame(Opcode.PING, b"whole")
+        await sockets[0].send(half[:3])
+        await until_parked(node, 20)
+        await sockets[0].send(half[3:])
+        assert (await sockets[0].hear()).opcode is Opcode.PONG
+        await until_parked(node, 20)
+    await rises(node, after, CLOSED, "lost", 20)
+    await until_parked(node, 0)
+
+
+async def asked(one: RawSocket) -> str:
+    await one.send(text({"type": "watch_directory", "id": 1}))
+    while (answer := await one.message())["type"] not in ("ok", "error"):
+        pass
+    return str(answer["type"])
+
+
+async def test_a_silent_socket_is_closed_when_others_close_it(node: ThreadNode) -> None:
+    _, token = await node.account("twice")
+    async with open_raw(node, None) as first, open_raw(node, None) as second:
+        await first.send(text({"type": "hello", "token": token}))
+        session = (await first.message())["session"]
+        before = await until_parked(node, 1)
+        await second.send(text({"type": "hello", "token": token, "resume": {"session": session, "after": 0}}))
+        assert await first.closed() == 4409
+        assert not await first.stream.receive_some(1)
+        await rises(node, before, CLOSED, "replaced")
+        assert await asked(second) == "ok"
+
+
+async def test_where_the_system_watches_no_more_a_task_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full:
+        def __init__(self, real: object) -> None:
+            self._real = real
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._real, name)
+
+        def register(self, descriptor: int, events: int) -> None:
+            raise OSError("too many are watched")
+
+    with thread_node(small_config(tmp_path)) as node:
+        park = Parking.park
+
+        def park_in_vain(parking: Parking, descriptor: int, wake: object) -> None:
+            parking._epoll = Full(parking._epoll)
+            park(parking, descriptor, wake)
+
+        monkeypatch.setattr(Parking, "park", park_in_vain)
+        _, token = await node.account("alone")
+        async with open_raw(node, token) as one:
+            assert await asked(one) == "ok"
+            found = await samples(node)
+            assert (found[PARKED, ""], found["mesi_sockets_not_parked_total", ""]) == (0, 1)
+            assert await asked(one) == "ok"
+
+
+async def test_the_silent_hear_that_the_node_ends(tmp_path: Path) -> None:
+    with thread_node(small_config(tmp_path)) as node:
+        _, token = await node.account("patient")
+        async with open_raw(node, token) as one:
+            await until_parked(node, 1)
+            node.stop()
+            assert await one.closed() == 1001
