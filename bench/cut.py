@@ -2,7 +2,8 @@
 
 Judged at the viewers' sockets by the kernel's times of arrival, against the moment at which the answer to the
 confirmation had arrived here: both on this machine's wall clock. Those who are put out go on listening, and ask for
-retransmissions on top. Three cuts: to ticket-only and back, into a one-to-one and back, and a time limit.
+retransmissions on top. Three cuts: to ticket-only and back, into a one-to-one and back, and a time limit. With several
+workers the viewers of a stream sit on several forwarding threads, and each has to stop.
 """
 
 from __future__ import annotations
@@ -122,11 +123,22 @@ def describe_overtime(report: Report, over: Overtime) -> None:
     report.expect("time limit: everyone was watching until then", len(over.last_ms) == over.viewers > 0)
 
 
-async def run_cuts(mesi: Mesi, stage: Stage, rate: Rate, viewers: int, switches: int, limits: int) -> Report:
+def describe_spread(report: Report, transports: list[int]) -> None:
+    """Add where the viewers of one stream are: a cut has to hold on every thread."""
+    for worker, count in enumerate(transports):
+        report.add(f"transports on forwarding thread {worker}", count)
+    report.expect("every forwarding thread has some of the stream's viewers", min(transports) > 1)
+
+
+async def run_cuts(
+    mesi: Mesi, stage: Stage, rate: Rate, viewers: int, switches: int, limits: int, workers: int = 1
+) -> Report:
     """Run all three kinds of cut."""
     report = Report(f"cuts: {viewers} viewers, {switches} switches of each kind, {limits} time limits")
     trial = await open_trial(mesi, stage, rate, viewers // 2, viewers - viewers // 2, "tickets")
     describe_leaks(report, await run_switches(trial, ticket_only(trial), switches))
+    if workers > 1:
+        describe_spread(report, await mesi.spread())
     await trial.ask("POST", "/end")
     trial = await open_trial(mesi, stage, rate, 1, viewers - 1, "pair")
     guest = await mesi.person(trial.holders[0].place.name)
@@ -142,15 +154,17 @@ async def run_cuts(mesi: Mesi, stage: Stage, rate: Rate, viewers: int, switches:
 @click.option("--switches", default=20, show_default=True, help="Of each kind.")
 @click.option("--limits", default=1, show_default=True, help="Streams that end by a time limit, a minute each.")
 @click.option("--video-bps", default=1_000_000, show_default=True, help="Bits a second of video, with sound.")
+@click.option("--workers", default=1, show_default=True, help="Forwarding threads; of several, none is pinned.")
 @with_outputs
-def main(viewers: int, switches: int, limits: int, video_bps: int, outputs: Outputs) -> None:
+def main(viewers: int, switches: int, limits: int, video_bps: int, workers: int, outputs: Outputs) -> None:
     """Switch, and count what reaches those without the right after the confirmation."""
     cores = choose_cores(None, None)
 
     async def run() -> Report:
-        async with open_mesi(cores.server) as mesi, open_stage() as stage:
-            pin(cores.tool)
-            return await run_cuts(mesi, stage, Rate(video_bps), viewers, switches, limits)
+        async with open_mesi(cores.server if workers == 1 else None, workers) as mesi, open_stage() as stage:
+            if workers == 1:
+                pin(cores.tool)
+            return await run_cuts(mesi, stage, Rate(video_bps), viewers, switches, limits, workers)
 
     report = run_tool(run)
     outputs.deliver(report)

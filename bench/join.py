@@ -114,14 +114,24 @@ def describe(paced: Joins, storm: Joins, title: str) -> Report:
 @click.option("--per-second", default=10.0, show_default=True, help="That pace.")
 @click.option("--storm", default=500, show_default=True, help="Viewers that then join.")
 @click.option("--storm-seconds", default=5.0, show_default=True, help="Within so long; 0 for at once.")
+@click.option("--workers", default=1, show_default=True, help="Forwarding threads; of several, none is pinned.")
 @with_outputs
-def main(watching: int, joining: int, per_second: float, storm: int, storm_seconds: float, outputs: Outputs) -> None:
+def main(
+    watching: int,
+    joining: int,
+    per_second: float,
+    storm: int,
+    storm_seconds: float,
+    workers: int,
+    outputs: Outputs,
+) -> None:
     """Measure the time to the first picture, and count the keyframes that joins cost."""
     cores = choose_cores(None, None)
 
     async def run() -> tuple[Joins, Joins]:
-        async with open_mesi(cores.server) as mesi, open_stage() as stage:
-            pin(cores.tool)
+        async with open_mesi(cores.server if workers == 1 else None, workers) as mesi, open_stage() as stage:
+            if workers == 1:
+                pin(cores.tool)
             return await run_joins(mesi, stage, watching, joining, per_second, storm, storm_seconds)
 
     title = (

@@ -32,6 +32,7 @@ burst = 1000000
 [log]
 level = "warning"
 """
+OF_A_WORKER = "mesi_media_worker_transports{"
 # Replaces itself by the server, so that the process id stays.
 PINNED = "import os, sys; os.sched_setaffinity(0, {int(sys.argv[1])}); os.execv(sys.argv[2], sys.argv[2:])"
 
@@ -95,6 +96,11 @@ class Mesi:
         pairs = (line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
         return {name: float(value) for name, value in pairs}
 
+    async def spread(self) -> list[int]:
+        """Return how many transports each of the server's forwarding threads carries."""
+        found = [(name, count) for name, count in (await self.counters()).items() if name.startswith(OF_A_WORKER)]
+        return [int(count) for _, count in sorted(found)]
+
     async def _ask(self, token: str, method: str, path: str, body: object) -> Any:
         headers = {"Authorization": f"Bearer {token}"}
         answer = await self.http.request(method, f"{self.url}/api/v1{path}", json=body, headers=headers)
@@ -104,12 +110,13 @@ class Mesi:
 
 
 @asynccontextmanager
-async def open_mesi(core: int | None = None) -> AsyncIterator[Mesi]:
+async def open_mesi(core: int | None = None, workers: int = 1) -> AsyncIterator[Mesi]:
     """Start a server, on one processor core where given, and stop it afterwards. Raises ServerFailed."""
     with tempfile.TemporaryDirectory(prefix="mesi-bench-") as folder:
         config = _write_config(Path(folder))
         serve = [sys.executable, "-c", "from server.cli import main; main()", "serve", "--config", str(config)]
         serve += ["--data", folder, "--listen", "127.0.0.1:0", "--media", "127.0.0.1:0"]
+        serve += ["--workers", f"{workers}"]
         command = serve if core is None else [sys.executable, "-c", PINNED, str(core), *serve]
         process = await trio.lowlevel.open_process(command, cwd=_ROOT, stdout=-1)
         try:

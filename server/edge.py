@@ -193,17 +193,17 @@ class Edge:
                 raise others from None
         finally:
             if guarded.silent is None:
-                await self._end(guarded)
+                self._forget(guarded.peer)
+                with trio.CancelScope(shield=True):
+                    await trio.aclose_forcefully(guarded.tcp)
         if guarded.silent is not None:
             guarded.silent.park(self._parking, guarded.wake)
 
-    async def _end(self, guarded: _Guarded) -> None:
-        asker = network_of(guarded.peer)
+    def _forget(self, peer: str) -> None:
+        asker = network_of(peer)
         self._open[asker] -= 1
         if not self._open[asker]:
             del self._open[asker]
-        with trio.CancelScope(shield=True):
-            await trio.aclose_forcefully(guarded.tcp)
 
     def _note(self, error: Exception, peer: str) -> None:
         if _is_broken(error):

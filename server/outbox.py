@@ -41,7 +41,7 @@ class SocketOutbox:
     """Implements `signalling.ports.Outbox`; `nursery` must live at least until `stop` is called, and may be shared.
 
     `life` is cancelled when the connection should end: all is sent, or nothing more can be. It is another one
-    after each time that the connection was parked, which it may be where it is a plain socket and the system watches it.
+    after each time that the connection was parked, which it may be where it is a plain socket that the system watches.
     """
 
     __slots__ = (

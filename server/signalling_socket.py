@@ -185,17 +185,13 @@ class SignallingSocket:
                     await trio.sleep_forever()  # until what is queued is out
         finally:
             if not is_silent:
-                await self._end(connection)
+                connection.detach()
+                self._connections.discard(connection)
+                with trio.move_on_after(FAREWELL_S, shield=True):
+                    await _say_goodbye(outbox)
+                self._closed[outbox.closed or "lost"] += 1
+                outbox.stop()
         return connection if is_silent else None
-
-    async def _end(self, connection: _Connection) -> None:
-        outbox = connection.outbox
-        connection.detach()
-        self._connections.discard(connection)
-        with trio.move_on_after(FAREWELL_S, shield=True):
-            await _say_goodbye(outbox)
-        self._closed[outbox.closed or "lost"] += 1
-        outbox.stop()
 
     # -- one connection ------------------------------------------------------------------------------------------------
 

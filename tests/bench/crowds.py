@@ -12,14 +12,16 @@ from bench.crowd import open_http
 from bench.mesi import Mesi
 from bench.payload import Rate
 from bench.stage import Stage, open_stage
-from tests.server.nodes import Site, open_site
+from server.config import override
+from tests.server.nodes import Site, open_site, small_config
 
 SMALL = Rate(200_000)
 
 
 @asynccontextmanager
-async def open_bench(folder: Path) -> AsyncIterator[tuple[Site, Mesi, Stage]]:
-    async with open_site(folder) as site, open_http() as http:
+async def open_bench(folder: Path, workers: int = 1) -> AsyncIterator[tuple[Site, Mesi, Stage]]:
+    config = override(small_config(folder), workers=workers)
+    async with open_site(folder, config) as site, open_http() as http:
         token = await trio.Path(folder, "admin.token").read_text()
         async with open_stage() as stage:
             yield site, Mesi(site.running.url, token.strip(), http), stage

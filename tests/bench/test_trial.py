@@ -9,7 +9,7 @@ from typing import Any
 import trio
 import trio.lowlevel
 
-from bench.cut import Overtime, describe_leaks, describe_overtime, judge_end, one_to_one, ticket_only
+from bench.cut import Overtime, describe_leaks, describe_overtime, describe_spread, judge_end, one_to_one, ticket_only
 from bench.report import Report
 from bench.tables import Heard
 from bench.trial import Confirm, Switch, open_trial, run_switches
@@ -26,6 +26,18 @@ async def test_ticket_only_lets_nothing_out_after_the_confirmation_and_holders_l
         assert (leaks.switches, leaks.watched, leaks.idle) == (2, 6, 0)
         assert leaks.packets_after == leaks.holders_lost == 0
         assert len(leaks.fence_ms) == 2
+
+
+async def test_viewers_on_two_forwarding_threads_are_cut_together(tmp_path: Path) -> None:
+    async with open_bench(tmp_path, workers=2) as (_, mesi, stage):
+        trial = await open_trial(mesi, stage, SMALL, 7, 5, "t")
+        report = Report("test")
+        describe_leaks(report, await run_switches(trial, ticket_only(trial), 1))
+        describe_spread(report, await mesi.spread())
+        assert report.holds, report.text()
+    report = Report("test")
+    describe_spread(report, [9, 1])
+    assert not report.holds, "the publisher alone is no viewer"
 
 
 async def test_a_confirmation_that_switches_nothing_is_found_out(tmp_path: Path) -> None:
