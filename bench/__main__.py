@@ -26,6 +26,7 @@ TOOLS = (
     "moq_packets",
     "way_feedback",
     "workers",
+    "plan",
 )
 HERE = Path(__file__).resolve().parent
 
