@@ -116,8 +116,8 @@ def describe_cuts(report: Report, plan: Plan) -> None:
         report.add(f"{name}: leases that ran out", sum(cut.lapses for cut in cuts) / node_hours, "in a node's hour")
         lines.series[name] = distribution(confirmed)
         leaks, slowest = leaks + sum(cut.leaks for cut in cuts), max(slowest, *confirmed)
-    nodes, messages = len(plan.tree.parents), sum(cut.messages for cut in cuts)
-    report.add("control messages on a link", messages * 1e3 / sum(c.simulated_ms for c in cuts) / max(nodes - 1, 1), "/s")
+    link_seconds = sum(cut.simulated_ms for cut in cuts) / 1e3 * max(len(plan.tree.parents) - 1, 1)
+    report.add("control messages on a link", sum(cut.messages for cut in cuts) / link_seconds, "/s")
     report.draw(lines)
     most = plan.rules.lease_ms * (1 + 2 * plan.rules.drift) + plan.rules.fence_ms
     report.expect("no node sends anything to those without the right after a confirmation", leaks == 0)

@@ -62,6 +62,13 @@ def test_a_node_that_is_cut_off_stops_when_its_lease_ends_and_is_waited_for() ->
     assert sorted(outcome.last_ms)[-2] < 100, "all others have heard of the cut"
 
 
+def test_clocks_that_differ_as_much_as_is_allowed_for_let_nothing_through() -> None:
+    tree, rules = grow(9, 1, 3), Rules(drift=0.05)
+    for seed in range(20):
+        broken = dict.fromkeys(tree.leaves, CUT_AT_MS - 1)
+        assert Cut(tree, Network(delay_ms=0, jitter_ms=0), rules, seed, broken).run().leaks == 0
+
+
 def test_a_network_that_loses_nothing_lets_no_lease_run_out_and_a_cut_takes_its_way_there_and_back() -> None:
     tree = grow(30, 1, 4)
     outcome = Cut(tree, Network(delay_ms=10, jitter_ms=0), Rules(), 1).run()
@@ -120,6 +127,11 @@ def test_a_storm_that_the_leaves_can_admit_is_soon_over_and_one_that_they_can_no
     assert calm[0] > 43.9
     assert np.quantile(calm, 0.99) < 200
     assert 2_500 < rough[-1] < 3_800
+
+
+def test_the_first_on_a_leaf_waits_for_the_stream_to_come_down_the_tree() -> None:
+    tree, ways = grow(4, 1, 2), Ways(viewer_ms=40, node_ms=60)
+    assert storm(tree, 60.0, 4.0, ways, 1)[-1] == pytest.approx(4 + tree.depth * 60 + 40)
 
 
 def test_those_of_a_failed_leaf_come_back_on_the_others_and_those_of_a_relay_with_their_nodes() -> None:
