@@ -14,13 +14,19 @@ WAITING = 64  # messages of a client that wait to be answered; a person makes a 
 class Channel:
     """Text both ways. It ends with its transport, or by itself; then `receive` returns None and sending does nothing.
 
-    `send` and `close` take what they take below, without the channel itself.
+    `send`, `close` and `buffered` are what the methods of these names come down to.
     """
 
-    def __init__(self, label: str, send: Callable[[bytes, str | None], None], close: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        label: str,
+        send: Callable[[bytes, str | None], None],
+        close: Callable[[str], None],
+        buffered: Callable[[], int],
+    ) -> None:
         self.label = label
         self.closed: str | None = None
-        self._send, self._close = send, close
+        self._send, self._close, self._buffered = send, close, buffered
         self._waiting: deque[bytes] = deque()
         self._stirred = trio.Event()
 
@@ -28,6 +34,10 @@ class Channel:
         """Send, or queue in bounds; a client that does not read loses the channel."""
         if self.closed is None:
             self._send(message, key)
+
+    def buffered(self) -> int:
+        """Return how many bytes have not arrived yet, of all channels of its transport."""
+        return 0 if self.closed is not None else self._buffered()
 
     def close(self, reason: str) -> None:
         """Let what was sent arrive, and end the channel."""

@@ -18,6 +18,10 @@ class Engines(Protocol):
         """Send text on a channel, if it is still there."""
         ...
 
+    def buffered(self, transport: TransportId) -> int:
+        """Return how many bytes of messages have not arrived yet."""
+        ...
+
     def close_channel(self, transport: TransportId, stream: int, reason: str) -> None:
         """Close a channel, if it is still there."""
         ...
@@ -38,6 +42,7 @@ class Channels:
                     label,
                     partial(self._engines.send_message, transport, stream),
                     partial(self._engines.close_channel, transport, stream),
+                    partial(self._engines.buffered, transport),
                 )
                 self._open.setdefault(transport, {})[stream] = channel
                 self._tell(DataChannelOpened(transport, channel))

@@ -275,6 +275,11 @@ class Endpoints:
         if (endpoint := self.by_id.get(transport)) is not None:
             self._guarded(endpoint, endpoint.peer.send_message, stream, message, key)
 
+    def buffered(self, transport: TransportId) -> int:
+        """Return how many bytes of messages on data channels have not arrived yet."""
+        endpoint = self.by_id.get(transport)
+        return 0 if endpoint is None else endpoint.peer.buffered
+
     def close_channel(self, transport: TransportId, stream: int, reason: str) -> None:
         """Close a data channel, if it is still there."""
         if (endpoint := self.by_id.get(transport)) is not None:

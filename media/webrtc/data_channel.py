@@ -98,6 +98,7 @@ class DataChannels:
         self._association, self._labels = association, labels
         self._peers_parity, self._max_message = peers_parity, max_message
         self._channels: dict[int, _Channel] = {}
+        self._opening: dict[int, dcep.Opening] = {}  # what waits for the association
         self._allowance, self._earned_ns = BURST * SECOND_NS, now_ns
         self._counters: Counter[str] = Counter(dict.fromkeys(COUNTERS, 0))
 
@@ -118,9 +119,17 @@ class DataChannels:
         return self._association.take_packets(now_ns)
 
     def open(self, stream: int, opening: dcep.Opening) -> None:
-        """Open a channel to a peer that waits for it."""
-        self._channels[stream] = _Channel(opening.unordered)
-        self._association.send(stream, Payload.DCEP, dcep.build_open(opening))
+        """Open a channel, as soon as the association is; it can be sent on from then on."""
+        self._opening[stream] = opening
+        self._open_all()
+
+    def _open_all(self) -> None:
+        if not self._association.is_established:
+            return
+        for stream, opening in self._opening.items():
+            self._channels[stream] = _Channel(opening.unordered)
+            self._association.send(stream, Payload.DCEP, dcep.build_open(opening))
+        self._opening.clear()
 
     def send(self, stream: int, data: bytes, *, is_text: bool = True, key: str | None = None) -> list[ChannelEvent]:
         """Queue a message; one that waits under the same key is replaced. A full buffer closes the channel."""
@@ -153,6 +162,11 @@ class DataChannels:
         self._association.reset(stream)
         return [ChannelClosed(stream, reason)]
 
+    @property
+    def buffered(self) -> int:
+        """How many bytes have not arrived yet, of all channels."""
+        return self._association.buffered
+
     def counters(self) -> dict[str, int]:
         """Return what was counted of channels, and of the association below them, by DATA_COUNTERS."""
         below = {f"sctp_{name}": count for name, count in self._association.counted().items()}
@@ -171,6 +185,7 @@ class DataChannels:
                         told += self._take_reset(stream, ours=ours)
                 case Established():
                     told += self._forget_all("restarted")
+                    self._open_all()
                 case Ended(reason):
                     told += self._forget_all(reason)
         return told

@@ -139,6 +139,11 @@ class Peer:
             return []
         return self._with_data(self._data.channels.send(stream, data, key=key), now_ns)
 
+    @property
+    def buffered(self) -> int:
+        """How many bytes of messages on data channels have not arrived yet."""
+        return 0 if self._data is None else self._data.channels.buffered
+
     def close_channel(self, stream: int, reason: str, now_ns: int) -> list[PeerEvent]:
         """Close a data channel; the transport goes on."""
         if self._data is None or self._is_closed:

@@ -89,6 +89,11 @@ class Association:
             self._resets.request(stream)
 
     @property
+    def is_established(self) -> bool:
+        """Whether messages can be sent."""
+        return self.state is State.ESTABLISHED
+
+    @property
     def buffered(self) -> int:
         """How many bytes wait or are on their way."""
         return self._outbound.buffered

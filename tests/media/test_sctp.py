@@ -166,7 +166,7 @@ def test_a_repeated_init_harms_nothing_and_a_peer_may_begin_anew() -> None:
     assert again.messages(1) == [(0, b"after all")]
 
 
-def test_nobody_who_answers_is_given_up_in_the_end() -> None:
+def test_who_never_answers_is_given_up_in_the_end() -> None:
     client = association(1)
     client.connect(SECOND_NS)
     between = Wire((client, association(2)))
