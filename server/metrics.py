@@ -229,6 +229,7 @@ GROUPS = (
             "duplicate",
             "too_old",
             "ring_full",
+            "control_paced",
         ),
     ),
     (

@@ -126,7 +126,8 @@ class Count(IntEnum):
     LAYERS_MOVED = 52  # no drop: subscriptions that went over to other layers within their encoding
     MIRRORED = 53  # no drop: packets that another worker was told of, for viewers of its own
     MIRROR_FULL = 54
-    CELLS = 55
+    CONTROL_PACED = 55
+    CELLS = 56
 
 
 AUDIO, VIDEO = 1, 2
@@ -186,6 +187,7 @@ TRANSPORT = _whole_lines(
             ("twcc_slot", "i4"),  # P: row of the arrival log, -1 none
             ("twcc_highest", "i8"),  # K: extended transport-wide sequence number
             ("ssrc_count", "i4"),  # K: how many of `ssrcs[row]` are taken; P sets 0 at birth
+            ("control_ns", "i8"),  # K: up to when what it had Python look at is paid off; see kernel/receiving.py
             ("last_media_ns", "i8"),  # K: last authenticated packet from it
             ("delivered_ns", "i8"),  # K: media last forwarded to it, or accepted from it
             ("packets", "u8"),  # K
