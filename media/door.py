@@ -17,12 +17,14 @@ from collections.abc import Callable
 import trio
 
 from media.broadcasts import Broadcasts
+from media.channel import Channel
 from media.endpoints import Endpoint, Endpoints
 from media.facts import (
     Attendee,
     AudienceChanged,
     BroadcastBegan,
     Connected,
+    DataChannelOpened,
     Disconnected,
     Flowing,
     MediaEvent,
@@ -51,7 +53,9 @@ __all__ = [
     "Attendee",
     "AudienceChanged",
     "BroadcastBegan",
+    "Channel",
     "Connected",
+    "DataChannelOpened",
     "Disconnected",
     "Flowing",
     "Media",
@@ -320,10 +324,7 @@ class Media:
         self._tell.send_nowait(Disconnected(transport, reason))
 
     def _close_endpoint(self, endpoint: Endpoint) -> None:
-        if endpoint.role == "publisher":
-            self._publishing.discard(endpoint)
-        else:
-            self._watching.discard(endpoint)
+        (self._publishing if endpoint.role == "publisher" else self._watching).discard(endpoint)
         self._endpoints.discard(endpoint)
         self._forwarder.close_transport(endpoint.row)
 

@@ -12,12 +12,15 @@ from typing import Literal
 
 import structlog
 
+from media.channel import EVENTS
+from media.channels import Channels
 from media.facts import Connected, MediaEvent, TransportId
 from media.forwarding.admission import FOREVER
 from media.forwarding.forwarder import ControlDatagram, Forwarder
 from media.forwarding.layers.wishes import ANY_PICTURE, Wish
 from media.rooms import Room
 from media.webrtc.certificate import Certificate, Certificates
+from media.webrtc.data_channel import DATA_COUNTERS, ChannelClosed, ChannelMessage, ChannelOpened
 from media.webrtc.ice import Address, IceCredentials, Path
 from media.webrtc.negotiation import LocalEndpoint, PublisherAnswer, ViewerAnswer
 from media.webrtc.peer import (
@@ -96,6 +99,8 @@ class Endpoints:
         self._by_row: dict[int, Endpoint] = {}
         self._by_ufrag: dict[str, Endpoint] = {}
         self._ended: Counter[str] = Counter(dict.fromkeys(PEER_COUNTERS, 0))
+        self._ended_data: Counter[str] = Counter(dict.fromkeys(DATA_COUNTERS, 0))
+        self._channels = Channels(self, tell)
         self._candidates: tuple[tuple[Address, ...], tuple[Address, ...]] = ((), ())
         # Control datagrams that belong to no transport, or came to another worker than the transport's.
         self._strays = {"unknown_ufrag": 0, "unknown_source": 0, "wrong_worker": 0}
@@ -136,6 +141,8 @@ class Endpoints:
             fingerprints=answer.fingerprints,
             dtls_role=answer.dtls_role,
             now_ns=self._now_ns(),
+            data=answer.data,
+            labels=(EVENTS,),
         )
         endpoint = Endpoint(TransportId(next(self._numbers)), row, room, source, role, peer)
         self.by_id[endpoint.id] = self._by_row[row] = endpoint
@@ -148,6 +155,8 @@ class Endpoints:
         """Say goodbye to a client that is not found by its id any more, and forget it; its row is still taken."""
         self.say_goodbye(endpoint)
         self._ended.update(endpoint.peer.counters())
+        self._ended_data.update(endpoint.peer.data_counters())
+        self._channels.discard(endpoint.id)
         for ufrag in endpoint.ufrags:
             self._by_ufrag.pop(ufrag, None)
         self._by_row.pop(endpoint.row, None)
@@ -250,12 +259,31 @@ class Endpoints:
                     self._forwarder.set_keys(endpoint.row, keys)
                     self._answer_checks(endpoint)
                     self._tell(Connected(endpoint.id))
+                case ChannelOpened() | ChannelMessage() | ChannelClosed():
+                    self._channels.take(endpoint.id, event)
                 case Closed(reason):
                     self._close(endpoint.id, reason.value)
                     return
         if endpoint.ufrags != endpoint.peer.local_ufrags:
             self.index_ufrags(endpoint)
         self._set_timer(endpoint)
+
+    # -- data channels -----------------------------------------------------------------------------------------------
+
+    def send_message(self, transport: TransportId, stream: int, message: bytes, key: str | None) -> None:
+        """Send text on a data channel, if it is still there."""
+        if (endpoint := self.by_id.get(transport)) is not None:
+            self._guarded(endpoint, endpoint.peer.send_message, stream, message, key)
+
+    def buffered(self, transport: TransportId) -> int:
+        """Return how many bytes of messages on data channels have not arrived yet."""
+        endpoint = self.by_id.get(transport)
+        return 0 if endpoint is None else endpoint.peer.buffered
+
+    def close_channel(self, transport: TransportId, stream: int, reason: str) -> None:
+        """Close a data channel, if it is still there."""
+        if (endpoint := self.by_id.get(transport)) is not None:
+            self._guarded(endpoint, endpoint.peer.close_channel, stream, reason)
 
     # -- time --------------------------------------------------------------------------------------------------------
 
@@ -290,10 +318,13 @@ class Endpoints:
 
     def counters(self) -> dict[str, int]:
         """Count the transports, and what their engines and those of ended ones saw."""
-        peers = Counter(self._ended)
+        peers, data = Counter(self._ended), Counter(self._ended_data)
         for endpoint in self.by_id.values():
             peers.update(endpoint.peer.counters())
+            data.update(endpoint.peer.data_counters())
         return {
+            **data,
+            "data_channels": len(self._channels),
             **{f"peer_{name}": count for name, count in {**peers, **self._strays}.items()},
             "transports": len(self.by_id),
         }

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NewType
 
+from media.channel import Channel
 from media.forwarding.forwarder import Limits
 from media.moq.origin import Broadcast
 from media.moq.rights import Rights
@@ -101,4 +102,12 @@ class Speaking:
     levels: Mapping[str, int]
 
 
-MediaEvent = Connected | Flowing | Disconnected | AudienceChanged | BroadcastBegan | Speaking
+@dataclass(frozen=True, slots=True)
+class DataChannelOpened:
+    """A client opened a data channel; whoever hears of it converses over it, or closes it."""
+
+    transport: TransportId
+    channel: Channel
+
+
+MediaEvent = DataChannelOpened | Connected | Flowing | Disconnected | AudienceChanged | BroadcastBegan | Speaking

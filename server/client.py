@@ -21,6 +21,8 @@ import trio
 
 from media.webrtc.attributes import Setup
 from media.webrtc.client import ClientPeer
+from media.webrtc.data_channel import ChannelClosed, ChannelEvent, ChannelMessage
+from media.webrtc.data_section import find_data
 from media.webrtc.dtls import DtlsRole
 from media.webrtc.events import Closed, PeerEvent, Secured, Transmit
 from media.webrtc.ice import Address, IceCredentials
@@ -29,7 +31,18 @@ from media.webrtc.srtp import SrtpKeys, open_receiver, open_sender
 from media.wire.malformed import MalformedPacket
 from media.wire.rtcp import Fir, Nack, Pli, RtcpPacket, SenderReport, build_rtcp, parse_rtcp_untrusted
 from media.wire.rtp import RtpHeader, build_rtp
-from server.offers import AUDIO, CLOCK_RATES, REPAIRED, VIDEO, VIDEO_RTX, Kind, build_offer, certificate, choose_sources
+from server.offers import (
+    AUDIO,
+    CLOCK_RATES,
+    REPAIRED,
+    VIDEO,
+    VIDEO_RTX,
+    Kind,
+    build_offer,
+    certificate,
+    choose_sources,
+    with_data,
+)
 
 CONNECT_S = 15.0  # for the answer, ICE and DTLS together
 REPORT_NS = 1_000_000_000  # between sender reports
@@ -84,6 +97,7 @@ class Endpoint:
         self.server: Address = (candidate[1], int(candidate[2]))
         family = trio.socket.AF_INET6 if ":" in self.server[0] else trio.socket.AF_INET
         self.socket = trio.socket.socket(family, trio.socket.SOCK_DGRAM)
+        found = find_data(description)
         self._peer = ClientPeer(
             certificate=certificate(),
             local=ice,
@@ -93,6 +107,7 @@ class Endpoint:
             dtls_role=DtlsRole.SERVER if first.setup is Setup.ACTIVE else DtlsRole.CLIENT,
             remote_address=self.server,
             now_ns=time.monotonic_ns(),
+            data=None if found is None else found[1],
         )
         self._tx: pylibsrtp.Session | None = None
         self._rx: pylibsrtp.Session | None = None
@@ -104,6 +119,7 @@ class Endpoint:
         self.undecryptable = 0
         self.on_rtp: Callable[[bytes, int], None] = lambda packet, at_ns: None
         self.on_rtcp: Callable[[list[RtcpPacket]], None] = lambda packets: None
+        self.on_channel: Callable[[ChannelEvent], None] = lambda event: None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the connection until the server ends it, which is no error: `ended` says why."""
@@ -143,6 +159,14 @@ class Endpoint:
         if self._tx is not None:
             self._send(self._tx.protect_rtcp(build_rtcp(*packets)))
 
+    def open_channel(self, label: str, stream: int | None = None) -> None:
+        """Open a data channel; `on_channel` gets what is said on it, and its end."""
+        self._apply(self._peer.open_channel(label, time.monotonic_ns(), stream))
+
+    def say(self, text: bytes, stream: int | None = None) -> None:
+        """Send text on a data channel, by default the first."""
+        self._apply(self._peer.send_message(text, time.monotonic_ns(), stream))
+
     def restart_ice(self, local: IceCredentials, remote: IceCredentials) -> None:
         """Go on under credentials that were exchanged anew."""
         self._apply(self._peer.restart_ice(local, remote, time.monotonic_ns()))
@@ -172,6 +196,8 @@ class Endpoint:
                 if self._on_secured is not None:
                     self._on_secured(self, event.keys)
                 self.connected.set()
+            elif isinstance(event, ChannelMessage | ChannelClosed):
+                self.on_channel(event)
             elif isinstance(event, Closed):
                 self._end(event.reason.value)
 
@@ -259,13 +285,16 @@ async def watch(
     *,
     on_secured: TakeOver | None = None,
     tells_arrivals: bool = False,
+    offers_data: bool = False,
 ) -> AsyncIterator[Endpoint]:
     """Watch a WHEP endpoint for as long as the body runs; `on_secured` as of Endpoint. Raises SessionFailed.
 
-    With `tells_arrivals` packets carry transport-wide numbers, and whoever takes them must send the feedback.
+    With `tells_arrivals` packets carry transport-wide numbers, and whoever takes them must send the feedback. With
+    `offers_data` data channels can be opened.
     """
     ice = IceCredentials.random()
     offer = build_offer(ice, "recvonly", kinds, {}, 0, (*REPAIRED, "transport-cc") if tells_arrivals else REPAIRED)
+    offer = with_data(offer, ice) if offers_data else offer
     async with open_session(http, url, token, ice, offer, on_rtp, on_secured) as endpoint:
         yield endpoint
 

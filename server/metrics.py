@@ -22,6 +22,7 @@ GAUGES = {
     "rooms_unwritten": ("rooms_unwritten", "Rooms whose last change is not on the disk yet."),
     "media_sessions": ("media_sessions", "WHIP and WHEP sessions."),
     "transports": ("transports", "WebRTC transports."),
+    "data_channels": ("data_channels", "Open data channels of WebRTC clients."),
     "access_coming": ("access_coming", "People who are being judged on their way in."),
     "access_timetable": ("access_timetable", "Times at which somebody is to be judged anew."),
     "feed_followers": ("feed_followers", "Signalling sessions that follow the log of events."),
@@ -231,6 +232,7 @@ GROUPS = (
             "duplicate",
             "too_old",
             "ring_full",
+            "control_paced",
         ),
     ),
     (
@@ -268,6 +270,8 @@ GROUPS = (
 
 # Counters whose names begin alike; what follows is the label's value: prefix -> (metric, label, help).
 PREFIXES = {
+    "channels_": ("data_channel_events", "event", "What became of data channels, and of messages on them."),
+    "sctp_": ("sctp", "event", "What kept data channels from working; packets sent again, too."),
     "calls_over_": ("calls_over", "outcome", "Calls that are over, by how they ended."),
     "worker_cpu_ms_": ("media_worker_cpu_ms", "worker", "Processor time that each forwarding thread took, in ms."),
     "connections_": ("connections_by_outcome", "outcome", "TCP connections accepted, and what became of the others."),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Literal
 
 from media.webrtc.certificate import Certificate
 from media.webrtc.ice import IceCredentials
 from media.webrtc.negotiation import TRANSPORT_CC
+from media.webrtc.sctp import PORT
 
 Kind = Literal["audio", "video"]
 VIDEO, VIDEO_RTX, AUDIO = 96, 97, 111  # payload types of what is published
@@ -57,6 +59,15 @@ def build_offer(
         if kind in ssrcs:
             lines += _sources(kind, ssrcs[kind], rtx_ssrc)
     return "\r\n".join(lines) + "\r\n"
+
+
+def with_data(offer: str, ice: IceCredentials) -> str:
+    """Offer data channels, too, in the bundle of an offer (RFC 8841)."""
+    lines = ["m=application 9 UDP/DTLS/SCTP webrtc-datachannel", "c=IN IP4 0.0.0.0", "a=mid:data", "a=setup:actpass"]
+    lines += [f"a=ice-ufrag:{ice.ufrag}", f"a=ice-pwd:{ice.password}"]
+    lines += [f"a=fingerprint:sha-256 {certificate().fingerprint}", f"a=sctp-port:{PORT}"]
+    lines.append("a=max-message-size:262144")
+    return re.sub(r"^a=group:BUNDLE[^\r]*", r"\g<0> data", offer, flags=re.MULTILINE) + "\r\n".join(lines) + "\r\n"
 
 
 def _media(kind: Kind, formats: tuple[tuple[int, str, str], ...], feedback: tuple[str, ...]) -> list[str]:

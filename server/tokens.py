@@ -60,10 +60,11 @@ class Tokens:
             raise Refused("no_session", "the token has expired") from None
         except (jwt.PyJWTError, ValueError):
             raise Refused("no_session", "the token is not one of ours") from None
-        actor = Actor(AccountId(claims["sub"]), claims["name"], claims["kind"] == "admin")
+        until_ms = int(claims["exp"]) * 1000
+        actor = Actor(AccountId(claims["sub"]), claims["name"], claims["kind"] == "admin", until_ms)
         # A token of an earlier version says no surface, and those were all for the page.
         surface: Surface = "mobile" if claims.get("surface") == "mobile" else "web"
-        return Claims(actor, int(claims["exp"]) * 1000, int(claims["iat"]) * 1000, surface)
+        return Claims(actor, until_ms, int(claims["iat"]) * 1000, surface)
 
 
 def open_key(path: Path) -> bytes:

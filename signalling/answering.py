@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
+from media.door import Quality, Wish
 from signalling import commands as c
 from signalling import requests as r
 from signalling.session import Session
@@ -48,6 +49,10 @@ async def answer(rooms: Rooms, session: Session, request: r.Request) -> object:
             return None
         case r.WatchPeople(accounts=accounts):
             return await rooms.messenger.watch(session, accounts)
+        case r.PreferPicture(session=named, quality=quality, max_height=height):
+            wish = Wish(quality or Quality.HIGH, height or 0)
+            await rooms.media_sessions.prefer(named or session.media or "", session.actor, wish)
+            return None
         case _:
             return await rooms.command(request.stream, session.actor, _command(request))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NewType
 
@@ -21,8 +21,12 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """An authenticated account; `admin` may do what a stream's owner may."""
+    """An authenticated account; `admin` may do what a stream's owner may.
+
+    `until_ms` is when its token expires (wall-clock epoch), None where it showed none.
+    """
 
     account: AccountId
     name: str
     admin: bool = False
+    until_ms: int | None = field(default=None, compare=False)

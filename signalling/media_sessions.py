@@ -45,8 +45,13 @@ class Place:
     room: MediaRoom
     stream: StreamId
     transport: TransportId
-    account: AccountId
+    actor: Actor
     session: MediaSession
+
+    @property
+    def account(self) -> AccountId:
+        """Whose it is."""
+        return self.actor.account
 
 
 class MediaSessions:
@@ -132,7 +137,7 @@ class MediaSessions:
     ) -> MediaSession:
         """Take in a transport that has been opened; those of MoQ have no answer and no tag."""
         session = MediaSession(secrets.token_urlsafe(SESSION_BYTES), answer_sdp, etag)
-        place = Place(room, stream, transport, actor.account, session)
+        place = Place(room, stream, transport, actor, session)
         self._places[session.session_id] = self._by_transport[transport] = place
         return session
 

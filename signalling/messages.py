@@ -9,6 +9,10 @@ bidirectional stream that the client opens, on it each message behind its length
 URL (`/ws?jwt=TOKEN`); then `hello` needs none. What closes a WebSocket with a code and a word ends the session with
 them (draft-ietf-webtrans-http3 section 6), behind the last message. Other streams are turned away, datagrams not read.
 
+WHIP and WHEP clients need neither: in a data channel labelled `mesi.events` they get and say the same in JSON, each
+message as text. It needs no `hello`: it is whoever opened the media session, and follows that one's stream from the
+start. It ends with the token that opened the session, or when the client does not read or says too much.
+
 Resuming: what must arrive carries `event`, a number that rises by one within a session and is the same in every copy. A
 client remembers the highest, and after a lost connection says `hello{resume:{session, after}}`. It gets `welcome`, then
 what it missed, then a fresh `stream.state` of every stream it has joined; where the server's memory does not reach back

@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from media.door import Quality
 from signalling.identifiers import AccountId, Mode, StreamId
 from signalling.messenger.model import ConversationId
 from signalling.views import BestPicture
@@ -217,6 +218,17 @@ class WatchPeople(_Request, frozen=True, kw_only=True, tag="presence.watch"):
     accounts: Annotated[tuple[Account, ...], Meta(max_length=200)]
 
 
+class PreferPicture(_Request, frozen=True, kw_only=True, tag="media.prefer"):
+    """I wish for a better or a lesser picture in a WHEP session, by default the one that this data channel is in.
+
+    `quality` null is what fits best, and `max_height` how many pixels high it is shown.
+    """
+
+    session: Name | None = None
+    quality: Quality | None = None
+    max_height: Annotated[int, Meta(ge=1, le=16_384)] | None = None
+
+
 class Ping(_Request, frozen=True, tag="ping"):
     """Ask for a sign of life; the answer carries the server's clock."""
 
@@ -251,5 +263,6 @@ Request = (
     | MarkConversation
     | TypeMessage
     | WatchPeople
+    | PreferPicture
     | Ping
 )

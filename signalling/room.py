@@ -489,9 +489,9 @@ class Room:
         if self.state.epoch != before.epoch:
             await self._media.fence()
             fenced_ns = self._clock.now_ns() - now.ns
-            self._close_revoked(events)
         if events:
             self._listeners.tell(events, self.scene)
+            self._close_revoked(events)  # not before: some hear of it over what ends by it
             self._desk.hear(self.stream.id, events)
             self._minutes.note(events, self.state.epoch, now.wall_ms)
         if self.state != before:

@@ -9,20 +9,22 @@ from dataclasses import dataclass, field, replace
 import structlog
 import trio
 
-from media.door import AudienceChanged, BroadcastBegan, Disconnected, Media, Speaking
+from media.door import Media
 from signalling import commands as c
 from signalling import events as e
 from signalling import views as v
 from signalling.answering import answer
 from signalling.audience import Audience
 from signalling.chat import Chat
+from signalling.data_channels import DataChannels
 from signalling.directory import ALL, Directory, Wanted
 from signalling.gate import Ungated, Unlogged
 from signalling.identifiers import AccountId, Actor, Mode, StreamId
 from signalling.judging import Judging
-from signalling.media_sessions import MediaSessions, Place
+from signalling.media_sessions import MediaSessions
 from signalling.messages import Encoded, Encoding
 from signalling.moq_sessions import MoqSessions
+from signalling.passing_on import pass_facts_on
 from signalling.policy import WAITING_NS, step
 from signalling.ports import Archive, Clock, Desk, Feed, Gate, Messenger, NoDesk, NoMessenger, Outbox
 from signalling.refusals import Refused
@@ -33,7 +35,6 @@ from signalling.room import DEVICE_LIMIT, Gone, Room
 from signalling.session import Session
 from signalling.sessions import Sessions
 from signalling.showing import Now, Stream, card, is_listed, mentioned, room, you
-from signalling.speaking import show_speaking
 from signalling.state import RoomState
 from signalling.verdicts import Sight, sees_all
 from signalling.wire_events import GoalTold, MediaTakenOver, TipTold, WireEvent
@@ -64,6 +65,7 @@ class Rooms:
         self._judging = Judging(self._gate)
         self.media_sessions = MediaSessions(self._registry, media, self._judging, self.command)
         self.moq_sessions = MoqSessions(self._registry, media, self._judging, self.media_sessions, clock)
+        self._data_channels = DataChannels(self, clock)
         self._directory = Directory(clock.wall_ms())
         self._changed = _Changed()
         self.sessions = Sessions(clock)
@@ -75,7 +77,17 @@ class Rooms:
         async with trio.open_nursery() as nursery:
             self.moq_sessions.live_in(nursery)
             await self._registry.restore(nursery)
-            nursery.start_soon(self._pass_facts_on)
+            self._data_channels.live_in(nursery)
+            nursery.start_soon(
+                pass_facts_on,
+                self._media,
+                self._clock,
+                self._registry,
+                self.media_sessions,
+                self.moq_sessions,
+                self._data_channels,
+                self._tell_device_limit,
+            )
             nursery.start_soon(self._show_changes)
             nursery.start_soon(self._forget_lost_sessions)
             task_status.started()
@@ -402,27 +414,6 @@ class Rooms:
         self._directory.remove(live.room.stream.number)
 
     # -- what goes on by itself ----------------------------------------------------------------------------------------
-
-    async def _pass_facts_on(self) -> None:
-        async for fact in self._media.events:
-            if isinstance(fact, BroadcastBegan):
-                if (live := self._registry.at(fact.room)) is not None:
-                    self.moq_sessions.begin(live, fact)
-            elif isinstance(fact, AudienceChanged):
-                if (live := self._registry.at(fact.room)) is not None:
-                    live.room.notice(fact)
-            elif isinstance(fact, Speaking):
-                if (live := self._registry.at(fact.room)) is not None:
-                    show_speaking(live, fact, Now.read(self._clock))
-            elif (place := self.media_sessions.of(fact.transport)) is not None:
-                place.room.notice(fact)
-                if isinstance(fact, Disconnected):
-                    self._forget(place, fact.reason)
-
-    def _forget(self, place: Place, reason: str) -> None:
-        self.media_sessions.forget(place)
-        if reason == DEVICE_LIMIT:
-            self._tell_device_limit(place.stream, place.account, place.session.session_id)
 
     def _tell_device_limit(self, stream: StreamId, account: AccountId, session: str | None) -> None:
         now = self._clock.wall_ms()

@@ -33,7 +33,8 @@ class Session:
     """A session outlives its connection by RESUME_NS; `joined` are the streams whose events it gets.
 
     `sight` says which streams it may find in the directory, once it watches that; `in_sight` that somebody looks at
-    its page, and `watched` are the people whose presence it is told.
+    its page, and `watched` are the people whose presence it is told. `media` is the media session in whose data channel
+    it goes on.
     """
 
     __slots__ = (
@@ -51,6 +52,7 @@ class Session:
         "in_sight",
         "joined",
         "lost_at_ns",
+        "media",
         "sight",
         "watched",
         "watches_directory",
@@ -70,6 +72,7 @@ class Session:
         self.watches_directory = self.in_sight = False
         self.sight: Sight = sees_all
         self.lost_at_ns: int | None = None
+        self.media: str | None = None
         self._clock, self._answer = clock, answer
         self._outbox: Outbox | None = None
         self._number = 0

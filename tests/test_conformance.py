@@ -2,7 +2,8 @@
 
 W: RFC 9725 and draft-ietf-wish-whep-04. I: RFC 8445, 8489, 7675 and their kin. D: RFC 8827, 8842, 5764, 6347. R: RFC
 3550, 3711, 8285, 4588, 2198. C: RFC 3550, 4585, 5104, 5506 and the drafts of transport-wide feedback and REMB. L: RFC
-8851 to 8853, 6184, 7741, 6464 and the extensions that browsers have beside them.
+8851 to 8853, 6184, 7741, 6464 and the extensions that browsers have beside them. S: RFC 9260, 3758, 6525, 8261, 8831,
+8832 and 8841.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ RTCP, FEEDBACK, STAMPS, WAY = (
 ESTIMATE, PROBES, ALLOCATION = "media/test_estimation.py", "media/test_probing.py", "media/test_allocation.py"
 PLAYOUT, CODECS, SPEAKERS = "media/test_playout.py", "media/test_codecs.py", "media/test_speakers.py"
 LAYERS, RESTING, DOWNLINK = "media/test_layers.py", "media/test_resting.py", "clients/test_downlink.py"
+
+SCTP, CHANNELS, EVENTS = "media/test_sctp.py", "media/test_data_channels.py", "server/test_data_channels.py"
 
 SHOWN = {
     "W1 an offer is answered 201 with SDP, Location and a strong ETag": [
@@ -361,6 +364,76 @@ SHOWN = {
         (RULES, "test_who_watches_without_sound_or_listens_without_a_picture_needs_nothing_of_the_other"),
         (KERNEL, "test_audio_starts_at_once"),
     ],
+    "S1 nothing of an INIT is kept until its cookie comes back, sealed, within its life": [
+        (SCTP, "test_an_init_is_answered_with_a_cookie_and_nothing_is_remembered"),
+        (SCTP, "test_a_cookie_is_taken_only_from_us_whole_and_within_its_life"),
+        (SCTP, "test_of_unknown_parameters_those_are_told_that_ask_for_it"),
+    ],
+    "S2 the handshake survives any loss, and two that begin at once or anew": [
+        (SCTP, "test_any_packet_of_the_handshake_may_be_lost"),
+        (SCTP, "test_both_ends_may_begin_at_once"),
+        (SCTP, "test_a_repeated_init_harms_nothing_and_a_peer_may_begin_anew"),
+        (SCTP, "test_who_never_answers_is_given_up_in_the_end"),
+    ],
+    "S3 tags, ports and checksums are compared, strays told": [
+        (SCTP, "test_packets_with_a_wrong_tag_checksum_or_port_change_nothing"),
+        (SCTP, "test_who_believes_in_an_association_that_is_not_there_is_told"),
+        (SCTP, "test_the_checksum_is_crc32c_with_the_least_octet_first"),
+    ],
+    "S4 unknown chunks by the bits of their type, heartbeats answered": [
+        (SCTP, "test_unknown_chunks_are_skipped_or_told_as_their_type_asks"),
+        (SCTP, "test_a_heartbeat_is_answered_with_what_it_says"),
+    ],
+    "S5 messages whole, once and in order, or out of it": [
+        (SCTP, "test_messages_both_ways_arrive_once_whole_and_in_order"),
+        (SCTP, "test_every_message_arrives_once_ordered_or_not"),
+        (SCTP, "test_tsns_numbers_and_messages_go_on_across_their_wraps"),
+    ],
+    "S6 SACK with gaps, duplicates and a window that is kept to": [
+        (SCTP, "test_gaps_and_duplicates_are_told"),
+        (SCTP, "test_what_is_far_ahead_or_too_much_is_not_taken_and_what_is_next_always_is"),
+        (SCTP, "test_a_shut_window_lets_one_packet_out_to_look"),
+    ],
+    "S7 retransmission after three reports or a timer that doubles, and an end to it": [
+        (SCTP, "test_what_three_reports_miss_is_sent_again_at_once"),
+        (SCTP, "test_the_timer_doubles_and_after_ten_the_peer_is_lost"),
+    ],
+    "S8 congestion control": [
+        (SCTP, "test_the_congestion_window_opens_by_what_arrives_and_has_an_end"),
+        (SCTP, "test_a_loss_halves_the_window_and_a_timer_shuts_it_to_one_packet"),
+    ],
+    "S9 ABORT, SHUTDOWN, and what breaks the rules": [
+        (SCTP, "test_a_shutdown_lets_what_is_on_its_way_arrive"),
+        (SCTP, "test_a_violation_ends_the_association_and_says_so"),
+        (SCTP, "test_a_message_that_is_too_long_and_one_that_never_ends_are_violations"),
+        (SCTP, "test_data_on_a_stream_that_there_is_not_is_acknowledged_and_told"),
+    ],
+    "S10 FORWARD TSN": [
+        (SCTP, "test_what_a_peer_gives_up_is_not_waited_for"),
+        (SCTP, "test_of_what_a_peer_gives_up_the_whole_messages_are_delivered"),
+    ],
+    "S11 RE-CONFIG: streams are reset, all else denied": [
+        (SCTP, "test_a_stream_is_reset_behind_its_messages_and_begins_anew"),
+        (SCTP, "test_other_requests_to_reconfigure_are_denied_and_old_numbers_refused"),
+    ],
+    "S12 packets fit DTLS records, in either role of DTLS": [
+        (SCTP, "test_no_packet_is_larger_than_a_dtls_record_carries"),
+        (CHANNELS, "test_channels_work_in_either_role_of_dtls"),
+    ],
+    "S13 DCEP, and empty messages": [
+        (CHANNELS, "test_a_channel_opens_says_text_both_ways_and_closes_whatever_is_lost"),
+        (CHANNELS, "test_what_is_refused_is_closed_and_counted"),
+        (CHANNELS, "test_every_type_of_channel_is_read"),
+    ],
+    "S14 channels close by resets of both directions": [
+        (CHANNELS, "test_a_client_that_closes_is_answered_with_a_reset_of_our_direction"),
+        (EVENTS, "test_channels_of_another_label_and_too_many_are_closed_and_media_go_on"),
+    ],
+    "S15 the m-line of data channels": [
+        (CHANNELS, "test_data_channels_are_accepted_in_the_bundle_with_our_port_and_limit"),
+        (CHANNELS, "test_the_longest_message_is_what_the_peer_says"),
+        (CHANNELS, "test_other_offers_of_data_are_refused_and_media_go_on"),
+    ],
 }
 NOT_DONE = {
     "W18": "a viewer without a common codec is refused (406) and gets no counter-offer: optional, and no player asks",
@@ -384,10 +457,10 @@ def test_each_item_is_shown_by_tests_that_exist(item: str) -> None:
 def test_every_item_is_shown_or_left_out_for_a_reason() -> None:
     wanted = [
         f"{letter}{number}"
-        for letter, last in (("W", 21), ("I", 12), ("D", 11), ("R", 10), ("C", 11), ("L", 15))
+        for letter, last in (("W", 21), ("I", 12), ("D", 11), ("R", 10), ("C", 11), ("L", 15), ("S", 15))
         for number in range(1, last + 1)
     ]
-    said = [word for item in SHOWN for word in item.split() if word[0] in "WIDRCL" and word[1:].isdigit()]
+    said = [word for item in SHOWN for word in item.split() if word[0] in "WIDRCLS" and word[1:].isdigit()]
     assert sorted([*said, *NOT_DONE]) == sorted(wanted)
 
 

@@ -130,7 +130,8 @@ class Count(IntEnum):
     MIRROR_FULL = 54
     WAITED = 55  # no drop: packets that waited for a viewer's way to have room
     SKIPPED = 56  # what waited was left out, up to the next keyframe
-    CELLS = 57
+    CONTROL_PACED = 57
+    CELLS = 58
 
 
 AUDIO, VIDEO = 1, 2
@@ -170,6 +171,7 @@ TRANSPORT = in_whole_lines(
             ("twcc_slot", "i4"),  # P: row of the arrival log, -1 none
             ("twcc_highest", "i8"),  # K: extended transport-wide sequence number
             ("ssrc_count", "i4"),  # K: how many of `ssrcs[row]` are taken; P sets 0 at birth
+            ("control_ns", "i8"),  # K: up to when what it had Python look at is paid off; see kernel/receiving.py
             ("last_media_ns", "i8"),  # K: last authenticated packet from it
             ("delivered_ns", "i8"),  # K: media last forwarded to it, or accepted from it
             ("packets", "u8"),  # K

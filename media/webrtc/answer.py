@@ -40,6 +40,14 @@ class OutgoingStream:
 
 
 @dataclass(frozen=True, slots=True)
+class AcceptedData:
+    """The m-line of data channels: our SCTP port, and the longest message that we take, in bytes."""
+
+    port: int
+    max_message: int
+
+
+@dataclass(frozen=True, slots=True)
 class AcceptedMedia:
     """The accepted part of an m-line; `outgoing` is None where we only receive, `layers` are those of simulcast."""
 
@@ -56,7 +64,7 @@ class AcceptedMedia:
 
 def write_answer(
     offer: SessionDescription,
-    accepted: Mapping[int, AcceptedMedia],
+    accepted: Mapping[int, AcceptedMedia | AcceptedData],
     local: LocalEndpoint,
     dtls_role: DtlsRole,
     *,
@@ -72,10 +80,13 @@ def write_answer(
     lines += ["a=extmap-allow-mixed"] if "extmap-allow-mixed" in offer.flags else []
     lines += ["a=msid-semantic: WMS *"]
     for index, media in enumerate(offer.media):
-        if index in accepted:
-            lines += _accepted(media, accepted[index], local, dtls_role)
-        else:
-            lines += _rejected(media, local, dtls_role)
+        match accepted.get(index):
+            case AcceptedMedia() as taken:
+                lines += _accepted(media, taken, local, dtls_role)
+            case AcceptedData() as data:
+                lines += _accepted_data(media, data, local, dtls_role)
+            case _:
+                lines += _rejected(media, local, dtls_role)
     return "\r\n".join(lines) + "\r\n"
 
 
@@ -135,6 +146,18 @@ def _accepted(
     yield from (f"a=rid:{rid} recv" for rid in taken.layers)
     yield from [f"a=simulcast:recv {';'.join(taken.layers)}"] if taken.layers else []
     yield from _outgoing(taken.outgoing) if taken.outgoing is not None else ()
+
+
+def _accepted_data(
+    media: MediaDescription, data: AcceptedData, local: LocalEndpoint, dtls_role: DtlsRole
+) -> Iterator[str]:
+    yield f"m=application 9 {media.protocol} webrtc-datachannel"
+    yield "c=IN IP4 0.0.0.0"
+    yield f"a=mid:{media.mid}"
+    yield from _transport_lines(local, dtls_role)
+    yield from candidate_lines(local.candidates, local.tcp_candidates)
+    yield f"a=sctp-port:{data.port}"
+    yield f"a=max-message-size:{data.max_message}"
 
 
 def _formats(taken: AcceptedMedia) -> Iterator[str]:

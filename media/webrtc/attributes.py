@@ -22,6 +22,7 @@ MAX_TAG_LENGTH = 64  # a=mid: every client seen stays below 8
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`{|}~0-9A-Za-z]+")  # RFC 8866 section 9
 _RID = re.compile(r"[0-9A-Za-z_-]{1,64}")  # RFC 8851 section 10
 _NUMBER = re.compile(r"[0-9]{1,10}")
+_LARGE_NUMBER = re.compile(r"[0-9]{1,20}")
 _HEX_PAIRS = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2})*")
 _DIGEST_SIZES = {"sha-1": 20, "sha-224": 28, "sha-256": 32, "sha-384": 48, "sha-512": 64}  # bytes; RFC 8122 section 5
 _DIRECTIONS = ("sendrecv", "sendonly", "recvonly", "inactive")
@@ -135,6 +136,18 @@ def _read_ufrag(level: Level, value: str) -> None:
 
 def _read_password(level: Level, value: str) -> None:
     _once(level, "ice-pwd", value)
+
+
+def _read_sctp_port(level: Level, value: str) -> None:
+    _number(value, 65_535, "port")
+    _once(level, "sctp-port", value)
+
+
+def _read_max_message_size(level: Level, value: str) -> None:
+    """Read a number of bytes (RFC 8841 section 6); some write more than they could ever send."""
+    if not _LARGE_NUMBER.fullmatch(value):
+        refuse_line(f"{_quoted(value)} is no number of bytes")
+    _once(level, "max-message-size", value)
 
 
 def _read_setup(level: Level, value: str) -> None:
@@ -256,6 +269,8 @@ _READERS: dict[str, Callable[[Level, str], None]] = {
     "ice-ufrag": _read_ufrag,
     "ice-pwd": _read_password,
     "setup": _read_setup,
+    "sctp-port": _read_sctp_port,
+    "max-message-size": _read_max_message_size,
     "fingerprint": _read_fingerprint,
     "group": _read_group,
     "ice-options": _read_ice_options,

@@ -12,6 +12,10 @@ from collections.abc import Sequence
 
 from media.webrtc import stun
 from media.webrtc.certificate import Certificate
+from media.webrtc.data_channel import ChannelEvent
+from media.webrtc.data_section import DataOffer
+from media.webrtc.data_transport import DataTransport
+from media.webrtc.dcep import Opening
 from media.webrtc.dtls import NEVER_NS, Dtls, DtlsRole, DtlsState, Fingerprint
 from media.webrtc.events import Closed, CloseReason, PeerEvent, Secured, Transmit
 from media.webrtc.ice import Address, IceCredentials
@@ -29,7 +33,8 @@ HOST_PRIORITY = 2_130_706_431  # RFC 8445 section 5.1.2.1, type preference 126
 class ClientPeer:
     """One client. `remote` are the credentials of the server's answer, `local` those of our offer.
 
-    Its events are those of `Peer`, without the ones about addresses. Times are monotonic ns.
+    Its events are those of `Peer`, without the ones about addresses. Times are monotonic ns. With `data`, what the
+    answer says of data channels, it can open some.
     """
 
     def __init__(
@@ -42,10 +47,13 @@ class ClientPeer:
         dtls_role: DtlsRole,
         remote_address: Address,
         now_ns: int,
+        data: DataOffer | None = None,
     ) -> None:
         self.local, self.remote = local, remote
         self._address = remote_address
         self._dtls = Dtls(certificate, dtls_role, fingerprints)
+        self._dtls_role, self._data_offer = dtls_role, data
+        self._data: DataTransport | None = None
         self._checks = 0
         self._unanswered: deque[bytes] = deque(maxlen=MAX_UNANSWERED)
         self._pause_ns = FIRST_PAUSE_NS
@@ -65,7 +73,8 @@ class ClientPeer:
         if self._is_closed or not datagram:
             return []
         if 20 <= datagram[0] < 64:
-            return self._after_dtls(self._dtls.receive_untrusted(datagram, now_ns)) if self.is_connected else []
+            flight = self._dtls.receive_untrusted(datagram, now_ns) if self.is_connected else []
+            return self._after_dtls(flight, now_ns)
         answer = stun.parse_untrusted(datagram)
         if answer is not None and answer.method is stun.Method.REQUEST:
             return self._answer_check(answer)
@@ -79,7 +88,8 @@ class ClientPeer:
         """When `handle_timeout` wants to be called."""
         if self._is_closed:
             return NEVER_NS
-        return min(self._check_due_ns, self._dtls.deadline_ns(), self._gives_up_ns())
+        data_ns = self._data.deadline_ns() if self._data else NEVER_NS
+        return min(self._check_due_ns, self._dtls.deadline_ns(), self._gives_up_ns(), data_ns)
 
     def handle_timeout(self, now_ns: int) -> list[PeerEvent]:
         """Repeat checks and handshake flights; end when the server never answered, or fell silent."""
@@ -88,7 +98,20 @@ class ClientPeer:
         if now_ns >= self._gives_up_ns():
             return self._end(self._why_given_up())
         checks: list[PeerEvent] = [self._check(now_ns)] if now_ns >= self._check_due_ns else []
-        return checks + self._after_dtls(self._dtls.handle_timeout(now_ns))
+        events = checks + self._after_dtls(self._dtls.handle_timeout(now_ns), now_ns)
+        return events if self._data is None else events + self._with_data(self._data.handle_timeout(now_ns), now_ns)
+
+    def open_channel(self, label: str, now_ns: int, stream: int | None = None) -> list[PeerEvent]:
+        """Open a data channel, by default the first that is ours to open; it can be sent on at once."""
+        assert self._data is not None, "the answer has no data channels, or is not connected yet"
+        self._data.channels.open(self._data.next_stream if stream is None else stream, Opening(label))
+        return self._with_data([], now_ns)
+
+    def send_message(self, data: bytes, now_ns: int, stream: int | None = None) -> list[PeerEvent]:
+        """Send text on a data channel, by default the first that is ours to open."""
+        assert self._data is not None
+        on = self._data.next_stream if stream is None else stream
+        return self._with_data(self._data.channels.send(on, data), now_ns)
 
     def restart_ice(self, local: IceCredentials, remote: IceCredentials, now_ns: int) -> list[PeerEvent]:
         """Check again under new credentials; DTLS and SRTP go on."""
@@ -114,7 +137,7 @@ class ClientPeer:
         if not self.is_connected:
             self.is_connected = True
             self._due_by_ns = now_ns + SETUP_NS  # from here on it is the handshake that is awaited
-        return self._after_dtls(self._dtls.start(now_ns))
+        return self._after_dtls(self._dtls.start(now_ns), now_ns)
 
     def _answer_check(self, check: stun.Binding) -> list[PeerEvent]:
         # A full ICE agent sends nothing on a pair that it has not checked itself (RFC 8445 section 7.3.1.4).
@@ -156,7 +179,7 @@ class ClientPeer:
             return CloseReason.CONSENT_EXPIRED
         return CloseReason.DTLS_TIMEOUT if self.is_connected else CloseReason.NEVER_CAME
 
-    def _after_dtls(self, datagrams: list[bytes]) -> list[PeerEvent]:
+    def _after_dtls(self, datagrams: list[bytes], now_ns: int) -> list[PeerEvent]:
         events: list[PeerEvent] = [Transmit(datagram, self._address) for datagram in datagrams]
         match self._dtls.state:
             case DtlsState.FAILED:
@@ -166,7 +189,17 @@ class ClientPeer:
         if self._dtls.keys is not None and not self.is_secured:
             self.is_secured = True
             events.append(Secured(self._dtls.keys))
+            if self._data_offer is not None:
+                self._data = DataTransport(self._dtls, self._dtls_role, self._data_offer, (), now_ns, begins=True)
+                events += self._with_data([], now_ns)
+        records = self._dtls.take_data()
+        if self._data is not None and records:
+            events += self._with_data(self._data.receive(records, now_ns), now_ns)
         return events
+
+    def _with_data(self, told: list[ChannelEvent], now_ns: int) -> list[PeerEvent]:
+        assert self._data is not None
+        return [*told, *(Transmit(datagram, self._address) for datagram in self._data.take_datagrams(now_ns))]
 
     def _end(self, reason: CloseReason) -> list[PeerEvent]:
         return [*self.close(), Closed(reason)]

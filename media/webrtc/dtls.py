@@ -1,5 +1,7 @@
 """One DTLS 1.2 association over pyOpenSSL's memory BIOs: datagrams in, datagrams and SRTP keys out (RFC 5764, 6347).
 
+What it carries besides, packets of SCTP for data channels (RFC 8261), goes through `send` and `take_data`.
+
 OpenSSL alone is not enough for an SFU. One spoofed plaintext record ends its handshake, a lost flight costs a second
 although the client repeats its hello every 50 ms, and its timer reads the wall clock. So implausible records never
 reach it, a handshake that failed starts anew, a repeated hello is answered with the same flight, and retransmission
@@ -73,6 +75,7 @@ class Dtls:
         self._certificate, self._role, self._fingerprints = certificate, role, tuple(fingerprints)
         self._connection: SSL.Connection | None = None
         self._flight: list[bytes] = []  # what we said last, for repetition
+        self._data: list[bytes] = []  # what was received since it was taken last
         self._hello_random: bytes | None = None
         self._clear_records = 0
         self._repeats = 0
@@ -136,6 +139,21 @@ class Dtls:
         self._repeats += 1
         self._schedule_repeat(now_ns)
         return list(self._flight)
+
+    def send(self, data: bytes) -> list[bytes]:
+        """Send application data, as one record in a datagram of its own; nothing before there are keys."""
+        if self.state is not DtlsState.SECURED or self._connection is None:
+            return []
+        try:
+            self._connection.send(data)
+            return [record.raw for record in records_untrusted(self._connection.bio_read(65_536))]
+        except SSL.Error:
+            return []
+
+    def take_data(self) -> list[bytes]:
+        """Return the application data that was received, record by record."""
+        data, self._data = self._data, []
+        return data
 
     def close(self) -> list[bytes]:
         """Say close_notify; no keys are given out afterwards."""
@@ -230,7 +248,7 @@ class Dtls:
         self._connection.bio_write(b"".join(record.raw for record in records))
         try:
             while True:
-                self._connection.recv(4096)  # nothing but media and its keys is negotiated: data goes nowhere
+                self._data.append(self._connection.recv(4096))
         except SSL.WantReadError:
             answer = self._outgoing(self._connection)
         except SSL.Error:

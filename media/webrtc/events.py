@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from media.webrtc.data_channel import ChannelEvent
 from media.webrtc.ice import Path
 from media.webrtc.srtp import SrtpKeys
 
@@ -76,4 +77,4 @@ class Closed:
     reason: CloseReason
 
 
-PeerEvent = Transmit | AddressValidated | AddressForgotten | Nominated | Secured | Closed
+PeerEvent = Transmit | AddressValidated | AddressForgotten | Nominated | Secured | Closed | ChannelEvent

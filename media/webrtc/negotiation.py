@@ -7,8 +7,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, S
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from media.webrtc.answer import AcceptedMedia, LocalEndpoint, OutgoingStream, write_answer
+from media.webrtc.answer import AcceptedData, AcceptedMedia, LocalEndpoint, OutgoingStream, write_answer
 from media.webrtc.attributes import Direction, HeaderExtension, Setup
+from media.webrtc.data_section import DataOffer, find_data
 from media.webrtc.dtls import DtlsRole, Fingerprint
 from media.webrtc.extensions import DESCRIBED, ONE_BYTE_IDS, TAKEN, ids_for, ids_of, is_described, passed_by, passed_to
 from media.webrtc.formats import (
@@ -23,6 +24,8 @@ from media.webrtc.formats import (
     sending_parameters,
 )
 from media.webrtc.ice import IceCredentials
+from media.webrtc.sctp import PORT
+from media.webrtc.sctp_inbound import MAX_MESSAGE
 from media.webrtc.sdp import MediaDescription, SessionDescription
 from media.wire.codecs import Codec
 from media.wire.extensions import Passed
@@ -122,6 +125,7 @@ class PublisherAnswer:
     remote_ice: IceCredentials
     fingerprints: tuple[Fingerprint, ...]
     dtls_role: DtlsRole
+    data: DataOffer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +137,7 @@ class ViewerAnswer:
     remote_ice: IceCredentials
     fingerprints: tuple[Fingerprint, ...]
     dtls_role: DtlsRole
+    data: DataOffer | None = None
 
 
 def answer_publisher(
@@ -155,9 +160,10 @@ def answer_publisher(
         extensions = _extensions(media, choice, offer.flags | media.flags)
         tracks.append(_received(media, choice, extensions))
         accepted[index] = _accept_received(media, choice, extensions)
-    remote_ice, fingerprints, role = _remote(_carrier(offer, accepted))
-    sdp = write_answer(offer, accepted, local, role, session_id=random_bits(SESSION_ID_BITS))
-    return PublisherAnswer(sdp, tuple(tracks), remote_ice, fingerprints, role)
+    answered, data = _with_data(offer, accepted)
+    remote_ice, fingerprints, role = _remote(_carrier(offer, answered))
+    sdp = write_answer(offer, answered, local, role, session_id=random_bits(SESSION_ID_BITS))
+    return PublisherAnswer(sdp, tuple(tracks), remote_ice, fingerprints, role, data)
 
 
 def answer_viewer(
@@ -193,9 +199,21 @@ def answer_viewer(
     if not accepted:
         names = ", ".join(codec.codec.name for codec in available)
         raise OfferRejected("no_common_codec", f"the stream is in {names}, and the offer can receive none of it")
-    remote_ice, fingerprints, role = _remote(_carrier(offer, accepted))
-    sdp = write_answer(offer, accepted, local, role, session_id=random_bits(SESSION_ID_BITS))
-    return ViewerAnswer(sdp, tuple(tracks), remote_ice, fingerprints, role)
+    answered, data = _with_data(offer, accepted)
+    remote_ice, fingerprints, role = _remote(_carrier(offer, answered))
+    sdp = write_answer(offer, answered, local, role, session_id=random_bits(SESSION_ID_BITS))
+    return ViewerAnswer(sdp, tuple(tracks), remote_ice, fingerprints, role, data)
+
+
+def _with_data(
+    offer: SessionDescription, media: Mapping[int, AcceptedMedia]
+) -> tuple[dict[int, AcceptedMedia | AcceptedData], DataOffer | None]:
+    """Accept data channels beside the media, where they are offered."""
+    found = find_data(offer)
+    if found is None or any(offer.media[index].mid not in _bundle(offer) for index in media):
+        return {**media}, None
+    index, data = found
+    return {**media, index: AcceptedData(PORT, MAX_MESSAGE)}, data
 
 
 def _usable_media(offer: SessionDescription, direction: Direction) -> Iterator[tuple[int, MediaDescription]]:
@@ -227,7 +245,7 @@ def _bundle(offer: SessionDescription) -> tuple[str, ...]:
     return offer.bundles[0] if offer.bundles else ()
 
 
-def _carrier(offer: SessionDescription, accepted: dict[int, AcceptedMedia]) -> MediaDescription:
+def _carrier(offer: SessionDescription, accepted: Collection[int]) -> MediaDescription:
     """Return the m-line whose transport attributes count: the first of the bundle that lives (RFC 9143 section 7.3)."""
     order = _bundle(offer)
     sections = [offer.media[index] for index in accepted]

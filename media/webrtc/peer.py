@@ -1,4 +1,4 @@
-"""The server's side of one WebRTC endpoint: ICE-lite, DTLS, consent. Sans-IO: datagrams and time in, events out.
+"""The server's side of one WebRTC endpoint: ICE-lite, DTLS, consent, data. Sans-IO: datagrams and time in, events out.
 
 Rules worth knowing: only an address that passed an authenticated check may do DTLS; media goes to the address nominated
 last; what cannot be authenticated is dropped without an answer (RFC 8445, RFC 7675, RFC 8827).
@@ -7,10 +7,13 @@ last; what cannot be authenticated is dropped without an answer (RFC 8445, RFC 7
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from media.webrtc import stun
 from media.webrtc.certificate import Certificate
+from media.webrtc.data_channel import ChannelEvent
+from media.webrtc.data_section import DataOffer
+from media.webrtc.data_transport import DataTransport
 from media.webrtc.dtls import NEVER_NS, Dtls, DtlsRole, DtlsState, Fingerprint
 from media.webrtc.events import (
     AddressForgotten,
@@ -49,6 +52,8 @@ MAX_ADDRESSES = 16  # a roaming phone has a few; each one is a row in the addres
 class Peer:
     """One endpoint. `remote` are the credentials of its offer, `local` those of our answer; times are monotonic ns.
 
+    Of data channels, where it offered `data`, it may open those with one of `labels`.
+
     `drops` counts the datagrams that had no effect, by reason.
     """
 
@@ -61,10 +66,14 @@ class Peer:
         fingerprints: Sequence[Fingerprint],
         dtls_role: DtlsRole,
         now_ns: int,
+        data: DataOffer | None = None,
+        labels: Collection[str] = (),
     ) -> None:
         self.local, self.remote = local, remote
         self._restart: tuple[IceCredentials, IceCredentials] | None = None
         self._dtls = Dtls(certificate, dtls_role, fingerprints)
+        self._dtls_role, self._data_offer, self._labels = dtls_role, data, labels
+        self._data: DataTransport | None = None
         self._addresses: OrderedDict[Path, int] = OrderedDict()  # when each was validated, least recently first
         self._path: Path | None = None  # where media goes
         self._dtls_address: Path | None = None  # where the handshake happens
@@ -110,7 +119,7 @@ class Peer:
         if self._is_closed:
             return NEVER_NS
         if self.is_secured:
-            return self._heard_ns + CONSENT_NS
+            return min(self._heard_ns + CONSENT_NS, self._data.deadline_ns() if self._data else NEVER_NS)
         return min(self._due_by_ns, self._dtls.deadline_ns())
 
     def handle_timeout(self, now_ns: int) -> list[PeerEvent]:
@@ -118,11 +127,32 @@ class Peer:
         if self._is_closed:
             return []
         if self.is_secured:
-            return self._end(CloseReason.CONSENT_EXPIRED) if now_ns >= self._heard_ns + CONSENT_NS else []
+            return self._handle_secured_timeout(now_ns)
         if now_ns >= self._due_by_ns:
             return self._end(CloseReason.DTLS_TIMEOUT if self._addresses else CloseReason.NEVER_CAME)
         destination = self._dtls_address or self._path
         return self._after_dtls(self._dtls.handle_timeout(now_ns), destination, now_ns) if destination else []
+
+    def send_message(self, stream: int, data: bytes, key: str | None, now_ns: int) -> list[PeerEvent]:
+        """Send text on a data channel; of messages that wait under one key only the newest goes."""
+        if self._data is None or self._is_closed:
+            return []
+        return self._with_data(self._data.channels.send(stream, data, key=key), now_ns)
+
+    @property
+    def buffered(self) -> int:
+        """How many bytes of messages on data channels have not arrived yet."""
+        return 0 if self._data is None else self._data.channels.buffered
+
+    def close_channel(self, stream: int, reason: str, now_ns: int) -> list[PeerEvent]:
+        """Close a data channel; the transport goes on."""
+        if self._data is None or self._is_closed:
+            return []
+        return self._with_data(self._data.channels.close(stream, reason), now_ns)
+
+    def data_counters(self) -> dict[str, int]:
+        """Count what became of data channels, by DATA_COUNTERS."""
+        return {} if self._data is None else self._data.channels.counters()
 
     def restart_ice(self, remote: IceCredentials) -> IceCredentials:
         """Accept new credentials beside the old, which serve until the first valid check on the new (RFC 9725 4.3.3).
@@ -241,7 +271,23 @@ class Peer:
             # Without a nomination so far, the address that proved itself by the handshake is the one to use.
             events += [] if self._is_nominated else self._move_path(destination)
             events.append(Secured(self._dtls.keys))
+            if self._data_offer is not None:
+                self._data = DataTransport(self._dtls, self._dtls_role, self._data_offer, self._labels, now_ns)
+        records = self._dtls.take_data()
+        if self._data is not None and records:
+            events += self._with_data(self._data.receive(records, now_ns), now_ns)
         return events
+
+    def _handle_secured_timeout(self, now_ns: int) -> list[PeerEvent]:
+        if now_ns >= self._heard_ns + CONSENT_NS:
+            return self._end(CloseReason.CONSENT_EXPIRED)
+        return [] if self._data is None else self._with_data(self._data.handle_timeout(now_ns), now_ns)
+
+    def _with_data(self, told: list[ChannelEvent], now_ns: int) -> list[PeerEvent]:
+        """Send what data channels have to send now; without a path it is lost, and sent again later."""
+        assert self._data is not None
+        datagrams, path = self._data.take_datagrams(now_ns), self._path or self._dtls_address
+        return [*told, *(Transmit(datagram, path) for datagram in datagrams if path is not None)]
 
     def _end(self, reason: CloseReason) -> list[PeerEvent]:
         return [*self.close(), Closed(reason)]

@@ -56,7 +56,8 @@ class PayloadFormat:
 class MediaDescription:
     """One m-line with its attributes; what the session level says for all m-lines is filled in.
 
-    `layers` are the identifiers of the streams that are sent as simulcast, in the writer's order.
+    `layers` are the identifiers of the streams that are sent as simulcast, in the writer's order; `sctp_port` and
+    `max_message_size` are those of data channels.
     """
 
     line: int
@@ -74,6 +75,8 @@ class MediaDescription:
     ssrcs: tuple[int, ...]
     layers: tuple[str, ...]
     flags: frozenset[str]
+    sctp_port: int | None
+    max_message_size: int | None
 
     @property
     def live(self) -> bool:
@@ -189,6 +192,8 @@ def _describe(session: Level, level: Level) -> MediaDescription:
         ssrcs=tuple(level.ssrcs),
         layers=tuple(rid for rid in level.layers if level.rids.get(rid) == "send"),
         flags=frozenset(level.flags),
+        sctp_port=int(own["sctp-port"]) if "sctp-port" in own else None,
+        max_message_size=int(own["max-message-size"]) if "max-message-size" in own else None,
     )
 
 

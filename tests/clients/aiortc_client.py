@@ -39,6 +39,8 @@ async def main(role: str) -> None:
         connection.on("track", lambda track: readers.append(asyncio.ensure_future(count(track))))
         connection.addTransceiver("audio", direction="recvonly")
         connection.addTransceiver("video", direction="recvonly")
+        channel = connection.createDataChannel("mesi.events")
+        channel.on("message", lambda text: channel.send(f"{len(text)} {text[-5:]}"))
     await connection.setLocalDescription(await connection.createOffer())
     say({"offer": connection.localDescription.sdp})
     answer = json.loads(await asyncio.to_thread(sys.stdin.readline))["answer"]

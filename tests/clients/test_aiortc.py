@@ -11,7 +11,7 @@ from pathlib import Path
 
 import trio
 
-from media.door import Connected, Media, MediaSettings
+from media.door import Connected, DataChannelOpened, Media, MediaSettings
 from media.forwarding.admission import Grant, Holding
 from tests.media.test_door import LIMITS
 
@@ -53,7 +53,18 @@ async def start(role: str) -> AsyncIterator[Process]:
             await trio.aclose_forcefully(stream)
 
 
-async def test_aiortc_publishes_and_aiortc_watches() -> None:
+async def converse(media: Media) -> None:
+    """Have the viewer say of each message how long it is and how it ends."""
+    async for fact in media.events:
+        if isinstance(fact, DataChannelOpened):
+            break
+    sent = ["short", "long " * 3_000, "äöü last"]
+    for text in sent:
+        fact.channel.send(text.encode())
+    assert [await fact.channel.receive() for _ in sent] == [f"{len(text)} {text[-5:]}".encode() for text in sent]
+
+
+async def test_aiortc_publishes_and_aiortc_watches_and_talks() -> None:
     async with trio.open_nursery() as nursery:
         media = Media(MediaSettings(("127.0.0.1", 0), limits=LIMITS))
         await nursery.start(lambda task_status: media.run(task_status=task_status))
@@ -66,6 +77,7 @@ async def test_aiortc_publishes_and_aiortc_watches() -> None:
                 assert await media.events.receive() == Connected(published.transport)
                 offer = str((await viewer.read())["offer"])
                 await viewer.answer(media.watch(room, "streamer", offer, Holding(Grant.WELCOME)).answer_sdp)
+                await converse(media)
                 decoded = (await viewer.read())["decoded"]
         assert isinstance(decoded, dict)
         assert min(decoded.values()) >= 20, decoded

@@ -42,6 +42,7 @@ from server.web.routes import Answer, Reception
 from signalling.chat import tidy_untrusted as tidy_chat_untrusted
 from signalling.messages import Encoding, MalformedMessage, decode_hello_untrusted, decode_request_untrusted
 from signalling.refusals import Refused
+from tests.fuzz.data_targets import DATA_TARGETS
 from tests.fuzz.file_targets import FILE_TARGETS
 from tests.fuzz.layer_targets import LAYER_TARGETS
 from tests.fuzz.moq_targets import MOQ_TARGETS
@@ -389,6 +390,7 @@ TARGETS = {
     "names": Target(
         read_names, lambda: (b"ann", "\u00c4nn \U0001f600".encode(), b"\xed\xa0\x80", "a\u200bb".encode()), 500
     ),
+    **DATA_TARGETS,
     **FILE_TARGETS,
     **LAYER_TARGETS,
     **MOQ_TARGETS,
