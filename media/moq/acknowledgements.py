@@ -6,6 +6,7 @@ tests/moq/test_acknowledgements.py compares the books of both ways.
 
 from __future__ import annotations
 
+from aioquic.quic.congestion.base import QuicCongestionControl
 from aioquic.quic.congestion.reno import RenoCongestionControl
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet_builder import QuicDeliveryState
@@ -119,8 +120,9 @@ def _take_out(
     return None if newest < 0 else (newest, newest_time)
 
 
-def _burst_acknowledged(control: RenoCongestionControl, burst: SentBurst, now: float) -> None:
+def _burst_acknowledged(control: QuicCongestionControl, burst: SentBurst, now: float) -> None:
     """Tell congestion control of a burst: of all its packets at once where that comes to the same as of each."""
+    assert isinstance(control, RenoCongestionControl), "as no other is configured"
     window, threshold, size = control.congestion_window, control.ssthresh, burst.sent_bytes
     is_slow_start = threshold is None or window + size <= threshold
     grows_once = threshold is not None and window >= threshold and control._congestion_stash + size < 2 * window

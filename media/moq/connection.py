@@ -167,11 +167,16 @@ class Connection:
             self._carrier.drop_datagrams()
 
     @property
-    def waits_for_nothing_soon(self) -> bool:
-        """Whether QUIC waits for nothing but probes and the end of a silence, none of which come within 20 ms."""
+    def quiet_ns(self) -> int:
+        """For how long after something was sent QUIC has nothing to do: no less, where it waits for probes alone."""
         quic = self.quic
-        space = quic._loss.spaces[APPLICATION] if quic._handshake_confirmed else None
-        return space is not None and quic._pacing_at is None and space.ack_at is None and space.loss_time is None
+        if not quic._handshake_confirmed or quic._pacing_at is not None:
+            return 0
+        loss = quic._loss
+        space = loss.spaces[APPLICATION]
+        if space.ack_at is not None or space.loss_time is not None:
+            return 0
+        return int((loss._rtt_smoothed + loss.max_ack_delay) * 1e9)  # RFC 9002 section 6.2.1, without the variance
 
     def deadline_ns(self) -> int:
         """When `handle_timeout` wants to be called (monotonic)."""

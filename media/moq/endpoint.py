@@ -41,7 +41,6 @@ ESTABLISH_S = 10.0  # from the first datagram to a session; half of it would do 
 GOODBYE_S = 2.0  # for a client to close what we ended, before we forget it
 FLUSH_S = 0.002  # between two flushes at least: what comes within leaves together
 LONGEST_REST_S = 0.02  # a packet of sound: the busier, the more leaves together, and the less it costs
-SOON_NS = 20_000_000  # who has so early a timer is looked at again before a probe is due, or that much after
 PACKET_BYTES = 1_200  # passes every path that QUIC does; aioquic does not probe for more
 MIN_INITIAL_BYTES = 1_200  # RFC 9000 section 14.1
 MIN_ID_BYTES = 8  # of what a client calls us at first (RFC 9000 section 7.2)
@@ -324,7 +323,7 @@ class Endpoint:
 
     def _set_timer(self, entry: _Entry) -> None:
         # Entries are lazy: one that comes too early looks again, so only an earlier deadline needs a new entry.
-        if entry.timer_ns < self._now_ns() + SOON_NS and entry.connection.waits_for_nothing_soon:
+        if entry.timer_ns < self._now_ns() + entry.connection.quiet_ns:
             return
         timer = entry.connection.quic.get_timer()
         deadline_ns = NEVER_NS if timer is None else int(timer * 1e9)

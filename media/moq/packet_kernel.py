@@ -292,10 +292,11 @@ def _number(truncated, bits, expected):
     cache=True,
 )
 def open_acknowledgement_untrusted(aead, mask, head, data, length, expected, plain, found, work):
-    """Open a packet of `length` bytes with a short header; how many ranges it acknowledges when it does nothing else, else NOT_OURS.
+    """Open a packet of `length` bytes with a short header; NOT_OURS when it does not acknowledge and nothing else.
 
-    `found` becomes: the packet's number, its first byte, the acknowledgement's delay, how many ranges, and then each
-    one's beginning and end, oldest first. Nothing is changed by a packet that is not ours.
+    Else returns how many ranges it acknowledges. `found` becomes: the packet's number, its first byte, the
+    acknowledgement's delay, how many ranges, and then each one's beginning and end, oldest first. Nothing is changed by
+    a packet that is not ours.
     """
     zero = np.uint64(0)
     number_at = head.size - NONCE_BYTES

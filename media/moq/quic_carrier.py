@@ -103,7 +103,7 @@ class QuicCarrier:
 
     def takes(self, stream: int | None, size: int) -> bool:
         """Whether an own stream would have so many bytes leave at once."""
-        state = self._own.get(stream)
+        state = None if stream is None else self._own.get(stream)
         return state is not None and has_room(state, size)
 
     def send(self, outgoing: list[Outgoing], now: float) -> Burst:

@@ -6,7 +6,7 @@ them were lost, or when aioquic looks at them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, ItemsView, Iterator, KeysView, ValuesView
+from collections.abc import Callable, Iterator
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -182,17 +182,17 @@ class SentPackets(dict[int, Any]):
         self._part()
         return dict.pop(self, number, *default)
 
-    def keys(self) -> KeysView[int]:
+    def keys(self) -> Any:
         """Return the numbers."""
         self._part()
         return dict.keys(self)
 
-    def values(self) -> ValuesView[Any]:
+    def values(self) -> Any:
         """Return the packets."""
         self._part()
         return dict.values(self)
 
-    def items(self) -> ItemsView[int, Any]:
+    def items(self) -> Any:
         """Return both."""
         self._part()
         return dict.items(self)

@@ -28,7 +28,8 @@ def send_whole_frames(deliveries: Iterable[Delivery | Fetched], carrier: QuicCar
         return None
     if not all(delivery.is_admitted for _, _, delivery, _ in ready):
         return None
-    ready.sort(key=itemgetter(0), reverse=True)
+    if len(ready) > 1:
+        ready.sort(key=itemgetter(0), reverse=True)
     for _, size, delivery, cursor in ready:
         if (cursor.stream is None and not delivery.open(cursor)) or not carrier.takes(cursor.stream, size):
             return None

@@ -241,3 +241,50 @@ def test_after_the_clients_key_update_packets_carry_the_new_phase() -> None:
     while (event := link.client.next_event()) is not None:
         link.see(event)
     assert len(link.received(stream)) == 3_000
+
+
+def test_nothing_is_due_sooner_than_is_said_after_something_was_sent() -> None:
+    link = Link()
+    track, _ = watched(link)
+    begun = track.begin_group(0, link.relay.now_ns())
+    waits = []
+    for number in range(200):
+        if number % 3 == 0:
+            track.append(begun, Frame(number, bytes(500 + 40 * number)))
+        link.now += 0.004
+        before = link.quic._packet_number
+        link._exchange()
+        timer = link.quic.get_timer()
+        assert timer is not None
+        if link.quic._packet_number > before:
+            waits.append(link.connection.quiet_ns)
+            assert timer >= link.now + link.connection.quiet_ns / 1e9
+    assert max(waits) > 25_000_000
+    # What is to be acknowledged, what pacing holds back, and what may be lost, can be due at any moment.
+    space = link.quic._loss.spaces[-1]
+    for about, name in ((space, "ack_at"), (space, "loss_time"), (link.quic, "_pacing_at")):
+        setattr(about, name, link.now)
+        assert link.connection.quiet_ns == 0
+        setattr(about, name, None)
+    assert link.connection.quiet_ns > 0
+
+
+def test_a_probe_is_sent_when_everything_is_lost_in_silence() -> None:
+    """The timer of a connection is not always looked at; that of probes is none the less kept."""
+    link = Link()
+    track, session = watched(link)
+    group(link, track, 0, b"before")
+    timer = link.quic.get_timer()
+    link.loses = lambda datagram: True
+    track.append(track.begin_group(1, link.relay.now_ns()), Frame(1, b"picture"))
+    link.now += 0.004
+    link._exchange()
+    due = link.quic.get_timer()
+    assert timer is not None
+    assert due is not None
+    assert due < timer
+    link.loses = lambda datagram: False
+    link.now = due
+    link.connection.handle_quic_timer(link.now)
+    link.run(20)
+    assert b"picture" in payload_of(link, session)
