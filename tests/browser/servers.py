@@ -51,6 +51,12 @@ class Server:
         self._process.terminate()
         assert self._process.wait(20) == 0, self.log()
 
+    def kill(self) -> None:
+        """End it as `kill -9` does."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
     def log(self) -> str:
         return (self.folder / "server.log").read_text()[-4000:]
 

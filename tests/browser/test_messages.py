@@ -193,7 +193,7 @@ async def test_by_keyboard_alone(theatre: Theatre) -> None:
     assert await focus(ann) == "write-text"
 
 
-async def test_after_a_lost_connection_and_a_restart_all_is_there_once_without_a_reload(
+async def test_after_a_lost_connection_and_a_killed_server_all_is_there_once_without_a_reload(
     tmp_path: Path, chromium: Browser, firefox: Browser
 ) -> None:
     server = Server(tmp_path)
@@ -206,7 +206,8 @@ async def test_after_a_lost_connection_and_a_restart_all_is_there_once_without_a
             await bob.sees(ROWS, "Before")
             await ann.page.run("window.unreloaded = true")
             await bob.page.run("window.unreloaded = true")
-            await trio.to_thread.run_sync(server.stop)
+            await say(ann, "Just before")
+            await trio.to_thread.run_sync(server.kill)
             await ann.sees("#connection", "Connection lost")
             await ann.fill("#write-text", "Meanwhile")
             await ann.press("#write-send")
@@ -216,7 +217,8 @@ async def test_after_a_lost_connection_and_a_restart_all_is_there_once_without_a
             await ann.sees(".mine .status", "Read")
             await ann.sees_no(".waiting")
             for who in (ann, bob):
-                assert (await who.reads(ROWS)).count("Meanwhile") == 1
+                shown = await who.reads(ROWS)
+                assert [shown.count(text) for text in ("Before", "Just before", "Meanwhile")] == [1, 1, 1]
                 assert await who.page.run("return window.unreloaded === true")
 
 
