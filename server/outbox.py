@@ -7,7 +7,6 @@ nothing can be written at once, everything goes through the queue.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -15,6 +14,7 @@ import trio
 
 from server.framing import Framing
 from server.parking import Parking, Wake
+from signalling.messages import Bundle, Encoding
 
 MAX_FRAMES = 256  # queued; a reader that is so far behind is gone or hostile
 MAX_BYTES = 262_144
@@ -101,10 +101,10 @@ class SocketOutbox:
             return
         self._put(data, key)
 
-    def offer_all(self, frames: Sequence[bytes]) -> None:
-        """Send, or queue, frames together: one write for all, and one place in the queue."""
+    def offer_all(self, bundle: Bundle, encoding: Encoding) -> None:
+        """Send, or queue, messages together: one write for all, and one place in the queue."""
         if self.closed is None:
-            self._put(b"".join(map(self._framing.message, frames)), None)
+            self._put(bundle.framed(encoding, self._framing), None)
 
     def waiting(self) -> int:
         """Return how many frames, or KiB, are queued, whichever is more."""

@@ -14,7 +14,7 @@ import trio
 
 from server import eventlog
 from server.eventlog import COMING, PARTY, LoggedEvent, Seat
-from signalling.messages import Encoded
+from signalling.messages import Bundle, Encoded
 from signalling.session import Session
 from signalling.wire_events import LogEntry, LogEntryTold
 
@@ -83,6 +83,33 @@ def entry(logged: LoggedEvent) -> LogEntry:
     return LogEntry(id=logged.id, type=event.type, subject=event.subject, at=event.at, data=dict(event.fields))
 
 
+_Part = tuple[int, Bundle]  # what is written at once, and the id of its last event
+
+
+@dataclass(slots=True)
+class _Share:
+    """Events, by rising ids, that the same followers hear: the bytes are made once for all of them."""
+
+    followers: Sequence[Follower]
+    events: list[tuple[int, Encoded]] = field(default_factory=list)
+    parts: list[_Part] = field(default_factory=list)
+
+
+def _parts(follower: Follower, shares: Sequence[_Share]) -> Sequence[_Part]:
+    """Return what a follower does not have yet of its shares, in order."""
+    if len(shares) == 1 and shares[0].events[0][0] > follower.position:
+        share = shares[0]
+        share.parts = share.parts or _divided(share.events)
+        return share.parts
+    events = sorted((each for share in shares for each in share.events), key=lambda each: each[0])
+    return _divided([each for each in events if each[0] > follower.position])
+
+
+def _divided(events: Sequence[tuple[int, Encoded]]) -> list[_Part]:
+    pieces = [events[start : start + AT_ONCE] for start in range(0, len(events), AT_ONCE)]
+    return [(piece[-1][0], Bundle([event for _, event in piece])) for piece in pieces]
+
+
 class Tail:
     """The sessions that have all that was told so far."""
 
@@ -111,15 +138,32 @@ class Tail:
     def tell(self, news: News) -> None:
         """Tell each event to whom it is for and who does not have it yet; to each all of it in few writes."""
         self._learn(news.seats)
-        pending: dict[Follower, list[tuple[int, Encoded]]] = {}
+        heard: dict[Follower, list[_Share]] = {}
+        for share in self._shares(news):
+            for follower in share.followers:
+                heard.setdefault(follower, []).append(share)
+        for follower, shares in heard.items():
+            self._send(follower, _parts(follower, shares))
+
+    def _shares(self, news: News) -> Iterable[_Share]:
+        """Return the events that are new, those together that are for the same people."""
+        shares: dict[tuple[object, ...], _Share] = {}
+        all_of_it = _Share(list(self._told.get(None, ())))
         for logged, filled in zip(news.events, news.filled, strict=True):
-            seen = self._audience(news, logged.id)
-            if seen:
-                self._prepare(pending, logged.id, entry(filled), seen)
-            if None in self._told:
-                self._prepare(pending, logged.id, entry(logged), self._told[None])
-        for follower, events in pending.items():
-            self._send(follower, events)
+            names = tuple(news.audiences.get(logged.id, ()))
+            # In a party that somebody enters or leaves meanwhile, each event is for others.
+            key = names if news.seats.keys().isdisjoint(names) else (*names, logged.id)
+            share = shares.get(key)
+            if share is None:
+                share = shares[key] = _Share(self._audience(news, logged.id))
+            if share.followers:
+                share.events.append((logged.id, self._encoded(filled)))
+            if all_of_it.followers:
+                all_of_it.events.append((logged.id, self._encoded(logged)))
+        return [share for share in (*shares.values(), all_of_it) if share.events]
+
+    def _encoded(self, logged: LoggedEvent) -> Encoded:
+        return Encoded(LogEntryTold(server_now=self._wall_ms(), entry=entry(logged)))
 
     def concerns(self, news: News, account: str) -> bool:
         """Whether an account may see anything that is new."""
@@ -141,29 +185,16 @@ class Tail:
                     found.update(dict.fromkeys(followers))
         return list(found)
 
-    def _prepare(
-        self,
-        pending: dict[Follower, list[tuple[int, Encoded]]],
-        event: int,
-        shown: LogEntry,
-        followers: Iterable[Follower],
-    ) -> None:
-        told = event, Encoded(LogEntryTold(server_now=self._wall_ms(), entry=shown))
-        for follower in followers:
-            if event > follower.position:
-                pending.setdefault(follower, []).append(told)
-
-    def _send(self, follower: Follower, events: Sequence[tuple[int, Encoded]]) -> None:
-        for start in range(0, len(events), AT_ONCE):
+    def _send(self, follower: Follower, parts: Iterable[_Part]) -> None:
+        for last, bundle in parts:
             if follower.session.waiting() >= MAX_AHEAD:
                 self.fallen_behind += 1
                 self._drop(follower)
                 follower.behind.set()
                 return
-            part = events[start : start + AT_ONCE]
-            follower.session.show_all([told for _, told in part])
-            follower.position = part[-1][0]
-            self.sent += len(part)
+            follower.session.show_all(bundle)
+            follower.position = last
+            self.sent += len(bundle.events)
 
     def tidy(self) -> None:
         """Forget all parties when too much is kept of them."""

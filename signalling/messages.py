@@ -24,6 +24,7 @@ An event for thousands is encoded once per subprotocol; its number is spliced in
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
@@ -148,6 +149,32 @@ class Encoded:
         if body is None:
             body = self._bodies[encoding] = _ENCODERS[encoding].encode(self.event)
         return body
+
+
+class Framing(Protocol):
+    """Turns messages into the bytes of a connection, as all connections of its type with one encoding do."""
+
+    def message(self, data: bytes) -> bytes:
+        """Return a message as it is sent."""
+
+
+class Bundle:
+    """Events without numbers that are sent together: encoded and framed at most once for all who hear the same."""
+
+    __slots__ = ("_framed", "events")
+
+    def __init__(self, events: Sequence[Encoded]) -> None:
+        self.events = events
+        self._framed: dict[tuple[Encoding, type], bytes] = {}
+
+    def framed(self, encoding: Encoding, framing: Framing) -> bytes:
+        """Return all of them as they are sent."""
+        key = encoding, type(framing)
+        data = self._framed.get(key)
+        if data is None:
+            frames = [framing.message(event.frame(encoding)) for event in self.events]
+            data = self._framed[key] = b"".join(frames)
+        return data
 
 
 class Personal(Encoded):

@@ -19,6 +19,7 @@ from signalling.views import BestPicture, Followed, Kind
 from signalling.wire_events import ChatMessage
 
 if TYPE_CHECKING:
+    from signalling.messages import Bundle, Encoding
     from signalling.session import Session
 
 
@@ -174,7 +175,7 @@ class Outbox(Protocol):
         A droppable frame may be dropped when the queue is full; of queued frames with one `key` only the newest goes.
         """
 
-    def offer_all(self, frames: Sequence[bytes]) -> None:
+    def offer_all(self, bundle: Bundle, encoding: Encoding) -> None:
         """Send some, or queue them, as one."""
 
     def waiting(self) -> int:

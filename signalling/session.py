@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 import structlog
 
 from signalling.identifiers import AccountId, Actor, StreamId
 from signalling.messages import (
+    Bundle,
     Encoded,
     Encoding,
     MalformedMessage,
@@ -137,10 +138,10 @@ class Session:
         if self._outbox is not None:
             self._outbox.offer(event.frame(self.encoding), key=key)
 
-    def show_all(self, events: Sequence[Encoded]) -> None:
+    def show_all(self, bundle: Bundle) -> None:
         """Send events that this session does not repeat, in one go."""
         if self._outbox is not None:
-            self._outbox.offer_all([event.frame(self.encoding) for event in events])
+            self._outbox.offer_all(bundle, self.encoding)
 
     def waiting(self) -> int:
         """Return how many frames, or KiB, wait for a slow connection."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, cast
 
 import msgspec
@@ -15,7 +15,7 @@ from server import eventlog, tail
 from server.eventlog import Happened
 from server.feed import Feed
 from signalling.identifiers import AccountId, Actor
-from signalling.messages import Encoded, Encoding
+from signalling.messages import Bundle, Encoded, Encoding
 from signalling.session import Session
 from tests.events.test_feed import feeding
 from tests.money.databases import AnyStore
@@ -37,8 +37,8 @@ class SlowSession:
     def show(self, event: Encoded, key: str | None = None) -> None:
         self.heard.append(msgspec.json.decode(event.frame(Encoding.JSON))["entry"]["id"])
 
-    def show_all(self, events: Sequence[Encoded]) -> None:
-        for event in events:
+    def show_all(self, bundle: Bundle) -> None:
+        for event in bundle.events:
             self.show(event)
 
     def waiting(self) -> int:
