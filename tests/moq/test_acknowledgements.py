@@ -160,7 +160,7 @@ def books(link: Link) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("every", [0, 2, 5])
+@pytest.mark.parametrize("every", [0, 2, 3, 5, 7])
 def test_the_books_are_those_that_aioquic_keeps(every: int, monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for is_ours in (True, False):
