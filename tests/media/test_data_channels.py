@@ -17,6 +17,7 @@ from media.webrtc.data_channel import (
 )
 from media.webrtc.data_section import DataOffer, find_data
 from media.webrtc.dcep import Opening, Payload
+from media.webrtc.dtls_records import MTU
 from media.webrtc.negotiation import answer_publisher, answer_viewer
 from media.webrtc.sctp import Association
 from media.webrtc.sctp_chunks import ABORT, build_chunk
@@ -222,6 +223,7 @@ def test_channels_work_in_either_role_of_dtls(server_is_client: bool, loss: floa
     world.take_from_server(world.server.send_message(stream, b"long " * 2_000, None, world.now_ns))
     world.take_from_client(world.client.send_message(b"short", world.now_ns))
     world.run(5)
+    assert max(map(len, world.sent)) <= MTU
     assert ChannelMessage(stream, b"long " * 2_000, True) in world.told_client
     assert ChannelMessage(stream, b"short", True) in world.told_server
     world.take_from_server(world.server.close_channel(stream, "over", world.now_ns))
