@@ -384,16 +384,16 @@ def test_a_shut_window_lets_one_packet_out_to_look() -> None:
 
 
 def test_the_congestion_window_opens_by_what_arrives_and_has_an_end() -> None:
-    between = connected()
-    most = [0]
-    between.ends[0].send(0, PROTOCOL, bytes(MAX_MESSAGE))
-    for _ in range(400):
-        while between.ends[0].buffered < 200_000:
-            between.ends[0].send(0, PROTOCOL, bytes(MAX_MESSAGE))
-        between.step()
-        most.append(between.ends[0]._outbound._in_flight())
-    assert max(most[:3]) <= 4 * wire.MAX_PACKET
-    assert LARGEST_WINDOW * 0.8 < max(most) <= LARGEST_WINDOW
+    outbound, in_flight = Outbound(1, 10 * LARGEST_WINDOW), [0]
+    for turn in range(200):
+        while outbound.buffered < 2 * LARGEST_WINDOW:
+            outbound.send(0, PROTOCOL, bytes(MAX_MESSAGE))
+        while outbound.next_chunk(wire.MAX_PACKET, SECOND_NS + turn) is not None:
+            pass
+        in_flight.append(outbound._in_flight())
+        outbound.acknowledge(Sack(outbound.next_tsn - 1, 10 * LARGEST_WINDOW), SECOND_NS + turn)
+    assert in_flight[1] <= 4 * wire.MAX_PACKET < in_flight[2]
+    assert LARGEST_WINDOW - wire.MAX_PACKET < max(in_flight) <= LARGEST_WINDOW
 
 
 def test_a_loss_halves_the_window_and_a_timer_shuts_it_to_one_packet() -> None:
