@@ -293,7 +293,16 @@ def test_other_offers_of_data_are_refused_and_media_go_on(section: str, bundled:
     assert answer.tracks
 
 
-@pytest.mark.parametrize("line", ["a=sctp-port:65536", "a=sctp-port:x", "a=max-message-size:-1", "a=sctp-port:5000"])
-def test_attributes_that_say_no_number_or_come_twice_are_malformed(line: str) -> None:
+@pytest.mark.parametrize(
+    "section",
+    [
+        SECTION.replace("5000", "65536"),
+        SECTION.replace("5000", "x"),
+        SECTION + "a=sctp-port:5000\r\n",
+        SECTION + "a=max-message-size:-1\r\n",
+    ],
+    ids=["too-large", "no-number", "twice", "negative"],
+)
+def test_attributes_that_say_no_number_or_come_twice_are_malformed(section: str) -> None:
     with pytest.raises(MalformedSdp):
-        parse_sdp_untrusted(offering(SECTION + line + "\r\n"))
+        parse_sdp_untrusted(offering(section))
