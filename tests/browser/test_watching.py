@@ -23,6 +23,8 @@ NO_UDP = """() => {
 @pytest.mark.parametrize("publishing", BROWSERS)
 async def test_both_browsers_watch_what_either_publishes(theatre: Theatre, publishing: str) -> None:
     streamer = await theatre.stranger(publishing)
+    if publishing == "firefox":
+        await preload(streamer, NO_UDP)
     await streamer.sign_up(f"streamer-on-{publishing}", "a long password")
     stream = await streamer.go_live(f"From {publishing}")
     await streamer.sees_moving_picture("#preview")

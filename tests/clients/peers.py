@@ -114,11 +114,15 @@ class Viewer:
 
     def __init__(self, client: Process) -> None:
         self.client, self.got = client, 0
+        self.heard_as = ""
 
     async def listen(self) -> None:
         """Keep the newest report."""
         while True:
             report = await self.client.read()
+            if "heard" in report:
+                self.heard_as = str(report["heard"])
+                continue
             self.got = next(iter(report.values()))["video"]  # type: ignore[index]
 
     async def count(self) -> int:
@@ -128,6 +132,14 @@ class Viewer:
         """Have it restart ICE."""
         assert self.client.process.stdin is not None
         await self.client.process.stdin.send_all(b"restart\n")
+
+    async def talk(self, text: str) -> str:
+        """Have it say something over its data channel; returns the name under which it heard that."""
+        assert self.client.process.stdin is not None
+        await self.client.process.stdin.send_all(text.encode() + b"\n")
+        while not self.heard_as:  # noqa: ASYNC110  (its reports come in a task of their own)
+            await trio.sleep(0.05)
+        return self.heard_as
 
 
 class PageViewer(Viewer):
@@ -141,6 +153,9 @@ class PageViewer(Viewer):
 
     async def restart(self) -> None:
         await self.visitor.page.run("await window.restart()")
+
+    async def talk(self, text: str) -> str:
+        return str(await self.visitor.page.run("return await window.talk(...values)", text))
 
 
 @asynccontextmanager

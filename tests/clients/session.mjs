@@ -14,6 +14,30 @@ export async function negotiate(connection, url, token) {
   return { connection, answer, token, url: new URL(response.headers.get("Location"), url).href };
 }
 
+/** Open the channel of a stream's events; returns what says something in its chat, and tells as whom it was heard. */
+export function openEvents(connection) {
+  const channel = connection.createDataChannel("mesi.events");
+  const heard = [];
+  let stir = () => {};
+  channel.onmessage = ({ data }) => {
+    heard.push(JSON.parse(data));
+    stir();
+  };
+  const hear = async wanted => {
+    for (;;) {
+      const found = heard.find(wanted);
+      if (found) return found;
+      await new Promise(resolve => (stir = resolve));
+    }
+  };
+  return async text => {
+    const { stream } = await hear(({ type }) => type === "stream.state");
+    channel.send(JSON.stringify({ type: "chat", id: 1, stream, text, client_txn: text }));
+    const said = await hear(event => event.type === "chat.message" && event.text === text);
+    return said.from.name;
+  };
+}
+
 /** Restart ICE (section 4.3.3): new credentials go in a fragment, and those of the server come back in one. */
 export async function restartIce({ connection, answer, token, url }) {
   await connection.setLocalDescription(await connection.createOffer({ iceRestart: true }));

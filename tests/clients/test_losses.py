@@ -31,6 +31,7 @@ LOSSY = Impairment(loss=0.1, delay_ms=5)
 ENOUGH = 25  # datagrams lost on one way
 PATIENCE_S = 40.0  # for the slowest of many clients on two cores
 REPAIRED_WITHIN_S = 1.5
+TALKING = ("Chromium", "Firefox", "@roamhq/wrtc")
 RESTARTING = ("Chromium", "Firefox", "@roamhq/wrtc")
 
 
@@ -41,6 +42,7 @@ class Fate:
     wanted: int = 0  # packets that were missed by the server; pictures that were sent to the viewer
     got: int = 0
     got_after: int = 0  # pictures by the way that ICE found when it was restarted
+    heard_as: str = ""  # the name under which it heard what it said over a data channel
     failure: Exception | None = None
 
 
@@ -178,6 +180,9 @@ async def watch_behind(theatre: Theatre, pages: Node, client: str, fate: Fate, s
         sent, seen = sent_to(client, scene.numbers), await viewer.count()
         lossy = front.become(down=LOSSY)
         await scene.go_on()
+        if client in TALKING:
+            with trio.fail_after(PATIENCE_S):
+                fate.heard_as = await viewer.talk(f"here is {client}")
         await until(lambda: lossy.down.counts.lost >= ENOUGH, PATIENCE_S)
         front.become()
         await trio.sleep(0.5)  # what is lost last is missed when the next comes
@@ -245,3 +250,8 @@ def test_what_a_viewer_s_network_loses_is_sent_again(watched: dict[str, Fate], c
 def test_a_viewer_restarts_ice_and_goes_on(watched: dict[str, Fate], client: str) -> None:
     fate = fate_of(client, watched)
     assert fate.got_after >= 40
+
+
+@pytest.mark.parametrize("client", TALKING)
+def test_a_viewer_talks_over_a_data_channel_while_its_network_loses(watched: dict[str, Fate], client: str) -> None:
+    assert fate_of(client, watched).heard_as == f"{account(client)} viewer"

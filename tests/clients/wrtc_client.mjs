@@ -1,8 +1,8 @@
 // The WebRTC of @roamhq/wrtc: publishes over WHIP, or watches over WHEP and reports what is decoded.
-// A line of input has it restart ICE.
+// The line "restart" has it restart ICE; any other is said in the chat, and as whom is reported once it is heard.
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
-import { negotiate, restartIce } from "./session.mjs";
+import { negotiate, openEvents, restartIce } from "./session.mjs";
 
 const require = createRequire(new URL("../browser/package.json", import.meta.url));
 const { RTCPeerConnection, nonstandard } = require("@roamhq/wrtc");
@@ -14,10 +14,14 @@ setTimeout(() => process.exit(1), 60_000); // a process that nobody ends stops b
 const connection = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
 const decoded = { audio: 0, video: 0 };
 const say = words => console.log(JSON.stringify(words));
+const talk = role === "watch" && openEvents(connection);
 if (role === "publish") publish();
 else watch();
 const session = await negotiate(connection, url, token);
-createInterface({ input: process.stdin }).on("line", () => restartIce(session));
+createInterface({ input: process.stdin }).on("line", async line => {
+  if (line === "restart") await restartIce(session);
+  else say({ heard: await talk(line) });
+});
 
 function publish() {
   const picture = new nonstandard.RTCVideoSource();

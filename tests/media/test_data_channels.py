@@ -17,6 +17,7 @@ from media.webrtc.data_channel import (
 )
 from media.webrtc.data_section import DataOffer, find_data
 from media.webrtc.dcep import Opening, Payload
+from media.webrtc.dtls_records import MTU
 from media.webrtc.negotiation import answer_publisher, answer_viewer
 from media.webrtc.sctp import Association
 from media.webrtc.sctp_chunks import ABORT, build_chunk
@@ -222,6 +223,7 @@ def test_channels_work_in_either_role_of_dtls(server_is_client: bool, loss: floa
     world.take_from_server(world.server.send_message(stream, b"long " * 2_000, None, world.now_ns))
     world.take_from_client(world.client.send_message(b"short", world.now_ns))
     world.run(5)
+    assert max(map(len, world.sent)) <= MTU
     assert ChannelMessage(stream, b"long " * 2_000, True) in world.told_client
     assert ChannelMessage(stream, b"short", True) in world.told_server
     world.take_from_server(world.server.close_channel(stream, "over", world.now_ns))
@@ -291,7 +293,16 @@ def test_other_offers_of_data_are_refused_and_media_go_on(section: str, bundled:
     assert answer.tracks
 
 
-@pytest.mark.parametrize("line", ["a=sctp-port:65536", "a=sctp-port:x", "a=max-message-size:-1", "a=sctp-port:5000"])
-def test_attributes_that_say_no_number_or_come_twice_are_malformed(line: str) -> None:
+@pytest.mark.parametrize(
+    "section",
+    [
+        SECTION.replace("5000", "65536"),
+        SECTION.replace("5000", "x"),
+        SECTION + "a=sctp-port:5000\r\n",
+        SECTION + "a=max-message-size:-1\r\n",
+    ],
+    ids=["too-large", "no-number", "twice", "negative"],
+)
+def test_attributes_that_say_no_number_or_come_twice_are_malformed(section: str) -> None:
     with pytest.raises(MalformedSdp):
-        parse_sdp_untrusted(offering(SECTION + line + "\r\n"))
+        parse_sdp_untrusted(offering(section))

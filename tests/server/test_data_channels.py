@@ -12,7 +12,9 @@ import trio
 
 from media.channel import WAITING
 from media.webrtc.data_channel import BURST, MAX_CHANNELS, ChannelClosed, ChannelEvent, ChannelMessage
-from server.client import Endpoint, publish, watch
+from media.webrtc.ice import IceCredentials
+from server.client import Endpoint, open_session, publish, watch
+from server.offers import build_offer, choose_sources, with_data
 from tests.server.nodes import Person, Site, open_site, open_socket
 from tests.server.test_node import send_frames, switch
 
@@ -97,6 +99,22 @@ async def test_a_viewer_hears_what_a_socket_hears_and_may_say_the_same(tmp_path:
             assert (refused["id"], refused["code"]) == (3, "malformed_message")
             await socket.ask("set_time_limit", stream=stream, seconds=1200)
             assert (await talk.wait_for("stream.time_limit"))["ends_at"]
+
+
+async def test_a_streamer_needs_no_socket_either(tmp_path: Path) -> None:
+    async with open_site(tmp_path) as site:
+        ann = await site.person("ann")
+        stream, ice = await site.stream(ann), IceCredentials.random()
+        ssrcs, rtx_ssrc = choose_sources(ice, ("video",))
+        offer = with_data(build_offer(ice, "sendonly", ("video",), ssrcs, rtx_ssrc), ice)
+        async with open_session(site.http, site.url("whip", stream), ann.token, ice, offer) as endpoint:
+            talk = Talk(endpoint)
+            endpoint.open_channel("mesi.events")
+            assert (await talk.wait_for("stream.state"))["card"]["owner"]["name"] == "ann"
+            talk.ask("set_time_limit", stream=stream, seconds=1200)
+            assert (await talk.wait_for("stream.time_limit"))["ends_at"]
+            talk.ask("media.prefer", id=2)
+            assert (await talk.wait_for("ok"))["id"] == 1
 
 
 async def test_who_is_cut_hears_that_and_nothing_after(tmp_path: Path) -> None:

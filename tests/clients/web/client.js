@@ -1,5 +1,5 @@
 // A browser as a WHIP publisher or WHEP viewer; who drives the page calls these.
-import { negotiate, restartIce } from "/session.js";
+import { negotiate, openEvents, restartIce } from "/session.js";
 
 const connection = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
 let session;
@@ -17,6 +17,7 @@ window.watch = async (url, token) => {
     video.play();
   };
   for (const kind of ["audio", "video"]) connection.addTransceiver(kind, { direction: "recvonly" });
+  window.talk = openEvents(connection);
   session = await negotiate(connection, url, token);
 };
 window.restart = () => restartIce(session);
