@@ -19,6 +19,7 @@ from bench.load import Load, Outcome, run_load
 from bench.outputs import Outputs, with_outputs
 from bench.payload import Rate
 from bench.plots import Bars
+from bench.promises import hold_highest, hold_turns
 from bench.ramp import Bounds, Sustained, run_ramp
 from bench.report import Report, say
 from bench.stage import open_stage
@@ -192,8 +193,11 @@ def main(
             if row in rows or not rows:
                 turns = await run_turns(contenders, shape, rate, seconds, repeats, joins, cores)
                 describe_turns(report, shape, turns)
+                hold_turns(report, row, turns)
         if "highest" in rows or not rows:
-            describe_highest(report, bounds, await run_highest(contenders, rate, bounds, seconds, repeats, cores))
+            highest = await run_highest(contenders, rate, bounds, seconds, repeats, cores)
+            describe_highest(report, bounds, highest)
+            hold_highest(report, video_bps, bounds, highest)
 
     run_tool(run)
     outputs.deliver(report)
