@@ -53,6 +53,7 @@ def plan(minutes: float, folder: Path, *, janus: bool) -> Iterator[Task]:
     yield Task(
         "highest", "compare", ("--row", "highest", "--repeats", repeats, "--seconds", "4", *others), 4 + 16 * share
     )
+    yield Task("flat", "compare", ("--row", "flat", "--no-janus", *turns), 1 + 2 * share)
     yield Task("fanout", "fanout", turns, 1 + share)
     yield Task("fanout-stamped", "fanout", ("--stamped", *turns), 1 + share)
     yield Task("workers", "workers", ("--repeats", repeats), 0.5 + 1.5 * share)
@@ -69,7 +70,7 @@ def plan(minutes: float, folder: Path, *, janus: bool) -> Iterator[Task]:
     yield Task("moq", "moq", ("--viewers", "60,90", "--readers", "10"), 1.5)
     yield Task("way-feedback", "way_feedback", (), 0.5)
     yield Task("plan", "plan", ("--results", str(folder)), 0.2)
-    spent = 20 + 32 * share
+    spent = 21 + 34 * share
     yield Task("soak", "soak", ("--minutes", f"{max(minutes - spent, 1):g}"), max(minutes - spent, 1))
 
 

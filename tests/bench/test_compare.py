@@ -14,7 +14,7 @@ from bench.compare import Shape, Turns
 from bench.contenders import januses, other
 from bench.cores import Cores
 from bench.janus import answer_to, write_config
-from bench.promises import AS_IT_COMES, OWN, TUNED, hold_highest, hold_turns
+from bench.promises import AS_IT_COMES, OWN, TUNED, hold_flat, hold_highest, hold_turns
 from bench.ramp import Bounds, Sustained, judge
 from bench.receiver import Totals
 from bench.report import Report
@@ -76,6 +76,13 @@ def test_what_was_promised_against_janus_is_held_to() -> None:
     assert [held for _, held in report.targets] == [True, False]
     hold_turns(report, "rooms", {"another": turns_of(10.0), TUNED: turns_of(51.0)})
     assert len(report.targets) == 2, "of others nothing was promised"
+
+
+def test_a_packet_may_cost_little_more_with_many_viewers() -> None:
+    for us, holds in ((3.4, True), (3.5, False)):
+        report = Report("test")
+        hold_flat(report, {OWN: turns_of(3.0)}, {OWN: turns_of(us)})
+        assert report.holds is holds
 
 
 def test_how_many_one_core_carries_is_held_to_for_the_streams_that_it_was_promised_for() -> None:
