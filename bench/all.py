@@ -21,6 +21,8 @@ from bench.page import render_page
 from bench.report import Report, describe_machine, read_report, say
 
 SHORT, FULL = 20, 60  # minutes: below the one and above the other nothing changes but the soak
+JOIN_500 = ("--watching", "500", "--joining", "250", "--per-second", "50", "--storm", "0", "--p99-ms", "150")
+CUT_WORKERS = ("--workers", "2", "--viewers", "200", "--switches", "5", "--limits", "0")
 SLACK = 4.0  # times as long as planned before a tool is given up
 NOTES = [
     "Everything ran on one machine over loopback, with the server pinned to one core and the load tool to another. "
@@ -40,8 +42,8 @@ class Task:
     minutes: float  # about
 
 
-def plan(minutes: float, *, janus: bool) -> Iterator[Task]:
-    """Return what to run in about so long."""
+def plan(minutes: float, folder: Path, *, janus: bool) -> Iterator[Task]:
+    """Return what to run in about so long; one of the tools reads in the folder what others have found out."""
     share = min(max((minutes - SHORT) / (FULL - SHORT), 0.0), 1.0)
     repeats = str(1 + 2 * round(2 * share))  # 1, 3 or 5, so that the median is a turn
     seconds = str(round(3 + 2 * share))
@@ -51,10 +53,14 @@ def plan(minutes: float, *, janus: bool) -> Iterator[Task]:
     yield Task(
         "highest", "compare", ("--row", "highest", "--repeats", repeats, "--seconds", "4", *others), 4 + 16 * share
     )
+    yield Task("flat", "compare", ("--row", "flat", "--no-janus", *turns), 1 + 2 * share)
     yield Task("fanout", "fanout", turns, 1 + share)
     yield Task("fanout-stamped", "fanout", ("--stamped", *turns), 1 + share)
-    yield Task("join", "join", (), 1.5)
+    yield Task("workers", "workers", ("--repeats", repeats), 0.5 + 1.5 * share)
+    yield Task("join", "join", (), 1)
+    yield Task("join-500", "join", JOIN_500, 0.7)
     yield Task("cut", "cut", ("--viewers", "500", "--switches", str(5 + round(15 * share))), 2 + 3 * share)
+    yield Task("cut-workers", "cut", CUT_WORKERS, 0.5)
     yield Task("sockets", "sockets", (), 2)
     yield Task("chat", "chat", ("--seconds", seconds), 1)
     yield Task("messages", "messages", (), 1)
@@ -63,7 +69,8 @@ def plan(minutes: float, *, janus: bool) -> Iterator[Task]:
     yield Task("purchases-http", "purchases", ("--http", "--seconds", seconds), 0.5)
     yield Task("moq", "moq", ("--viewers", "60,90", "--readers", "10"), 1.5)
     yield Task("way-feedback", "way_feedback", (), 0.5)
-    spent = 20 + 30 * share
+    yield Task("plan", "plan", ("--results", str(folder)), 0.2)
+    spent = 21 + 34 * share
     yield Task("soak", "soak", ("--minutes", f"{max(minutes - spent, 1):g}"), max(minutes - spent, 1))
 
 
@@ -106,7 +113,7 @@ def write_results(folder: Path, reports: dict[str, Report]) -> None:
 @click.option("--janus/--no-janus", default=None, help="Compare with Debian's Janus [default: where it is installed].")
 def main(minutes: float, folder: Path, only: tuple[str, ...], janus: bool | None) -> None:
     """Make all figures, and write the page of results."""
-    tasks = list(plan(minutes, janus=shutil.which("janus") is not None if janus is None else janus))
+    tasks = list(plan(minutes, folder, janus=shutil.which("janus") is not None if janus is None else janus))
     if unknown := set(only) - {task.name for task in tasks}:
         raise click.BadParameter(f"there is no {', '.join(sorted(unknown))}", param_hint="--only")
     folder.mkdir(parents=True, exist_ok=True)

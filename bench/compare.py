@@ -19,13 +19,15 @@ from bench.load import Load, Outcome, run_load
 from bench.outputs import Outputs, with_outputs
 from bench.payload import Rate
 from bench.plots import Bars
+from bench.promises import hold_flat, hold_highest, hold_turns
 from bench.ramp import Bounds, Sustained, run_ramp
 from bench.report import Report, say
 from bench.stage import open_stage
 from bench.tables import Count
 from bench.tool import run_tool
 
-ROWS = ("fanout", "rooms", "highest")
+ROWS = ("fanout", "rooms", "highest", "flat")
+FLAT = (50, 1_500)  # viewers of one stream, between which a packet costs the same
 SAMPLE = 20
 WARM_UP_S = 1.5
 
@@ -145,7 +147,7 @@ def _median(values: Sequence[float]) -> float | None:
 
 
 @click.command()
-@click.option("--row", "rows", multiple=True, type=click.Choice(ROWS), help="What to compare [default: all].")
+@click.option("--row", "rows", multiple=True, type=click.Choice(ROWS), help="What to compare [default: all but flat].")
 @click.option("--janus/--no-janus", default=True, help="Debian's Janus, tuned for one core and as it comes.")
 @click.option(
     "--peer",
@@ -192,8 +194,18 @@ def main(
             if row in rows or not rows:
                 turns = await run_turns(contenders, shape, rate, seconds, repeats, joins, cores)
                 describe_turns(report, shape, turns)
+                hold_turns(report, row, turns)
+        if "flat" in rows:
+            few, many = [
+                await run_turns([MESI], Shape(1, count), rate, seconds, repeats, joins, cores) for count in FLAT
+            ]
+            for count, turns in zip(FLAT, (few, many), strict=True):
+                describe_turns(report, Shape(1, count), turns)
+            hold_flat(report, few, many)
         if "highest" in rows or not rows:
-            describe_highest(report, bounds, await run_highest(contenders, rate, bounds, seconds, repeats, cores))
+            highest = await run_highest(contenders, rate, bounds, seconds, repeats, cores)
+            describe_highest(report, bounds, highest)
+            hold_highest(report, video_bps, bounds, highest)
 
     run_tool(run)
     outputs.deliver(report)

@@ -10,6 +10,7 @@ from functools import partial
 from bench.janus import find_libraries, open_janus
 from bench.load import Room, rooms_of, rooms_of_mesi
 from bench.mesi import open_mesi
+from bench.promises import AS_IT_COMES, OWN, TUNED
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +49,15 @@ async def _any(whip: str, whep: str, token: str, pid: int | None, core: int | No
     yield Running(pid, rooms)
 
 
-MESI = Contender("Mesi", _mesi)
+MESI = Contender(OWN, _mesi)
 
 
 def januses() -> list[Contender]:
     """Return Janus tuned for one core, and as it comes. Raises ClickException where it is not installed."""
     find_libraries()
     return [
-        Contender("Janus, event_loops=1", partial(_janus, 1)),
-        Contender("Janus as it comes", partial(_janus, None)),
+        Contender(TUNED, partial(_janus, 1)),
+        Contender(AS_IT_COMES, partial(_janus, None)),
     ]
 
 

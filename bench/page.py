@@ -13,11 +13,13 @@ STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:44rem;margin:0 auto;padding:1rem}
 h1{font-size:1.3rem}h2{font-size:1.1rem;margin-top:2.5rem}
 table{border-collapse:collapse;width:100%}
-td{border-top:1px solid #8884;padding:.25rem .4rem;vertical-align:top;overflow-wrap:anywhere}
+td{border-top:1px solid #8884;padding:.25rem .4rem;vertical-align:top;overflow-wrap:break-word}
+td:first-child{overflow-wrap:anywhere}
 td.value{text-align:right;font-variant-numeric:tabular-nums}
 td.unit,p.machine{color:#777}
 ul{list-style:none;padding:0}li.failed{font-weight:700}
-code{overflow-wrap:anywhere}svg{width:100%;height:auto;margin-top:1rem}
+code{overflow-wrap:anywhere}
+div.plot{overflow-x:auto}div.plot svg{width:100%;min-width:34rem;height:auto;margin-top:1rem}
 """
 
 
@@ -39,7 +41,7 @@ def _section(report: Report) -> list[str]:
         parts.append(f"<p><code>{escape(report.command)}</code></p>")
     if report.targets:
         parts.append(f"<ul>{''.join(_target(words, holds) for words, holds in report.targets)}</ul>")
-    parts += [plot.svg() for plot in report.plots]
+    parts += [f'<div class="plot">{plot.svg()}</div>' for plot in report.plots]
     rows = "".join(
         f'<tr><td>{escape(name)}</td><td class="value">{escape(shown)}</td><td class="unit">{escape(unit)}</td></tr>'
         for name, shown, unit in report.shown()

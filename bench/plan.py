@@ -28,7 +28,10 @@ NOTICE_MS = 2_000.0  # until a viewer sees that its leaf is gone, at least
 POINTS = 1_000  # of a plotted distribution
 GIGA = 1e9
 # Where a measured number is in the results of `bench all`: file, name in the report.
-MEASURED = {"packet_us": ("fanout", "server CPU per delivered packet"), "join_ms": ("join", "server CPU for each join")}
+MEASURED = {
+    "packet_us": ("fanout", "server CPU per delivered packet"),
+    "join_ms": ("join", "paced: server CPU for each join"),
+}
 
 
 @dataclass(frozen=True, slots=True)

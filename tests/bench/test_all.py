@@ -18,19 +18,19 @@ from bench.report import Report, read_report
 
 
 @pytest.mark.parametrize("minutes", [1.0, 30.0, 120.0])
-def test_every_task_is_one_that_its_tool_understands(minutes: float) -> None:
+def test_every_task_is_one_that_its_tool_understands(minutes: float, tmp_path: Path) -> None:
     names = set()
-    for task in everything.plan(minutes, janus=False):
+    for task in everything.plan(minutes, tmp_path, janus=False):
         command: click.Command = importlib.import_module(f"bench.{task.tool}").main
         with click.Context(command) as context:
             assert command.make_context(task.tool, [*task.options, "--json", "x.json"], parent=context)
         names.add(task.name)
-    assert len(names) == len(list(everything.plan(minutes, janus=False)))
+    assert len(names) == len(list(everything.plan(minutes, tmp_path, janus=False)))
 
 
 @pytest.mark.parametrize("minutes", [20.0, 60.0])
-def test_a_plan_takes_about_as_long_as_was_asked(minutes: float) -> None:
-    planned = sum(task.minutes for task in everything.plan(minutes, janus=True))
+def test_a_plan_takes_about_as_long_as_was_asked(minutes: float, tmp_path: Path) -> None:
+    planned = sum(task.minutes for task in everything.plan(minutes, tmp_path, janus=True))
     assert 0.7 * minutes < planned < 1.4 * minutes
 
 

@@ -14,6 +14,7 @@ from bench.compare import Shape, Turns
 from bench.contenders import januses, other
 from bench.cores import Cores
 from bench.janus import answer_to, write_config
+from bench.promises import AS_IT_COMES, OWN, TUNED, hold_flat, hold_highest, hold_turns
 from bench.ramp import Bounds, Sustained, judge
 from bench.receiver import Totals
 from bench.report import Report
@@ -58,6 +59,38 @@ async def test_a_server_by_its_addresses_is_compared_and_ramped_up_to_the_end(tm
     report = Report("test")
     compare.describe_highest(report, BOUNDS, {"a": [Sustained(400, "x")], "b": [Sustained(100, "y")]})
     assert ("highest: b: the first carries so many times as many", 4.0, "x") in report.rows
+
+
+def turns_of(us: float, kb: float = 50.0) -> Turns:
+    return Turns(us=[us], memory_kb=[kb])
+
+
+def test_what_was_promised_against_janus_is_held_to() -> None:
+    for us, kb, holds in ((3.0, 50.0, [True, True, True]), (4.0, 150.0, [False, True, False])):
+        report = Report("test")
+        turns = {OWN: turns_of(us, kb), TUNED: turns_of(15.0), AS_IT_COMES: turns_of(30.0), "another": turns_of(1.0)}
+        hold_turns(report, "fanout", turns)
+        assert [held for _, held in report.targets] == holds
+    report = Report("test")
+    hold_turns(report, "rooms", {OWN: turns_of(10.0), TUNED: turns_of(51.0), AS_IT_COMES: turns_of(49.0)})
+    assert [held for _, held in report.targets] == [True, False]
+    hold_turns(report, "rooms", {"another": turns_of(10.0), TUNED: turns_of(51.0)})
+    assert len(report.targets) == 2, "of others nothing was promised"
+
+
+def test_a_packet_may_cost_little_more_with_many_viewers() -> None:
+    for us, holds in ((3.4, True), (3.5, False)):
+        report = Report("test")
+        hold_flat(report, {OWN: turns_of(3.0)}, {OWN: turns_of(us)})
+        assert report.holds is holds
+
+
+def test_how_many_one_core_carries_is_held_to_for_the_streams_that_it_was_promised_for() -> None:
+    highest = {OWN: [Sustained(1_200, "x")]}
+    for video_bps, late_ms, expected in ((1_000_000, 50.0, [False]), (1_000_000, 20.0, [True]), (4_000_000, 50.0, [])):
+        report = Report("test")
+        hold_highest(report, video_bps, Bounds(2, 4, 50, late_ms=late_ms), highest)
+        assert [held for _, held in report.targets] == expected
 
 
 def window(

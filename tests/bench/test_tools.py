@@ -84,6 +84,10 @@ async def test_joins_are_counted_and_a_storm_asks_for_few_keyframes(tmp_path: Pa
         assert (len(storm.times_ms), storm.blind) == (10, 0)
         assert len(storm.asked_ns) <= storm.most_requests
         assert min(paced.times_ms + storm.times_ms) > 0
+        report = join.describe(paced, storm, "test", most_ms=min(paced.times_ms))
+        assert not report.holds
+        none = join.Joins([], 0, [], 0.0, 0)
+        assert not any("storm" in words for words, _ in join.describe(paced, none, "test").targets)
         await wait_for_all_quiet(stage)
 
 
