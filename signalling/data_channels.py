@@ -7,7 +7,6 @@ start. It ends with the channel, with the media session, and with the token that
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Protocol
 
 import structlog
@@ -16,7 +15,7 @@ import trio
 from media.door import Channel
 from signalling.identifiers import Actor, StreamId
 from signalling.media_sessions import Place
-from signalling.messages import Encoding, encode_error
+from signalling.messages import Bundle, Encoding, encode_error
 from signalling.ports import Clock, Outbox
 from signalling.refusals import Refused
 from signalling.requests import Resume
@@ -48,10 +47,10 @@ class ChannelOutbox:
         if not (droppable and self._channel.buffered()):
             self._channel.send(frame, key)
 
-    def offer_all(self, frames: Sequence[bytes]) -> None:
+    def offer_all(self, bundle: Bundle, encoding: Encoding) -> None:
         """Send, or queue, one after the other."""
-        for frame in frames:
-            self._channel.send(frame)
+        for event in bundle.events:
+            self._channel.send(event.frame(encoding))
 
     def waiting(self) -> int:
         """Return how many KiB are queued."""
