@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from signalling.identifiers import AccountId, Actor, StreamId
-from signalling.messages import Encoded, Encoding
+from signalling.messages import Bundle, Encoded, Encoding
 from signalling.session import REPLAYED, RESUME_NS, Session
 from signalling.wire_events import StreamStarted
 
@@ -32,7 +31,7 @@ class Heard:
     def offer(self, frame: bytes, *, droppable: bool = False, key: str | None = None) -> None:
         self.messages.append(msgspec.json.decode(frame))
 
-    def offer_all(self, frames: Sequence[bytes]) -> None:
+    def offer_all(self, bundle: Bundle, encoding: Encoding) -> None:
         raise AssertionError("nothing is shown in one go")
 
     def waiting(self) -> int:
@@ -104,3 +103,27 @@ def test_what_is_too_old_is_not_repeated_whoever_else_was_told_it() -> None:
         again = resume(one, 0)
         assert again.messages[1]["type"] == "gap"
         assert again.streams() == expected
+
+
+class Framing:
+    def __init__(self, head: bytes) -> None:
+        self.head, self.framed = head, 0
+
+    def message(self, data: bytes) -> bytes:
+        self.framed += 1
+        return self.head + data
+
+
+class OtherFraming(Framing):
+    pass
+
+
+def test_what_several_hear_together_is_framed_once_for_each_way_to_write_it() -> None:
+    events = [started(1), started(2)]
+    bundle = Bundle(events)
+    for encoding in Encoding:
+        for type in (Framing, OtherFraming):
+            framing = type(type.__name__.encode())
+            whole = b"".join(framing.head + event.frame(encoding) for event in events)
+            assert [bundle.framed(encoding, framing) for _ in range(2)] == [whole, whole]
+            assert framing.framed == len(events)
