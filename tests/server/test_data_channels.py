@@ -110,7 +110,7 @@ async def test_a_streamer_needs_no_socket_either(tmp_path: Path) -> None:
         async with open_session(site.http, site.url("whip", stream), ann.token, ice, offer) as endpoint:
             talk = Talk(endpoint)
             endpoint.open_channel("mesi.events")
-            assert (await talk.wait_for("stream.state"))["card"]["owner"]["name"] == "ann"
+            assert (await talk.wait_for("stream.state"))["card"]["streamer"]["name"] == "ann"
             talk.ask("set_time_limit", stream=stream, seconds=1200)
             assert (await talk.wait_for("stream.time_limit"))["ends_at"]
             talk.ask("media.prefer", id=2)
