@@ -76,7 +76,9 @@ def main() -> int:
 
 def run_side_by_side(*arguments: str) -> int:
     """Run tests file by file, in more processes than cores, as half of the time a test waits; returns pytest's code."""
-    return run_pytest(f"--numprocesses={CORES * 3 // 2}", "--dist=loadfile", "--no-loadscope-reorder", *arguments)
+    return run_pytest(
+        f"--numprocesses={CORES * 3 // 2}", "--dist=loadfile", "--no-loadscope-reorder", "--durations=20", *arguments
+    )
 
 
 def run_pytest(*arguments: str) -> int:
