@@ -100,7 +100,7 @@ def take_down(connection: sa.Connection, case: Case, about: About, now_ms: int) 
 
 
 def _take_down_message(connection: sa.Connection, case: str, subject: str, now_ms: int) -> None:
-    # A writer of messages locks their conversation first, too: nobody edits or forwards what goes now.
+    # A writer of messages locks their conversation first, too: nobody edits what goes now.
     key = _key(subject)
     _LOCK(connection, conversation=key["conversation"])
     copies = []
