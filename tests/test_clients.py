@@ -49,7 +49,7 @@ CLIENTS: dict[str, dict[str, tuple[str, tuple[Test, ...]]]] = {
         "simulcast": ("VP8", ((BROWSERS, "test_who_wants_a_small_picture_gets_one_and_the_whole_one_back"),)),
         "loss repair": ("yes", (SENT, GOT)),
         "ICE restart": ("yes", (RESTARTED,)),
-        "TCP": ("watching", (BOTH,)),
+        "TCP": ("yes", (BOTH,)),
     },
     "FFmpeg": {
         "publishes": ("yes", (FFMPEG, (MATRIX, "test_it_is_seen_and_heard_together"))),

@@ -19,6 +19,10 @@ NO_UDP = """() => {
   };
 }"""
 
+REACHED_OVER = """const reports = await Promise.all(window.connections.map(connection => connection.getStats()));
+return reports.flatMap(report => [...report.values()])
+  .filter(({ type }) => type === 'remote-candidate').map(({ protocol }) => protocol);"""
+
 
 @pytest.mark.parametrize("publishing", BROWSERS)
 async def test_both_browsers_watch_what_either_publishes(theatre: Theatre, publishing: str) -> None:
@@ -36,6 +40,9 @@ async def test_both_browsers_watch_what_either_publishes(theatre: Theatre, publi
         for viewer in viewers:
             nursery.start_soon(watch_all, viewer, stream)
     await streamer.sees("#watching-count", "2")
+    if publishing == "firefox":
+        for visitor in (streamer, *viewers):
+            assert set(await visitor.page.run(REACHED_OVER)) == {"tcp"}
     await viewers[0].shoot(f"watch-{publishing}")
     await streamer.shoot(f"studio-{publishing}")
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from media.channel import WAITING
+from media.channels import Channels
+from media.facts import TransportId
 from media.webrtc import dcep
 from media.webrtc.data_channel import (
     BURST,
@@ -241,6 +244,35 @@ def test_without_an_offer_of_data_nothing_is_made_of_it() -> None:
     assert world.server.data_counters() == {}
     assert not world.closings()
     assert world.server._dtls.take_data() == []
+
+
+class Engines:
+    """What becomes of what is sent, and closed."""
+
+    def __init__(self) -> None:
+        self.closed: list[tuple[int, int, str]] = []
+
+    def send_message(self, transport: TransportId, stream: int, message: bytes, key: str | None) -> None:
+        raise AssertionError("nobody says anything")
+
+    def buffered(self, transport: TransportId) -> int:
+        return 0
+
+    def close_channel(self, transport: TransportId, stream: int, reason: str) -> None:
+        self.closed.append((transport, stream, reason))
+
+
+def test_a_channel_whose_messages_are_not_taken_in_time_is_closed() -> None:
+    engines, told = Engines(), []
+    channels = Channels(engines, told.append)
+    channels.take(TransportId(1), ChannelOpened(0, EVENTS, ""))
+    for _ in range(WAITING):
+        channels.take(TransportId(1), ChannelMessage(0, b"more", True))
+    assert (engines.closed, told[0].channel.closed) == ([], None)
+    channels.take(TransportId(1), ChannelMessage(0, b"more", True))
+    assert engines.closed == [(1, 0, "too_fast")]
+    channels.take(TransportId(1), ChannelClosed(0, "too_fast"))
+    assert (told[0].channel.closed, len(channels)) == ("too_fast", 0)
 
 
 # -- in a description --------------------------------------------------------------------------------------------------
