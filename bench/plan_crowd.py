@@ -28,7 +28,8 @@ def wait_for_turn(arrivals_ms: Times, service_ms: float) -> Times:
     """Return when each is admitted by a leaf that takes so long for each, first come, first served."""
     order = np.arange(len(arrivals_ms)) * service_ms
     # Lindley's recursion: who comes is served when the last is done, or at once.
-    return np.maximum.accumulate(np.sort(arrivals_ms) - order) + order + service_ms
+    starts: Times = np.maximum.accumulate(np.sort(arrivals_ms) - order) + order
+    return starts + service_ms
 
 
 def storm(tree: Tree, within_s: float, join_ms: float, ways: Ways, seed: int) -> Times:

@@ -21,6 +21,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 
 from bench.plan_tree import Tree
@@ -106,7 +107,7 @@ class Cut:
     def run(self) -> Outcome:
         """Simulate until a while after the confirmation."""
         for number in range(1, len(self._nodes)):
-            self._after(self._random.uniform(0, self._rules.renew_ms), lambda number=number: self._ask(number))
+            self._after(self._random.uniform(0, self._rules.renew_ms), partial(self._ask, number))
         self._after(CUT_AT_MS, lambda: self._apply(0))
         end = math.inf
         while self._events and self._events[0][0] <= end:
@@ -170,7 +171,7 @@ class Cut:
             return
         node.applied_at = self._now
         for child in node.children:
-            self._after(max(node.granted.get(child, 0.0) - self._now, 0.0), lambda child=child: self._settle(child))
+            self._after(max(node.granted.get(child, 0.0) - self._now, 0.0), partial(self._settle, child))
             self._tell(child)
         self._after(self._rules.fence_ms, lambda: self._look(number))
 

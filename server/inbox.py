@@ -14,6 +14,7 @@ from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import Protocol as WebSocketProtocol
 from websockets.protocol import State
 
+from media.io.tcp import NothingYet, TcpStream
 from media.moq.byte_session import ByteSession, TooMuchUnread
 from media.moq.varint import peek_varint_untrusted
 from server.outbox import SocketOutbox
@@ -49,7 +50,7 @@ class Inbox(Protocol):
     def ping(self) -> None:
         """Have the client show that it is there."""
 
-    def take(self) -> Taken:
+    async def take(self) -> Taken:
         """Return the next message of what has come, None when there will be none. Raises BrokenResourceError."""
 
     async def next(self) -> bytes | None:
@@ -84,6 +85,8 @@ class SocketInbox:
     ) -> None:
         self._stream, self._protocol, self._outbox, self._early = stream, protocol, outbox, early
         self._fd = stream.socket.fileno() if isinstance(stream, trio.SocketStream) else None
+        below = stream.transport_stream if isinstance(stream, trio.SSLStream) else None
+        self._below_tls = below if isinstance(below, TcpStream) else None
         self._is_text = False
         self._parts: list[bytes] = []
         self._ready: list[bytes] = []
@@ -101,14 +104,14 @@ class SocketInbox:
         """Have the client show that it is there."""
         self._outbox.write(PING)
 
-    def take(self) -> Taken:
+    async def take(self) -> Taken:
         """Return the next message of what has come, None when there will be none. Raises BrokenResourceError."""
         while self._outbox.closed is None:
             if self._ready:
                 return self._ready.pop(0)
             if self._protocol.state is not State.OPEN:
                 return None
-            came = self._early or self._read()
+            came = self._early or await self._read()
             self._early = b""
             if came is None:
                 return SILENCE
@@ -117,12 +120,14 @@ class SocketInbox:
 
     async def next(self) -> bytes | None:
         """Return the next message, None when there will be none. Raises BrokenResourceError."""
-        while (message := self.take()) is SILENCE:
+        while (message := await self.take()) is SILENCE:
             self._feed(await self._stream.receive_some(RECEIVE_BYTES))
         return message
 
-    def _read(self) -> bytes | None:
-        """Read what is there; only a plain socket can be asked."""
+    async def _read(self) -> bytes | None:
+        """Read what is there, None where nothing is; only with a socket below can that be told."""
+        if self._below_tls is not None:
+            return await self._read_through_tls(self._below_tls)
         if self._fd is None:
             return None
         try:
@@ -131,6 +136,15 @@ class SocketInbox:
             return None
         except OSError as error:
             raise trio.BrokenResourceError from error
+
+    async def _read_through_tls(self, below: TcpStream) -> bytes | None:
+        below.waits = False
+        try:
+            return bytes(await self._stream.receive_some(RECEIVE_BYTES))
+        except NothingYet:
+            return None
+        finally:
+            below.waits = True
 
     def _feed(self, data: bytes | bytearray) -> None:
         self.heard_at = trio.current_time()
@@ -189,7 +203,7 @@ class StreamInbox:
 
     async def next(self) -> bytes | None:
         """Return the next message, None when there will be none. Raises BrokenResourceError."""
-        while (message := self.take()) is SILENCE:
+        while (message := await self.take()) is SILENCE:
             try:
                 part = await self._stream.receive_some(RECEIVE_BYTES)
             except TooMuchUnread:
@@ -200,7 +214,7 @@ class StreamInbox:
             self._received += part
         return message
 
-    def take(self) -> Taken:
+    async def take(self) -> Taken:
         """Return the next message of what has come, None when there will be none."""
         if self._outbox.closed is not None:
             return None

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import structlog
 import trio
 
+from media.io.tcp import TcpStream
 from server.framing import Framing
 from server.parking import Parking, Wake
 from signalling.messages import Bundle, Encoding
@@ -41,7 +42,7 @@ class SocketOutbox:
     """Implements `signalling.ports.Outbox`; `nursery` must live at least until `stop` is called, and may be shared.
 
     `life` is cancelled when the connection should end: all is sent, or nothing more can be. It is another one
-    after each time that the connection was parked, which it may be where it is a plain socket that the system watches.
+    after each time that the connection was parked, which it may be where the system watches the socket below.
     """
 
     __slots__ = (
@@ -54,6 +55,7 @@ class SocketOutbox:
         "_parking",
         "_queue",
         "_stream",
+        "_watched",
         "_write_timeout_s",
         "closed",
         "life",
@@ -66,22 +68,24 @@ class SocketOutbox:
         self._stream, self._framing, self._nursery = stream, framing, nursery
         self._write_timeout_s = write_timeout_s
         self._fd = stream.socket.fileno() if isinstance(stream, trio.SocketStream) else None
+        below = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+        self._watched = below.socket.fileno() if isinstance(below, trio.SocketStream | TcpStream) else None
         # Most connections never have a frame that waits: a list takes no memory until then.
         self._queue: list[_Queued] = []
         self._by_key: dict[str, _Queued] = {}
         self._bytes = 0
         self._flushing: trio.CancelScope | None = None
         self._parking: Parking | None = None
-        self.may_park = self._fd is not None
+        self.may_park = self._watched is not None
         self.closed: str | None = None
         self.life = trio.CancelScope()
 
     def park(self, parking: Parking, wake: Wake) -> None:
         """Have `wake` called when something can be read, or when the connection should end."""
-        assert self._fd is not None, "only plain sockets are parked"
+        assert self._watched is not None, "only sockets are parked"
         self.life, self._parking = trio.CancelScope(), parking
         try:
-            parking.park(self._fd, wake)
+            parking.park(self._watched, wake)
         except OSError:
             self.may_park = False
             wake()
@@ -151,8 +155,8 @@ class SocketOutbox:
         self._wake()
 
     def _wake(self) -> None:
-        if self._parking is not None and self._fd is not None:
-            self._parking.wake(self._fd)
+        if self._parking is not None and self._watched is not None:
+            self._parking.wake(self._watched)
 
     def _put(self, data: bytes, key: str | None) -> None:
         rest: bytes | memoryview = data

@@ -201,7 +201,7 @@ class SignallingSocket:
         try:
             session = connection.session or await self._greet(connection)
             while session is not None:
-                message = inbox.take() if outbox.may_park else await inbox.next()
+                message = await inbox.take() if outbox.may_park else await inbox.next()
                 if message is SILENCE:
                     return True
                 if message is None:

@@ -13,6 +13,7 @@ SIOCOUTQNSD = 0x894B  # linux/sockios.h: what was written and not sent once; wha
 # What the kernel takes beyond what it can send now, as Trio asks of it (TCP_NOTSENT_LOWAT): the rest stays where it can
 # still be dropped.
 UNSENT_BYTES = 16_384
+READ_BYTES = 65_536  # at once
 RESET_AT_CLOSE = struct.pack("ii", 1, 0)  # struct linger
 
 
@@ -28,11 +29,19 @@ def reset(connection: trio.socket.SocketType) -> None:
         connection.close()
 
 
+class NothingYet(Exception):
+    """Nothing has come, and whoever reads does not wait for it."""
+
+
 class TcpStream(trio.abc.HalfCloseableStream):
-    """A connected socket, alone or below TLS. After `expect`, `is_clear` says whether that has left the machine."""
+    """A connected socket, alone or below TLS. After `expect`, `is_clear` says whether that has left the machine.
+
+    While `waits` is unset, reading what has not come raises NothingYet, through TLS as well, and changes nothing there.
+    """
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self.socket = stream.socket
+        self.waits = True
         self._stream = stream
         self._expected = 0  # bytes that TLS still has before they come here
         self._left = 0  # bytes that the kernel has not taken
@@ -81,8 +90,15 @@ class TcpStream(trio.abc.HalfCloseableStream):
         await self._stream.send_eof()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """Return what comes."""
-        return await self._stream.receive_some(max_bytes)
+        """Return what comes; raises NothingYet, BrokenResourceError and ClosedResourceError."""
+        if self.waits:
+            return await self._stream.receive_some(max_bytes)
+        try:
+            return os.read(self.socket.fileno(), max_bytes or READ_BYTES)
+        except BlockingIOError:
+            raise NothingYet from None
+        except OSError as error:
+            raise trio.BrokenResourceError from error
 
     async def aclose(self) -> None:
         """Close."""

@@ -54,7 +54,7 @@ def test_tools_run_one_after_the_other_and_their_reports_become_a_page(
     assert result.exit_code == 1
     assert "without a report: chat" in result.output
     assert "FAILED  cut: fine" in result.output
-    assert asked.count("bench.compare") == asked.count("bench.fanout") == 2
+    assert (asked.count("bench.compare"), asked.count("bench.fanout"), asked.count("bench.join")) == (3, 2, 2)
     page = (tmp_path / "index.html").read_text()
     assert "of bench.cut" in page
     assert "of bench.chat" not in page

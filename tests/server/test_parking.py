@@ -72,11 +72,12 @@ async def until_parked(node: ThreadNode, count: int) -> Samples:
     return found
 
 
-async def test_a_silent_socket_takes_no_task_and_answers_when_it_is_asked(node: ThreadNode) -> None:
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+async def test_a_silent_socket_takes_no_task_and_answers_when_it_is_asked(node: ThreadNode, tls: bool) -> None:
     _, token = await node.account("silent")
     before = await until_parked(node, 0)
     async with AsyncExitStack() as stack:
-        sockets = [await stack.enter_async_context(open_raw(node, token)) for _ in range(20)]
+        sockets = [await stack.enter_async_context(open_raw(node, token, tls=tls)) for _ in range(20)]
         after = await until_parked(node, 20)
         assert after["mesi_sockets", ""] == 20
         assert after["mesi_tasks", ""] == before["mesi_tasks", ""]
@@ -99,9 +100,10 @@ async def asked(one: RawSocket) -> str:
     return str(answer["type"])
 
 
-async def test_a_silent_socket_is_closed_when_others_close_it(node: ThreadNode) -> None:
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+async def test_a_silent_socket_is_closed_when_others_close_it(node: ThreadNode, tls: bool) -> None:
     _, token = await node.account("twice")
-    async with open_raw(node, None) as first, open_raw(node, None) as second:
+    async with open_raw(node, None, tls=tls) as first, open_raw(node, None, tls=tls) as second:
         await first.send(text({"type": "hello", "token": token}))
         session = (await first.message())["session"]
         before = await until_parked(node, 1)
@@ -139,10 +141,11 @@ async def test_where_the_system_watches_no_more_a_task_does(tmp_path: Path, monk
             assert await asked(one) == "ok"
 
 
-async def test_the_silent_hear_that_the_node_ends(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+async def test_the_silent_hear_that_the_node_ends(tmp_path: Path, tls: bool) -> None:
     with thread_node(small_config(tmp_path)) as node:
         _, token = await node.account("patient")
-        async with open_raw(node, token) as one:
+        async with open_raw(node, token, tls=tls) as one:
             await until_parked(node, 1)
             node.stop()
             assert await one.closed() == 1001
