@@ -22,11 +22,15 @@ def send_backlog(subscription: Subscription, now: int) -> Iterator[Outcome]:
         if not is_late and not subscription.viewer.pace.has_room(now):
             return
         yield from _send_if_there(subscription, ext_seq, now)
-        if subscription.backlog is None:
+        if not _waits(subscription):
             break
     subscription.backlog = None
     if is_late:
         subscription.viewer.pace.taken_ns = min(subscription.viewer.pace.taken_ns, now)
+
+
+def _waits(subscription: Subscription) -> bool:
+    return subscription.backlog is not None
 
 
 def _skip_to_keyframe(subscription: Subscription, now: int) -> Iterator[Outcome]:
