@@ -304,7 +304,8 @@ SHOWN = {
     ],
     "C8 probes go out only where more is wanted": [
         (PROBES, "test_nobody_is_probed_who_wants_no_more_or_of_whom_nothing_is_known_or_within_a_frame"),
-        (PROBES, "test_a_probe_is_as_long_as_fifty_ms_of_what_is_known_and_bounded"),
+        (PROBES, "test_a_probe_takes_15_ms_at_what_it_is_to_show_whatever_the_picture"),
+        (PROBES, "test_a_probe_is_bounded"),
     ],
     "C10 a goodbye ends a source, not the session": [
         (RULES, "test_a_goodbye_ends_a_source_and_neither_the_session_nor_another_source"),
