@@ -99,9 +99,9 @@ async def _talk(
     seconds = messages * pause_s + AFTER_S
     for group in groups:
         await group.tell(json.dumps({"seconds": seconds}))
-    used, began = cpu_ns(mesi.pid), time.monotonic()
+    used, began, now = cpu_ns(mesi.pid), time.monotonic(), trio.current_time()
     for number in range(messages):
-        await trio.sleep(pause_s)
+        await trio.sleep_until(now + (number + 1) * pause_s)  # however long an answer takes: all listen for so long
         text = f"sent {time.time_ns()} {TEXT}"
         await mesi.ask(speaker, "POST", f"/streams/{stream}/chat", {"text": text, "client_txn": f"{number}"})
     outcome.said = messages
