@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pylibsrtp import Error
 
 from media.forwarding.admission import FOREVER, Grant, Holding
+from media.forwarding.backlogs import EVERY_NS
 from media.forwarding.kernel import fanout, payload, rtp_headers, verdicts
 from media.forwarding.reference import decisions, tracks
 from media.forwarding.reference.pacing import Pace
@@ -265,6 +266,8 @@ class Both:
         now = int(self.turns.tables.transports["last_media_ns"][rows].max()) or time.monotonic_ns()
         if lapsed:
             now = time.monotonic_ns()
+        looked_ns = int(self.turns.tables.shared[Shared.WAITING_DUE])  # at what waited, also where nothing arrived
+        now = looked_ns - EVERY_NS if looked_ns else now
         outcomes = reference_turn(sent, list(self.tracks.values()), now)
         for watching in self.watching:
             expected = [
@@ -392,6 +395,7 @@ packets = st.fixed_dictionaries(
 )
 bursts = st.lists(packets, min_size=1, max_size=8)
 viewers = st.integers(0, 2)
+paces = st.sampled_from([0, AGES_NS, AGES_NS])
 changes = st.one_of(
     st.tuples(st.just("require"), st.integers(0, 3)),
     st.tuples(st.just("hold"), viewers, st.integers(0, 3), st.sampled_from([0, FOREVER]), st.integers(0, 3)),
@@ -403,13 +407,13 @@ steps = st.one_of(
     st.tuples(st.just("nack"), viewers, st.integers(0, 1), st.lists(st.integers(0, 40), min_size=1, max_size=8)),
     st.tuples(st.just("want"), viewers, st.sampled_from([Pli, Fir])),
     st.tuples(st.just("during"), changes, bursts),
-    st.tuples(st.just("join"), st.booleans()),
+    st.tuples(st.just("join"), st.booleans(), paces),
     st.tuples(st.just("switch"), viewers, st.sampled_from(["video", "low"])),
     st.tuples(st.just("reserve"), st.sampled_from(["video", "low"]), st.integers(0, 3)),
     st.tuples(st.just("age")),
     st.tuples(st.just("feed")),
-    *[st.tuples(st.just("pace"), viewers, st.sampled_from([0, AGES_NS, AGES_NS]))] * 2,
-    st.tuples(st.just("quiet"), viewers, st.integers(0, 4), st.none() | changes),
+    *[st.tuples(st.just("pace"), viewers, paces)] * 2,
+    *[st.tuples(st.just("quiet"), viewers, st.integers(0, 4), st.none() | changes)] * 2,
 )
 
 
@@ -436,8 +440,8 @@ def carry_out(both: Both, step: tuple) -> None:  # type: ignore[type-arg]
             both.want(both.watching[number], layer)
         case "reserve", layer, grants:
             both.reserve(layer, grants)
-        case "join", rtx if len(both.watching) < 3:
-            both.join(rtx=rtx)
+        case "join", rtx, octet_ns if len(both.watching) < 3:
+            both.pace(both.join(rtx=rtx), octet_ns)
         case ("age",):
             both.age()
         case "quiet", number, ages, change if number < len(both.watching):
@@ -481,16 +485,17 @@ def make(both: Both, change: tuple) -> None:  # type: ignore[type-arg]
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-@given(st.sampled_from(EDGES), st.booleans(), st.lists(steps, min_size=8, max_size=40))
+@given(st.sampled_from(EDGES), st.booleans(), paces, st.lists(steps, min_size=8, max_size=40))
 def test_the_kernel_sends_what_the_reference_sends(
     first: int,
     simulcast: bool,
+    octet_ns: int,
     history: list[tuple],  # type: ignore[type-arg]
 ) -> None:
     with open_turns() as turns:
         both = Both(turns, first, simulcast=simulcast)
         both.require(1)
-        both.join(rtx=True)
+        both.pace(both.join(rtx=True), octet_ns)
         both.step([(None, a_packet(both, "key"))])
         for step in history:
             carry_out(both, step)
