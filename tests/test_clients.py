@@ -12,6 +12,7 @@ from tests.test_conformance import names_in
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 CHROMIUM, WHOLE, LOSSES = "clients/test_chromium.py", "clients/test_whole_server.py", "clients/test_losses.py"
+LAYERS = "clients/test_chromium_layers.py"
 BROWSERS, MATRIX = "browser/test_watching.py", "matrix/test_matrix.py"
 
 Test = tuple[str, str]
@@ -26,7 +27,7 @@ SENT: Test = (LOSSES, "test_what_a_publisher_s_network_loses_it_sends_again")
 GOT: Test = (LOSSES, "test_what_a_viewer_s_network_loses_is_sent_again")
 RESTARTED: Test = (LOSSES, "test_a_viewer_restarts_ice_and_goes_on")
 
-COLUMNS = ("publishes", "watches", "video", "simulcast", "loss repair", "ICE restart", "TCP")
+COLUMNS = ("publishes", "watches", "video", "simulcast / SVC", "loss repair", "ICE restart", "TCP")
 NO = "–"
 # client -> column -> what is said of it, and what shows that
 CLIENTS: dict[str, dict[str, tuple[str, tuple[Test, ...]]]] = {
@@ -34,9 +35,14 @@ CLIENTS: dict[str, dict[str, tuple[str, tuple[Test, ...]]]] = {
         "publishes": ("yes", (PLAYED, BOTH)),
         "watches": ("yes", (PLAYED, BOTH)),
         "video": ("VP8, VP9, H264, AV1", (PLAYED,)),
-        "simulcast": (
-            "VP8, H264",
-            ((CHROMIUM, "test_chromium_s_simulcast_is_watched_in_the_layer_that_is_wished_for"),),
+        "simulcast / SVC": (
+            "VP8, H264 / VP8, VP9, AV1",
+            (
+                (CHROMIUM, "test_chromium_s_simulcast_is_watched_in_the_layer_that_is_wished_for"),
+                (LAYERS, "test_a_viewer_of_vp8_gets_a_part_of_the_pictures_and_all_of_them_again_and_can_decode_each"),
+                (LAYERS, "test_a_viewer_of_vp9_goes_to_a_smaller_picture_and_back_and_decodes_all_along"),
+                (LAYERS, "test_viewers_of_layered_av1_get_what_they_can_decode"),
+            ),
         ),
         "loss repair": ("yes", (SENT, GOT)),
         "ICE restart": ("yes", (RESTARTED,)),
@@ -46,7 +52,7 @@ CLIENTS: dict[str, dict[str, tuple[str, tuple[Test, ...]]]] = {
         "publishes": ("yes", (BOTH,)),
         "watches": ("yes", (BOTH,)),
         "video": ("VP8", (BOTH,)),
-        "simulcast": ("VP8", ((BROWSERS, "test_who_wants_a_small_picture_gets_one_and_the_whole_one_back"),)),
+        "simulcast / SVC": ("VP8 / –", ((BROWSERS, "test_who_wants_a_small_picture_gets_one_and_the_whole_one_back"),)),
         "loss repair": ("yes", (SENT, GOT)),
         "ICE restart": ("yes", (RESTARTED,)),
         "TCP": ("yes", (BOTH,)),
