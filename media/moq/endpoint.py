@@ -40,8 +40,9 @@ IDLE_S = 30.0  # a client that vanished without a word is noticed after as long
 ESTABLISH_S = 10.0  # from the first datagram to a session; half of it would do across the world
 GOODBYE_S = 2.0  # for a client to close what we ended, before we forget it
 FLUSH_S = 0.002  # between two flushes at least: what comes within leaves together
-REST_SHARE = 2  # as long as a flush took: the busier, the more leaves together, and the less it costs
-LONGEST_REST_S = 0.03  # a picture, or one and a half packets of sound: more would be seen
+# Half a packet of sound: the busier, the more leaves together, and the less it costs. With much more than that, what
+# pacing lets out at once is too little for what comes meanwhile.
+LONGEST_REST_S = 0.008
 PACKET_BYTES = 1_200  # passes every path that QUIC does; aioquic does not probe for more
 MIN_INITIAL_BYTES = 1_200  # RFC 9000 section 14.1
 MIN_ID_BYTES = 8  # of what a client calls us at first (RFC 9000 section 7.2)
@@ -81,7 +82,7 @@ class _Entry:
 
 def rest_after(flush_ns: int) -> float:
     """Return how long to gather what leaves next, in s, after a flush that took so long."""
-    return min(max(FLUSH_S, REST_SHARE * flush_ns / 1e9), LONGEST_REST_S)
+    return min(max(FLUSH_S, flush_ns / 1e9), LONGEST_REST_S)
 
 
 class Endpoint:
@@ -174,15 +175,13 @@ class Endpoint:
                     continue
                 if entry is not None:
                     self._guarded(entry, self._feed, data, source, heard)
+            # Those that it only led media to wait for the next flush.
             self._flush_all(heard)
 
     def _feed(self, entry: _Entry, data: bytes, source: Destination, heard: dict[int, _Entry]) -> None:
         if entry.connection.receive_untrusted(data, source, self._now_ns() / 1e9):
+            heard[entry.number] = entry
             self._take_events(entry)
-            if entry.connection.has_session:
-                self._stir(entry.number)  # it waits for the next flush, with what else there is for it by then
-            else:
-                heard[entry.number] = entry
         elif entry.connection.quic._loss.spaces[APPLICATION].loss_time is not None:
             self._set_timer(entry)
 
