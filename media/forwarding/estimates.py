@@ -91,8 +91,8 @@ FIRST_THRESHOLD_MS, LEAST_THRESHOLD_MS, MOST_THRESHOLD_MS = 12.5, 6.0, 600.0
 RISE, FALL = 0.0087, 0.039  # GCC: of the threshold, towards the trend
 OUTLIER_MS, LONGEST_STEP_MS = 15.0, 100.0
 OVER_MS = 10.0
-# Frames leave unpaced, so that each is a small queue of its own, and a network's jitter looks like a trend: only where
-# also the quickest packets wait is it a queue.
+# Most frames leave at once, so that each is a small queue of its own, and a network's jitter looks like a trend: only
+# where also the quickest packets wait is it a queue.
 QUEUE_MS = 15.0
 STANDING_MS, STANDING_REPORTS = 80.0, 2  # a queue as long as that is one, whatever the trend, but a pause is over soon
 BASE_WINDOW_NS = 10 * SECOND_NS
