@@ -68,22 +68,23 @@ def main() -> int:
     if sys.argv[1:]:
         return run_pytest(*sys.argv[1:])
     others = [f"--ignore=tests/{path}" for path in (*ALONE, *IN_BROWSERS)]
-    side_by_side = run_side_by_side("tests", *others)
-    in_browsers = run_side_by_side(*[f"tests/{path}" for path in IN_BROWSERS])
+    # More processes than cores: half of the time such a test waits for somebody.
+    side_by_side = run_side_by_side(CORES * 3 // 2, "tests", *others)
+    in_browsers = run_side_by_side(CORES, *[f"tests/{path}" for path in IN_BROWSERS])
     alone = run_pytest(*[f"tests/{path}" for path in ALONE])
     return side_by_side or in_browsers or alone
 
 
-def run_side_by_side(*arguments: str) -> int:
-    """Run tests file by file, in more processes than cores, as half of the time a test waits; returns pytest's code."""
-    return run_pytest(
-        f"--numprocesses={CORES * 3 // 2}", "--dist=loadfile", "--no-loadscope-reorder", "--durations=20", *arguments
-    )
+def run_side_by_side(processes: int, *arguments: str) -> int:
+    """Run tests file by file, in so many processes; returns pytest's code."""
+    return run_pytest(f"--numprocesses={processes}", "--dist=loadfile", "--no-loadscope-reorder", *arguments)
 
 
 def run_pytest(*arguments: str) -> int:
     """Run pytest to its end; returns its code."""
-    return subprocess.run([str(ENVIRONMENT / "bin" / "pytest"), *arguments], cwd=ROOT, check=False).returncode
+    return subprocess.run(
+        [str(ENVIRONMENT / "bin" / "pytest"), "--durations=20", *arguments], cwd=ROOT, check=False
+    ).returncode
 
 
 def ensure_programs() -> None:
