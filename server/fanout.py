@@ -7,6 +7,7 @@ a connection is sent stays in order, and who was cut off a moment before gets no
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -56,25 +57,24 @@ class Fanout:
             else:
                 sockets[row].take_up(framing.message(copy), taken)
 
-    def show(self, encoding: Encoding, outboxes: Sequence[Outbox], bundles: Sequence[Bundle]) -> None:
-        """Send each connection its bundle, which it may share with others."""
-        sockets = cast("Sequence[SocketOutbox]", outboxes)
+    def show(self, encoding: Encoding, shown: Sequence[tuple[Bundle, Sequence[Outbox]]]) -> None:
+        """Send each bundle to its connections."""
+        sockets = cast("list[SocketOutbox]", list(chain.from_iterable(outboxes for _, outboxes in shown)))
         if len(sockets) < LEAST:
-            for outbox, bundle in zip(sockets, bundles, strict=True):
-                outbox.offer_all(bundle, encoding)
+            for bundle, outboxes in shown:
+                for outbox in outboxes:
+                    outbox.offer_all(bundle, encoding)
             return
-        framing = sockets[0].framing
-        frames = {bundle: bundle.framed(encoding, framing) for bundle in dict.fromkeys(bundles)}
-        ends = np.cumsum([len(data) for data in frames.values()])
-        index = {bundle: place for place, bundle in enumerate(frames)}
-        which = np.array([index[bundle] for bundle in bundles], dtype=np.int64)
-        lengths = np.array([len(data) for data in frames.values()], dtype=np.int64)
-        starts, sizes = (ends - lengths)[which], lengths[which]
-        for row, taken in self._write(sockets, starts, sizes, sizes, b"".join(frames.values()), (NO_NUMBER, 0)):
+        frames = [bundle.framed(encoding, sockets[0].framing) for bundle, _ in shown]
+        counts = [len(outboxes) for _, outboxes in shown]
+        lengths = np.array([len(frame) for frame in frames], dtype=np.int64)
+        starts, sizes = np.repeat(np.cumsum(lengths) - lengths, counts), np.repeat(lengths, counts)
+        which = np.repeat(np.arange(len(shown)), counts)
+        for row, taken in self._write(sockets, starts, sizes, sizes, b"".join(frames), (NO_NUMBER, 0)):
             if taken is None:
-                sockets[row].offer_all(bundles[row], encoding)
+                sockets[row].offer_all(shown[which[row]][0], encoding)
             else:
-                sockets[row].take_up(frames[bundles[row]], taken)
+                sockets[row].take_up(frames[which[row]], taken)
 
     def show_newest(self, encoding: Encoding, event: Encoded, outboxes: Sequence[Outbox], key: str) -> None:
         """Send each connection an event, of which those that can't take it now get the newest of its key."""

@@ -133,7 +133,7 @@ class SocketOutbox:
 
     def waiting(self) -> int:
         """Return how many frames, or KiB, are queued, whichever is more."""
-        return max(len(self._queue), self._bytes // 1024)
+        return max(len(self._queue), self._bytes // 1024) if self._queue else 0
 
     def write(self, data: bytes) -> None:
         """Send, or queue, bytes that are frames already."""

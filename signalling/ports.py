@@ -172,8 +172,8 @@ class Fanout(Protocol):
     def tell(self, encoding: Encoding, event: Encoded, outboxes: Sequence[Outbox], numbers: Sequence[int]) -> None:
         """Send each its copy of an event, under a number of its own."""
 
-    def show(self, encoding: Encoding, outboxes: Sequence[Outbox], bundles: Sequence[Bundle]) -> None:
-        """Send each its bundle, which it may share with others."""
+    def show(self, encoding: Encoding, shown: Sequence[tuple[Bundle, Sequence[Outbox]]]) -> None:
+        """Send each bundle to its connections."""
 
     def show_newest(self, encoding: Encoding, event: Encoded, outboxes: Sequence[Outbox], key: str) -> None:
         """Send each an event, of which those that can't take it now get the newest of its key."""

@@ -114,7 +114,7 @@ async def test_few_are_written_to_one_by_one() -> None:
     async with open_crowd(fanout.LEAST - 1) as crowd:
         tell_all(crowd.sessions(), started())
         show_newest(crowd.sessions(), started(), "key")
-        show_each((session, Bundle([started()])) for session in crowd.sessions())
+        show_each([(Bundle([started()]), crowd.sessions())])
         await crowd.hear()
         assert [len(person.heard()) for person in crowd.people] == [4] * len(crowd.people)
         assert crowd.fanout.calls == 0
@@ -134,10 +134,11 @@ async def test_whatever_is_told_together_or_alone_arrives_in_order_and_whole_at_
                     told[some[0].session.id].append(words)
                 case 1:
                     bundles = [Bundle([started(words), started(words)]), Bundle([started(words + "!")])]
-                    rows = [(each.session, dice.choice(bundles)) for each in some for _ in range(dice.randrange(1, 3))]
-                    show_each(rows)
-                    for session, bundle in rows:
-                        told[session.id] += [str(event.event.stream) for event in bundle.events]  # type: ignore[union-attr]
+                    rows = [(bundle, dice.sample(some, dice.randrange(len(some) + 1))) for bundle in bundles]
+                    show_each((bundle, [each.session for each in them]) for bundle, them in rows)
+                    for bundle, them in rows:
+                        for each in them:
+                            told[each.session.id] += [event.event.stream for event in bundle.events]  # type: ignore[union-attr]
                 case _:
                     tell_all((each.session for each in some), started(words))
                     for each in some:
