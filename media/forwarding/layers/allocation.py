@@ -53,6 +53,11 @@ def on_the_wire_bps(octets_per_s: int) -> float:
     return 8 * WIRE * octets_per_s
 
 
+def probe_bps(wanted_bps: float) -> float:
+    """Return up to which rate to probe for a layer of `wanted_bps`."""
+    return wanted_bps * RISE_MARGIN * PROBE_MARGIN + SOUND_BPS
+
+
 @dataclass(slots=True)
 class Downlink:
     """One viewer's way: what it may be used for."""
@@ -111,4 +116,4 @@ class Downlink:
         """Return up to which rate to probe for a layer of `wanted_bps`, 0 for none: 0 where not at all."""
         if not self.is_numbered or not told.bps or not wanted_bps or now_ns < self.rested_ns:
             return 0.0
-        return wanted_bps * RISE_MARGIN * PROBE_MARGIN + SOUND_BPS
+        return probe_bps(wanted_bps)
