@@ -14,6 +14,7 @@ import trio
 
 from server import eventlog
 from server.eventlog import COMING, PARTY, LoggedEvent, Seat
+from signalling.fanning import show_each
 from signalling.messages import Bundle, Encoded
 from signalling.session import Session
 from signalling.wire_events import LogEntry, LogEntryTold
@@ -142,8 +143,15 @@ class Tail:
         for share in self._shares(news):
             for follower in share.followers:
                 heard.setdefault(follower, []).append(share)
+        # One part to each, then the next: whoever does not take the first is found out before.
+        turns: list[list[tuple[Follower, _Part]]] = []
         for follower, shares in heard.items():
-            self._send(follower, _parts(follower, shares))
+            for turn, part in enumerate(_parts(follower, shares)):
+                if turn == len(turns):
+                    turns.append([])
+                turns[turn].append((follower, part))
+        for each in turns:
+            show_each(self._due(each))
 
     def _shares(self, news: News) -> Iterable[_Share]:
         """Return the events that are new, those together that are for the same people."""
@@ -185,16 +193,18 @@ class Tail:
                     found.update(dict.fromkeys(followers))
         return list(found)
 
-    def _send(self, follower: Follower, parts: Iterable[_Part]) -> None:
-        for last, bundle in parts:
+    def _due(self, parts: Iterable[tuple[Follower, _Part]]) -> Iterator[tuple[Session, Bundle]]:
+        for follower, (last, bundle) in parts:
+            if follower.behind.is_set():
+                continue
             if follower.session.waiting() >= MAX_AHEAD:
                 self.fallen_behind += 1
                 self._drop(follower)
                 follower.behind.set()
-                return
-            follower.session.show_all(bundle)
+                continue
             follower.position = last
             self.sent += len(bundle.events)
+            yield follower.session, bundle
 
     def tidy(self) -> None:
         """Forget all parties when too much is kept of them."""

@@ -10,8 +10,8 @@ import pytest
 
 from media.forwarding.backlogs import LINK_SHARE, PACE, octet_ns
 from media.forwarding.estimates import LEAST_BPS, START_BPS
-from media.forwarding.layers.allocation import SILENT_NS, SOUND_BPS, probe_bps
-from media.forwarding.layers.selection import REVIEW_NS, Layers
+from media.forwarding.layers.allocation import PROBED, SILENT_NS, SOUND_BPS
+from media.forwarding.layers.selection import Layers
 from media.forwarding.layers.ways import Ways
 from media.forwarding.layers.wishes import ANY_PICTURE
 from media.forwarding.tables import Count
@@ -62,17 +62,19 @@ def test_the_only_picture_leaves_as_quickly_as_it_is_large(stage: Stage) -> None
     layers = Layers(stage.turns.forwarder)
     layers.open(stage.video, NOW)
     layers.review(NOW)
-    tables.layer_octets[stage.video, 0, 0] += 500_000
+    tables.tracks["octets"][stage.video] += 500_000
     layers.review(NOW + SECOND_NS)
     layers.subscribe(stage.video, row, Sent(3000, stamp=NUMBERED), ANY_PICTURE, NOW + SECOND_NS)
     needs_bps = tables.estimates["needs_bps"][row]
     assert 4e6 < needs_bps < 4.5e6
     assert paces(stage) == int(8e9 / (PACE * needs_bps))
     tables.estimates["bps"][row] = START_BPS
-    layers.review(NOW + SECOND_NS + REVIEW_NS)
-    assert tables.estimates["probe_bps"][row] == probe_bps(needs_bps)  # it lacks room, and may have it
+    layers.review(NOW + 2 * SECOND_NS)
+    assert tables.estimates["probe_bps"][row] == pytest.approx(
+        PROBED * needs_bps + SOUND_BPS
+    )  # it lacks room, and may have it
     tables.estimates["bps"][row] = needs_bps + SOUND_BPS
-    layers.review(NOW + SECOND_NS + 2 * REVIEW_NS)
+    layers.review(NOW + 3 * SECOND_NS)
     assert tables.estimates["probe_bps"][row] == 0
 
 
@@ -113,7 +115,7 @@ def test_what_pictures_take_is_noted_of_each() -> None:
         ways = Ways(turns.tables)
         ways.need(ROWS, [1e6, 2e6])
         assert turns.tables.estimates["needs_bps"][ROWS].tolist() == [1e6, 2e6]
-        ways.get_only(ROWS, 3e6)
+        ways.get_only(ROWS, np.array([3e6, 3e6]))
         assert turns.tables.estimates["needs_bps"][ROWS].tolist() == [3e6, 3e6]
         assert turns.tables.estimates["probe_bps"][ROWS].tolist() == [0, 0]  # nothing is known of their ways
 

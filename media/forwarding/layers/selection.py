@@ -23,7 +23,7 @@ from media.forwarding.layers.heights import Heights
 from media.forwarding.layers.ladder import Ladder, Within, layers_of, number, steps
 from media.forwarding.layers.resting import Resting
 from media.forwarding.layers.ways import Ways
-from media.forwarding.layers.wishes import Layer, Wish, choose, fit, wished
+from media.forwarding.layers.wishes import RANKED_NS, Layer, Wish, choose, fit, wished
 from media.forwarding.tables import VIDEO
 from media.wire.codecs import Codec
 from media.wire.extensions import Passed
@@ -109,6 +109,7 @@ class Layers:
         self._tracks: dict[int, _Track] = {}
         self._track_of: dict[int, _Track] = {}  # by subscription
         self._due_ns = 0
+        self._ranked_ns = 0  # when encodings without layers are measured next
         self._ways = Ways(forwarder.tables)
         self._cuts = 0  # of all viewers' estimates, as they were last looked at
 
@@ -205,17 +206,20 @@ class Layers:
         return self._due_ns if self._tracks else FOREVER
 
     def review(self, now_ns: int) -> list[int]:
-        """Look at what arrives, and move whoever should get another layer; returns the tracks.
+        """Look at what arrives, and move whoever should get another layer; returns the tracks that were looked at.
 
-        A call before its time does nothing.
+        A call before its time does nothing. Encodings without layers, as most are, are passed over, all at once.
         """
         if now_ns < self._due_ns:
             return []
         self._due_ns = now_ns + REVIEW_NS
-        for track in self._tracks.values():
+        passed_over = self._without_layers()
+        found = [track for row, track in self._tracks.items() if row not in passed_over]
+        for track in found:
             self._review(track, now_ns)
+        self._review_only(passed_over, now_ns)
         self._ways.review(now_ns)
-        return list(self._tracks)
+        return [track.row for track in found]
 
     def look(self, now_ns: int) -> None:
         """Move those at once whose way has just turned out to carry less; the kernel wakes Python for that."""
@@ -234,6 +238,27 @@ class Layers:
                     viewer.cuts = count
                     moved.append(subscription)
             self._place(track, moved, now_ns)
+
+    def _without_layers(self) -> set[int]:
+        """Return the tracks of which one layer is known, and nothing came of another."""
+        ladders = {row: track.ladder for row, track in self._tracks.items() if len(track.layers) == 1}
+        octets = self._forwarder.tables.layer_octets[list(ladders)]
+        others = octets.sum(axis=(1, 2)) - octets[:, 0, 0]
+        found = zip(ladders.items(), others.tolist(), strict=True)
+        return {row for (row, ladder), of_others in found if ladder is not None and ladder.others == of_others}
+
+    def _review_only(self, rows: set[int], now_ns: int) -> None:
+        """Measure encodings without layers once a second, and say what their viewers' ways have to carry."""
+        if now_ns < self._ranked_ns:
+            return
+        self._ranked_ns = now_ns + RANKED_NS
+        tracks = [self._tracks[row] for row in rows]
+        octets = self._forwarder.tables.tracks["octets"][[track.row for track in tracks]].tolist()
+        for track, count in zip(tracks, octets, strict=True):
+            track.layers[0].measured(count, now_ns)
+        transports = [viewer.transport for track in tracks for viewer in track.viewers.values()]
+        bps = [track.layers[0].bps for track in tracks for _ in track.viewers]
+        self._ways.get_only(np.array(transports, np.int64), np.array(bps))
 
     def _review(self, track: _Track, now_ns: int) -> None:
         if track.ladder is None:
@@ -266,9 +291,7 @@ class Layers:
             track.rebuild(ladder, self._most_spatial(track.row), now_ns)
         for layer in track.layers:
             step = layers_of(layer.row)
-            if step is None:
-                layer.measured(int(ladder.octets[0, 0]), now_ns)
-            else:
+            if step is not None:
                 layer.comes = now_ns - ladder.last_ns(step) < LIVE_NS
                 note = layer.measured if layer.comes else layer.paused
                 note(ladder.of(step), now_ns)
@@ -326,12 +349,11 @@ class Layers:
 
     def _place(self, track: _Track, subscriptions: list[int], now_ns: int) -> None:
         """Move those of a track's viewers who should get another layer: all that is known of them is read at once."""
+        if len(track.layers) == 1:
+            return
         tables, rows = self._forwarder.tables, np.array(subscriptions, np.int64)
         viewers = [track.viewers[subscription] for subscription in subscriptions]
         transports = np.array([viewer.transport for viewer in viewers], np.int64)
-        if len(track.layers) == 1:
-            self._ways.get_only(transports, track.layers[0].bps)
-            return
         estimates = (tables.estimates[name][transports].tolist() for name in ("bps", "told_ns", "remb_bps"))
         probes = tables.estimates["probe_bps"][transports].tolist()
         lost = (tables.subscriptions["fraction_lost"][rows] / 256).tolist()

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from media.forwarding.backlogs import octet_ns
 from media.forwarding.estimates import START_BPS
-from media.forwarding.layers.allocation import SILENT_NS, SOUND_BPS, probe_bps
+from media.forwarding.layers.allocation import PROBED, SILENT_NS, SOUND_BPS
 from media.forwarding.tables import Tables
 
 
@@ -40,13 +40,13 @@ class Ways:
         """Note what the pictures take that viewers get."""
         self._tables.estimates["needs_bps"][transports] = bps
 
-    def get_only(self, transports: npt.NDArray[np.int64], bps: float) -> None:
-        """Note that viewers get the only picture that there is; whoever's way lacks room for it is probed for that."""
+    def get_only(self, transports: npt.NDArray[np.int64], bps: npt.NDArray[np.float64]) -> None:
+        """Note that viewers get the only picture that there is; whose way lacks room for it is probed for that."""
         records = self._tables.estimates
         records["needs_bps"][transports] = bps
         known = records["bps"][transports]
         lacks = (known > 0) & (known < bps + SOUND_BPS)
-        records["probe_bps"][transports] = np.where(lacks, probe_bps(bps), 0.0)
+        records["probe_bps"][transports] = np.where(lacks, PROBED * bps + SOUND_BPS, 0.0)
 
     def review(self, now_ns: int) -> None:
         """Know nothing any more of those who should have told something by now."""
