@@ -37,39 +37,51 @@ FILES = {
 NODE_PACKAGES = ROOT / "tests" / "browser"  # has a lock file; `npm ci` installs what it says
 COMPILED = ("media.io.fanout", "media.moq.packet_kernel", "tests.media.turns")
 CHECKED = ("server", "signalling", "media", "bench", "tests")
-# What holds sound, picture, or a cut to its time runs alone. All else runs side by side, file by file; so do the tests
-# in browsers, of which each fills a core.
-ALONE = (
-    "clients",
-    "matrix",
+# Needs no kernel of those that take long, and is run while they are compiled.
+BESIDE_COMPILING = ("moq",)
+# All else runs side by side, file by file, but for these. Tests in browsers fill a core each.
+IN_BROWSERS = ("browser",)
+# What holds sound, picture, or a cut to its time, and leaves a core idle: two at a time, the longest first.
+IN_PAIRS = (
+    "clients/test_downlink.py",
+    "clients/test_chromium_layers.py",
+    "clients/test_chromium.py",
+    "clients/test_whole_server.py",
+    "clients/test_chromium_sound.py",
+    "clients/test_aiortc.py",
+    "clients/test_whip_client.py",
     "bench/test_impairment.py",
     "bench/test_receiver.py",
     "bridge/test_judging.py",
     "bridge/test_moqrs.py",
-    "moq/test_browsers.py",
-    "moq/test_cut_on_tcp.py",
-    "moq/test_floods.py",
 )
-IN_BROWSERS = ("browser",)
+# The same with networks that Chromium measures, or with many clients at once, which take all that there is.
+ALONE = ("clients/test_best_picture.py", "clients/test_chromium_networks.py", "clients/test_losses.py", "matrix")
 CORES = os.cpu_count() or 1
 
 
 def main() -> int:
     """Return 0 when every check and every test passed."""
+    beside = () if sys.argv[1:] else BESIDE_COMPILING
     try:
-        set_up()
+        failed = set_up(beside)
     except SetupFailed as failure:
         sys.stderr.write(f"tests: {failure}\n")
         return 1
-    say("Running the tests ...")
     if sys.argv[1:]:
+        say("Running the tests ...")
         return run_pytest(*sys.argv[1:])
-    others = [f"--ignore=tests/{path}" for path in (*ALONE, *IN_BROWSERS)]
+    others = [f"--ignore=tests/{path}" for path in (*BESIDE_COMPILING, *IN_BROWSERS, *IN_PAIRS, *ALONE)]
     # More processes than cores: half of the time such a test waits for somebody.
-    side_by_side = run_side_by_side(CORES * 3 // 2, "tests", *others)
-    in_browsers = run_side_by_side(CORES, *[f"tests/{path}" for path in IN_BROWSERS])
-    alone = run_pytest(*[f"tests/{path}" for path in ALONE])
-    return side_by_side or in_browsers or alone
+    failed = run_side_by_side(2 * CORES, "tests", *others) or failed
+    failed = run_side_by_side(CORES, *tests_in(IN_BROWSERS)) or failed
+    failed = run_side_by_side(min(2, CORES), *tests_in(IN_PAIRS)) or failed
+    return run_pytest(*tests_in(ALONE)) or failed
+
+
+def tests_in(paths: tuple[str, ...]) -> list[str]:
+    """Return the paths as pytest takes them."""
+    return [f"tests/{path}" for path in paths]
 
 
 def run_side_by_side(processes: int, *arguments: str) -> int:
@@ -107,8 +119,11 @@ def ensure_node_packages() -> None:
     stamp.write_bytes(lock.read_bytes())
 
 
-def set_up() -> None:
-    """Install, check and compile what the tests need; raises SetupFailed where something complains."""
+def set_up(beside: tuple[str, ...]) -> int:
+    """Install, check and compile what the tests need, and run some meanwhile; returns pytest's code of these.
+
+    Raises SetupFailed where something complains.
+    """
     with ThreadPoolExecutor(2) as lanes:
         environment = lanes.submit(ensure_environment)
         # Compiling is one long step on one core: all else is done beside it.
@@ -117,7 +132,10 @@ def set_up() -> None:
         ensure_node_packages()
         environment.result()
         check()
+        say("Running the tests ...")
+        code = run_pytest(*tests_in(beside)) if beside else 0
         compiled.result()
+    return code
 
 
 def compile_kernels() -> None:
