@@ -44,12 +44,7 @@ IN_BROWSERS = ("browser",)
 # What holds sound, picture, or a cut to its time, and leaves a core idle: two at a time, the longest first.
 IN_PAIRS = (
     "clients/test_downlink.py",
-    "clients/test_chromium_layers.py",
-    "clients/test_chromium.py",
-    "clients/test_whole_server.py",
-    "clients/test_chromium_sound.py",
-    "clients/test_aiortc.py",
-    "clients/test_whip_client.py",
+    "clients",
     "bench/test_impairment.py",
     "bench/test_receiver.py",
     "bridge/test_judging.py",
@@ -75,7 +70,8 @@ def main() -> int:
     # More processes than cores: half of the time such a test waits for somebody.
     failed = run_side_by_side(2 * CORES, "tests", *others) or failed
     failed = run_side_by_side(CORES, *tests_in(IN_BROWSERS)) or failed
-    failed = run_side_by_side(min(2, CORES), *tests_in(IN_PAIRS)) or failed
+    but = [f"--ignore=tests/{path}" for path in ALONE]
+    failed = run_side_by_side(min(2, CORES), *tests_in(IN_PAIRS), *but) or failed
     return run_pytest(*tests_in(ALONE)) or failed
 
 
