@@ -1,45 +1,46 @@
 """Many clients of the messenger in a process of their own, which `bench.messages` starts.
 
-The first line on standard input says whom to be, as JSON: `host`, `port`, `clients` (token and conversation of each).
-Answers "ready" when all follow the log. Each further line is JSON, `seconds` and `per_s`: clients take turns writing so
-many messages a second in all, everybody hears those of his conversation, and the answer is what was heard, as JSON.
+The first line on standard input says whom to be, as JSON: `host`, `port`, `clients` (token and conversation of each),
+`size` (of a conversation). Answers "ready" when all follow the log. Each further line is JSON, `seconds` and `per_s`:
+clients take turns writing so many messages a second in all, everybody hears those of his conversation, and the answer
+is what was heard, as JSON.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import random
-import re
-import selectors
+import select
 import socket
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import msgspec
 
-SENT = re.compile(rb"sent (\d+)")
+from bench.cores import pin
+from bench.files import allow_files
+from bench.message_receiving import BIN_NS, Count, listen, make_heard
+from media.io.native import SO_TIMESTAMPNS
+
 MESSAGE_LIKE = " and a few words, as people write them to each other"
-CONNECT_S = 30.0
-AFTER_S = 3.0  # for the last messages to arrive
-READ = 262_144
-KEPT = 200_000  # latencies kept of one stretch, a random part of all
+CONNECT_S = 60.0
+AT_ONCE = 200  # connections that are asked for before their answers are waited for
+PER_ADDRESS = 20_000  # connections from one loopback address, which has not enough ports for more
+AFTER_S = 10.0  # for the last messages to arrive
+NAP_S = 0.001  # arrivals gather meanwhile, and a sender need not wake this process for each
 BINARY = 0x82  # a final frame of binary data (RFC 6455 section 5.2)
 MASKED = 0x80
 
 
 @dataclass(slots=True)
 class Client:
-    """One connection that follows the log; `heard` counts messages of its conversation, `answered` those of its own."""
+    """One connection that follows the log."""
 
     link: socket.socket
     conversation: str
-    unread: bytearray = field(default_factory=bytearray)
-    heard: int = 0
-    answered: int = 0
-    refused: int = 0
     requests: int = 0
 
     def ask(self, kind: str, **values: Any) -> None:
@@ -51,122 +52,106 @@ class Client:
         """Send one message, in a frame whose mask is nothing: it has to be masked, not to be secret."""
         data = msgspec.msgpack.encode(message)
         size = bytes([MASKED | len(data)]) if len(data) < 126 else bytes([MASKED | 126]) + len(data).to_bytes(2)
-        self.link.setblocking(True)
-        self.link.sendall(bytes([BINARY]) + size + bytes(4) + data)
-        self.link.setblocking(False)
-
-    def read(self) -> list[bytes]:
-        """Return the messages that have arrived."""
-        try:
-            data = self.link.recv(READ)
-        except BlockingIOError:
-            return []
-        if not data:
-            raise SystemExit("the server closed a connection")
-        self.unread += data
-        frames, at = [], 0
-        while len(self.unread) >= at + 2:
-            size, begin = self.unread[at + 1], at + 2
-            if size >= 126:
-                width = 2 if size == 126 else 8
-                size, begin = int.from_bytes(self.unread[begin : begin + width]), begin + width
-            if len(self.unread) < begin + size:
-                break
-            frames.append(bytes(self.unread[begin : begin + size]))
-            at = begin + size
-        del self.unread[:at]
-        return frames
+        frame = bytes([BINARY]) + size + bytes(4) + data
+        if self.link.send(frame) < len(frame):
+            raise SystemExit("the server does not read what a client says")
 
 
 class Crowd:
     """All clients, and what they heard."""
 
-    def __init__(self, clients: list[Client]) -> None:
-        self.clients = clients
-        self.late_ns: list[int] = []
-        self.selector = selectors.DefaultSelector()
+    def __init__(self, clients: list[Client], size: int) -> None:
+        self.clients, self.size = clients, size
+        self.heard = make_heard([client.link.fileno() for client in clients])
+        self._epoll = select.epoll()
         for client in clients:
-            self.selector.register(client.link, selectors.EVENT_READ, client)
+            self._epoll.register(client.link, select.EPOLLIN)
 
     def listen(self, wait_s: float) -> None:
         """Take what has arrived."""
-        for key, _ in self.selector.select(wait_s):
-            client: Client = key.data
-            now_ns = time.time_ns()
-            for message in client.read():
-                self._take(client, message, now_ns)
-
-    def _take(self, client: Client, message: bytes, now_ns: int) -> None:
-        sent = SENT.search(message)
-        if sent is not None:
-            client.heard += 1
-            if len(self.late_ns) < KEPT:
-                self.late_ns.append(now_ns - int(sent[1]))
-            elif random.random() < 0.1:
-                self.late_ns[random.randrange(KEPT)] = now_ns - int(sent[1])
-        elif b"\xa4type\xa2ok" in message[:12]:
-            client.answered += 1
-        elif b"\xa4type\xa5error" in message:
-            client.refused += 1
+        listen(self.heard, self._epoll.fileno(), int(wait_s * 1000))
+        if self.heard.counts[Count.CLOSED]:
+            raise SystemExit("the server closed a connection")
 
     def talk(self, seconds: float, per_s: float) -> dict[str, Any]:
         """Let everybody write, and return what was heard."""
-        for client in self.clients:
-            client.heard = client.answered = client.refused = 0
-        self.late_ns.clear()
-        began, said = time.monotonic(), 0
-        while (now := time.monotonic()) < began + seconds + AFTER_S:
-            while now < began + seconds and now >= began + said / per_s:
+        self.heard.counts[:] = 0
+        self.heard.bins[:] = 0
+        began, busy, said, late_s = time.monotonic(), time.process_time(), 0, 0.0
+        while (now := time.monotonic()) < began + seconds:
+            while now >= began + said / per_s:
+                late_s = max(late_s, now - began - said / per_s)
                 # Steps of a large prime: those who write one after the other are in different conversations.
                 self._write(self.clients[said * 7919 % len(self.clients)], f"{began}-{said}")
                 said += 1
-            self.listen(min(max(began + said / per_s - now, 0.0), 0.05))
-        return self._told(said, seconds)
+            self.listen(0)
+            time.sleep(NAP_S)
+        busy = (time.process_time() - busy) / (time.monotonic() - began)
+        while not self._is_all(said) and time.monotonic() < began + seconds + AFTER_S:
+            self.listen(0.01)
+        return self._told(said) | {"tool_cores": busy, "tool_late_ms": late_s * 1e3}
 
     def _write(self, client: Client, txn: str) -> None:
         text = f"sent {time.time_ns()}{MESSAGE_LIKE}"
         client.ask("message.send", conversation=client.conversation, text=text, client_txn=txn)
 
-    def _told(self, said: int, seconds: float) -> dict[str, Any]:
-        late_ms = sorted(late / 1e6 for late in self.late_ns)
-        return {
-            "said": said,
-            "answered": sum(client.answered for client in self.clients),
-            "refused": sum(client.refused for client in self.clients),
-            "heard": sum(client.heard for client in self.clients),
-            "seconds": seconds,
-            "p50_ms": late_ms[len(late_ms) // 2] if late_ms else None,
-            "p99_ms": late_ms[len(late_ms) * 99 // 100] if late_ms else None,
+    def _is_all(self, said: int) -> bool:
+        counts = self.heard.counts
+        return bool(counts[Count.ANSWERED] >= said and counts[Count.HEARD] >= said * self.size)
+
+    def _told(self, said: int) -> dict[str, Any]:
+        counts = {
+            count.name.lower(): int(self.heard.counts[count]) for count in (Count.ANSWERED, Count.REFUSED, Count.HEARD)
         }
+        return {"said": said, **counts, "p50_ms": self._late_ms(0.5), "p99_ms": self._late_ms(0.99)}
+
+    def _late_ms(self, share: float) -> float | None:
+        wanted = share * int(self.heard.counts[Count.HEARD])
+        if not wanted:
+            return None
+        reached = accumulate(self.heard.bins.tolist())
+        return next(bin + 1 for bin, so_far in enumerate(reached) if so_far >= wanted) * BIN_NS / 1e6
 
 
-def connect(host: str, port: int, token: str, conversation: str) -> Client:
-    """Open one connection and follow the log; returns when that was asked."""
-    link = socket.create_connection((host, port), timeout=CONNECT_S)
+def connect(host: str, port: int, source: str, token: str, conversation: str) -> Client:
+    """Open one connection and ask to follow the log."""
+    link = socket.create_connection((host, port), timeout=CONNECT_S, source_address=(source, 0))
+    link.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
     head = ["GET /ws HTTP/1.1", f"Host: {host}:{port}", "Connection: Upgrade", "Upgrade: websocket"]
     head += ["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13"]
     link.sendall("\r\n".join([*head, "Sec-WebSocket-Protocol: mesi.v1.msgpack", "", ""]).encode())
-    answer = b""
-    while b"\r\n\r\n" not in answer:
-        answer += link.recv(1024)
-    if not answer.startswith(b"HTTP/1.1 101 "):
-        raise SystemExit(answer.decode())
-    client = Client(link, conversation, bytearray(answer.partition(b"\r\n\r\n")[2]))
+    client = Client(link, conversation)
     client.say(type="hello", token=token)
     client.ask("events.follow")
     return client
 
 
+def await_following(client: Client) -> None:
+    """Wait until the server has said that a client follows the log."""
+    said = b""
+    while b"\xa4type\xa2ok" not in said:
+        part = client.link.recv(4096)
+        if not part:
+            raise SystemExit(f"the server refused a client: {said[-300:]!r}")
+        said += part
+    client.link.setblocking(False)
+
+
 def main() -> None:
     """Do what standard input says until it ends."""
-    os.nice(5)
     whom = json.loads(sys.stdin.readline())
-    crowd = Crowd([connect(whom["host"], whom["port"], *each) for each in whom["clients"]])
-    deadline = time.monotonic() + CONNECT_S
-    while sum(client.answered for client in crowd.clients) < len(crowd.clients):
-        crowd.listen(0.1)
-        if time.monotonic() > deadline:
-            raise SystemExit("the server did not answer all clients")
+    pin(whom["core"])
+    os.nice(5)
+    allow_files(len(whom["clients"]))
+    clients: list[Client] = []
+    for start in range(0, len(whom["clients"]), AT_ONCE):
+        source = f"127.0.0.{2 + start // PER_ADDRESS}"
+        some = whom["clients"][start : start + AT_ONCE]
+        asked = [connect(whom["host"], whom["port"], source, *each) for each in some]
+        for client in asked:
+            await_following(client)
+        clients += asked
+    crowd = Crowd(clients, whom["size"])
     print("ready", flush=True)
     for line in sys.stdin:
         print(json.dumps(crowd.talk(**json.loads(line))), flush=True)

@@ -63,6 +63,10 @@ class Seat:
         """Whether the event of that id is one of them."""
         return self.since < event and (self.until is None or event <= self.until)
 
+    def is_settled(self, event: int) -> bool:
+        """Whether what is true of the event of that id is true of all later ones."""
+        return self.since < event and (self.until is None or self.until < event)
+
 
 @dataclass(frozen=True, slots=True)
 class Span:

@@ -30,7 +30,7 @@ from signalling.wire_events import LogEntry, LogEntryTold, LogGap
 
 LOOK_S = 0.1  # how late a waiting reader hears of an event of another node; one indexed look-up of the newest id
 TURN_S = 0.005  # after a nudge, for what else is just being written to come along
-LONGEST_TURN_S = 0.05  # under load: what comes meanwhile is told in the same writes
+ROUND_S = 0.05  # under load: what comes meanwhile is told in the same writes
 RETRY_S = 1.0  # a failing database is asked again so often
 BATCH = 100  # events read at once for a session
 WINDOW = 50_000  # ids looked through at once for one account: some milliseconds, whatever parties it is in
@@ -87,7 +87,7 @@ class Feed:
                     await self._nudged.wait()
                 if not pause.cancelled_caught:
                     self._nudged = trio.Event()
-                    await trio.sleep(min(max(TURN_S, took_s), LONGEST_TURN_S))
+                    await trio.sleep(max(TURN_S, min(took_s, ROUND_S - took_s)))
 
     def nudge(self) -> None:
         """Something was just written to the log: look at once."""

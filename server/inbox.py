@@ -18,6 +18,7 @@ from media.io.tcp import NothingYet, TcpStream
 from media.moq.byte_session import ByteSession, TooMuchUnread
 from media.moq.varint import peek_varint_untrusted
 from server.outbox import SocketOutbox
+from server.plain_frames import TEXT, head_untrusted, payload
 from signalling.messages import MAX_MESSAGE_BYTES
 
 FRAMES_PER_S = 50.0  # of one connection, pings among them; a person makes a few requests
@@ -88,6 +89,8 @@ class SocketInbox:
         below = stream.transport_stream if isinstance(stream, trio.SSLStream) else None
         self._below_tls = below if isinstance(below, TcpStream) else None
         self._is_text = False
+        self._held = b""  # the beginning of a frame
+        self._owed = 0  # bytes of a frame of which the protocol has the beginning
         self._parts: list[bytes] = []
         self._ready: list[bytes] = []
         self._pace = Pace()
@@ -149,19 +152,63 @@ class SocketInbox:
     def _feed(self, data: bytes | bytearray) -> None:
         self.heard_at = trio.current_time()
         if data:
-            self._protocol.receive_data(data)
+            self._held = self._split(self._held + data)
         else:
+            self._protocol.receive_data(self._held)
             self._protocol.receive_eof()
+            self._follow_protocol()
+
+    def _split(self, data: bytes) -> bytes:
+        """Take the frames that are there; returns the beginning of one that is not there as a whole.
+
+        Between two frames messages are read here; the protocol is given all others, and what the client says while it
+        puts one together.
+        """
+        at = min(self._owed, len(data))
+        if at:
+            self._owed -= at
+            self._give_protocol(data[:at])
+        while at < len(data) and self._outbox.closed is None:
+            head = head_untrusted(data, at)
+            if head is None:
+                return data[at:]
+            if head.is_plain(MAX_MESSAGE_BYTES) and not self._parts and self._protocol.state is State.OPEN:
+                if head.end > len(data):
+                    return data[at:]
+                if self._spend():
+                    self._end_message(payload(data, head), is_text=head.first == TEXT)
+            else:
+                self._owed = max(head.end - len(data), 0)
+                self._give_protocol(data[at : head.end])
+            at = head.end
+        return b""
+
+    def _give_protocol(self, data: bytes) -> None:
+        self._protocol.receive_data(data)
+        self._follow_protocol()
+
+    def _follow_protocol(self) -> None:
         for event in self._protocol.events_received():
-            if not self._pace.spend(self.heard_at):
-                # Before the pongs are written: this is all that a flood of pings is answered with.
-                self._outbox.close("rate_limited")
+            if not self._spend():
                 return
             if isinstance(event, Frame):
                 self._take(event)
+        self._write_out()
+
+    def _write_out(self) -> None:
         for out in self._protocol.data_to_send():
             if out:
                 self._outbox.write(out)
+
+    def _spend(self) -> bool:
+        """Whether the client may send one more frame; else it is closed.
+
+        That is before pongs are written: this is all that a flood of pings is answered with.
+        """
+        if self._pace.spend(self.heard_at):
+            return True
+        self._outbox.close("rate_limited")
+        return False
 
     def _take(self, frame: Frame) -> None:
         # The protocol has checked their order and the size of the whole.
@@ -173,10 +220,14 @@ class SocketInbox:
         if frame.fin:
             message = b"".join(self._parts)
             self._parts.clear()
-            if self._is_text and not _is_utf8(message):
-                self._protocol.fail(CloseCode.INVALID_DATA, "text must be UTF-8")
-            else:
-                self._ready.append(message)
+            self._end_message(message, is_text=self._is_text)
+
+    def _end_message(self, message: bytes, *, is_text: bool) -> None:
+        if is_text and not _is_utf8(message):
+            self._protocol.fail(CloseCode.INVALID_DATA, "text must be UTF-8")
+            self._write_out()
+        else:
+            self._ready.append(message)
 
 
 class StreamInbox:

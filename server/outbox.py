@@ -6,6 +6,7 @@ nothing can be written at once, everything goes through the queue.
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ import structlog
 import trio
 
 from media.io.tcp import TcpStream
+from server.fanout import BUSY, Fanout
 from server.framing import Framing
 from server.parking import Parking, Wake
 from signalling.messages import Bundle, Encoding
@@ -50,7 +52,6 @@ class SocketOutbox:
         "_bytes",
         "_fd",
         "_flushing",
-        "_framing",
         "_nursery",
         "_parking",
         "_queue",
@@ -58,16 +59,24 @@ class SocketOutbox:
         "_watched",
         "_write_timeout_s",
         "closed",
+        "fanout",
+        "framing",
         "life",
         "may_park",
     )
 
     def __init__(
-        self, stream: trio.abc.Stream, framing: Framing, nursery: trio.Nursery, write_timeout_s: float
+        self,
+        stream: trio.abc.Stream,
+        framing: Framing,
+        nursery: trio.Nursery,
+        write_timeout_s: float,
+        fanout: Fanout | None = None,
     ) -> None:
-        self._stream, self._framing, self._nursery = stream, framing, nursery
+        self._stream, self.framing, self._nursery = stream, framing, nursery
         self._write_timeout_s = write_timeout_s
         self._fd = stream.socket.fileno() if isinstance(stream, trio.SocketStream) else None
+        self.fanout = None if self._fd is None else fanout
         below = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
         self._watched = below.socket.fileno() if isinstance(below, trio.SocketStream | TcpStream) else None
         # Most connections never have a frame that waits: a list takes no memory until then.
@@ -98,7 +107,7 @@ class SocketOutbox:
         if self.closed is not None or (droppable and self._queue):
             return
         waiting = self._by_key.get(key) if key is not None else None
-        data = self._framing.message(frame)
+        data = self.framing.message(frame)
         if waiting is not None:
             self._bytes += len(data) - len(waiting.data)
             waiting.data = data
@@ -108,11 +117,23 @@ class SocketOutbox:
     def offer_all(self, bundle: Bundle, encoding: Encoding) -> None:
         """Send, or queue, messages together: one write for all, and one place in the queue."""
         if self.closed is None:
-            self._put(bundle.framed(encoding, self._framing), None)
+            self._put(bundle.framed(encoding, self.framing), None)
+
+    @property
+    def idle_fd(self) -> int:
+        """The socket to which a frame may be written just now; BUSY while something waits, over TLS, and at the end."""
+        return BUSY if self._queue or self.closed is not None or self._fd is None else self._fd
+
+    def take_up(self, data: bytes, taken: int, key: str | None = None) -> None:
+        """Go on with frames of which the socket took so many bytes, or said minus an error's number."""
+        if taken < 0 and -taken != errno.EAGAIN:
+            self._give_up()
+        else:
+            self._queue_up(memoryview(data)[max(taken, 0) :], key, started=taken > 0)
 
     def waiting(self) -> int:
         """Return how many frames, or KiB, are queued, whichever is more."""
-        return max(len(self._queue), self._bytes // 1024)
+        return max(len(self._queue), self._bytes // 1024) if self._queue else 0
 
     def write(self, data: bytes) -> None:
         """Send, or queue, bytes that are frames already."""
@@ -125,7 +146,7 @@ class SocketOutbox:
             return
         if reason == "slow_consumer":
             self._clear()
-        self._put(self._framing.close(reason), None)
+        self._put(self.framing.close(reason), None)
         self._finish(reason)
 
     def end(self, reason: str) -> None:
@@ -139,7 +160,7 @@ class SocketOutbox:
             return
         self.closed = reason
         if not self._queue:  # else half a frame may be out, and no other can follow
-            await self._stream.send_all(self._framing.close(reason))
+            await self._stream.send_all(self.framing.close(reason))
 
     def stop(self) -> None:
         """Write nothing more; for whoever closes the stream."""
@@ -165,7 +186,10 @@ class SocketOutbox:
             if written == len(data):
                 return
             rest = memoryview(data)[written:]
-        queued = _Queued(rest, key, started=len(rest) < len(data))
+        self._queue_up(rest, key, started=len(rest) < len(data))
+
+    def _queue_up(self, rest: bytes | memoryview, key: str | None, *, started: bool) -> None:
+        queued = _Queued(rest, key, started)
         self._queue.append(queued)
         self._bytes += len(rest)
         if key is not None and not queued.started:

@@ -21,6 +21,7 @@ from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from media.moq.byte_session import ByteSession
+from server.fanout import Fanout
 from server.framing import CLOSE_CODES, LengthFraming, WebSocketFraming
 from server.inbox import SILENCE, Inbox, SocketInbox, StreamInbox
 from server.outbox import CLIENTS_ENDS, SocketOutbox
@@ -112,6 +113,7 @@ class SignallingSocket:
         self._rooms, self._auth, self._write_timeout_s = rooms, auth, write_timeout_s
         self._connections: set[_Connection] = set()
         self._closed = dict.fromkeys((*CLOSE_CODES, *CLIENTS_ENDS), 0)
+        self._fanout = Fanout()
         self._opened = self._refused = 0
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -128,7 +130,7 @@ class SignallingSocket:
         """How many connections there are, were opened and were refused, and why others were closed, by name."""
         closed = {f"sockets_closed_{reason}": count for reason, count in self._closed.items()}
         now = {"sockets": len(self._connections), "sockets_opened": self._opened, "sockets_refused": self._refused}
-        return now | closed
+        return now | closed | self._fanout.counters()
 
     async def serve(self, stream: trio.abc.Stream, received: bytearray) -> _Connection | None:
         """Serve one connection until it is silent, or has ended (None).
@@ -139,7 +141,7 @@ class SignallingSocket:
         if encoding is None:
             self._refused += 1
             return None
-        outbox = SocketOutbox(stream, FRAMINGS[encoding], self._writing, self._write_timeout_s)
+        outbox = SocketOutbox(stream, FRAMINGS[encoding], self._writing, self._write_timeout_s, self._fanout)
         protocol = WebSocketProtocol(Side.SERVER, max_size=MAX_MESSAGE_BYTES)
         inbox = SocketInbox(stream, protocol, outbox, bytes(received))
         return await self._begin(_Connection(self, encoding, inbox, outbox))

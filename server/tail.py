@@ -5,15 +5,18 @@ Who is in a party is looked up when an event of it comes, and kept until somebod
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 
 import sqlalchemy as sa
 import trio
 
 from server import eventlog
 from server.eventlog import COMING, PARTY, LoggedEvent, Seat
+from signalling.fanning import show_each
 from signalling.messages import Bundle, Encoded
 from signalling.session import Session
 from signalling.wire_events import LogEntry, LogEntryTold
@@ -92,15 +95,10 @@ class _Share:
 
     followers: Sequence[Follower]
     events: list[tuple[int, Encoded]] = field(default_factory=list)
-    parts: list[_Part] = field(default_factory=list)
 
 
 def _parts(follower: Follower, shares: Sequence[_Share]) -> Sequence[_Part]:
     """Return what a follower does not have yet of its shares, in order."""
-    if len(shares) == 1 and shares[0].events[0][0] > follower.position:
-        share = shares[0]
-        share.parts = share.parts or _divided(share.events)
-        return share.parts
     events = sorted((each for share in shares for each in share.events), key=lambda each: each[0])
     return _divided([each for each in events if each[0] > follower.position])
 
@@ -110,6 +108,20 @@ def _divided(events: Sequence[tuple[int, Encoded]]) -> list[_Part]:
     return [(piece[-1][0], Bundle([event for _, event in piece])) for piece in pieces]
 
 
+class _Turns:
+    """What is sent one after the other: first the first part to everybody, so that who is too slow is found out."""
+
+    def __init__(self) -> None:
+        self.each: list[list[tuple[_Part, Sequence[Follower]]]] = []
+
+    def add(self, followers: Sequence[Follower], parts: Sequence[_Part]) -> None:
+        """Have followers sent parts in their order."""
+        for turn, part in enumerate(parts if followers else ()):
+            if turn == len(self.each):
+                self.each.append([])
+            self.each[turn].append((part, followers))
+
+
 class Tail:
     """The sessions that have all that was told so far."""
 
@@ -117,6 +129,7 @@ class Tail:
         self._wall_ms = wall_ms
         self._told: dict[str | None, set[Follower]] = {}
         self._parties: dict[str, Seats] = {}
+        self._settled: dict[str, Sequence[Follower]] = {}
         self.known: frozenset[str] = frozenset()
         self.sent = self.fallen_behind = 0
 
@@ -130,6 +143,7 @@ class Tail:
         """Tell a follower what comes; its `behind` is set when it has to read for itself again."""
         follower.behind = trio.Event()
         self._told.setdefault(follower.account, set()).add(follower)
+        self._settled.clear()
         try:
             yield
         finally:
@@ -138,12 +152,22 @@ class Tail:
     def tell(self, news: News) -> None:
         """Tell each event to whom it is for and who does not have it yet; to each all of it in few writes."""
         self._learn(news.seats)
-        heard: dict[Follower, list[_Share]] = {}
-        for share in self._shares(news):
+        shares = [share for share in self._shares(news) if share.followers]
+        counts = Counter(chain.from_iterable(share.followers for share in shares))
+        mixed: dict[Follower, list[_Share]] = {}
+        turns = _Turns()
+        for share in shares:
+            first, alike = share.events[0][0], []
             for follower in share.followers:
-                heard.setdefault(follower, []).append(share)
-        for follower, shares in heard.items():
-            self._send(follower, _parts(follower, shares))
+                if counts[follower] > 1 or follower.position >= first:
+                    mixed.setdefault(follower, []).append(share)
+                else:
+                    alike.append(follower)
+            turns.add(alike, _divided(share.events))
+        for follower, heard in mixed.items():
+            turns.add([follower], _parts(follower, heard))
+        for parts in turns.each:
+            show_each(self._due(parts))
 
     def _shares(self, news: News) -> Iterable[_Share]:
         """Return the events that are new, those together that are for the same people."""
@@ -173,42 +197,67 @@ class Tail:
             for name in audience
         )
 
-    def _audience(self, news: News, event: int) -> list[Follower]:
+    def _audience(self, news: News, event: int) -> Sequence[Follower]:
+        names = news.audiences.get(event, ())
+        if len(names) == 1 and names[0].startswith(PARTY):
+            return self._inside(names[0], event)
         found: dict[Follower, None] = {}
-        for name in news.audiences.get(event, ()):
-            if not name.startswith(PARTY):
-                found.update(dict.fromkeys(self._told.get(name, ())))
-                continue
-            for account, seats in self._parties[name].items():
-                followers = self._told.get(account)
-                if followers and any(seat.sees(event) for seat in seats):
-                    found.update(dict.fromkeys(followers))
+        for name in names:
+            followers = self._inside(name, event) if name.startswith(PARTY) else self._told.get(name, ())
+            found.update(dict.fromkeys(followers))
         return list(found)
 
-    def _send(self, follower: Follower, parts: Iterable[_Part]) -> None:
-        for last, bundle in parts:
-            if follower.session.waiting() >= MAX_AHEAD:
-                self.fallen_behind += 1
-                self._drop(follower)
-                follower.behind.set()
-                return
-            follower.session.show_all(bundle)
-            follower.position = last
-            self.sent += len(bundle.events)
+    def _inside(self, party: str, event: int) -> Sequence[Follower]:
+        """Return who follows and is in a party when an event of it comes; kept until anything changes that."""
+        known = self._settled.get(party)
+        if known is not None:
+            return known
+        found: list[Follower] = []
+        is_settled = True
+        for account, seats in self._parties[party].items():
+            followers = self._told.get(account)
+            if followers:
+                if any(seat.sees(event) for seat in seats):
+                    found.extend(followers)
+                is_settled = is_settled and all(seat.is_settled(event) for seat in seats)
+        if is_settled:
+            self._settled[party] = found
+        return found
+
+    def _due(self, parts: Iterable[tuple[_Part, Sequence[Follower]]]) -> Iterator[tuple[Bundle, Sequence[Session]]]:
+        for (last, bundle), followers in parts:
+            sessions = [follower.session for follower in followers if self._keeps_up(follower, last)]
+            self.sent += len(bundle.events) * len(sessions)
+            yield bundle, sessions
+
+    def _keeps_up(self, follower: Follower, last: int) -> bool:
+        """Whether a follower can be sent what goes up to an event; else it has to read for itself."""
+        if follower.session.waiting() >= MAX_AHEAD and not follower.behind.is_set():
+            self.fallen_behind += 1
+            self._drop(follower)
+            follower.behind.set()
+        if follower.behind.is_set():
+            return False
+        follower.position = last
+        return True
 
     def tidy(self) -> None:
         """Forget all parties when too much is kept of them."""
         if sum(map(len, self._parties.values())) > MAX_SEATS:
             self._parties.clear()
+            self._settled.clear()
             self.known = frozenset()
 
     def _learn(self, seats: Mapping[str, Seats]) -> None:
         if seats:
             self._parties.update(seats)
+            for party in seats:
+                self._settled.pop(party, None)
             self.known = frozenset(self._parties)
 
     def _drop(self, follower: Follower) -> None:
         followers = self._told.get(follower.account, set())
         followers.discard(follower)
+        self._settled.clear()
         if not followers:
             self._told.pop(follower.account, None)

@@ -9,6 +9,7 @@ import msgspec
 from signalling import events as e
 from signalling import wire_events as w
 from signalling.chat import Chat
+from signalling.fanning import show_newest, tell_all
 from signalling.identifiers import AccountId, StreamId
 from signalling.messages import Encoded, Personal
 from signalling.ports import Clock
@@ -16,8 +17,9 @@ from signalling.session import Session
 from signalling.showing import Now, Scene, card, hosts, starts_of, you
 from signalling.views import MAX_NAMES
 from signalling.wire_descriptions import StreamUpdated
-from signalling.wire_events import ChatMessage, GoalTold, TipTold, WireEvent
+from signalling.wire_events import ChatMessage, WireEvent
 from signalling.wire_hosts import HostsTold
+from signalling.wire_tips import GoalTold, TipTold
 
 SECOND_NS = 1_000_000_000
 
@@ -66,18 +68,15 @@ class Audience:
         for_all = Encoded(w.RoomPresence(server_now=now, stream=self._stream, viewers=count))
         names = tuple(scene.person(account).name for account in sorted(scene.watching)[:MAX_NAMES])
         for_owner = Encoded(w.RoomPresence(server_now=now, stream=self._stream, viewers=count, names=names))
-        for session in self.sessions():
-            owner = session.actor.account == scene.state.owner
-            session.show(for_owner if owner else for_all, f"presence {self._stream}")
+        key, of_owner = f"presence {self._stream}", self._sessions.get(scene.state.owner, ())
+        show_newest((session for session in self.sessions() if session not in of_owner), for_all, key)
+        show_newest(of_owner, for_owner, key)
 
     def say(self, message: ChatMessage, scene: Scene) -> None:
         """Send a chat message to all who hear its circle."""
         said, state = Encoded(message), scene.state
         hears = state.hears if message.circle == "main" else state.in_one_to_one
-        for account, sessions in self._sessions.items():
-            if hears(account):
-                for session in sessions:
-                    session.tell(said)
+        self._send([account for account in self._sessions if hears(account)], said)
 
     def show_tip(self, told: TipTold, scene: Scene) -> None:
         """Send a tip to all who may see it but the two, who are told wherever they are."""
@@ -282,6 +281,4 @@ class Audience:
         )
 
     def _send(self, accounts: Iterable[AccountId], event: Encoded) -> None:
-        for account in accounts:
-            for session in self._sessions.get(account, ()):
-                session.tell(event)
+        tell_all((session for account in accounts for session in self._sessions.get(account, ())), event)

@@ -39,6 +39,8 @@ class Begins(Protocol):
 class ChannelOutbox:
     """Frames on their way to one data channel, whose buffer is bounded in media."""
 
+    fanout = None
+
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
 

@@ -6,6 +6,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from signalling.fanning import show_newest
 from signalling.identifiers import Actor, Mode, StreamId
 from signalling.messages import Encoded
 from signalling.refusals import Refused
@@ -129,11 +130,11 @@ class Directory:
             here = Encoded(DirectoryDelta(server_now=at, stream=stream, card=told, version=version))
             gone = Encoded(DirectoryDelta(server_now=at, stream=stream, card=None, version=version))
             known = self._told.get(scene.stream.number, [])
-            for session in self._watching:
-                if is_listed(scene.state, session.actor, session.sight):
-                    session.show(here, _key(stream))
-                elif any(is_listed(before.state, session.actor, session.sight) for before in known):
-                    session.show(gone, _key(stream))
+            seeing = [each for each in self._watching if is_listed(scene.state, each.actor, each.sight)]
+            others = self._watching.difference(seeing)
+            losing = [each for each in others if any(is_listed(b.state, each.actor, each.sight) for b in known)]
+            show_newest(seeing, here, _key(stream))
+            show_newest(losing, gone, _key(stream))
             self._told[scene.stream.number] = [scene]
 
 

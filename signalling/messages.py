@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -35,6 +35,7 @@ from signalling.refusals import Refused
 from signalling.wire_events import WireEvent
 
 MAX_MESSAGE_BYTES = 16_384  # of a request: four times the longest text, in the widest characters
+PLACES = 10  # of a number in JSON: copies of one event differ in these alone
 MAX_SPLICED_FIELDS = 14  # a MessagePack map of up to 15 entries has a head of one byte
 
 
@@ -121,6 +122,14 @@ def encode_error(id: int | None, refused: Refused, server_now: int, encoding: En
     return _ENCODERS[encoding].encode({**refused.extra, **said, "server_now": server_now})
 
 
+class Numbered(NamedTuple):
+    """A message with room for its number at `at`: a 32-bit integer, or, where `width` is not 0, decimal places."""
+
+    data: bytes
+    at: int
+    width: int
+
+
 class Encoded:
     """One event on its way to any number of sessions, encoded at most once per subprotocol.
 
@@ -135,14 +144,22 @@ class Encoded:
         self._bodies: dict[Encoding, bytes] = {}
 
     def frame(self, encoding: Encoding, number: int | None = None) -> bytes:
-        """Return the message, with `event` spliced in when it has a number (below 2^32)."""
+        """Return the message, with `event` spliced in when it has a number (below 2^32).
+
+        However large that is, a message is as long: numbers in JSON have blanks in front.
+        """
         body = self._body(encoding)
         if number is None:
             return body
         if encoding is Encoding.JSON:
-            return b'{"event":%d,%b' % (number, body[1:])
+            return b'{"event":%*d,%b' % (PLACES, number, body[1:])
         # A fixmap's head is 0x80 + entries: one entry more, its key "event", its value a uint 32.
         return b"%c\xa5event\xce%b%b" % (body[0] + 1, number.to_bytes(4, "big"), body[1:])
+
+    def numbered(self, encoding: Encoding) -> Numbered:
+        """Return what all copies have in common, and where the number goes."""
+        is_json = encoding is Encoding.JSON
+        return Numbered(self.frame(encoding, 0), 9 if is_json else 8, PLACES if is_json else 0)
 
     def _body(self, encoding: Encoding) -> bytes:
         body = self._bodies.get(encoding)

@@ -19,7 +19,7 @@ from signalling.views import BestPicture, Followed, Kind
 from signalling.wire_events import ChatMessage
 
 if TYPE_CHECKING:
-    from signalling.messages import Bundle, Encoding
+    from signalling.messages import Bundle, Encoded, Encoding
     from signalling.session import Session
 
 
@@ -166,8 +166,25 @@ class NoMessenger:
         return PresencePage(())
 
 
+class Fanout(Protocol):
+    """Writes what many connections are told at the same time; to each in order with what it is told alone."""
+
+    def tell(self, encoding: Encoding, event: Encoded, outboxes: Sequence[Outbox], numbers: Sequence[int]) -> None:
+        """Send each its copy of an event, under a number of its own."""
+
+    def show(self, encoding: Encoding, shown: Sequence[tuple[Bundle, Sequence[Outbox]]]) -> None:
+        """Send each bundle to its connections."""
+
+    def show_newest(self, encoding: Encoding, event: Encoded, outboxes: Sequence[Outbox], key: str) -> None:
+        """Send each an event, of which those that can't take it now get the newest of its key."""
+
+
 class Outbox(Protocol):
     """Frames on their way to one connection, bounded: 256 messages or 256 kB, then it is closed as `slow_consumer`."""
+
+    @property
+    def fanout(self) -> Fanout | None:
+        """What writes to this connection and many others; None for one that is written to alone."""
 
     def offer(self, frame: bytes, *, droppable: bool = False, key: str | None = None) -> None:
         """Send, or queue; never waits, and does nothing after `close`.

@@ -18,6 +18,7 @@ from signalling.audience import Audience
 from signalling.chat import Chat
 from signalling.data_channels import DataChannels
 from signalling.directory import ALL, Directory, Wanted
+from signalling.fanning import show_newest, tell_all
 from signalling.gate import Ungated, Unlogged
 from signalling.identifiers import AccountId, Actor, Mode, StreamId
 from signalling.judging import Judging
@@ -37,7 +38,8 @@ from signalling.sessions import Sessions
 from signalling.showing import Now, Stream, card, is_listed, mentioned, room, you
 from signalling.state import RoomState
 from signalling.verdicts import Sight, sees_all
-from signalling.wire_events import GoalTold, MediaTakenOver, TipTold, WireEvent
+from signalling.wire_events import MediaTakenOver, WireEvent
+from signalling.wire_tips import GoalTold, TipTold
 
 SHOWN_EVERY_S = 0.25  # how late the directory and the count of viewers may be; a storm of joins is one message
 log = structlog.get_logger("signalling")
@@ -336,9 +338,7 @@ class Rooms:
 
     def tell(self, account: AccountId, event: WireEvent) -> None:
         """Tell someone something, on all the account's sessions."""
-        told = Encoded(event)
-        for session in self.sessions.of(account):
-            session.tell(told)
+        tell_all(self.sessions.of(account), Encoded(event))
 
     def show_now(self, account: AccountId, event: WireEvent, key: str) -> None:
         """Show someone what only matters now, on all the account's sessions; of one key the newest alone."""
@@ -349,12 +349,11 @@ class Rooms:
     def tell_room(self, stream: StreamId, event: WireEvent, *, key: str | None = None) -> None:
         """Tell all who follow a running stream; with a key, a slow client may hear the newest of its kind alone."""
         live = self._registry.get(stream)
-        told = Encoded(event)
-        for session in () if live is None else live.audience.sessions():
-            if key is None:
-                session.tell(told)
-            else:
-                session.show(told, key)
+        sessions = () if live is None else live.audience.sessions()
+        if key is None:
+            tell_all(sessions, Encoded(event))
+        else:
+            show_newest(sessions, Encoded(event), key)
 
     def shown_s(self, stream: StreamId) -> int:
         """Return for how many seconds a running stream was on for ticket holders alone."""

@@ -8,7 +8,6 @@ import structlog
 
 from signalling.identifiers import AccountId, Actor, StreamId
 from signalling.messages import (
-    Bundle,
     Encoded,
     Encoding,
     MalformedMessage,
@@ -120,15 +119,19 @@ class Session:
 
     def tell(self, event: Encoded) -> None:
         """Send an event that must arrive."""
+        outbox, number = self.note(event)
+        if outbox is not None:
+            outbox.offer(event.frame(self.encoding, number))
+
+    def note(self, event: Encoded) -> tuple[Outbox | None, int]:
+        """Have an event repeated if need be; returns to whom it must be sent now, and under what number."""
         self._number += 1
         if event.told_ns is None:
             event.told_ns = self._clock.now_ns()
-        # The event alone: anything made for each of thousands here would set off the collector in the middle of them.
         self._sent.append(event)
         if len(self._sent) > REPLAYED:
             del self._sent[0]
-        if self._outbox is not None:
-            self._outbox.offer(event.frame(self.encoding, self._number))
+        return self._outbox, self._number
 
     def show(self, event: Encoded, key: str | None = None) -> None:
         """Send an event that this session does not repeat.
@@ -138,10 +141,10 @@ class Session:
         if self._outbox is not None:
             self._outbox.offer(event.frame(self.encoding), key=key)
 
-    def show_all(self, bundle: Bundle) -> None:
-        """Send events that this session does not repeat, in one go."""
-        if self._outbox is not None:
-            self._outbox.offer_all(bundle, self.encoding)
+    @property
+    def outbox(self) -> Outbox | None:
+        """The connection, if there is one."""
+        return self._outbox
 
     def waiting(self) -> int:
         """Return how many frames, or KiB, wait for a slow connection."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from media.door import Speaking
+from signalling.fanning import show_newest
 from signalling.messages import Encoded
 from signalling.registry import Live
 from signalling.showing import Now
@@ -16,6 +17,5 @@ def show_speaking(live: Live, fact: Speaking, now: Now) -> None:
     levels = {accounts[source]: level for source, level in fact.levels.items() if source in accounts}
     speaker = None if fact.speaker is None else accounts.get(fact.speaker)
     told = Encoded(SpeakingTold(server_now=now.wall_ms, stream=stream, speaker=speaker, levels=levels))
-    for session in live.audience.sessions():
-        if room.state.admits(session.actor.account, now.ns):
-            session.show(told, key=f"speaking {stream}")
+    hearing = (each for each in live.audience.sessions() if room.state.admits(each.actor.account, now.ns))
+    show_newest(hearing, told, f"speaking {stream}")

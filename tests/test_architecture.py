@@ -100,6 +100,7 @@ PURE = [
     "signalling/calls/commands.py",
     "signalling/calls/policy.py",
     "signalling/calls/views.py",
+    "server/plain_frames.py",
     "server/files/sniffing.py",
     "server/files/naming.py",
     "server/files/tus.py",

@@ -11,7 +11,8 @@ MAX_TEXT = 4000  # characters: four screens of a phone; what is longer is a file
 MAX_TITLE = 100
 MAX_REACTION = 16  # code points: the longest emoji sequence of Unicode has 10
 MAX_MENTIONS = 20  # in a message; more is a notice for everybody
-CONTROLS = {"\n", "\t"}  # what a person may mean
+# Unicode's Cc without newline and tab, which a person may mean; Cs: halves of pairs, which no UTF-8 can carry.
+UNSAYABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 # Explicit directions (Unicode Bidirectional Algorithm): with them a title can pretend to be another.
 TURNING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 MENTION = re.compile(r"(?<!\w)@([^\s@,;:!?\"()<>]{1,64})")
@@ -61,6 +62,5 @@ def mentions_in(text: str) -> tuple[str, ...]:
 
 
 def _check_controls(text: str) -> None:
-    # Cc: control characters; Cs: halves of surrogate pairs, which no UTF-8 can carry.
-    if any(category(character) in ("Cc", "Cs") and character not in CONTROLS for character in text):
+    if UNSAYABLE.search(text):
         raise Refused("invalid_message", "it contains control characters")

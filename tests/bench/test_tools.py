@@ -71,8 +71,8 @@ async def test_every_chat_client_hears_every_message(tmp_path: Path) -> None:
 async def test_every_member_of_a_group_hears_every_message_of_it() -> None:
     async with open_mesi() as mesi:
         (turn,) = await messages.run_messages(mesi, sockets=6, size=3, rates=[20.0], seconds=1.0)
-        assert turn["said"] == turn["answered"] > 0
-        assert turn["heard"] == 3 * turn["said"]
+        assert turn.told["said"] == turn.told["answered"] > 0
+        assert turn.told["heard"] == 3 * turn.told["said"]
         report = messages.describe([turn], 3, "test")
         assert ("20/s: every message is answered and heard by all of its group", True) in report.targets
 

@@ -27,17 +27,20 @@ PARTIES = ("p1", "p2")
 
 
 class SlowSession:
-    """A session that keeps what it is shown, and says at times that much is waiting."""
+    """A session, its own outbox, that keeps what it is shown, and says at times that much is waiting."""
+
+    fanout, encoding = None, Encoding.JSON
 
     def __init__(self, actor: Actor, slow: Callable[[], bool]) -> None:
         self.actor, self._slow = actor, slow
         self.heard: list[int] = []
+        self.outbox = self
         self.stop: Callable[[], None] = lambda: None
 
     def show(self, event: Encoded, key: str | None = None) -> None:
         self.heard.append(msgspec.json.decode(event.frame(Encoding.JSON))["entry"]["id"])
 
-    def show_all(self, bundle: Bundle) -> None:
+    def offer_all(self, bundle: Bundle, encoding: Encoding) -> None:
         for event in bundle.events:
             self.show(event)
 

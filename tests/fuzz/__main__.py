@@ -20,6 +20,7 @@ import atheris
 import media.forwarding.arrivals
 import media.forwarding.kernel.loop
 import media.io.aead
+import media.io.fanout
 import media.moq.kernel.calls  # noqa: F401  (all before the others: Numba can't compile what was instrumented)
 
 with atheris.instrument_imports(

@@ -46,6 +46,7 @@ from tests.fuzz.data_targets import DATA_TARGETS
 from tests.fuzz.file_targets import FILE_TARGETS
 from tests.fuzz.layer_targets import LAYER_TARGETS
 from tests.fuzz.moq_targets import MOQ_TARGETS
+from tests.fuzz.socket_targets import SOCKET_TARGETS
 from tests.fuzz.target import TEXT, Target
 from tests.media.offers import LOCAL, PUBLISHERS, VIEWERS, offer_text
 from tests.media.packets import RECORDINGS
@@ -394,4 +395,5 @@ TARGETS = {
     **FILE_TARGETS,
     **LAYER_TARGETS,
     **MOQ_TARGETS,
+    **SOCKET_TARGETS,
 }

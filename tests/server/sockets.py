@@ -89,6 +89,20 @@ class RawSocket:
         return taken
 
 
+def frames_in(data: bytes | bytearray) -> list[bytes]:
+    """Return what the frames of a server hold, all of which must be there as a whole."""
+    found, at = [], 0
+    while at < len(data):
+        size, at = data[at + 1] & 127, at + 2
+        if size >= 126:
+            width = 2 if size == 126 else 8
+            size, at = int.from_bytes(data[at : at + width]), at + width
+        assert at + size <= len(data)
+        found.append(bytes(data[at : at + size]))
+        at += size
+    return found
+
+
 @asynccontextmanager
 async def open_raw(node: ThreadNode, token: str | None, **options: Any) -> AsyncIterator[RawSocket]:
     """Open a signalling connection; with a token it has said hello and been welcomed."""

@@ -52,6 +52,7 @@ class Line:
     """An outbox whose frames arrive when the test says so; of those with one key only the newest is kept, in place."""
 
     queue: list[tuple[str | None, dict[str, Any]]] = field(default_factory=list)
+    fanout: None = None
 
     def offer(self, frame: bytes, *, droppable: bool = False, key: str | None = None) -> None:
         message = msgspec.json.decode(frame)

@@ -27,6 +27,7 @@ class Clock:
 @dataclass
 class Heard:
     messages: list[dict[str, Any]] = field(default_factory=list)
+    fanout: None = None
 
     def offer(self, frame: bytes, *, droppable: bool = False, key: str | None = None) -> None:
         self.messages.append(msgspec.json.decode(frame))

@@ -331,6 +331,8 @@ class Client:
 class _Line:
     """An outbox of unlimited size whose client reads at once."""
 
+    fanout = None
+
     def __init__(self, client: Client) -> None:
         self._client = client
 
