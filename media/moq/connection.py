@@ -168,6 +168,7 @@ class Connection:
         self._has_words = is_held_up
         if carrier is not None:
             carrier.has_spoken()
+            self._has_words |= carrier.has_unsent
         self._show()
         return datagrams
 
@@ -183,9 +184,8 @@ class Connection:
     def foreign_settled(self, number: int, *, is_acknowledged: bool) -> None:
         """Tell aioquic what became of a packet of its own."""
         self.quic.settled(number, QuicDeliveryState.ACKED if is_acknowledged else QuicDeliveryState.LOST)
-        if self._other is not None or not is_acknowledged:
-            self._has_words = True
-            self._wake()
+        self._has_words |= not is_acknowledged
+        self._wake()  # something may have waited for room, or for that
 
     def stream_over(self, stream: int) -> None:
         """Let go of a stream that carried a group."""

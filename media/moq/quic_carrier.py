@@ -159,6 +159,12 @@ class QuicCarrier:
         self._fresh.clear()
 
     @property
+    def has_unsent(self) -> bool:
+        """Whether something waits that was written to streams of aioquic's."""
+        self._forget_sent()
+        return bool(self._unsent)
+
+    @property
     def must_speak(self) -> bool:
         """Whether aioquic may have something to say."""
         return self.has_words or bool(self._fresh)

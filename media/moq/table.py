@@ -348,7 +348,7 @@ class _Scratch:
 
 def packed_address(address: Destination) -> bytes:
     """Return an address as the system takes it (struct sockaddr_in and sockaddr_in6)."""
-    host, port = address[0], address[1]
+    host, port = address[0].partition("%")[0], address[1]
     if ":" not in host:
         return _FAMILY_4 + port.to_bytes(2, "big") + socket.inet_pton(socket.AF_INET, host) + bytes(8)
     flow, scope = address[2:] if len(address) == 4 else (0, 0)

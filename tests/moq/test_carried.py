@@ -14,7 +14,7 @@ from aioquic.tls import CipherSuite, Epoch
 from media.moq.frames import Frame
 from media.moq.group_streams import EncodedGroup
 from media.moq.kernel import columns as c
-from media.moq.messages import Subscribe, write_message
+from media.moq.messages import Fetch, Subscribe, write_message
 from media.moq.origin import Broadcast, Track, track_info
 from media.moq.packets import AES
 from media.moq.quic_carrier import QuicCarrier
@@ -437,3 +437,30 @@ def test_a_fault_in_what_is_passed_on_ends_that_connection_alone(monkeypatch: py
     track.finish_group(begun)
     with pytest.raises(RuntimeError, match="passed on"):
         link.run()
+
+
+def test_a_group_of_the_past_comes_whole_though_nothing_else_is_said_meanwhile() -> None:
+    link = Link()
+    track = publish(link)
+    session = link.connect()
+    body = random.Random(1).randbytes(300_000)
+    group(link, track, 0, body)
+    woken: list[bool] = []
+    link.connection._wake = lambda: woken.append(True)
+    assert link.http is not None
+    asked = link.http.create_webtransport_stream(session)
+    link.client.send_stream_data(asked, varint(3) + write_message(V5, Fetch("room/bob", "video", 0, 0)))
+    for _ in range(400):
+        link.now += 0.005
+        for datagram, _ in link.client.datagrams_to_send(now=link.now):
+            if not link.table.take_in_untrusted(datagram, CLIENT, link.now):
+                link.connection.receive_untrusted(datagram, CLIENT, link.now)
+                woken.append(True)
+        timer = link.quic.get_timer()
+        if timer is not None and timer <= link.now:
+            link.connection.handle_quic_timer(link.now)
+            woken.append(True)
+        if woken:
+            woken.clear()
+            link._exchange()
+    assert body in link.received(asked)
