@@ -157,6 +157,18 @@ def test_what_was_lost_before_an_end_is_not_sent_again(ends: str, is_whole: bool
     assert is_settled(link)
 
 
+def test_a_group_given_up_while_nothing_of_it_is_in_flight_gives_its_place_back() -> None:
+    link = Link()
+    track, _ = watched(link)
+    begun = track.begin_group(0, link.relay.now_ns())
+    track.append(begun, Frame(1, b"picture"))
+    link.run()
+    assert not is_settled(link)
+    track.drop_group(begun)
+    link.run()
+    assert is_settled(link)
+
+
 def test_nothing_leaves_for_whom_the_right_is_gone_though_it_was_taken_up() -> None:
     rights = Everything()
     link = Link(rights=rights)
@@ -307,6 +319,9 @@ def test_a_probe_is_sent_when_everything_is_lost_in_silence() -> None:
     turn(link)
     due = link.table.run_timers(link.now)
     assert link.now < due < link.now + 0.2
+    timer = link.quic.get_timer()
+    assert timer is not None
+    assert timer > due  # the kernel's to look after, not aioquic's as well
     link.loses = lambda datagram: False
     link.now = due
     assert link.table.run_timers(due) > due
@@ -349,6 +364,7 @@ def test_aioquic_is_asked_for_packets_only_when_it_has_something_to_say(monkeypa
         for _ in range(4):
             turn(link)
     assert asked[0] <= 2
+    assert not {state.stream_id for state in link.quic._streams_queue} & set(carrier_of(link)._carried)
     assert len(payload_of(link, session)) > 100_000
 
 
@@ -413,8 +429,10 @@ def test_places_are_given_back_when_a_connection_ends_with_data_in_flight() -> N
     track.append(track.begin_group(0, link.relay.now_ns()), Frame(1, b"picture" * 1_000))
     turn(link)
     assert link.row.ints[c.IN_FLIGHT] > 1_000
-    link.connection.abandon()
+    link.connection._end()
     assert is_settled(link)
+    assert link.row.ints[c.HEAD] == link.row.ints[c.TAIL]  # what comes late is of no stream that took its place
+    link.connection.abandon()
     assert not link.row.ints[c.IS_USED]
     assert link.table.run_timers(link.now + 100) == float("inf")
 
