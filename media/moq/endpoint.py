@@ -302,6 +302,8 @@ class Endpoint:
         rows.append(connection.quic.row.number)
         if connection.must_speak(now_ns / 1e9):
             self._speak(entry, now_ns)
+        if connection.quic._events:
+            self._take_events(entry)
         # What the writing itself stirred leaves just now.
         self._dirty.pop(entry.number, None)
         if not connection.is_timer_old:
@@ -320,8 +322,6 @@ class Endpoint:
         connection.after_flush()
         if connection.was_ended_by_us and not entry.is_leaving:
             entry.is_leaving, entry.give_up_ns = True, now_ns + int(GOODBYE_S * 1e9)
-        if connection.quic._events:
-            self._take_events(entry)
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
