@@ -280,7 +280,7 @@ class RoomState:
             return False
         holding = self.holding(account)
         held = holding.holds if now_ns < holding.until_ns else holding.keeps
-        return held & requires == requires
+        return requires in held
 
     def refusal(self, account: AccountId, now_ns: int) -> tuple[str, tuple[str, ...]]:
         """Why an account may not watch, and which grants would let it."""

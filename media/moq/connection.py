@@ -162,7 +162,7 @@ class Connection:
             self.counts["flights_full"] += 1  # until some of it is acknowledged, or given up
             return []
         quic.catch_up()
-        datagrams = quic.datagrams_to_send(now=now)
+        datagrams = quic.say(now, is_paced=carrier is None or carrier.has_unsent)
         # What pacing or congestion holds back is asked for again.
         is_held_up = quic._pacing_at is not None or not quic._loss.bytes_in_flight < quic._loss.congestion_window
         self._has_words = is_held_up

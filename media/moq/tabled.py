@@ -19,6 +19,7 @@ from aioquic.quic.rangeset import RangeSet
 from aioquic.quic.recovery import MAX_ACK_RANGES, QuicPacketPacer, QuicPacketRecovery, QuicPacketSpace
 from aioquic.tls import Epoch
 
+from media.io.udp import Datagram
 from media.moq.cells import Flag, OptionalReal, OptionalWhole, Real, Whole
 from media.moq.kernel import columns as c
 from media.moq.keyring import Keyring
@@ -188,6 +189,20 @@ class TabledConnection(QuicConnection):
                 space.received_packets.add(number)
         while len(space.ack_queue) > MAX_ACK_RANGES:
             space.ack_queue.shift()
+
+    def say(self, now: float, *, is_paced: bool) -> list[Datagram]:
+        """Return what leaves now besides groups; where no data is among it, pacing has nothing to hold back.
+
+        It would say until when, and aioquic be asked again and again for what it does not have.
+        """
+        if is_paced:
+            return self.datagrams_to_send(now=now)
+        pacer = self._loss._pacer
+        pace, pacer.packet_time = pacer.packet_time, None
+        try:
+            return self.datagrams_to_send(now=now)
+        finally:
+            pacer.packet_time = pace
 
     def show(self) -> None:
         """Put into the row what the kernel needs: to be called after aioquic received, sent or was closed."""

@@ -482,3 +482,16 @@ def test_a_group_of_the_past_comes_whole_though_nothing_else_is_said_meanwhile()
             woken.clear()
             link._exchange()
     assert body in link.received(asked)
+
+
+def test_what_aioquic_says_besides_data_does_not_wait_for_pacing() -> None:
+    link = Link()
+    track, _ = watched(link)
+    group(link, track, 0, b"before" * 1_000)
+    hold_up(link, "pacing")
+    link.row.reals[c.BUCKET] = 0.0
+    carrier_of(link).ping()
+    assert link.connection.datagrams(link.now)
+    assert not link.connection.must_speak(link.now)
+    assert link.quic._pacing_at is None
+    assert link.row.reals[c.PACKET_TIME] == 1.0
