@@ -17,8 +17,9 @@ from signalling.session import Session
 from signalling.showing import Now, Scene, card, hosts, starts_of, you
 from signalling.views import MAX_NAMES
 from signalling.wire_descriptions import StreamUpdated
-from signalling.wire_events import ChatMessage, GoalTold, TipTold, WireEvent
+from signalling.wire_events import ChatMessage, WireEvent
 from signalling.wire_hosts import HostsTold
+from signalling.wire_tips import GoalTold, TipTold
 
 SECOND_NS = 1_000_000_000
 

@@ -17,7 +17,8 @@ from signalling.wire_events import ChatMessage
 
 MAX_UNWRITTEN = 10_000  # lines kept while the archive fails; older ones are lost, the state is not
 ROUNDING_MS = 1000  # the same deadline, read twice off two clocks
-SHOWN_MS = 4000  # of a show are no reason to write again; it is asked for each five seconds while there is one
+SHOWN_EVERY_S = 5.0  # how much of a show a crash may lose
+SHOWN_MS = 4000  # of a show are no reason to write again
 PATIENCE_S = 2.0  # a slow disk delays an answer by so much and no more; it is written all the same
 RETRY_S = 1.0  # a failing disk is asked again so often ...
 LAST_TRIES = 3  # ... and for the end of a stream so many times
@@ -52,6 +53,13 @@ class Minutes:
     def note_message(self, message: ChatMessage) -> None:
         """Remember what was said, for the next writing."""
         self._unwritten.append(message)
+
+    async def keep_shown(self) -> None:
+        """Write down now and then how long the stream was on for ticket holders alone: they paid for that."""
+        while True:
+            await trio.sleep(SHOWN_EVERY_S)
+            if self._read().showing_since_ns is not None:
+                self.ask()
 
     async def intend(self, state: RoomState) -> None:
         """Write down a state that is not yet applied; until `settled` nothing else is written over it.

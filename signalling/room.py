@@ -26,12 +26,13 @@ from media.door import (
 )
 from signalling import commands as c
 from signalling import events as e
-from signalling import measuring, one_to_one, rights, writing
+from signalling import measuring, rights, writing
 from signalling.broadcast_offers import Offers
 from signalling.broadcasts import SessionRights, of_accounts
 from signalling.enforcing import Enforcer
 from signalling.identifiers import AccountId, Actor, StreamId
 from signalling.members import Member, Members
+from signalling.metering import Meter
 from signalling.minutes import Minutes
 from signalling.policy import deadline_ns, step
 from signalling.ports import Archive, Clock, Desk, NoDesk
@@ -42,8 +43,6 @@ from signalling.verdicts import Demands, Sight, Verdict
 from signalling.wire_events import ChatMessage
 
 DEVICE_LIMIT = "device_limit"
-MEASURED_EVERY_S = 1.0  # what is not delivered is not paid for, to so many seconds
-WRITTEN_EVERY = 5  # measurements: a crash loses so many seconds of a streamer's pay, and a session costs no more writes
 FACTS_BUFFERED = 65_536  # two facts for each transport of a full node; they are taken at once
 
 
@@ -116,12 +115,13 @@ class Room:
         self._nursery: trio.Nursery | None = None
         self._turn = trio.Lock()
         self._pass_on, self._facts = trio.open_memory_channel[MediaEvent | Gone](FACTS_BUFFERED)
-        self._changed, self._accepted = trio.Event(), trio.Event()
+        self._changed = trio.Event()
         self._is_running = self._is_shut = False
         self._row = media.open_room(state.requires)
         self._enforcer = Enforcer(media, self._row, self.members, clock)
         self._enforcer.begin(state)
         self._offers = Offers(media, self._row, stream.id)
+        self._meter = Meter(self._passes, clock, self._desk, read=lambda: self.state, missed=self._miss)
         self.ended = trio.Event()
 
     @property
@@ -154,8 +154,8 @@ class Room:
                 task_status.started()
                 try:
                     async with trio.open_nursery() as clocks:
-                        clocks.start_soon(self._measure)
-                        clocks.start_soon(self._keep_shown)
+                        clocks.start_soon(self._meter.run)
+                        clocks.start_soon(self._minutes.keep_shown)
                         await self._keep_time()
                         clocks.cancel_scope.cancel()
                 finally:
@@ -374,6 +374,12 @@ class Room:
     def _both_sides_flow(self) -> bool:
         return measuring.both_flow(self.members, self.state)
 
+    def _passes(self, state: RoomState, since_ns: int) -> bool:
+        return measuring.passes_both_ways(self._media, self._row, self.members, state, since_ns)
+
+    def _miss(self, missed: c.MediaMissed) -> None:
+        self.state, _ = step(self.state, None, missed, self._clock.now_ns())
+
     def _add_member(self, actor: Actor, member: Member) -> None:
         self.members.add(member)
         self.names[actor.account] = actor.name
@@ -406,35 +412,6 @@ class Room:
                 await self._changed.wait()
             if deadline_ns(self.state) <= self._clock.now_ns():
                 await self._change(None, c.Tick())
-
-    # -- what a one-to-one delivers ------------------------------------------------------------------------------------
-
-    async def _measure(self) -> None:
-        """See once a second whether media passes both ways while a one-to-one's clock runs."""
-        looked_ns = said = 0
-        while True:
-            if self.state.one_to_one is None:
-                self._accepted = trio.Event()
-                await self._accepted.wait()
-            await trio.sleep(MEASURED_EVERY_S)
-            session, now_ns = self.state.one_to_one, self._clock.now_ns()
-            running_since_ns = measuring.measured_since_ns(session, now_ns)
-            if session is None or running_since_ns is None:
-                said = 0
-                continue
-            since_ns = max(looked_ns, running_since_ns)
-            if not measuring.passes_both_ways(self._media, self._row, self.members, self.state, since_ns):
-                self.state, _ = step(self.state, None, c.MediaMissed(now_ns - since_ns), now_ns)
-            looked_ns, said = now_ns, said + 1
-            if session.request and said % WRITTEN_EVERY == 0 and (session := self.state.one_to_one) is not None:
-                self._desk.delivered(session.request, one_to_one.delivered_ns(session, now_ns))
-
-    async def _keep_shown(self) -> None:
-        """Have written down now and then how long the stream was on for ticket holders alone: they paid for that."""
-        while True:
-            await trio.sleep(WRITTEN_EVERY * MEASURED_EVERY_S)
-            if self.state.showing_since_ns is not None:
-                self._minutes.ask()
 
     # -- changes -------------------------------------------------------------------------------------------------------
 
@@ -484,7 +461,7 @@ class Room:
         self._offers.keep_up(self.state)
         self._changed.set()
         if self.state.one_to_one is not None:
-            self._accepted.set()
+            self._meter.wake()
         fenced_ns = 0
         if self.state.epoch != before.epoch:
             await self._media.fence()

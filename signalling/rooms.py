@@ -38,7 +38,8 @@ from signalling.sessions import Sessions
 from signalling.showing import Now, Stream, card, is_listed, mentioned, room, you
 from signalling.state import RoomState
 from signalling.verdicts import Sight, sees_all
-from signalling.wire_events import GoalTold, MediaTakenOver, TipTold, WireEvent
+from signalling.wire_events import MediaTakenOver, WireEvent
+from signalling.wire_tips import GoalTold, TipTold
 
 SHOWN_EVERY_S = 0.25  # how late the directory and the count of viewers may be; a storm of joins is one message
 log = structlog.get_logger("signalling")

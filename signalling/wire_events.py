@@ -8,7 +8,7 @@ import msgspec
 
 from signalling.identifiers import AccountId, Mode, StreamId
 from signalling.messenger.model import ConversationId
-from signalling.views import BestPicture, Card, Money, Person, TicketOffer, You
+from signalling.views import BestPicture, Card, Person, TicketOffer, You
 
 Circle = Literal["main", "one_to_one"]
 
@@ -70,50 +70,6 @@ class BlockChanged(WireEvent, frozen=True, kw_only=True, tag="block.changed"):
     blocked: bool
 
 
-class KyfRequired(WireEvent, frozen=True, kw_only=True, tag="kyf.required"):
-    """You can't come into a stream before you prove what is `missing`; once it is proven, you are let in by itself."""
-
-    stream: StreamId
-    missing: tuple[Any, ...]
-
-
-class KyfExpired(WireEvent, frozen=True, kw_only=True, tag="kyf.expired"):
-    """What you proved no longer counts, and you are out of a stream until it is proven anew."""
-
-    stream: StreamId
-    missing: tuple[Any, ...]
-
-
-class KyfGranted(WireEvent, frozen=True, kw_only=True, tag="kyf.granted"):
-    """An issuer vouches for you, until `expires_at`."""
-
-    issuer: str
-    expires_at: int
-
-
-class KyfDenied(WireEvent, frozen=True, kw_only=True, tag="kyf.denied"):
-    """An issuer could not say anything for certain, and that counts as a no."""
-
-    issuer: str
-
-
-class KyfRequested(WireEvent, frozen=True, kw_only=True, tag="kyf.requested"):
-    """A streamer asks you to disclose facts about you; without an answer by `deadline` nothing is disclosed."""
-
-    disclosure: str
-    streamer: str
-    fields: tuple[str, ...]
-    purpose: str
-    deadline: int
-
-
-class KyfDisclosed(WireEvent, frozen=True, kw_only=True, tag="kyf.disclosure"):
-    """To both: a request is granted, refused, lapsed or revoked. Never why."""
-
-    disclosure: str
-    state: str
-
-
 class DirectorySnapshot(WireEvent, frozen=True, kw_only=True, tag="directory.snapshot"):
     """The live streams, newest first; with `next_cursor` set the API has more.
 
@@ -140,40 +96,6 @@ class ChatMessage(_OfStream, frozen=True, kw_only=True, rename={"sender": "from"
     sender: Person
     text: str
     at: int
-
-
-class TipTold(WireEvent, frozen=True, kw_only=True, rename={"sender": "from"}, tag="tip"):
-    """Someone tipped someone, in a `stream` or elsewhere (null): to the two, and to all who may see it in the stream.
-
-    Of an anonymous tip only the two know by whom it is; what it says is shown to others only from those who may chat.
-    """
-
-    tip: str
-    stream: StreamId | None
-    sender: Person | None
-    to: Person
-    amount: Money
-    menu_item: str | None
-    message: str
-    anonymous: bool
-    at: int
-
-
-class GoalTold(WireEvent, frozen=True, kw_only=True, tag="goal"):
-    """How much a streamer has collected for a goal, of `amount`; `reached_at` is null until it is reached."""
-
-    goal: str
-    stream: StreamId | None
-    title: str
-    amount: Money
-    collected: str
-    reached_at: int | None
-
-
-class TipReversedTold(WireEvent, frozen=True, kw_only=True, tag="tip.reversed"):
-    """To both: a tip was taken back."""
-
-    tip: str
 
 
 class StreamState(_OfStream, frozen=True, kw_only=True, tag="stream.state"):

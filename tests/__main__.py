@@ -57,10 +57,7 @@ CORES = os.cpu_count() or 1
 def main() -> int:
     """Return 0 when every check and every test passed."""
     try:
-        ensure_environment()
-        ensure_programs()
-        ensure_node_packages()
-        check_and_compile()
+        set_up()
     except SetupFailed as failure:
         sys.stderr.write(f"tests: {failure}\n")
         return 1
@@ -110,22 +107,33 @@ def ensure_node_packages() -> None:
     stamp.write_bytes(lock.read_bytes())
 
 
-def check_and_compile() -> None:
-    """Run ruff, flake8-async and mypy, and compile the kernels meanwhile; raises SetupFailed where one complains."""
+def set_up() -> None:
+    """Install, check and compile what the tests need; raises SetupFailed where something complains."""
+    with ThreadPoolExecutor(2) as lanes:
+        environment = lanes.submit(ensure_environment)
+        # Compiling is one long step on one core: all else is done beside it.
+        compiled = lanes.submit(lambda: (environment.result(), compile_kernels()))
+        ensure_programs()
+        ensure_node_packages()
+        environment.result()
+        check()
+        compiled.result()
+
+
+def compile_kernels() -> None:
+    """Compile once what several processes would else compile each."""
+    step("compiling the kernels", [str(ENVIRONMENT / "bin" / "python"), "-c", f"import {', '.join(COMPILED)}"])
+
+
+def check() -> None:
+    """Run ruff, mypy and flake8-async; raises SetupFailed where one complains."""
     programs = ENVIRONMENT / "bin"
     modules = [path for folder in CHECKED for path in sorted(Path(ROOT, folder).rglob("*.py"))]
     waiting = [str(module) for module in modules if re.search(r"\basync |\btrio\b", module.read_text())]
     step("ruff check", [str(programs / "ruff"), "check", "--quiet", *CHECKED])
     step("ruff format", [str(programs / "ruff"), "format", "--check", "--quiet", *CHECKED])
-    # Each keeps one core: the longest first, so that none waits for another.
-    steps = {
-        # Once, before there are several processes that would each do it.
-        "compiling the kernels": [str(programs / "python"), "-c", f"import {', '.join(COMPILED)}"],
-        "mypy": [str(programs / "mypy")],
-        "flake8-async": [str(programs / "python"), "-m", "tests.async_rules", *waiting],
-    }
-    with ThreadPoolExecutor(CORES) as pool:
-        list(pool.map(step, steps.keys(), steps.values()))
+    step("mypy", [str(programs / "mypy")])
+    step("flake8-async", [str(programs / "python"), "-m", "tests.async_rules", *waiting])
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from server.store import Database
 from signalling.identifiers import Actor
 from signalling.ports import Clock
 from signalling.rooms import Rooms
-from signalling.wire_events import KyfDisclosed, KyfRequested
+from signalling.wire_proofs import KyfDisclosed, KyfRequested
 
 LONGEST_NAP_S = 60.0  # the wall clock may be set meanwhile
 RETRY_S = 1.0

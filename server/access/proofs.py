@@ -17,7 +17,7 @@ from signalling.identifiers import AccountId, Actor
 from signalling.ports import Clock
 from signalling.refusals import Refused
 from signalling.rooms import Rooms
-from signalling.wire_events import KyfDenied, KyfGranted
+from signalling.wire_proofs import KyfDenied, KyfGranted
 
 NONCE_BYTES = 24
 NONCE_MS = 3600 * 1000  # to show a card to a camera, or to wait for a person who looks at it

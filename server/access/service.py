@@ -40,7 +40,7 @@ from signalling.refusals import Refused
 from signalling.rooms import Rooms
 from signalling.showing import Now
 from signalling.verdicts import Demands, Sight, Verdict
-from signalling.wire_events import KyfExpired, KyfRequired
+from signalling.wire_proofs import KyfExpired, KyfRequired
 
 LONGEST_NAP_S = 60.0  # the wall clock may be set meanwhile; a lapse is told at most so late, and cut in time anyway
 RETRY_MS = 1000  # after the database failed: who could not be judged is out until it answers

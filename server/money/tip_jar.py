@@ -24,7 +24,7 @@ from signalling.identifiers import AccountId, StreamId
 from signalling.refusals import Refused
 from signalling.rooms import Rooms
 from signalling.views import Money, Person
-from signalling.wire_events import GoalTold, TipReversedTold, TipTold
+from signalling.wire_tips import GoalTold, TipReversedTold, TipTold
 
 PATIENCE_S = 5.0  # a tip that is in the books is answered then, although its stream has not judged its giver yet
 FRESH_MS = 600_000  # since the log-in: long enough to tip a few times, too short for a device that was left open

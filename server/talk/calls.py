@@ -138,6 +138,7 @@ def _known(connection: sa.Connection, conversation: Conversation, actor: Actor, 
         named=(),
         reason=reason,
         seconds=seconds,
+        version=0,  # it is over, and does not change any more
     )
 
 

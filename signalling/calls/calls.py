@@ -235,10 +235,7 @@ class Calls:
         except Exception:
             self._counts["faults"] += 1
             log.exception("call_fault", call=room.call.id)
-            room.shut()
-            before, room.call = room.call, policy.step(room.call, None, c.Break(), self._clock.now_ns())
-            if before.ended is None:
-                self._changed(room, before, room.call)
+            room.break_down()
         finally:
             self._running.drop(room)
 

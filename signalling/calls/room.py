@@ -48,6 +48,7 @@ class CallRoom:
         changed: Callable[[CallRoom, Call, Call], None],
     ) -> None:
         self.call, self.names, self.began_at = call, names, clock.wall_ms()
+        self._version = 0
         self._media, self._clock, self._tell_changed = media, clock, changed
         self._members: dict[TransportId, _Member] = {}
         self._turn = trio.Lock()
@@ -61,7 +62,7 @@ class CallRoom:
         """The call as those see it who know of it."""
         met_ns = self.call.met_ns
         met_at = None if met_ns is None else self._clock.wall_ms() - (self._clock.now_ns() - met_ns) // 1_000_000
-        return show(self.call, self.names, self.began_at, met_at)
+        return show(self.call, self.names, began_at=self.began_at, met_at=met_at, version=self._version)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Let time pass for the call until it ends; whatever happens, nothing is sent in it afterwards."""
@@ -80,6 +81,14 @@ class CallRoom:
         finally:
             self.shut()
 
+    def break_down(self) -> None:
+        """End the call by a fault of ours."""
+        self.shut()
+        before, self.call = self.call, step(self.call, None, c.Break(), self._clock.now_ns())
+        if before.ended is None:
+            self._version += 1
+            self._tell_changed(self, before, self.call)
+
     def shut(self) -> None:
         """End all transports. Twice is no error."""
         if not self._is_shut:
@@ -97,6 +106,7 @@ class CallRoom:
             self.call = step(before, actor, given, self._clock.now_ns())
             if self.call == before:
                 return self.call
+            self._version += 1
             if stopped := self._cut():
                 with trio.CancelScope(shield=True):  # what was cut is also told
                     await self._media.fence()

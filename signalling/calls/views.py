@@ -31,7 +31,8 @@ class CallView(msgspec.Struct, frozen=True):
 
     Those `named` are asked to be live there, too. `reason` is null until it has ended: then ended, connection_lost,
     cancelled, declined, missed, busy, interrupted (by a restart of the server) or internal_error. `seconds` is how long
-    two or more were in it, once it has ended.
+    two or more were in it, once it has ended. `version` rises with each change: of what is known of a call the highest
+    counts, as an answer may arrive after the event that followed it.
     """
 
     id: CallId
@@ -49,6 +50,7 @@ class CallView(msgspec.Struct, frozen=True):
     named: tuple[AccountId, ...]
     reason: str | None
     seconds: int
+    version: int
 
 
 class CallList(msgspec.Struct, frozen=True):
@@ -74,7 +76,7 @@ class CallTold(WireEvent, frozen=True, kw_only=True, tag="call"):
     call: CallView
 
 
-def show(call: Call, names: Mapping[AccountId, str], began_at: int, met_at: int | None) -> CallView:
+def show(call: Call, names: Mapping[AccountId, str], *, began_at: int, met_at: int | None, version: int) -> CallView:
     """Return a call as all see it who know of it; times are epoch ms."""
 
     def person(account: AccountId) -> Person:
@@ -99,6 +101,7 @@ def show(call: Call, names: Mapping[AccountId, str], began_at: int, met_at: int 
         named=tuple(sorted(call.named)),
         reason=call.ended,
         seconds=call.seconds,
+        version=version,
     )
 
 

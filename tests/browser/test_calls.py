@@ -9,6 +9,16 @@ from tests.browser.visitors import Theatre, Visitor
 RING = ".ringing"
 
 
+# What the server answers who calls comes late: after the call is over.
+HOLD_THE_ANSWER = """
+  const {fetch} = window;
+  window.fetch = async (address, how) => {
+    const answer = await fetch(address, how);
+    if (how.method === 'POST' && address.endsWith('/calls'))
+      await new Promise(go => window.letGo = go);
+    return answer;
+  };
+"""
 CAMERA_IS_ON = "return document.querySelector('.tile.own.pictured') !== null"
 
 
@@ -52,11 +62,15 @@ async def test_a_call_its_upgrade_a_decline_and_a_group(theatre: Theatre) -> Non
     await ann.page.press("Enter")
     await bob.sees_no("#call")
     await bob.sees(f"{LIST} li", "Video call: ")
+    await bob.page.run(HOLD_THE_ANSWER)
     await bob.press("#talk-video")
     await ann.sees(RING, "call-bob is calling")
     await ann.press(f"{RING} .decline")
     await bob.sees("#notices", "declined")
     await bob.sees(ROWS, "Video call: declined")
+    await bob.page.run("window.letGo()")
+    await bob.sees("#talk-video:not([aria-disabled])")
+    assert not await bob.page.run("return document.querySelector('#call').checkVisibility()")
 
     eve = await messenger(theatre, "call-eve")
     await ann.press("#new-group")

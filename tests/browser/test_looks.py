@@ -11,7 +11,9 @@ from tests.browser.visitors import DESKTOP, PHONE, Theatre, Visitor
 
 AXE = Path(__file__).with_name("node_modules") / "axe-core" / "axe.min.js"
 VIOLATIONS = """
-  const found = await axe.run(document, {resultTypes: ['violations']});
+  const ofColours = {runOnly: ['color-contrast', 'link-in-text-block']};
+  const rules = values[0] === 'dark' ? ofColours : {};  // all others said of the light page what they have to say
+  const found = await axe.run(document, {resultTypes: ['violations'], ...rules});
   return found.violations.filter(({impact}) => ['serious', 'critical'].includes(impact))
     .map(({id, nodes}) => `${id}: ${nodes.map(({target, any}) => target + ' ' + (any[0]?.message ?? '')).join(' | ')}`);
 """
@@ -29,8 +31,9 @@ OUT_OF_REACH = """
   }
   return problems;
 """
-# Waits until nothing moves any more that comes to an end.
+# Waits until the page is laid out and painted anew, and nothing moves any more that comes to an end.
 ARRIVED = """
+  for (const _ of [1, 2]) await new Promise(requestAnimationFrame);
   const ending = document.getAnimations().filter(each => each.effect.getComputedTiming().iterations !== Infinity);
   await Promise.all(ending.map(each => each.finished.catch(() => {})));
 """
@@ -45,12 +48,11 @@ async def look(visitor: Visitor, name: str) -> list[str]:
         await visitor.page.run("document.documentElement.style.colorScheme = values[0]", scheme)
         for size in (PHONE, DESKTOP):
             await visitor.page.resize(*size)
-            await trio.sleep(0.3)  # transitions of colours are over
-            await visitor.page.run(ARRIVED)  # and on a busy machine they take longer
-            wrong += [f"{name} {scheme} {size[0]}: {fault}" for fault in await visitor.page.run(VIOLATIONS)]
+            await visitor.page.run(ARRIVED)
+            wrong += [f"{name} {scheme} {size[0]}: {fault}" for fault in await visitor.page.run(VIOLATIONS, scheme)]
             if size == PHONE and scheme == "light":
                 wrong += [f"{name}: {fault}" for fault in await visitor.page.run(OUT_OF_REACH)]
-        await visitor.shoot(f"{name}-{scheme}")
+            await visitor.keep_picture(f"{name}-{scheme}-{size[0]}")
     await visitor.page.run("document.documentElement.style.colorScheme = ''")
     return wrong
 

@@ -213,12 +213,16 @@ class Visitor:
 
     async def shoot(self, name: str, sizes: tuple[tuple[int, int], ...] = (PHONE, DESKTOP)) -> None:
         """Leave screenshots in the test's artefacts."""
-        ARTEFACTS.mkdir(exist_ok=True)
         for width, height in sizes:
             await self.page.resize(width, height)
             await trio.sleep(0.15)  # the picture is laid out and painted anew
-            await self.page.shoot(ARTEFACTS / f"{name}-{width}.png")
+            await self.keep_picture(f"{name}-{width}")
         await self.page.resize(*DESKTOP)
+
+    async def keep_picture(self, name: str) -> None:
+        """Leave a screenshot of the page as it is in the test's artefacts."""
+        ARTEFACTS.mkdir(exist_ok=True)
+        await self.page.shoot(ARTEFACTS / f"{name}.png")
 
 
 class Theatre:

@@ -6,7 +6,7 @@ from trio.testing import MockClock
 
 from signalling.identifiers import Actor, StreamId
 from signalling.views import Money, Person
-from signalling.wire_events import TipTold
+from signalling.wire_tips import TipTold
 from tests.signalling.test_rooms import ANN, BOB, OWNER, start_one_to_one
 from tests.signalling.worlds import open_world
 

@@ -203,16 +203,18 @@ class Layers:
         return self._due_ns if self._tracks else FOREVER
 
     def review(self, now_ns: int) -> list[int]:
-        """Look at what arrives, and move whoever should get another layer; returns the tracks.
+        """Look at what arrives, and move whoever should get another layer; returns the tracks that were looked at.
 
-        A call before its time does nothing.
+        A call before its time does nothing. Encodings without layers, as most are, are passed over, all at once.
         """
         if now_ns < self._due_ns:
             return []
         self._due_ns = now_ns + REVIEW_NS
-        for track in self._tracks.values():
+        passed_over = self._without_layers()
+        found = [track for row, track in self._tracks.items() if row not in passed_over]
+        for track in found:
             self._review(track, now_ns)
-        return list(self._tracks)
+        return [track.row for track in found]
 
     def look(self, now_ns: int) -> None:
         """Move those at once whose way has just turned out to carry less; the kernel wakes Python for that."""
@@ -231,6 +233,14 @@ class Layers:
                     viewer.cuts = count
                     moved.append(subscription)
             self._place(track, moved, now_ns)
+
+    def _without_layers(self) -> set[int]:
+        """Return the tracks of which one layer is known, and nothing came of another."""
+        ladders = {row: track.ladder for row, track in self._tracks.items() if len(track.layers) == 1}
+        octets = self._forwarder.tables.layer_octets[list(ladders)]
+        others = octets.sum(axis=(1, 2)) - octets[:, 0, 0]
+        found = zip(ladders.items(), others.tolist(), strict=True)
+        return {row for (row, ladder), of_others in found if ladder is not None and ladder.others == of_others}
 
     def _review(self, track: _Track, now_ns: int) -> None:
         if track.ladder is None:

@@ -3,6 +3,7 @@
 import { ask, newKey } from "./api.js";
 import { CallTiles } from "./call_tiles.js";
 import { whyOver } from "./call_words.js";
+import { isNews } from "./call_versions.js";
 import { clockface, serverNow } from "./clock.js";
 import { busy, byId, say, show } from "./dom.js";
 import { chooseAudience, goLive } from "./go_live.js";
@@ -66,6 +67,7 @@ export class Calls {
 
   /** A call is as it is now. */
   take(call) {
+    if (!isNews(call)) return;
     const mine = call.parties.find(({ account }) => account.id === this.me);
     const here = mine?.device === thisDevice() && ["joining", "in", "lost"].includes(mine.stage);
     if (call.state !== "ended" && here) this.#go(call);
@@ -74,7 +76,7 @@ export class Calls {
 
   #go(call) {
     const isNew = this.#call?.id !== call.id;
-    if (isNew && this.#call) return;
+    if (isNew && this.#call) this.#leave({ state: "ended", reason: "ended", seconds: 0 }, null); // it is over where one is in another
     const before = this.#call;
     this.#call = call;
     show(byId("call"), true);

@@ -1,6 +1,7 @@
 /** Rings on every page while somebody calls, and asks whether to answer. */
 
 import { ask } from "./api.js";
+import { isNews } from "./call_versions.js";
 import { busy, make } from "./dom.js";
 import { complain } from "./notices.js";
 
@@ -40,6 +41,7 @@ export class Ringing {
   }
 
   take(call) {
+    if (!isNews(call)) return;
     const mine = call.parties.find(({ account }) => account.id === this.me);
     if (call.state !== "ended" && mine?.stage === "rung") this.#ring(call);
     else this.#hush(call.id);
