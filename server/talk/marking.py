@@ -95,10 +95,10 @@ def mark_each(connection: sa.Connection, marks: Sequence[Mark]) -> Sequence[Memb
     Returns them as they are then; with Refused like `policy.require_in`.
     """
     keys = [(mark.doing.conversation, mark.doing.actor, mark.private) for mark in marks]
-    merged: dict[tuple[str, str, bool], Mark] = {}
+    merged: dict[tuple[str, AccountId, bool], Mark] = {}
     for key, mark in zip(keys, marks, strict=True):
         merged[key] = merged[key].with_later(mark) if key in merged else mark
-    done: dict[tuple[str, str, bool], Member | Exception] = {}
+    done: dict[tuple[str, AccountId, bool], Member | Exception] = {}
     for key, mark in merged.items():
         try:
             done[key] = _mark(connection, mark.doing, mark.delivered, mark.read, private=mark.private)
