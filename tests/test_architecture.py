@@ -30,6 +30,7 @@ PURE = [
     "media/webrtc/sctp_handshake.py",
     "media/webrtc/sctp_inbound.py",
     "media/webrtc/sctp_outbound.py",
+    "media/webrtc/sctp_reliability.py",
     "media/webrtc/sctp_resets.py",
     "media/webrtc/dcep.py",
     "media/webrtc/data_channel.py",

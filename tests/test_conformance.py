@@ -38,6 +38,7 @@ PLAYOUT, CODECS, SPEAKERS = "media/test_playout.py", "media/test_codecs.py", "me
 LAYERS, RESTING, DOWNLINK = "media/test_layers.py", "media/test_resting.py", "clients/test_downlink.py"
 
 SCTP, CHANNELS, EVENTS = "media/test_sctp.py", "media/test_data_channels.py", "server/test_data_channels.py"
+PARTIAL = "media/test_partial_reliability.py"
 
 SHOWN = {
     "W1 an offer is answered 201 with SDP, Location and a strong ETag": [
@@ -412,6 +413,10 @@ SHOWN = {
     "S10 FORWARD TSN": [
         (SCTP, "test_what_a_peer_gives_up_is_not_waited_for"),
         (SCTP, "test_of_what_a_peer_gives_up_the_whole_messages_are_delivered"),
+        (PARTIAL, "test_a_message_is_sent_again_as_often_as_it_may_be_and_those_behind_it_do_not_wait"),
+        (PARTIAL, "test_a_message_is_given_up_when_its_time_is_over_and_not_before"),
+        (PARTIAL, "test_all_is_sent_reliably_where_the_peer_skips_nothing"),
+        (PARTIAL, "test_what_arrives_is_whole_once_and_in_order_and_all_that_has_to_does"),
     ],
     "S11 RE-CONFIG: streams are reset, all else denied": [
         (SCTP, "test_a_stream_is_reset_behind_its_messages_and_begins_anew"),
@@ -424,7 +429,8 @@ SHOWN = {
     "S13 DCEP, and empty messages": [
         (CHANNELS, "test_a_channel_opens_says_text_both_ways_and_closes_whatever_is_lost"),
         (CHANNELS, "test_what_is_refused_is_closed_and_counted"),
-        (CHANNELS, "test_every_type_of_channel_is_read"),
+        (CHANNELS, "test_every_type_of_channel_is_read_and_written"),
+        (CHANNELS, "test_what_a_channel_asked_for_is_how_we_send_on_it"),
     ],
     "S14 channels close by resets of both directions": [
         (CHANNELS, "test_a_client_that_closes_is_answered_with_a_reset_of_our_direction"),

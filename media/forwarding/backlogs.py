@@ -27,3 +27,14 @@ BURST_NS = 12 * MS_NS
 EVERY_NS = 2 * MS_NS  # the list is looked through no more often
 SKIP_NS = 300 * MS_NS  # who is so late gets a newer keyframe at once, if there is one
 LONGEST_NS = 2_000 * MS_NS  # libwebrtc's: then it leaves all the same, as an estimate may be wrong
+OCTET_NS = 8e9  # at one bit a second
+
+
+def octet_ns(bps: float, link_bps: float, needs_bps: float) -> int:
+    """Return for how long an octet takes the way of a viewer, by what is known of it and of its link (0 unknown).
+
+    Before a link was ever full, a picture that is sent whatever is known of the way leaves as quickly as if it fitted.
+    """
+    if link_bps > 0:
+        return int(OCTET_NS / min(PACE * bps, max(bps, LINK_SHARE * link_bps)))
+    return int(OCTET_NS / (PACE * max(bps, needs_bps)))

@@ -17,6 +17,7 @@ ESTIMATE = np.dtype(
         ("bps", "f8"),  # K: what the way carries, 0 while nothing is known
         ("told_ns", "i8"),  # K: when it last told something
         ("cuts", "i8"),  # K: how often `bps` was lowered at once
+        ("needs_bps", "f8"),  # P: what the picture takes that it gets, 0 unknown
         ("probe_bps", "f8"),  # P: what somebody would send if the way carried it, 0 nothing
         # K, all that follows
         ("remb_bps", "f8"),  # of receivers that say no more

@@ -1,7 +1,7 @@
 """The data channels of one WebRTC transport, over the SCTP association in its DTLS session (RFC 8831, RFC 8832).
 
-Whatever a channel asks for, we send on it reliably. A channel whose peer does not read, sends too fast, or that nobody
-here knows is closed; the transport goes on.
+What is sent on a channel is in order, and sent again, as its opening asked for. A channel whose peer does not read,
+sends too fast, or that nobody here knows is closed; the transport goes on.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from media.webrtc.sctp import COUNTERS as SCTP_COUNTERS
 from media.webrtc.sctp import Association
 from media.webrtc.sctp_events import Ended, Established, Event, StreamsReset
 from media.webrtc.sctp_inbound import MAX_MESSAGE, Message
+from media.webrtc.sctp_reliability import RELIABLE, Reliability
 from media.wire.malformed import MalformedPacket
 
 SECOND_NS = 1_000_000_000
@@ -74,7 +75,8 @@ class _State(Enum):
 
 @dataclass(slots=True)
 class _Channel:
-    unordered: bool
+    unordered: bool = False
+    reliability: Reliability = RELIABLE
     state: _State = _State.OPEN
     ours_reset: bool = False
     theirs_reset: bool = False
@@ -127,7 +129,7 @@ class DataChannels:
         if not self._association.is_established:
             return
         for stream, opening in self._opening.items():
-            self._channels[stream] = _Channel(opening.unordered)
+            self._channels[stream] = _Channel(opening.unordered, opening.reliability)
             self._association.send(stream, Payload.DCEP, dcep.build_open(opening))
         self._opening.clear()
 
@@ -146,7 +148,9 @@ class DataChannels:
         else:
             # SCTP has no empty messages: one octet stands for none (RFC 8831 section 6.6).
             payload, data = (Payload.EMPTY_STRING if is_text else Payload.EMPTY_BINARY), b"\0"
-        self._association.send(stream, payload, data, unordered=channel.unordered, key=key)
+        self._association.send(
+            stream, payload, data, unordered=channel.unordered, reliability=channel.reliability, key=key
+        )
         return []
 
     def close(self, stream: int, reason: str) -> list[ChannelEvent]:
@@ -228,7 +232,7 @@ class DataChannels:
         if sum(channel.state is _State.OPEN for channel in self._channels.values()) >= MAX_CHANNELS:
             self._refuse(stream, "refused_limit")
             return []
-        self._channels[stream] = _Channel(opening.unordered)
+        self._channels[stream] = _Channel(opening.unordered, opening.reliability)
         self._counters["opened"] += 1
         self._association.send(stream, Payload.DCEP, dcep.ACKNOWLEDGED)
         return [ChannelOpened(stream, opening.label, opening.protocol)]
@@ -237,7 +241,7 @@ class DataChannels:
         """Close what is no channel of ours: by a reset of our direction, which the peer answers with one of its own."""
         self._counters[counter] += 1
         if stream not in self._channels and stream < self._association.outgoing_streams:
-            self._channels[stream] = _Channel(False, _State.CLOSING)
+            self._channels[stream] = _Channel(state=_State.CLOSING)
             self._association.reset(stream)
 
     def _take_reset(self, stream: int, *, ours: bool) -> list[ChannelEvent]:

@@ -6,12 +6,14 @@ import struct
 from dataclasses import dataclass
 from enum import IntEnum
 
+from media.webrtc.sctp_reliability import RELIABLE, Reliability
 from media.wire.malformed import MalformedPacket
 
 ACK, OPEN = 2, 3
 ACKNOWLEDGED = bytes([ACK])
 UNORDERED = 0x80  # in the type of a channel; the other bits say how reliable it is
-KINDS = (0, 1, 2)
+ALL_ARRIVE, FEW_RETRANSMISSIONS, SHORT_LIFETIME = 0, 1, 2
+KINDS = (ALL_ARRIVE, FEW_RETRANSMISSIONS, SHORT_LIFETIME)
 MAX_LABEL, MAX_PROTOCOL = 128, 128  # bytes; RFC 8832 has up to 65,535
 
 
@@ -32,6 +34,7 @@ class Opening:
     label: str
     protocol: str = ""
     unordered: bool = False
+    reliability: Reliability = RELIABLE
 
 
 def parse_open_untrusted(message: bytes) -> Opening | None:
@@ -40,7 +43,7 @@ def parse_open_untrusted(message: bytes) -> Opening | None:
         return None
     if len(message) < 12 or message[0] != OPEN:
         raise MalformedPacket("no message of DCEP")
-    kind, label_size, protocol_size = message[1], *struct.unpack_from("!HH", message, 8)
+    kind, bound, label_size, protocol_size = message[1], *struct.unpack_from("!IHH", message, 4)
     if kind & ~UNORDERED not in KINDS or len(message) != 12 + label_size + protocol_size:
         raise MalformedPacket("a channel of an unknown type, or another length than it says")
     if label_size > MAX_LABEL or protocol_size > MAX_PROTOCOL:
@@ -49,11 +52,22 @@ def parse_open_untrusted(message: bytes) -> Opening | None:
         label, protocol = message[12 : 12 + label_size].decode(), message[12 + label_size :].decode()
     except UnicodeDecodeError:
         raise MalformedPacket("a label or a protocol is no UTF-8") from None
-    return Opening(label, protocol, bool(kind & UNORDERED))
+    return Opening(label, protocol, bool(kind & UNORDERED), _reliability(kind & ~UNORDERED, bound))
+
+
+def _reliability(kind: int, bound: int) -> Reliability:
+    if kind == ALL_ARRIVE:
+        return RELIABLE
+    return Reliability(retransmissions=bound) if kind == FEW_RETRANSMISSIONS else Reliability(lifetime_ms=bound)
 
 
 def build_open(opening: Opening) -> bytes:
-    """Write DATA_CHANNEL_OPEN for a reliable channel."""
+    """Write DATA_CHANNEL_OPEN."""
     label, protocol = opening.label.encode(), opening.protocol.encode()
-    kind = UNORDERED if opening.unordered else 0
-    return struct.pack("!BBHIHH", OPEN, kind, 0, 0, len(label), len(protocol)) + label + protocol
+    kind, bound = ALL_ARRIVE, 0
+    if opening.reliability.retransmissions is not None:
+        kind, bound = FEW_RETRANSMISSIONS, opening.reliability.retransmissions
+    elif opening.reliability.lifetime_ms is not None:
+        kind, bound = SHORT_LIFETIME, opening.reliability.lifetime_ms
+    kind |= UNORDERED if opening.unordered else 0
+    return struct.pack("!BBHIHH", OPEN, kind, 0, bound, len(label), len(protocol)) + label + protocol

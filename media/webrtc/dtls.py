@@ -34,6 +34,8 @@ from media.webrtc.srtp import SrtpKeys, SrtpProfile
 DTLS_1_2 = 0xFEFD  # pinned: 1.3 brings other records, timers and acknowledgements
 MAX_ATTEMPTS = 8  # handshakes per transport: each costs about 0.5 ms, and a spoofer must not buy more
 FIRST_REPEAT_NS = 400_000_000  # RFC 9147 section 5.8.2 for DTLS-SRTP
+# As browsers do with theirs. FFmpeg takes our first for a sign to begin, and does not read it.
+HELLO_REPEAT_NS = 50_000_000
 LAST_REPEAT_NS = 6_400_000_000
 MAX_REPEATS = 10  # more than fit into the half minute that a handshake may take
 HELLO_ANSWER_NS = 40_000_000  # browsers repeat a hello after 50 ms; faster repetition is not theirs
@@ -229,7 +231,9 @@ class Dtls:
         return True
 
     def _schedule_repeat(self, now_ns: int) -> None:
-        interval_ns = min(FIRST_REPEAT_NS << self._repeats, LAST_REPEAT_NS)
+        is_unheard = self._role is DtlsRole.CLIENT and not self._clear_records
+        first_ns = HELLO_REPEAT_NS if is_unheard else FIRST_REPEAT_NS
+        interval_ns = min(first_ns << self._repeats, LAST_REPEAT_NS)
         self._repeat_due_ns = now_ns + interval_ns if self._repeats < MAX_REPEATS else NEVER_NS
 
     def _repeat_flight(self, now_ns: int) -> list[bytes]:

@@ -1,8 +1,8 @@
 """One SCTP association inside DTLS, as WebRTC's data channels use it (RFC 9260, RFC 8261, RFC 8831). Sans-IO.
 
 It is the subset that data channels need: one path, so heartbeats are answered and none are sent; both ends can begin,
-and ours ends by what DTLS says. Every packet is acknowledged at once. Partial reliability (RFC 3758) is accepted of the
-peer, streams are reset (RFC 6525), messages are not interleaved (RFC 8260 is not offered).
+and ours ends by what DTLS says. Every packet is acknowledged at once. Messages may be given up by either
+end (RFC 3758), streams are reset (RFC 6525), messages are not interleaved (RFC 8260 is not offered).
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from media.webrtc.sctp_events import Ended, Established, Event, StreamsReset
 from media.webrtc.sctp_handshake import LIFE_NS, Handshake
 from media.webrtc.sctp_inbound import STREAMS, WINDOW, Inbound, Violation
 from media.webrtc.sctp_outbound import FIRST_RTO_NS, LARGEST_RTO_NS, MAX_RETRANSMISSIONS, NEVER_NS, Outbound
+from media.webrtc.sctp_reliability import RELIABLE, Reliability
 from media.webrtc.sctp_resets import Resets
 from media.wire.malformed import MalformedPacket
 
 PORT = 5000  # what every browser uses (RFC 8841 section 5)
 MAX_INIT_TRIES = 8  # RFC 9260 section 16: Max.Init.Retransmits
 MAX_ANSWERS = 16  # control chunks that one packet may be answered with; honest ones need two
-COUNTERS = ("malformed", "strays", "aborted", "lost", "violations", "retransmitted", "dropped")
+COUNTERS = ("malformed", "strays", "aborted", "lost", "violations", "retransmitted", "abandoned", "dropped")
 
 
 class State(Enum):
@@ -74,10 +75,19 @@ class Association:
         self._handshake_due_ns = now_ns
         self._repeat_handshake(now_ns)
 
-    def send(self, stream: int, protocol: int, data: bytes, *, unordered: bool = False, key: str | None = None) -> None:
+    def send(
+        self,
+        stream: int,
+        protocol: int,
+        data: bytes,
+        *,
+        unordered: bool = False,
+        reliability: Reliability = RELIABLE,
+        key: str | None = None,
+    ) -> None:
         """Queue a message on a stream below `outgoing_streams`; see `buffered`."""
         if self.state is State.ESTABLISHED:
-            self._outbound.send(stream, protocol, data, unordered=unordered, key=key)
+            self._outbound.send(stream, protocol, data, unordered=unordered, reliability=reliability, key=key)
 
     def drop(self, stream: int) -> None:
         """Send no more of what waits on a stream."""
@@ -179,7 +189,7 @@ class Association:
         if not cookie:
             raise MalformedPacket("INIT ACK without a cookie")
         self._peer_tag, self.outgoing_streams = init.tag, min(init.incoming, STREAMS)
-        self._begin(self._init.tsn, init.tsn, init.window)
+        self._begin(self._init.tsn, init.tsn, init.window, forwards=init.forwards)
         self._cookie, self.state, self._tries = cookie, State.COOKIE_ECHOED, 0
         self._handshake_due_ns = now_ns
         self._repeat_handshake(now_ns)
@@ -203,7 +213,7 @@ class Association:
         if self.state is not State.CLOSED and not (is_restart or is_collision or is_same):
             return []  # of an association that others have replaced
         self._own_tag, self._peer_tag, self.outgoing_streams = cookie.own_tag, cookie.peer_tag, cookie.outgoing
-        self._begin(cookie.own_tsn, cookie.peer_tsn, cookie.window)
+        self._begin(cookie.own_tsn, cookie.peer_tsn, cookie.window, forwards=cookie.forwards)
         self._control.append(wire.build_chunk(wire.COOKIE_ACK))
         return self._establish()
 
@@ -372,15 +382,18 @@ class Association:
 
     # -- small things --------------------------------------------------------------------------------------------------
 
-    def _begin(self, own_tsn: int, peer_tsn: int, window: int) -> None:
-        self._inbound, self._outbound = Inbound(peer_tsn), Outbound(own_tsn, window)
+    def _begin(self, own_tsn: int, peer_tsn: int, window: int, *, forwards: bool = False) -> None:
+        self._inbound, self._outbound = Inbound(peer_tsn), Outbound(own_tsn, window, forwards=forwards)
         self._resets = Resets(own_tsn, peer_tsn, self._inbound, self._outbound)
 
     def _count_halves(self) -> None:
-        self.counters["retransmitted"] += self._outbound.retransmitted
-        self.counters["dropped"] += self._inbound.dropped
+        self.counters.update(self._of_halves())
 
     def counted(self) -> dict[str, int]:
         """Return the counters, those of what is open now among them."""
-        current = {"retransmitted": self._outbound.retransmitted, "dropped": self._inbound.dropped}
+        current = self._of_halves()
         return {name: self.counters[name] + current.get(name, 0) for name in COUNTERS}
+
+    def _of_halves(self) -> dict[str, int]:
+        sent, received = self._outbound, self._inbound
+        return {"retransmitted": sent.retransmitted, "abandoned": sent.abandoned, "dropped": received.dropped}

@@ -73,6 +73,11 @@ class Init:
         """Return the first parameter of a type, None where there is none."""
         return next((value for found, value in self.parameters if found == kind), None)
 
+    @property
+    def forwards(self) -> bool:
+        """Whether its sender takes FORWARD TSN."""
+        return self.parameter(FORWARD_TSN_SUPPORTED) is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Data:
@@ -224,6 +229,12 @@ def parse_forward_untrusted(value: bytes) -> tuple[int, tuple[tuple[int, int], .
         raise MalformedPacket("FORWARD TSN of a wrong length")
     pairs = struct.unpack_from(f"!{(len(value) - 4) // 2}H", value, 4)
     return int.from_bytes(value[:4]), tuple(zip(pairs[::2], pairs[1::2], strict=True))
+
+
+def build_forward(cumulative: int, skipped: Iterable[tuple[int, int]]) -> bytes:
+    """Write FORWARD TSN as a chunk."""
+    pairs = b"".join(struct.pack("!HH", *pair) for pair in skipped)
+    return build_chunk(FORWARD_TSN, struct.pack("!I", cumulative & 0xFFFFFFFF) + pairs)
 
 
 def tsn_after(reference: int, tsn: int) -> int:

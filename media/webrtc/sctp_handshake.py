@@ -15,7 +15,7 @@ from media.webrtc.sctp_chunks import Init
 from media.webrtc.sctp_inbound import STREAMS, WINDOW
 
 LIFE_NS = 60 * 1_000_000_000  # RFC 9260 section 16
-_FIXED = struct.Struct("!qIIIIIIIH")
+_FIXED = struct.Struct("!qIIIIIIIH?")
 SEAL = 32  # bytes
 MAX_TAG = 0xFFFFFFFF
 EXTENSIONS = bytes((wire.RE_CONFIG, wire.FORWARD_TSN))
@@ -38,6 +38,7 @@ class Cookie:
     former_own_tag: int
     former_peer_tag: int
     outgoing: int
+    forwards: bool  # the peer skips what we give up (RFC 3758)
 
     def sealed(self, key: bytes) -> bytes:
         """Write it for the peer to give back (RFC 9260 section 5.1.3)."""
@@ -51,6 +52,7 @@ class Cookie:
             self.former_own_tag,
             self.former_peer_tag,
             self.outgoing,
+            self.forwards,
         )
         return fixed + hmac.digest(key, fixed, "sha256")
 
@@ -71,7 +73,8 @@ class Handshake:
     def answer(self, init: Init, own: Init, former: tuple[int, int], now_ns: int) -> bytes:
         """Write the INIT ACK to an INIT; `former` are the tags, ours first, of the association that there is."""
         outgoing = min(init.incoming, STREAMS)
-        cookie = Cookie(now_ns, own.tag, init.tag, own.tsn, init.tsn, init.window, *former, outgoing)
+        tags_and_tsns = own.tag, init.tag, own.tsn, init.tsn
+        cookie = Cookie(now_ns, *tags_and_tsns, init.window, *former, outgoing, init.forwards)
         said = ((wire.COOKIE, cookie.sealed(self._key)), *own.parameters)
         if unknown := b"".join(wire.unrecognised(init))[:MAX_REPORT]:
             said += ((wire.UNRECOGNISED, unknown),)

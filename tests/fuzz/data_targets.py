@@ -12,6 +12,7 @@ from media.webrtc.data_channel import MAX_BUFFERED, ChannelEvent, DataChannels
 from media.webrtc.dcep import Opening, Payload
 from media.webrtc.sctp import MAX_ANSWERS, PORT, Association
 from media.webrtc.sctp_inbound import STREAMS, WINDOW
+from media.webrtc.sctp_reliability import Reliability
 from media.wire.malformed import MalformedPacket
 from tests.fuzz.target import TEXT, Target
 
@@ -51,6 +52,8 @@ def read_sctp(data: bytes) -> None:
         assert len(answers) <= MAX_ANSWERS + MAX_BUFFERED // wire.MAX_PAYLOAD
         assert below._inbound._held <= 2 * WINDOW + len(chunks)
         assert len(server._channels) <= STREAMS
+        for stream in tuple(server._channels):
+            events += server.send(stream, bytes(3_000))
         now_ns += 300_000_000
         events += server.handle_timeout(now_ns)
         at = end
@@ -61,6 +64,7 @@ def sctp_seeds() -> Iterator[bytes]:
     client, server, said = pair()
     channels = DataChannels(client, labels=(), peers_parity=1, max_message=None, now_ns=SECOND_NS)
     channels.open(0, Opening(EVENTS))
+    channels.open(2, Opening(EVENTS, "", True, Reliability(retransmissions=0)))
     channels.send(0, b"text " * 700)
     client.send(1, Payload.BINARY, b"unordered", unordered=True)
     for turn in range(6):
@@ -93,6 +97,7 @@ def dcep_seeds() -> Iterator[bytes]:
     yield dcep.ACKNOWLEDGED
     yield dcep.build_open(Opening(EVENTS))
     yield dcep.build_open(Opening("label", "protocol", unordered=True))
+    yield dcep.build_open(Opening("label", "", False, Reliability(lifetime_ms=200)))
 
 
 DATA_TARGETS = {"sctp": Target(read_sctp, sctp_seeds, TEXT), "dcep": Target(read_dcep, dcep_seeds)}

@@ -25,6 +25,7 @@ from media.webrtc.negotiation import answer_publisher, answer_viewer
 from media.webrtc.sctp import Association
 from media.webrtc.sctp_chunks import ABORT, build_chunk
 from media.webrtc.sctp_inbound import MAX_MESSAGE
+from media.webrtc.sctp_reliability import RELIABLE, Reliability
 from media.webrtc.sdp import MalformedSdp, parse_sdp_untrusted
 from media.wire.malformed import MalformedPacket
 from tests.media.associations import SECOND_NS, Wire, association, packet
@@ -47,8 +48,8 @@ class Pair(Wire):
         self.raw.connect(self.now_ns)
         self.run_until(lambda: self.raw.is_established and self.below.is_established)
 
-    def opened(self, stream: int = 0) -> Pair:
-        self.client.open(stream, Opening(EVENTS))
+    def opened(self, stream: int = 0, opening: Opening = Opening(EVENTS)) -> Pair:  # noqa: B008  (a value)
+        self.client.open(stream, opening)
         self.run_until(lambda: ChannelOpened(stream, EVENTS, "") in self.told[1])
         return self
 
@@ -98,6 +99,21 @@ def test_what_is_refused_is_closed_and_counted(stream: int, opening: Opening, co
     pair.run(1)
     assert pair.told[0] == [ChannelClosed(stream, "closed_by_peer")]
     assert (pair.told[1], pair.counted(counter), pair.counted("opened")) == ([], 1, 0)
+
+
+@pytest.mark.parametrize("unordered", [False, True], ids=["ordered", "unordered"])
+def test_what_a_channel_asked_for_is_how_we_send_on_it(unordered: bool) -> None:
+    pair = Pair().opened(opening=Opening(EVENTS, "", unordered, Reliability(retransmissions=0)))
+    pair.told[0].clear()
+    pair.lost = lambda to, sent: to == 0 and b"first" in sent
+    pair.server.send(0, b"first")
+    pair.run(0.05)
+    pair.server.send(0, b"second")
+    pair.run(0.1)  # less than the first timer
+    assert pair.told[0] == ([ChannelMessage(0, b"second", True)] if unordered else [])
+    pair.run(3)
+    assert pair.told[0] == [ChannelMessage(0, b"second", True)]
+    assert (pair.server.counters()["sctp_abandoned"], pair.server.buffered) == (1, 0)
 
 
 def test_no_more_channels_than_the_limit_and_one_that_closed_makes_room() -> None:
@@ -200,10 +216,15 @@ def test_what_is_no_message_of_dcep_is_malformed(message: bytes) -> None:
         dcep.parse_open_untrusted(message)
 
 
-def test_every_type_of_channel_is_read() -> None:
-    for kind in (0, 1, 2, 0x80, 0x81, 0x82):
-        message = bytes([3, kind]) + bytes(6) + b"\x00\x05\x00\x01labelp"
-        assert dcep.parse_open_untrusted(message) == Opening("label", "p", kind >= 0x80)
+def test_every_type_of_channel_is_read_and_written() -> None:
+    kinds = {0: RELIABLE, 1: Reliability(retransmissions=70_000), 2: Reliability(lifetime_ms=70_000)}
+    for kind, reliability in kinds.items():
+        for unordered in (False, True):
+            bound = 70_000 if kind else 0
+            message = bytes([3, kind | 0x80 * unordered, 0, 0]) + bound.to_bytes(4) + b"\x00\x05\x00\x01labelp"
+            opening = Opening("label", "p", unordered, reliability)
+            assert dcep.parse_open_untrusted(message) == opening
+            assert dcep.build_open(opening) == message
     assert dcep.parse_open_untrusted(dcep.ACKNOWLEDGED) is None
 
 

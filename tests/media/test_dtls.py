@@ -16,6 +16,7 @@ from media.webrtc.certificate import Certificate
 from media.webrtc.dtls import (
     FIRST_REPEAT_NS,
     HELLO_ANSWER_NS,
+    HELLO_REPEAT_NS,
     MAX_ATTEMPTS,
     NEVER_NS,
     STALE_NS,
@@ -198,6 +199,19 @@ def test_a_flight_is_repeated_with_growing_pauses_until_the_limit() -> None:
         assert server.handle_timeout(now_ns) == flight
     assert pauses[:5] == [FIRST_REPEAT_NS << doubling for doubling in range(5)]
     assert len(pauses) == 10
+
+
+def test_our_own_hello_is_repeated_soon_until_something_is_heard() -> None:
+    server, client = a_server(), a_client()
+    hello = client.start(SECOND_NS)
+    now_ns, pauses = SECOND_NS, []
+    for _ in range(4):
+        pauses.append(client.deadline_ns() - now_ns)
+        now_ns = client.deadline_ns()
+        assert client.handle_timeout(now_ns) == hello
+    assert pauses == [HELLO_REPEAT_NS << doubling for doubling in range(4)]
+    tell(client, tell(server, hello, now_ns), now_ns)
+    assert client.deadline_ns() - now_ns == FIRST_REPEAT_NS
 
 
 def test_a_repeated_finish_of_the_client_repeats_the_servers() -> None:

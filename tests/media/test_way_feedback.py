@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 import struct
 
@@ -22,13 +21,15 @@ from tests.media.turns import Turns, open_turns
 
 MS_NS = 1_000_000
 TEMPLATE = Twcc(1, 1000, 0, 0, 0, ())
+NEEDS_BPS = 450e3  # of the picture: less than is known at first, and more later
 NUMBERS_BEGIN = (0, 0xFFF0, 0x7FF8)
 
 
 def pace(estimate: Estimate) -> float:
     """Return at how many bits a second picture leaves."""
-    link_bps = estimate.link_bps
-    return min(PACE * estimate.bps, math.inf if link_bps is None else max(estimate.bps, LINK_SHARE * link_bps))
+    if estimate.link_bps is None:
+        return PACE * max(estimate.bps, NEEDS_BPS)
+    return min(PACE * estimate.bps, max(estimate.bps, LINK_SHARE * estimate.link_bps))
 
 
 class Told:
@@ -38,6 +39,7 @@ class Told:
         self.stage: Stage = set_stage(turns, 1000, stamp=NUMBERED)
         self.turns, self.row = turns, self.stage.viewer.row
         turns.tables.transports["stamped"][self.row] = begin
+        turns.tables.estimates["needs_bps"][self.row] = NEEDS_BPS
         self.reference = Estimate()
         self.log: dict[int, tuple[int, int]] = {}
         self.seq = 0

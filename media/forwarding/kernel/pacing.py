@@ -11,20 +11,14 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from media.forwarding.backlogs import BURST_NS, LINK_SHARE, PACE
+from media.forwarding import backlogs
+from media.forwarding.backlogs import BURST_NS
 from media.forwarding.tables import CACHE, VIDEO, Count, Shared
 
-OCTET_NS = 8e9  # at one bit a second
 SOURCE_BIT = np.int64(40)  # no source sends 2^40 packets; zeros name nothing
 
 
-@njit(nogil=True)
-def octet_ns(bps, link_bps):
-    """Return for how long an octet takes the way of a viewer, by what is known of it and of its link (0 unknown)."""
-    pace_bps = PACE * bps
-    if link_bps > 0:
-        pace_bps = min(pace_bps, max(bps, LINK_SHARE * link_bps))
-    return np.int64(OCTET_NS / pace_bps)
+octet_ns = njit(nogil=True)(backlogs.octet_ns)
 
 
 @njit(nogil=True)

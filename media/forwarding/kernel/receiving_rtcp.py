@@ -12,7 +12,7 @@ from media.forwarding.kernel.fanout import answer_nack
 from media.forwarding.kernel.reports import take_sender_report
 from media.forwarding.kernel.ssrcs import may_bring, remember_ssrc
 from media.forwarding.kernel.verdicts import ADMITTED, admitted
-from media.forwarding.kernel.way_feedback import read_remb, read_transport_feedback
+from media.forwarding.kernel.way_feedback import note_remb, read_remb, read_transport_feedback
 from media.forwarding.tables import Count, Shared
 from media.io.native import srtp_unprotect_rtcp
 from media.io.octets import read_u32
@@ -56,17 +56,10 @@ def receive_rtcp(t, i, size, transport, context, now):
         elif kind == 205 and form == 15:
             read_transport_feedback(t, data, at, end, transport, now)
         elif kind == 206 and form == 15:
-            _note_remb(t, transport, read_remb(data, at, end), now)
+            note_remb(t, transport, read_remb(data, at, end), now)
         elif kind in (200, 201):
             _reports(t, data, at + (28 if kind == 200 else 8), end, np.int64(form), transport, now)
         at = end
-
-
-@njit(nogil=True)
-def _note_remb(t, transport, rate, now):
-    if rate > 0:
-        t.estimates[transport].remb_bps = rate
-        t.estimates[transport].told_ns = now
 
 
 @njit(nogil=True)

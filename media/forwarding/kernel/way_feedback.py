@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from media.forwarding.estimates import SENT_LOG
+from media.forwarding.estimates import LEAST_BPS, MOST_BPS, SENT_LOG
 from media.forwarding.kernel.estimation import begin_estimate, take_arrival, take_report
 from media.forwarding.kernel.pacing import octet_ns
 from media.forwarding.tables import Count, Shared
@@ -55,7 +55,7 @@ def read_transport_feedback(t, data, at, end, transport, now):
             number += 1
     take_report(t, transport, lost, first + count - 1, now)
     estimate = t.estimates[transport]
-    t.transports[transport].octet_ns = octet_ns(estimate.bps, estimate.link_bps)
+    t.transports[transport].octet_ns = octet_ns(estimate.bps, estimate.link_bps, estimate.needs_bps)
     t.counters[Count.WAY_REPORTS] += np.uint64(1)
     if t.estimates[transport].cuts != cuts:
         t.shared[Shared.WAY_CUTS] += 1
@@ -70,6 +70,18 @@ def read_remb(data, at, end):
     exponent = np.int64(data[at + 17]) >> 2
     mantissa = (np.int64(data[at + 17]) & 3) << 16 | read_u16(data, at + 18)
     return np.float64(mantissa) * 2.0**exponent
+
+
+@njit(nogil=True)
+def note_remb(t, transport, bps, now):
+    """Take what a receiver estimates, and go by it where it tells no more."""
+    if bps == 0:
+        return
+    t.estimates[transport].remb_bps = bps
+    t.estimates[transport].told_ns = now
+    if t.transports[transport].stamped == 0:
+        known_bps = min(max(bps, LEAST_BPS), MOST_BPS)
+        t.transports[transport].octet_ns = octet_ns(known_bps, 0.0, t.estimates[transport].needs_bps)
 
 
 @njit(nogil=True)

@@ -22,7 +22,7 @@ from media.forwarding.estimates import HIGH_LOSS, SECOND_NS, START_BPS
 SOUND_BPS = 50_000.0  # set apart for sound, which always comes first: Opus as browsers send it, with its headers
 WIRE = 1.05  # octets on the wire for each of a payload of a thousand, the usual one: RTP header, stamp and tag
 RISE_MARGIN = 1.1  # that much more must fit before a better layer is taken: encoders do not keep to a rate exactly
-PROBE_MARGIN = 1.5  # and probes show so much more than that: encoders go on to send more while a layer is new
+PROBED = RISE_MARGIN * 1.5  # and probes show so much more than that: encoders send more while a layer is new
 SILENT_NS = 2 * SECOND_NS  # after so long without a word, something is said by that
 FIRST_REST_NS, LONGEST_REST_NS = 2 * SECOND_NS, 30 * SECOND_NS
 LASTED_NS = 15 * SECOND_NS  # a layer that was kept for so long was no mistake
@@ -111,4 +111,4 @@ class Downlink:
         """Return up to which rate to probe for a layer of `wanted_bps`, 0 for none: 0 where not at all."""
         if not self.is_numbered or not told.bps or not wanted_bps or now_ns < self.rested_ns:
             return 0.0
-        return wanted_bps * RISE_MARGIN * PROBE_MARGIN + SOUND_BPS
+        return wanted_bps * PROBED + SOUND_BPS

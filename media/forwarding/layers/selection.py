@@ -22,7 +22,8 @@ from media.forwarding.layers.allocation import Allowed, Downlink, Told
 from media.forwarding.layers.heights import Heights
 from media.forwarding.layers.ladder import Ladder, Within, layers_of, number, steps
 from media.forwarding.layers.resting import Resting
-from media.forwarding.layers.wishes import Layer, Wish, choose, fit, wished
+from media.forwarding.layers.ways import Ways
+from media.forwarding.layers.wishes import RANKED_NS, Layer, Wish, choose, fit, wished
 from media.forwarding.tables import VIDEO
 from media.wire.codecs import Codec
 from media.wire.extensions import Passed
@@ -41,7 +42,6 @@ class _Viewer:
     downlink: Downlink
     demand: int  # what it would get if nothing rested
     is_told: bool = False  # of dependencies between frames
-    probe_bps: float = 0.0
     cuts: int = 0  # of its estimate, as they were last looked at
     limit: Within = EVERYTHING  # within an encoding, as the forwarding thread was told
 
@@ -109,6 +109,8 @@ class Layers:
         self._tracks: dict[int, _Track] = {}
         self._track_of: dict[int, _Track] = {}  # by subscription
         self._due_ns = 0
+        self._ranked_ns = 0  # when encodings without layers are measured next
+        self._ways = Ways(forwarder.tables)
         self._cuts = 0  # of all viewers' estimates, as they were last looked at
 
     def open(self, track: int, now_ns: int) -> None:
@@ -148,6 +150,7 @@ class Layers:
         within = layers_of(wanted)
         if within is None and found.ladder is not None:
             within = Within(most_spatial, ALL_LAYERS)
+        self._ways.begin(transport, found.by_row[wanted].bps, is_numbered=downlink.is_numbered)
         if within is None:
             subscription = self._forwarder.subscribe(track, transport, sent, layer=wanted)
         else:
@@ -172,7 +175,7 @@ class Layers:
         self._forwarder.unsubscribe(subscription)
         found = self._track_of.pop(subscription, None)
         if found is not None:
-            del found.viewers[subscription]
+            self._ways.end(found.viewers.pop(subscription).transport)
 
     def wish(self, subscription: int, wish: Wish, now_ns: int) -> None:
         """Note what a viewer wishes for from now on."""
@@ -214,6 +217,8 @@ class Layers:
         found = [track for row, track in self._tracks.items() if row not in passed_over]
         for track in found:
             self._review(track, now_ns)
+        self._review_only(passed_over, now_ns)
+        self._ways.review(now_ns)
         return [track.row for track in found]
 
     def look(self, now_ns: int) -> None:
@@ -241,6 +246,19 @@ class Layers:
         others = octets.sum(axis=(1, 2)) - octets[:, 0, 0]
         found = zip(ladders.items(), others.tolist(), strict=True)
         return {row for (row, ladder), of_others in found if ladder is not None and ladder.others == of_others}
+
+    def _review_only(self, rows: set[int], now_ns: int) -> None:
+        """Measure encodings without layers once a second, and say what their viewers' ways have to carry."""
+        if now_ns < self._ranked_ns:
+            return
+        self._ranked_ns = now_ns + RANKED_NS
+        tracks = [self._tracks[row] for row in rows]
+        octets = self._forwarder.tables.tracks["octets"][[track.row for track in tracks]].tolist()
+        for track, count in zip(tracks, octets, strict=True):
+            track.layers[0].measured(count, now_ns)
+        transports = [viewer.transport for track in tracks for viewer in track.viewers.values()]
+        bps = [track.layers[0].bps for track in tracks for _ in track.viewers]
+        self._ways.get_only(np.array(transports, np.int64), np.array(bps))
 
     def _review(self, track: _Track, now_ns: int) -> None:
         if track.ladder is None:
@@ -337,19 +355,23 @@ class Layers:
         viewers = [track.viewers[subscription] for subscription in subscriptions]
         transports = np.array([viewer.transport for viewer in viewers], np.int64)
         estimates = (tables.estimates[name][transports].tolist() for name in ("bps", "told_ns", "remb_bps"))
+        probes = tables.estimates["probe_bps"][transports].tolist()
         lost = (tables.subscriptions["fraction_lost"][rows] / 256).tolist()
         told = map(Told, *estimates, lost)
         flows_ns = tables.transports["delivered_ns"][transports].tolist()
         holds = self._forwarder.admission.held_by_each(transports, now_ns)
         most = self._most_spatial(track.row)
-        for subscription, viewer, known, last_ns, held in zip(
-            subscriptions, viewers, told, flows_ns, holds, strict=True
+        for subscription, viewer, known, last_ns, held, before_bps in zip(
+            subscriptions, viewers, told, flows_ns, holds, probes, strict=True
         ):
             candidates = track.wished(viewer.wish, held, most[viewer.is_told])
             allowed = viewer.downlink.allowed(known, track.by_row[viewer.wanted].bps, last_ns, now_ns)
             self._move(track, subscription, candidates, allowed, now_ns)
             is_best = not candidates or candidates[0].row == viewer.wanted
-            self._probe(viewer, viewer.downlink.probe_bps(0.0 if is_best else candidates[0].bps, known, now_ns))
+            probe_bps = viewer.downlink.probe_bps(0.0 if is_best else candidates[0].bps, known, now_ns)
+            if probe_bps != before_bps:
+                tables.estimates["probe_bps"][viewer.transport] = probe_bps
+        self._ways.need(transports, [track.by_row[viewer.wanted].bps for viewer in viewers])
 
     def _move(self, track: _Track, subscription: int, candidates: list[Layer], allowed: Allowed, now_ns: int) -> None:
         viewer = track.viewers[subscription]
@@ -372,8 +394,3 @@ class Layers:
         else:
             viewer.limit = within
             self._forwarder.limit_layers(subscription, *within)
-
-    def _probe(self, viewer: _Viewer, probe_bps: float) -> None:
-        if probe_bps != viewer.probe_bps:
-            viewer.probe_bps = probe_bps
-            self._forwarder.tables.estimates["probe_bps"][viewer.transport] = probe_bps
