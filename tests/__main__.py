@@ -35,7 +35,7 @@ FILES = {
     "/usr/lib/*/gstreamer-1.0/libgstwebrtc.so": "gstreamer1.0-plugins-bad",
 }
 NODE_PACKAGES = ROOT / "tests" / "browser"  # has a lock file; `npm ci` installs what it says
-COMPILED = ("media.io.fanout", "media.moq.packet_kernel", "tests.media.turns")
+COMPILED = ("media.io.fanout", "media.moq.kernel.calls", "tests.media.turns")
 CHECKED = ("server", "signalling", "media", "bench", "tests")
 # What holds sound, picture, or a cut to its time runs alone. All else runs side by side, file by file; so do the tests
 # in browsers, of which each fills a core.
