@@ -63,14 +63,14 @@ def plan(minutes: float, folder: Path, *, janus: bool) -> Iterator[Task]:
     yield Task("cut-workers", "cut", CUT_WORKERS, 0.5)
     yield Task("sockets", "sockets", (), 2)
     yield Task("chat", "chat", ("--seconds", seconds), 1)
-    yield Task("messages", "messages", (), 1)
+    yield Task("messages", "messages", (), 3)
     yield Task("first-picture", "first_picture", (), 1.5)
     yield Task("purchases", "purchases", ("--seconds", seconds), 0.5)
     yield Task("purchases-http", "purchases", ("--http", "--seconds", seconds), 0.5)
     yield Task("moq", "moq", ("--viewers", "60,90", "--readers", "10"), 1.5)
     yield Task("way-feedback", "way_feedback", (), 0.5)
     yield Task("plan", "plan", ("--results", str(folder)), 0.2)
-    spent = 21 + 34 * share
+    spent = 23 + 34 * share
     yield Task("soak", "soak", ("--minutes", f"{max(minutes - spent, 1):g}"), max(minutes - spent, 1))
 
 

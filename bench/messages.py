@@ -68,10 +68,11 @@ async def _open_group(mesi: Mesi, group: list[Person]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What was heard at one rate, and what it took: of the server in cores, of the tool as its clients told."""
+    """What was heard at one rate, as the clients told, and what it took of the server until all was."""
 
     rate: float
-    cores: float
+    cpu_ns: int
+    seconds: float
     told: dict[str, Any]
 
     def is_whole(self, size: int) -> bool:
@@ -128,10 +129,10 @@ def _higher(turns: list[Turn], size: int) -> Iterator[float]:
 
 async def _measure(mesi: Mesi, talkers: Talkers, rate: float, seconds: float) -> Turn:
     assert mesi.pid is not None
-    used, began = cpu_ns(mesi.pid), time.monotonic_ns()
+    used, began = cpu_ns(mesi.pid), time.monotonic()
     await talkers.tell(json.dumps({"seconds": seconds, "per_s": rate}))
     told = dict(json.loads(await talkers.line()))
-    return Turn(rate, (cpu_ns(mesi.pid) - used) / (time.monotonic_ns() - began), told)
+    return Turn(rate, cpu_ns(mesi.pid) - used, time.monotonic() - began, told)
 
 
 def describe(turns: list[Turn], size: int, title: str, *, searched: bool = False) -> Report:
@@ -146,7 +147,8 @@ def describe(turns: list[Turn], size: int, title: str, *, searched: bool = False
         report.add(f"{name}: heard, all sockets", told["heard"])
         report.add(f"{name}: from saying to hearing, p50", told["p50_ms"], "ms")
         report.add(f"{name}: from saying to hearing, p99", told["p99_ms"], "ms")
-        report.add(f"{name}: server CPU", turn.cores, "cores")
+        report.add(f"{name}: server CPU", turn.cpu_ns / 1e9 / turn.seconds, "cores")
+        report.add(f"{name}: server CPU for each message to one", turn.cpu_ns / 1e3 / max(told["heard"], 1), "us")
         report.add(f"{name}: CPU of the tool's clients", told["tool_cores"], "cores")
         report.add(f"{name}: said late by at most", told["tool_late_ms"], "ms")
         if not searched:

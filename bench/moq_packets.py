@@ -1,4 +1,4 @@
-"""`python -m bench.moq_packets`: what one packet of stream data costs, by aioquic and by media/moq/stream_packets.py.
+"""`python -m bench.moq_packets`: what one packet of stream data costs, by aioquic and by the kernel of packets.
 
 Two connections in memory, without a socket; the client acknowledges everything, which is not measured. Needs the
 package's `test` extra.
@@ -13,14 +13,17 @@ import time
 import click
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
-from aioquic.quic.packet_builder import QuicDeliveryState
-from aioquic.quic.stream import QuicStream
 
 from bench.outputs import Outputs, with_outputs
 from bench.report import Report
 from media.moq.certificate import QuicCertificate
-from media.moq.keyring import Keyring
-from media.moq.stream_packets import write_stream_packets
+from media.moq.configuration import CIPHERS
+from media.moq.frames import Frame, FrameWriter
+from media.moq.group_streams import Groups
+from media.moq.origin import Group
+from media.moq.quic_carrier import QuicCarrier
+from media.moq.table import ConnectionTable
+from media.moq.tabled import TabledConnection
 
 CLIENT, SERVER = ("127.0.0.1", 1), ("127.0.0.1", 2)
 ALPN = ["bench"]
@@ -30,70 +33,91 @@ LEAST_PACKETS = 2_000  # for a number that does not jump
 
 
 class Pair:
-    """A server's connection with so many streams open, and its client."""
+    """A server's connection with so many streams open, on each of which a group grows, and its client."""
 
-    def __init__(self, streams: int) -> None:
+    def __init__(self, streams: int, *, ours: bool) -> None:
         made = QuicCertificate.self_made(["localhost"], datetime.datetime.now(datetime.UTC))
         shown = QuicConfiguration(is_client=False, alpn_protocols=ALPN, certificate=made.cert, private_key=made.key)
         asked = QuicConfiguration(is_client=True, alpn_protocols=ALPN, verify_mode=ssl.CERT_NONE)
+        shown.cipher_suites = CIPHERS
         for configuration in (shown, asked):
             configuration.max_data = configuration.max_stream_data = 1 << 40
         self.now = 1.0
         self.client = QuicConnection(configuration=asked)
         self.client.connect(SERVER, now=self.now)
-        self.server = QuicConnection(
-            configuration=shown, original_destination_connection_id=self.client.original_destination_connection_id
+        self.table = ConnectionTable(streams)  # for places of streams
+        self.row = self.table.take_row()
+        self.server = TabledConnection(
+            self.row,
+            shown,
+            original_destination_connection_id=self.client.original_destination_connection_id,
         )
-        self.streams: list[int] = []
         for _ in range(20):
             self.exchange()
-        for _ in range(streams):
-            stream = self.server.get_next_available_stream_id(is_unidirectional=True)
+        carrier = QuicCarrier(self.server, Groups(self.table), lambda: None)
+        self.groups: list[tuple[int, Group]] = []
+        for number in range(streams):
+            stream, group = carrier.open(unidirectional=True), Group(number, 0)
+            assert stream is not None
             self.server.send_stream_data(stream, b"open")
-            self.streams.append(stream)
+            if ours:
+                assert carrier.carry(stream, group, FrameWriter(stamps=True), (number,)) is not None
+            self.groups.append((stream, group))
             self.exchange()
+        self.carried = list(carrier._carried.values())
 
     def exchange(self, datagrams: list[bytes] | None = None) -> None:
         """Let both ends say what they have, the given datagrams first."""
         self.now += STEP_S
         for datagram in datagrams or []:
             self.client.receive_datagram(datagram, SERVER, now=self.now)
-        self._pass(self.client, self.server, CLIENT)
-        self._pass(self.server, self.client, SERVER)
-        self._pass(self.client, self.server, CLIENT)
+        self._pass_up()
+        self.server.catch_up()
+        self._pass_down([datagram for datagram, _ in self.server.datagrams_to_send(now=self.now)])
+        self.server.show()
+        self._pass_up()
+        self.table.run_timers(self.now)
 
-    def _pass(self, source: QuicConnection, destination: QuicConnection, address: tuple[str, int]) -> None:
-        timer = source.get_timer()
+    def write(self, number: int, *, ours: bool) -> list[bytes]:
+        """Have a picture more leave on a stream; returns its packets."""
+        stream, group = self.groups[number]
+        if not ours:
+            self.server.send_stream_data(stream, bytes(WRITE_BYTES))
+            return [datagram for datagram, _ in self.server.datagrams_to_send(now=self.now)]
+        group.frames.append(Frame(0, bytes(WRITE_BYTES)))
+        assert self.carried[number].has_more
+        return [packet for _, burst in self.table.bursts([self.row.number], self.now) for packet in burst.datagrams()]
+
+    def _pass_up(self) -> None:
+        timer = self.client.get_timer()
         if timer is not None and timer <= self.now:
-            source.handle_timer(now=self.now)
-        while source.next_event() is not None:
+            self.client.handle_timer(now=self.now)
+        for datagram, _ in self.client.datagrams_to_send(now=self.now):
+            if not self.table.take_in_untrusted(datagram, CLIENT, self.now):
+                self.server.catch_up()
+                self.server.receive_datagram(datagram, CLIENT, now=self.now)
+                self.server.show()
+        while self.server.next_event() is not None:
             pass
-        for datagram, _ in source.datagrams_to_send(now=self.now):
-            destination.receive_datagram(datagram, address, now=self.now)
 
-
-def tell_stream(delivery: QuicDeliveryState, stream: QuicStream, start: int, stop: int, is_last: bool) -> None:
-    """Tell a stream what became of its bytes."""
-    stream.sender.on_data_delivery(delivery, start, stop, is_last)
+    def _pass_down(self, datagrams: list[bytes]) -> None:
+        for datagram in datagrams:
+            self.client.receive_datagram(datagram, SERVER, now=self.now)
+        while self.client.next_event() is not None:
+            pass
 
 
 def cost_us(streams: int, *, ours: bool) -> float:
     """Return what a packet costs with so many streams open."""
-    pair, keyring = Pair(streams), Keyring()
+    pair = Pair(streams, ours=ours)
     packets, spent_ns, turn = 0, 0, 0
     while packets < LEAST_PACKETS:
-        stream = pair.streams[turn % streams]
-        turn += 1
         pair.now += 1.0  # pacing has caught up
         began_ns = time.perf_counter_ns()
-        pair.server.send_stream_data(stream, bytes(WRITE_BYTES))
-        if ours:
-            bursts = write_stream_packets(pair.server, [stream], keyring, tell_stream, pair.now)
-            sent = [datagram for burst in bursts for datagram in burst.datagrams()]
-        else:
-            sent = [datagram for datagram, _ in pair.server.datagrams_to_send(now=pair.now)]
+        sent = pair.write(turn % streams, ours=ours)
         spent_ns += time.perf_counter_ns() - began_ns
         packets += len(sent)
+        turn += 1
         pair.exchange(sent)
     return spent_ns / packets / 1_000
 
@@ -105,7 +129,7 @@ def main(streams: str, outputs: Outputs) -> None:
     """Measure what a packet of stream data costs."""
     report = Report("one packet of stream data of 1,200 bytes")
     for count in map(int, streams.split(",")):
-        for ours, name in ((False, "aioquic"), (True, "stream_packets")):
+        for ours, name in ((False, "aioquic"), (True, "the kernel")):
             report.add(f"{count} streams open: by {name}", cost_us(count, ours=ours), "us")
     outputs.deliver(report)
 

@@ -89,6 +89,7 @@ class SocketInbox:
         below = stream.transport_stream if isinstance(stream, trio.SSLStream) else None
         self._below_tls = below if isinstance(below, TcpStream) else None
         self._is_text = False
+        self._is_drained = False  # the last read took all; what has come since wakes whoever waits for it
         self._held = b""  # the beginning of a frame
         self._owed = 0  # bytes of a frame of which the protocol has the beginning
         self._parts: list[bytes] = []
@@ -114,6 +115,9 @@ class SocketInbox:
                 return self._ready.pop(0)
             if self._protocol.state is not State.OPEN:
                 return None
+            if self._is_drained:
+                self._is_drained = False
+                return SILENCE
             came = self._early or await self._read()
             self._early = b""
             if came is None:
@@ -134,11 +138,13 @@ class SocketInbox:
         if self._fd is None:
             return None
         try:
-            return os.read(self._fd, RECEIVE_BYTES)
+            came = os.read(self._fd, RECEIVE_BYTES)
         except BlockingIOError:
             return None
         except OSError as error:
             raise trio.BrokenResourceError from error
+        self._is_drained = 0 < len(came) < RECEIVE_BYTES
+        return came
 
     async def _read_through_tls(self, below: TcpStream) -> bytes | None:
         below.waits = False

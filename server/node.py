@@ -17,7 +17,8 @@ from sqlalchemy.exc import DBAPIError
 from media.door import Media, MediaSettings
 from media.forwarding.forwarder import Limits as MediaLimits
 from media.moq.byte_session import ByteService, ByteServices
-from media.moq.endpoint import Endpoint, EndpointSettings
+from media.moq.configuration import EndpointSettings
+from media.moq.endpoint import Endpoint
 from media.moq.websocket import QmuxSocket
 from server import metrics
 from server.access.claims import Issuers, demanded

@@ -52,16 +52,22 @@ class Parking:
             wake()
             return
         try:
-            self._epoll.register(descriptor, select.EPOLLIN)
+            self._watch(self._epoll, descriptor)
         except OSError:
             self._refused += 1
             raise
         self._wake[descriptor] = wake
 
+    def _watch(self, epoll: select.epoll, descriptor: int) -> None:
+        # Told of once, it stays known until it is closed; that is for the system to notice.
+        try:
+            epoll.modify(descriptor, select.EPOLLIN | select.EPOLLONESHOT)
+        except FileNotFoundError:
+            epoll.register(descriptor, select.EPOLLIN | select.EPOLLONESHOT)
+
     def wake(self, descriptor: int) -> None:
         """Wake a connection now; does nothing for one that is not parked."""
         wake = self._wake.pop(descriptor, None)
         if wake is not None and self._epoll is not None:
-            self._epoll.unregister(descriptor)
             self._woken += 1
             wake()

@@ -163,6 +163,7 @@ class RoomState:
     shown_ns: int = 0
     showing_since_ns: int | None = None
     ended: str | None = None
+    _holdings: dict[AccountId, Holding] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def requires(self) -> Grant:
@@ -182,6 +183,13 @@ class RoomState:
 
     def holding(self, account: AccountId) -> Holding:
         """Return what an account holds; deny beats allow, and what is granted for a time lapses by itself."""
+        held = self._holdings.get(account)
+        if held is None:
+            # A state never changes, and is asked for each object to each viewer.
+            held = self._holdings[account] = self._holding(account)
+        return held
+
+    def _holding(self, account: AccountId) -> Holding:
         if account == self.owner:
             return Holding(EVERYTHING)
         verdict = self.verdict(account)
@@ -272,7 +280,7 @@ class RoomState:
             return False
         holding = self.holding(account)
         held = holding.holds if now_ns < holding.until_ns else holding.keeps
-        return held & requires == requires
+        return requires in held
 
     def refusal(self, account: AccountId, now_ns: int) -> tuple[str, tuple[str, ...]]:
         """Why an account may not watch, and which grants would let it."""

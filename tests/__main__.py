@@ -35,7 +35,7 @@ FILES = {
     "/usr/lib/*/gstreamer-1.0/libgstwebrtc.so": "gstreamer1.0-plugins-bad",
 }
 NODE_PACKAGES = ROOT / "tests" / "browser"  # has a lock file; `npm ci` installs what it says
-COMPILED = ("media.io.fanout", "media.moq.packet_kernel", "tests.media.turns")
+COMPILED = ("media.io.fanout", "media.moq.kernel.calls", "tests.media.turns")
 CHECKED = ("server", "signalling", "media", "bench", "tests")
 # Needs no kernel of those that take long, and is run while they are compiled.
 BESIDE_COMPILING = ("moq",)

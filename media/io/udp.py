@@ -45,6 +45,11 @@ class UdpSocket:
         host, port = self._socket.getsockname()[:2]
         return host, port
 
+    @property
+    def fd(self) -> int:
+        """The system's number of it."""
+        return self._socket.fileno()
+
     def close(self) -> None:
         """Close; once is enough."""
         self._socket.close()

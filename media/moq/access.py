@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from media.moq.origin import Broadcast, Track
 from media.moq.rights import Rights
 
 
 class Access:
-    """The rights of one session, applied to tracks."""
+    """The rights of one session, applied to tracks. Within `with access:` each broadcast is asked for once.
+
+    No checkpoint may be within.
+    """
 
     def __init__(self, rights: Rights) -> None:
         self._rights = rights
         self._judged: dict[tuple[str, bool], bool] | None = None
 
-    @contextmanager
-    def at_once(self) -> Iterator[None]:
-        """Ask the rights once of each broadcast; no checkpoint may be within."""
+    def __enter__(self) -> None:
         self._judged = {}
-        try:
-            yield
-        finally:
-            self._judged = None
+
+    def __exit__(self, *raised: object) -> None:
+        self._judged = None
 
     def admits(self, path: str, track: Track) -> bool:
         """Whether an object of a track may be written to it now."""
-        judged, asked = self._judged, (path, track.is_reserved)
+        judged = self._judged
         if judged is None:
-            return self._judge(*asked)
-        if asked not in judged:
-            judged[asked] = self._judge(*asked)
-        return judged[asked]
+            return self._judge(path, track.is_reserved)
+        asked = (path, track.is_reserved)
+        answer = judged.get(asked)
+        if answer is None:
+            answer = judged[asked] = self._judge(*asked)
+        return answer
 
     def find(self, broadcast: Broadcast, name: str) -> Track | None:
         """Return what a session gets under a track's name; None where there is nothing, or nothing for it."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+from media.moq.frames import FrameWriter
+from media.moq.origin import Group
 
 UNIDIRECTIONAL = 0x2  # the bit of a stream's id (RFC 9000 section 2.1)
 
@@ -21,12 +24,20 @@ class Code(IntEnum):
     CUT = 410  # what gave the right to it ended
 
 
-class Outgoing(NamedTuple):
-    """What is written to a stream; `is_last` when the stream ends with it."""
+class Carried(Protocol):
+    """A group on its way by itself. What has the highest `rank` leaves first; `Carrier.rank` changes it."""
 
-    stream: int
-    data: bytes
-    is_last: bool
+    @property
+    def has_more(self) -> bool:
+        """Whether there is something that was not sent yet."""
+
+    @property
+    def sent(self) -> int:
+        """How many bytes of its stream were sent."""
+
+    @property
+    def is_end_sent(self) -> bool:
+        """Whether all of it was sent, with the stream's end."""
 
 
 class Carrier(Protocol):
@@ -49,6 +60,12 @@ class Carrier(Protocol):
 
     def write(self, stream: int, data: bytes, *, is_last: bool = False) -> bool:
         """Write to a stream; False when the peer wants no more of it."""
+
+    def carry(self, stream: int, group: Group, writer: FrameWriter, rank: tuple[int, ...]) -> Carried | None:
+        """Have a group leave on a stream as there is room, at each flush; None where it has to be written instead."""
+
+    def rank(self, carried: Carried, rank: tuple[int, ...]) -> None:
+        """Have a group leave before those of lower ranks."""
 
     def reset(self, stream: int, code: int) -> None:
         """End our half of a stream at once: what has not left yet never will."""
@@ -79,3 +96,14 @@ class Carrier(Protocol):
 
     def wake(self) -> None:
         """Have the session asked soon for what it wants to send."""
+
+
+class Writing:
+    """What a carrier does that carries no groups by themselves: they are written, piece by piece."""
+
+    def carry(self, stream: int, group: Group, writer: FrameWriter, rank: tuple[int, ...]) -> Carried | None:
+        """Leave it to be written."""
+        return None
+
+    def rank(self, carried: Carried, rank: tuple[int, ...]) -> None:
+        """Do nothing: there are none."""

@@ -10,6 +10,8 @@ import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import trio
+from aioquic.quic.configuration import QuicConfiguration
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -53,3 +55,23 @@ def _general_name(name: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
         return x509.DNSName(name)
+
+
+class Certificates:
+    """Shows clients of a configuration a certificate of ours, and the next before it ends; `keep` it in a nursery."""
+
+    def __init__(self, names: Sequence[str], configuration: QuicConfiguration) -> None:
+        self._names, self._configuration = names, configuration
+        self.newest = self._renew()
+
+    async def keep(self) -> None:
+        """Renew it in time, until cancelled."""
+        while True:
+            rest = self.newest.renew_at - datetime.datetime.now(datetime.UTC)
+            await trio.sleep(max(1.0, rest.total_seconds()))
+            self.newest = self._renew()
+
+    def _renew(self) -> QuicCertificate:
+        made = QuicCertificate.self_made(self._names, datetime.datetime.now(datetime.UTC))
+        self._configuration.certificate, self._configuration.private_key = made.cert, made.key
+        return made

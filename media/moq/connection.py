@@ -13,34 +13,38 @@ from collections.abc import Callable, Sequence
 
 from aioquic.h3.events import DatagramReceived, DataReceived, H3Event, HeadersReceived, WebTransportStreamDataReceived
 from aioquic.quic import events as quic_events
-from aioquic.quic.connection import QuicConnection
+from aioquic.quic.packet_builder import QuicDeliveryState
 
 from media.io.udp import Datagram, Destination
 from media.moq.capsules import CapsuleReader
 from media.moq.carrier import Code
+from media.moq.configuration import H3_ALPN
 from media.moq.events import Event, SetupReceived
-from media.moq.packets import Burst
+from media.moq.group_streams import Groups
+from media.moq.kernel import columns as c
 from media.moq.quic_carrier import Http3, QuicCarrier, WebTransportCarrier, from_http_code
 from media.moq.relay import Peer, Relay
 from media.moq.requests import Admit, OtherServices, OtherSession, Refusal, SessionRequest, split_target_untrusted
 from media.moq.rights import Rights
 from media.moq.session import NEVER_NS, Session
-from media.moq.stream_packets import APPLICATION
+from media.moq.tabled import TabledConnection
 from media.moq.versions import Version, choose_version
-from media.moq.whole_frames import send_whole_frames
 
-H3_ALPN = "h3"
 WEBTRANSPORT = (b"webtransport", b"webtransport-h3")  # the latter from draft 15 on
 MAX_WAITING_EVENTS = 64  # before SETUP: a client asks a few things at once
 QUOTED = re.compile(r'"([A-Za-z0-9_.-]{1,64})"')
 
 
+APPLICATION = -1  # among a connection's packet spaces
+
+
 class Connection:
-    """A QUIC connection and at most one session on it."""
+    """A QUIC connection and at most one session on it; the owner of its row in the table."""
 
     def __init__(
         self,
-        quic: QuicConnection,
+        quic: TabledConnection,
+        groups: Groups,
         relay: Relay,
         admit: Admit,
         hop: int,
@@ -49,6 +53,11 @@ class Connection:
         services: OtherServices | None = None,
     ) -> None:
         self.quic, self.counts = quic, Counter[str]()
+        self.has_failed = False
+        self.is_stirred = False  # by what the kernel took in
+        self.is_timer_old = True  # since aioquic did something
+        quic.row.owner = self
+        self._groups = groups
         self.peer: Peer | None = None
         self._services = services
         self._other: OtherSession | None = None
@@ -109,74 +118,99 @@ class Connection:
 
     def write(self) -> None:
         """Let the session write what it has, as far as there is room."""
+        if self.has_failed:
+            raise RuntimeError("what was heard could not be passed on")
+        self.is_stirred = False
         if self.peer is not None:
             self.peer.write()
         elif self._other is not None:
             self._other.write()
 
-    def receive_untrusted(self, data: bytes, source: Destination, now: float) -> bool:
-        """Take a datagram that arrived (s, monotonic); returns whether anything may follow from it."""
-        carrier = self._carrier
-        if carrier is None or not carrier.take_acknowledgement_untrusted(data, source, now):
-            self._has_words = True
-            self.quic.receive_datagram(data, source, now=now)
-            return True
-        self.counts["acknowledgements_received"] += 1
-        is_held_up = self.peer is None or self.peer.is_held_up or bool(self.quic._events)
-        return is_held_up or self._has_words or carrier.has_words or carrier.has_unsent
+    def receive_untrusted(self, data: bytes, source: Destination, now: float) -> None:
+        """Take a datagram that does more than acknowledge (s, monotonic)."""
+        self._has_words = True
+        self.quic.catch_up()
+        self.quic.receive_datagram(data, source, now=now)
+        self._show()
 
     def handle_quic_timer(self, now: float) -> None:
         """Do what is due in QUIC (s, monotonic)."""
         self._has_words = True
         self.quic.handle_timer(now=now)
+        self._show()
 
     def close(self, reason: str) -> None:
         """End the connection at its next flush."""
         self._has_words = True
         self.quic.close(reason_phrase=reason)
+        self._show()
 
-    def bursts(self, now: float) -> tuple[list[Burst], Destination]:
-        """Return the packets of stream data that leave now (s, monotonic), before `datagrams`, and for whom."""
-        destination = self.quic._network_paths[0].addr
-        carrier, peer = self._carrier, self.peer
-        if peer is not None and carrier is not None and not peer.is_held_up:
-            burst = send_whole_frames(peer.deliveries.values(), carrier, now)
-            if burst is not None:
-                return [burst], destination
-        self.write()
-        return [] if carrier is None else carrier.bursts(now), destination
+    def must_speak(self, now: float) -> bool:
+        """Whether aioquic may have something to say now (s, monotonic)."""
+        quic, carrier = self.quic, self._carrier
+        if self._has_words or carrier is None or carrier.must_speak or quic._probe_pending:
+            return True
+        ack_at = quic._loss.spaces[APPLICATION].ack_at
+        return ack_at is not None and ack_at <= now
 
     def datagrams(self, now: float) -> list[Datagram]:
-        """Return what else leaves now (s, monotonic)."""
+        """Return what leaves now besides groups (s, monotonic)."""
         quic, carrier = self.quic, self._carrier
-        ack_at = quic._loss.spaces[APPLICATION].ack_at if quic._loss.spaces else None
-        is_due = ack_at is not None and ack_at <= now
-        if not (is_due or self._has_words or carrier is None or carrier.has_words or quic._probe_pending):
+        if not self.must_speak(now):
             return []
-        datagrams = quic.datagrams_to_send(now=now)
+        if quic.row.ints[c.TAIL] - quic.row.ints[c.HEAD] > c.STREAM_ENTRIES and not quic._close_pending:
+            self.counts["flights_full"] += 1  # until some of it is acknowledged, or given up
+            return []
+        quic.catch_up()
+        datagrams = quic.say(now, is_paced=carrier is None or carrier.has_unsent)
         # What pacing or congestion holds back is asked for again.
         is_held_up = quic._pacing_at is not None or not quic._loss.bytes_in_flight < quic._loss.congestion_window
         self._has_words = is_held_up
         if carrier is not None:
-            carrier.has_words = False
+            carrier.has_spoken()
+            self._has_words |= carrier.has_unsent
+        self._show()
         return datagrams
+
+    def _show(self) -> None:
+        """Let the kernel know what aioquic may have changed."""
+        self.is_timer_old = True
+        self.quic.show()
+        if self._carrier is not None:
+            self._carrier.show()
+
+    # -- the kernel tells ----------------------------------------------------------------------------------------------
+
+    def foreign_settled(self, number: int, *, is_acknowledged: bool) -> None:
+        """Tell aioquic what became of a packet of its own."""
+        self.quic.settled(number, QuicDeliveryState.ACKED if is_acknowledged else QuicDeliveryState.LOST)
+        self._has_words |= not is_acknowledged
+        self._wake()  # something may have waited for room, or for that
+
+    def stream_over(self, stream: int) -> None:
+        """Let go of a stream that carried a group."""
+        if self._carrier is not None:
+            self._carrier.stream_over(stream)
+
+    def stirred(self) -> None:
+        """Have what waited for room leave."""
+        self.is_stirred = True
+        self._wake()
+
+    def fail(self) -> None:
+        """Have the next flush end the connection, for a fault of ours."""
+        self.has_failed = True
+        self._wake()
+
+    def probe(self) -> None:
+        """Have aioquic send what asks for an acknowledgement."""
+        self.quic._send_probe()
+        self._wake()
 
     def after_flush(self) -> None:
         """Lose the datagrams that found no room: they would be late."""
         if self._carrier is not None:
             self._carrier.drop_datagrams()
-
-    @property
-    def quiet_ns(self) -> int:
-        """For how long after something was sent QUIC has nothing to do: no less, where it waits for probes alone."""
-        quic = self.quic
-        if not quic._handshake_confirmed or quic._pacing_at is not None:
-            return 0
-        loss = quic._loss
-        space = loss.spaces[APPLICATION]
-        if space.ack_at is not None or space.loss_time is not None:
-            return 0
-        return int((loss._rtt_smoothed + loss.max_ack_delay) * 1e9)  # RFC 9002 section 6.2.1, without the variance
 
     def deadline_ns(self) -> int:
         """When `handle_timeout` wants to be called (monotonic)."""
@@ -237,7 +271,7 @@ class Connection:
         if isinstance(admitted, Refusal):
             self._refuse(asked.stream_id, admitted.status)
             return
-        carrier = WebTransportCarrier(self.quic, self._http, asked.stream_id, self._wake)
+        carrier = WebTransportCarrier(self.quic, self._groups, self._http, asked.stream_id, self._wake)
         self._accept(asked.stream_id, carrier, version.value)
         self._session = Session(carrier, version, origin=self._hop)
         self.peer = self._relay.join(self._session, carrier, admitted)
@@ -248,7 +282,7 @@ class Connection:
         if self._services is None:
             return False
         path, token = split_target_untrusted(target)
-        carrier = WebTransportCarrier(self.quic, self._http, stream, self._wake)
+        carrier = WebTransportCarrier(self.quic, self._groups, self._http, stream, self._wake)
         begun = self._services.begin(path, token, offered, carrier)
         if begun is None:
             return False
@@ -279,7 +313,7 @@ class Connection:
     # -- raw QUIC ------------------------------------------------------------------------------------------------------
 
     def _begin_raw(self, version: Version) -> None:
-        carrier = QuicCarrier(self.quic, self._wake)
+        carrier = QuicCarrier(self.quic, self._groups, self._wake)
         self._carrier = carrier
         self._session = Session(carrier, version, origin=self._hop)
         if not version.traits.has_setup:
@@ -330,12 +364,15 @@ class Connection:
         return session is not None and session.is_closed and not self.is_over
 
     def abandon(self) -> None:
-        """End the session without a word on the wire."""
+        """End the session without a word on the wire, and give the row back."""
         self._end()
+        self.quic.row.table.free_row(self.quic.row)
 
     def _end(self) -> None:
         if self.peer is not None:
             self.peer.end()
         if self._other is not None:
             self._other.lose()
+        if self._carrier is not None:
+            self._carrier.end()
         self.is_over = True

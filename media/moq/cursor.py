@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from media.moq.carrier import Carrier
+from media.moq.carrier import Carried, Carrier
 from media.moq.frames import FrameWriter
 from media.moq.origin import Group
 
@@ -13,7 +13,10 @@ PIECE_BYTES = 16_384  # of a frame written at once: what is beyond can still be 
 
 @dataclass(slots=True, eq=False)
 class GroupCursor:
-    """A group being written to a stream; `stream` is None until the peer has granted one."""
+    """A group being written to a stream; `stream` is None until the peer has granted one.
+
+    Where its carrier takes the whole group (`carried`), nothing is written: `offset` is what was sent of it.
+    """
 
     group: Group
     stream: int | None = None
@@ -21,10 +24,18 @@ class GroupCursor:
     frame: int = 0
     offset: int = 0  # within the frame's payload
     is_refused: bool = False  # by the peer
+    carried: Carried | None = None
+
+    @property
+    def is_carried(self) -> bool:
+        """Whether its carrier takes the whole group."""
+        return self.carried is not None
 
     @property
     def has_more(self) -> bool:
         """Whether there is a frame to write, or an end."""
+        if self.carried is not None:
+            return self.carried.has_more
         return self.frame < len(self.group.frames) or self.group.is_finished
 
     @property
@@ -42,15 +53,6 @@ class GroupCursor:
         if not carrier.write(self.stream, piece, is_last=self.is_written):
             self.is_refused = True
         return len(piece) + 1  # a FIN alone takes room as well
-
-    def take_frames(self) -> bytes:
-        """Return all frames from here on as the stream has them; none of the one before may be left."""
-        assert self.writer is not None
-        parts: list[bytes] = []
-        for frame in self.group.frames[self.frame :]:
-            parts += self.writer.header(frame), frame.payload
-        self.frame = len(self.group.frames)
-        return b"".join(parts)
 
     def _take(self, limit: int) -> bytes:
         assert self.writer is not None

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
-from media.moq.carrier import Carrier, Code, Outgoing
+from media.moq.carrier import Carried, Carrier, Code
 from media.moq.cursor import GroupCursor
 from media.moq.events import FetchWanted
 from media.moq.frames import Frame
@@ -70,6 +70,8 @@ class Delivery:
         for cursor in tuple(self.cursors):
             if not self._wants(cursor.group.sequence):
                 self._drop(cursor, Code.CANCELLED, "groups_not_wanted")
+            elif cursor.carried is not None:
+                self._carrier.rank(cursor.carried, self._rank(cursor))
 
     def switch(self, track: Track, now_ns: int) -> None:
         """Read another track from now on, beginning with its latest group; what is unsent of the one before is lost."""
@@ -163,7 +165,7 @@ class Delivery:
     @property
     def has_more(self) -> bool:
         """Whether there is something to write."""
-        return any(cursor.has_more for cursor in self.cursors)
+        return any(cursor.carried is None and cursor.has_more for cursor in self.cursors)
 
     def expire(self, now_ns: int) -> None:
         """Drop the groups that the subscriber no longer wants to see finished."""
@@ -174,19 +176,29 @@ class Delivery:
             if now_ns - newer.group.began_ns > patience_ns:
                 self._drop(cursor, Code.EXPIRED, "groups_expired")
 
-    @property
-    def is_admitted(self) -> bool:
-        """Whether an object of the track may be written now."""
-        return self._admits(self.track)
+    def look(self, now_ns: int) -> bool:
+        """See what has left of groups that are carried, and what may; returns whether something is to be written."""
+        cursors = self.cursors
+        if len(cursors) == 1:
+            carried = cursors[0].carried
+            if carried is not None:
+                self._look_at(cursors[0], carried)
+                return False
+        for cursor in tuple(cursors):
+            if cursor.carried is not None:
+                self._look_at(cursor, cursor.carried)
+        self.expire(now_ns)
+        return self.has_more
 
-    def take_frames(self, cursor: GroupCursor) -> Outgoing:
-        """Return all frames there are of an open group, as sent; and whether it ends with them."""
-        assert cursor.stream is not None
-        data = cursor.take_frames()
-        self._has_sent()
-        if cursor.is_written:
+    def _look_at(self, cursor: GroupCursor, carried: Carried) -> None:
+        sent = carried.sent
+        if sent != cursor.offset:
+            cursor.offset = sent
+            self._has_sent()
+        if carried.is_end_sent:
             self._written(cursor)
-        return Outgoing(cursor.stream, data, cursor.is_written)
+        elif carried.has_more and not self._admits(self.track):
+            self._drop(cursor, Code.CUT, "groups_not_admitted")
 
     def write_piece(self) -> int:
         """Write the most urgent piece; returns its bytes, 0 when there is nothing to write now."""
@@ -197,12 +209,12 @@ class Delivery:
         return 0
 
     def _write_from(self, cursor: GroupCursor) -> int:
-        if not cursor.has_more:
+        if cursor.is_carried or not cursor.has_more:
             return 0
         if not self._admits(self.track):
             self._drop(cursor, Code.CUT, "groups_not_admitted")
             return 0
-        if cursor.stream is None and not self.open(cursor):
+        if cursor.stream is None and not self._open(cursor):
             return 0
         written = cursor.write_piece(self._carrier)
         if written and not cursor.is_refused:
@@ -220,14 +232,19 @@ class Delivery:
         self._leaving.append(cursor.stream)
         self.counts["groups"] += 1
 
-    def open(self, cursor: GroupCursor) -> bool:
-        """Open the stream of a group; False when the peer grants none now."""
+    def _open(self, cursor: GroupCursor) -> bool:
+        """Open the stream of a group; False when nothing is to be written to it, or the peer grants none now."""
         self._leaving = [stream for stream in self._leaving if not self._carrier.is_done(stream)]
         opened = self._session.open_group(self.request, cursor.group.sequence)
         if opened is None:
             return False
         cursor.stream, cursor.writer = opened
-        return True
+        cursor.carried = self._carrier.carry(cursor.stream, cursor.group, cursor.writer, self._rank(cursor))
+        return cursor.carried is None
+
+    def _rank(self, cursor: GroupCursor) -> tuple[int, ...]:
+        sequence = cursor.group.sequence
+        return (*self.urgency, -sequence if self.wish.is_ordered else sequence)
 
     def _drop(self, cursor: GroupCursor, code: int, reason: str) -> None:
         self.cursors.remove(cursor)
@@ -276,8 +293,9 @@ class Fetched:
         """Whether there is something to write."""
         return not self._is_over and self._cursor.has_more
 
-    def expire(self, now_ns: int) -> None:
-        """Stay: nothing is too late for who asks for the past."""
+    def look(self, now_ns: int) -> bool:
+        """Return whether there is something to write: nothing is too late for who asks for the past."""
+        return self.has_more
 
     def write_piece(self) -> int:
         """Write the next piece; returns its bytes, 0 when there is nothing to write now."""

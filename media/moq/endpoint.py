@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import heapq
 import itertools
 import logging
@@ -10,7 +9,7 @@ import math
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -19,53 +18,40 @@ import structlog
 import trio
 from aioquic._buffer import Buffer
 from aioquic.quic import events as quic_events
-from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet import QuicHeader, QuicPacketType, pull_quic_header
 
 from media.io.networks import network_of
-from media.io.udp import Destination, UdpSocket
+from media.io.udp import Destination
 from media.moq.byte_session import ByteServices
-from media.moq.certificate import QuicCertificate
-from media.moq.connection import H3_ALPN, Connection
+from media.moq.certificate import Certificates
+from media.moq.configuration import EndpointSettings, make_configuration
+from media.moq.connection import Connection
 from media.moq.first_packets import Retry, say_versions
+from media.moq.group_streams import Groups
+from media.moq.line import Line
 from media.moq.newcomers import Newcomers
 from media.moq.relay import Relay
 from media.moq.requests import Admit
 from media.moq.session import NEVER_NS
-from media.moq.stream_packets import APPLICATION
-from media.moq.versions import PREFERRED
+from media.moq.table import NoPlace
+from media.moq.tabled import TabledConnection
 
-IDLE_S = 30.0  # a client that vanished without a word is noticed after as long
 ESTABLISH_S = 10.0  # from the first datagram to a session; half of it would do across the world
 GOODBYE_S = 2.0  # for a client to close what we ended, before we forget it
 FLUSH_S = 0.002  # between two flushes at least: what comes within leaves together
 # Half a packet of sound: the busier, the more leaves together, and the less it costs. With much more than that, what
 # pacing lets out at once is too little for what comes meanwhile.
 LONGEST_REST_S = 0.008
-PACKET_BYTES = 1_200  # passes every path that QUIC does; aioquic does not probe for more
+TICK_S = 0.01  # how late a loss may be noticed of what was sent since timers were last looked at
+FLUSH_BATCH = 64  # connections between which others get their turn
 MIN_INITIAL_BYTES = 1_200  # RFC 9000 section 14.1
 MIN_ID_BYTES = 8  # of what a client calls us at first (RFC 9000 section 7.2)
 LONG_FORM, FIXED_BIT = 0x80, 0x40  # of a packet's first byte (RFC 9000 section 17)
-MAX_DATAGRAM_FRAME_BYTES = 65_536
-MAX_DATA = 16 << 20  # a connection's window: four of the longest frames
-MAX_STREAM_DATA = 4 << 20
 UNVALIDATED_FREE = 64  # newcomers under way before the next have to prove their addresses by a Retry
 
 log = structlog.get_logger("quic")
 # aioquic tells of each duplicate handshake packet; what matters comes to us as events.
 logging.getLogger("quic").setLevel(logging.WARNING)
-
-
-@dataclass(frozen=True, slots=True)
-class EndpointSettings:
-    """Where QUIC arrives. `names` are the host names and addresses that clients know it by."""
-
-    host: str
-    port: int
-    names: tuple[str, ...] = ("localhost", "127.0.0.1", "::1")
-    max_connections: int = 10_000
-    packet_bytes: int = PACKET_BYTES
 
 
 @dataclass(slots=True, eq=False)
@@ -102,7 +88,7 @@ class Endpoint:
     ) -> None:
         self._services = services or ByteServices({})
         self._settings, self._relay, self._admit, self._now_ns = settings, relay, admit, clock_ns
-        self._socket = UdpSocket(settings.host, settings.port)
+        self._line = Line(settings.host, settings.port, settings.max_connections)
         self._hop = secrets.randbelow((1 << 53) - 1) + 1
         self._retry = Retry()
         self._by_id: dict[bytes, _Entry] = {}
@@ -112,36 +98,33 @@ class Endpoint:
         self._timers: list[tuple[int, int]] = []
         self._dirty: dict[int, _Entry] = {}
         self._stirred = trio.Event()
-        self._configuration = QuicConfiguration(
-            is_client=False,
-            alpn_protocols=[H3_ALPN, *(version.value for version in PREFERRED)],
-            idle_timeout=IDLE_S,
-            max_datagram_size=settings.packet_bytes,
-            max_datagram_frame_size=MAX_DATAGRAM_FRAME_BYTES,
-            max_data=MAX_DATA,
-            max_stream_data=MAX_STREAM_DATA,
-        )
+        self._groups = Groups(self._line.table)
+        self._wake_at = self._table_at = math.inf  # when timers are looked at next, and those of the table are due (s)
+        self._configuration = make_configuration(settings.packet_bytes)
         self.counts = Counter[str]()
-        self._renew()
+        self._certificates = Certificates(settings.names, self._configuration)
 
     @property
     def address(self) -> tuple[str, int]:
         """Where it is bound."""
-        return self._socket.address
+        return self._line.address
 
     @property
     def certificate_sha256(self) -> str:
         """The hash by which a page may accept the certificate of new connections, in hex."""
-        return self._certificate.sha256
+        return self._certificates.newest.sha256
 
     def counters(self) -> dict[str, int]:
         """How many connections there are, and what became of datagrams and connections, by name."""
-        counted = self.counts + self._socket.counts + self._services.counts
+        counted = self.counts + self._services.counts + self._line.counters()
         return {"quic_connections": len(self._entries), **{f"quic_{name}": n for name, n in counted.items()}}
+
+    def _now_s(self) -> float:
+        return self._now_ns() / 1e9
 
     def close(self) -> None:
         """Free the address; needed only when it never ran."""
-        self._socket.close()
+        self._line.close()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled, then say goodbye to everyone."""
@@ -150,22 +133,24 @@ class Endpoint:
                 self._services.nursery = nursery
                 nursery.start_soon(self._receive)
                 nursery.start_soon(self._keep_time)
-                nursery.start_soon(self._keep_certificate)
+                nursery.start_soon(self._certificates.keep)
                 task_status.started()
         finally:
             self._services.nursery = None
             for entry in tuple(self._entries.values()):
-                self._guarded(entry, self._flush)  # the last words of its session
+                self._flush_all([entry])  # the last words of its session
                 entry.connection.close("the server ends")
-                self._guarded(entry, self._flush)
-            self._socket.close()
+                self._flush_all([entry])
+            self._line.close()
 
     # -- datagrams -----------------------------------------------------------------------------------------------------
 
     async def _receive(self) -> None:
         while True:
+            await trio.lowlevel.wait_readable(self._line.fd)
+            began_ns = self._now_ns()
             heard: dict[int, _Entry] = {}
-            for data, source in await self._socket.receive():
+            for data, source in self._line.read(self._now_s):
                 try:
                     entry = self._route(data, source)
                 except Exception:
@@ -174,16 +159,19 @@ class Endpoint:
                     log.exception("datagram_fault")
                     continue
                 if entry is not None:
-                    self._guarded(entry, self._feed, data, source, heard)
+                    self._guarded(entry, self._feed, data, source)
+                    heard[entry.number] = entry
+            heard |= {number: entry for number, entry in self._dirty.items() if entry.connection.is_stirred}
             # Those that it only led media to wait for the next flush.
-            self._flush_all(heard)
+            if heard:
+                self._flush_all(tuple(heard.values()))
+                self._wake_by(self._now_s() + TICK_S)
+            # To be woken costs more than what most datagrams say.
+            await trio.sleep(rest_after(self._now_ns() - began_ns))
 
-    def _feed(self, entry: _Entry, data: bytes, source: Destination, heard: dict[int, _Entry]) -> None:
-        if entry.connection.receive_untrusted(data, source, self._now_ns() / 1e9):
-            heard[entry.number] = entry
-            self._take_events(entry)
-        elif entry.connection.quic._loss.spaces[APPLICATION].loss_time is not None:
-            self._set_timer(entry)
+    def _feed(self, entry: _Entry, data: bytes, source: Destination) -> None:
+        entry.connection.receive_untrusted(data, source, self._now_s())
+        self._take_events(entry)
 
     def _route(self, data: bytes, source: Destination) -> _Entry | None:
         if data and not data[0] & LONG_FORM and data[0] & FIXED_BIT:
@@ -200,7 +188,7 @@ class Endpoint:
             return entry
         if header.version is not None and header.version not in self._configuration.supported_versions:
             if header.packet_type is not QuicPacketType.VERSION_NEGOTIATION and len(data) >= MIN_INITIAL_BYTES:
-                self._socket.send([(say_versions(header, self._configuration.supported_versions), source)])
+                self._line.say([(say_versions(header, self._configuration.supported_versions), source)])
             return None
         is_initial = header.packet_type is QuicPacketType.INITIAL and len(header.destination_cid) >= MIN_ID_BYTES
         if not is_initial or len(data) < MIN_INITIAL_BYTES:
@@ -214,7 +202,7 @@ class Endpoint:
             return None
         original, retried = header.destination_cid, None
         if header.token:
-            proven = self._retry.original_untrusted(header, source, self._now_ns() / 1e9)
+            proven = self._retry.original_untrusted(header, source, self._now_s())
             if proven is None:
                 self.counts["tokens_refused"] += 1
                 return None
@@ -222,20 +210,27 @@ class Endpoint:
         elif len(self._newcomers) >= UNVALIDATED_FREE:
             self.counts["retries"] += 1
             length = self._configuration.connection_id_length
-            self._socket.send([(self._retry.ask(header, source, self._now_ns() / 1e9, length), source)])
+            self._line.say([(self._retry.ask(header, source, self._now_s(), length), source)])
             return None
         network = network_of(source[0])
         if not self._newcomers.has_room_for(network):
             self.counts["newcomers_refused"] += 1
             return None
-        quic = QuicConnection(
-            configuration=self._configuration,
+        try:
+            row = self._line.table.take_row()
+        except NoPlace:
+            self.counts["connections_refused"] += 1
+            return None
+        quic = TabledConnection(
+            row,
+            self._configuration,
             original_destination_connection_id=original,
             retry_source_connection_id=retried,
         )
         number = next(self._numbers)
         wake = partial(self._stir, number)
-        connection = Connection(quic, self._relay, self._admit, self._hop, source[0], wake, self._services)
+        about = (self._relay, self._admit, self._hop, source[0], wake, self._services)
+        connection = Connection(quic, self._groups, *about)
         entry = _Entry(connection, number, self._now_ns() + int(ESTABLISH_S * 1e9))
         self._entries[number] = entry
         overtaken = self._newcomers.enter(number, network)
@@ -291,40 +286,47 @@ class Endpoint:
             self._dirty[number] = entry
             self._stirred.set()
 
-    def _flush_dirty(self) -> None:
-        dirty, self._dirty = self._dirty, {}
-        self._flush_all(dirty)
-
-    def _flush_all(self, entries: dict[int, _Entry]) -> None:
-        for entry in entries.values():
+    def _flush_all(self, entries: Sequence[_Entry]) -> None:
+        """Have connections write, aioquic say what it has to, and the kernel send the rest."""
+        rows: list[int] = []
+        for entry in entries:
             if entry.number in self._entries:
-                self._guarded(entry, self._flush)
+                self._guarded(entry, self._flush, rows)
+        if rows:
+            self._line.flush(rows, self._now_s())
 
-    def _flush(self, entry: _Entry) -> None:
+    def _flush(self, entry: _Entry, rows: list[int]) -> None:
         connection = entry.connection
         now_ns = self._now_ns()
-        bursts, destination = connection.bursts(now_ns / 1e9)
-        for burst in bursts:
-            self._socket.send_burst(burst.data, burst.size, destination)
-        self._socket.send(connection.datagrams(now_ns / 1e9))
-        connection.after_flush()
-        if connection.was_ended_by_us and not entry.is_leaving:
-            entry.is_leaving, entry.give_up_ns = True, now_ns + int(GOODBYE_S * 1e9)
-        # What the writing itself stirred has left just now.
-        self._dirty.pop(entry.number, None)
+        connection.write()
+        rows.append(connection.quic.row.number)
+        if connection.must_speak(now_ns / 1e9):
+            self._speak(entry, now_ns)
         if connection.quic._events:
             self._take_events(entry)
+        # What the writing itself stirred leaves just now.
+        self._dirty.pop(entry.number, None)
+        if not connection.is_timer_old:
+            return
+        connection.is_timer_old = False
         if connection.is_over and connection.quic.get_timer() is None:
             self._remove(entry)
         else:
             self._set_timer(entry)
 
+    def _speak(self, entry: _Entry, now_ns: int) -> None:
+        connection = entry.connection
+        datagrams = connection.datagrams(now_ns / 1e9)
+        if datagrams:
+            self._line.say(datagrams)
+        connection.after_flush()
+        if connection.was_ended_by_us and not entry.is_leaving:
+            entry.is_leaving, entry.give_up_ns = True, now_ns + int(GOODBYE_S * 1e9)
+
     # -- time ----------------------------------------------------------------------------------------------------------
 
     def _set_timer(self, entry: _Entry) -> None:
         # Entries are lazy: one that comes too early looks again, so only an earlier deadline needs a new entry.
-        if entry.timer_ns < self._now_ns() + entry.connection.quiet_ns:
-            return
         timer = entry.connection.quic.get_timer()
         deadline_ns = NEVER_NS if timer is None else int(timer * 1e9)
         deadline_ns = min(deadline_ns, entry.connection.deadline_ns())
@@ -333,27 +335,41 @@ class Endpoint:
         if deadline_ns < entry.timer_ns:
             entry.timer_ns = deadline_ns
             heapq.heappush(self._timers, (deadline_ns, entry.number))
-            if self._timers[0][1] == entry.number:
-                self._stirred.set()
+            self._wake_by(deadline_ns / 1e9)
+
+    def _wake_by(self, at: float) -> None:
+        """Look at timers no later than then (s, monotonic)."""
+        if at < self._wake_at:
+            self._wake_at = at
+            self._stirred.set()
 
     async def _keep_time(self) -> None:
         rest_s = FLUSH_S
         while True:
-            wake_ns = self._timers[0][0] if self._timers else NEVER_NS
-            pause_s = math.inf if wake_ns >= NEVER_NS else max(0.0, (wake_ns - self._now_ns()) / 1e9)
+            self._stirred = trio.Event()
+            self._run_timers()
+            soon = self._now_s() + TICK_S if self._table_at < math.inf else math.inf
+            self._wake_at = min(self._timers[0][0] / 1e9 if self._timers else math.inf, self._table_at, soon)
             if not self._dirty:
-                self._stirred = trio.Event()
-                with trio.move_on_after(pause_s):
+                with trio.move_on_after(max(0.0, self._wake_at - self._now_s())):
                     await self._stirred.wait()
             if self._dirty:
                 await trio.sleep(rest_s)
             began_ns = self._now_ns()
             self._run_timers()
-            self._flush_dirty()
+            await self._flush_dirty()
             rest_s = rest_after(self._now_ns() - began_ns)
+
+    async def _flush_dirty(self) -> None:
+        dirty, self._dirty = tuple(self._dirty.values()), {}
+        for at in range(0, len(dirty), FLUSH_BATCH):
+            if at:
+                await trio.lowlevel.checkpoint()
+            self._flush_all(dirty[at : at + FLUSH_BATCH])
 
     def _run_timers(self) -> None:
         now_ns = self._now_ns()
+        self._table_at = self._line.table.run_timers(now_ns / 1e9)
         while self._timers and self._timers[0][0] <= now_ns:
             deadline_ns, number = heapq.heappop(self._timers)
             entry = self._entries.get(number)
@@ -377,20 +393,8 @@ class Endpoint:
             self._set_timer(entry)  # it came too early
             return
         connection.handle_timeout(now_ns)
+        connection.is_timer_old = True
         if connection.quic.get_timer() is None:
             self._remove(entry)
         else:
             self._dirty[entry.number] = entry
-
-    # -- the certificate -----------------------------------------------------------------------------------------------
-
-    def _renew(self) -> None:
-        self._certificate = QuicCertificate.self_made(self._settings.names, datetime.datetime.now(datetime.UTC))
-        self._configuration.certificate = self._certificate.cert
-        self._configuration.private_key = self._certificate.key
-
-    async def _keep_certificate(self) -> None:
-        while True:
-            rest = self._certificate.renew_at - datetime.datetime.now(datetime.UTC)
-            await trio.sleep(max(1.0, rest.total_seconds()))
-            self._renew()

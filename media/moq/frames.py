@@ -23,14 +23,14 @@ class Frame(NamedTuple):
 class FrameWriter:
     """Writes what stands in front of each payload of one group."""
 
-    __slots__ = ("_previous", "_stamps")
+    __slots__ = ("_previous", "stamps")
 
     def __init__(self, *, stamps: bool) -> None:
-        self._stamps, self._previous = stamps, 0
+        self.stamps, self._previous = stamps, 0
 
     def header(self, frame: Frame) -> bytes:
         """Return the frame's length, after its timestamp in microseconds where the version has one."""
-        if not self._stamps:
+        if not self.stamps:
             return varint(len(frame.payload))
         delta = frame.timestamp_us - self._previous
         self._previous = frame.timestamp_us

@@ -10,7 +10,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from media.moq.carrier import UNIDIRECTIONAL
+from media.moq.carrier import UNIDIRECTIONAL, Writing
 from media.moq.varint import MAX_VARINT, Cursor, prefixed, varint
 from media.wire.malformed import MalformedPacket
 
@@ -104,7 +104,7 @@ class _Receiving:
     granted: int = STREAM_WINDOW
 
 
-class QmuxCarrier:
+class QmuxCarrier(Writing):
     """The server's end of a connection; a `Carrier` of one session. `wake` is called when there may be a record.
 
     `recall` is called when records that were taken before must not leave any more.

@@ -11,16 +11,15 @@ from collections import Counter
 from collections.abc import Callable
 
 from aioquic.h3.connection import FrameType, H3Connection, ProtocolError, StreamType
-from aioquic.quic.connection import QuicConnection
-from aioquic.quic.packet_builder import QuicDeliveryState
 from aioquic.quic.stream import QuicStream
 
-from media.io.udp import Destination
-from media.moq.acknowledgements import take_acknowledgement_untrusted
-from media.moq.carrier import Outgoing
-from media.moq.keyring import Keyring
-from media.moq.packets import Burst
-from media.moq.stream_packets import has_data, has_room, may_send, send_chunks, write_stream_packets, write_whole
+from media.moq.carrier import Carried
+from media.moq.frames import FrameWriter
+from media.moq.group_streams import Groups, GroupStream
+from media.moq.kernel.columns import PREFIX_BYTES
+from media.moq.origin import Group
+from media.moq.table import NoPlace
+from media.moq.tabled import TabledConnection
 from media.moq.varint import varint
 
 # The longest packet has a header of 1 byte, the peer's connection id and a packet number of 2, a frame header of 3 and
@@ -57,17 +56,18 @@ def from_http_code(code: int) -> int:
 class QuicCarrier:
     """A connection's own streams; also what its WebTransport sessions are made of.
 
-    Unidirectional streams that it opens are its own: aioquic, which looks at every stream for each packet it writes,
-    does not have them in its queue before something else than data has to be said of them.
+    Streams that carry groups are the kernel's: aioquic, which looks at every stream for each packet it writes, does not
+    have them in its queue before something else than data has to be said of them.
     """
 
-    def __init__(self, quic: QuicConnection, wake: Callable[[], None]) -> None:
+    def __init__(self, quic: TabledConnection, groups: Groups, wake: Callable[[], None]) -> None:
         self.counts = Counter[str]()
         self.has_words = True  # whether aioquic may have something to say, besides what its timers tell
-        self._quic, self.wake = quic, wake
-        self._keyring = Keyring()
-        self._own: dict[int, QuicStream] = {}
-        self._unsent: dict[int, None] = {}  # streams that may have bytes to send, as they were written to
+        self._quic, self._groups, self.wake = quic, groups, wake
+        self._unsent: dict[int, None] = {}  # streams of aioquic's that may have bytes to send, as they were written to
+        self._fresh: set[int] = set()  # streams opened for what may yet be carried
+        self._carried: dict[int, GroupStream] = {}  # by stream
+        self._places: dict[int, GroupStream] = {}  # those, and what is closed and still waited for, by place
 
     @property
     def max_datagram_bytes(self) -> int:
@@ -85,47 +85,6 @@ class QuicCarrier:
         bitrate_bps = int(self._quic._loss.congestion_window * 8 / rtt_s)
         return min(bitrate_bps, MAX_ESTIMATE_BPS), max(1, int(rtt_s * 1000))
 
-    def bursts(self, now: float) -> list[Burst]:
-        """Return packets of what was written, in the order it was; aioquic sends what these do not hold."""
-        if not self._unsent:
-            return []
-        self._quic._pacing_at = None
-        if not self._keyring.is_plain(self._quic):
-            self._hand_over()
-            return []
-        bursts = write_stream_packets(self._quic, self._unsent, self._keyring, self._delivered, now)
-        self._forget_sent()
-        return bursts
-
-    def may_send(self, size: int, now: float) -> bool:
-        """Whether so many bytes of streams of its own may leave at once (s, monotonic)."""
-        return not self._unsent and self._keyring.is_plain(self._quic) and may_send(self._quic, size, now)
-
-    def takes(self, stream: int | None, size: int) -> bool:
-        """Whether an own stream would have so many bytes leave at once."""
-        state = None if stream is None else self._own.get(stream)
-        return state is not None and has_room(state, size)
-
-    def send(self, outgoing: list[Outgoing], now: float) -> Burst:
-        """Send what `may_send` and `takes` were asked of."""
-        chunks = [
-            (self._own[stream], write_whole(self._own[stream], data, is_last)) for stream, data, is_last in outgoing
-        ]
-        self._unsent.clear()  # of what was opened for this
-        return send_chunks(self._quic, self._keyring, chunks, self._delivered, now)
-
-    def take_acknowledgement_untrusted(self, data: bytes, source: Destination, now: float) -> bool:
-        """Take in a datagram that only acknowledges; False when it is for aioquic."""
-        lost = take_acknowledgement_untrusted(self._quic, self._keyring, data, source, now)
-        if lost:
-            self.has_words = True  # what of it was not of our own streams
-        return lost is not None
-
-    @property
-    def has_unsent(self) -> bool:
-        """Whether something that was written may wait for room."""
-        return bool(self._unsent)
-
     def open(self, *, unidirectional: bool) -> int | None:
         """Open a stream.
 
@@ -136,11 +95,79 @@ class QuicCarrier:
         stream = quic.get_next_available_stream_id(is_unidirectional=unidirectional)
         if stream // 4 >= granted:
             return None
-        had_words = self.has_words
+        if unidirectional:
+            self._fresh.add(stream)
         self._send(stream, self._stream_prefix(stream, unidirectional))
-        if unidirectional and self._take(stream):
-            self.has_words = had_words
         return stream
+
+    def carry(self, stream: int, group: Group, writer: FrameWriter, rank: tuple[int, ...]) -> Carried | None:
+        """Have the kernel send a group on a stream just opened, behind what was written to it."""
+        state = self._quic._streams.get(stream)
+        if stream not in self._fresh or state is None or len(state.sender._buffer) > PREFIX_BYTES:
+            return None
+        encoded = None
+        try:
+            encoded = self._groups.take(group, stamps=writer.stamps)
+            carried = GroupStream(self._groups, self._quic.row, state, encoded, rank)
+        except NoPlace:
+            self.counts["groups_no_place"] += 1
+            if encoded is not None:
+                self._groups.give(encoded)
+            return None
+        self._fresh.remove(stream)
+        self._unsent.pop(stream, None)
+        self._quic._streams_queue.remove(state)
+        self._carried[stream] = self._places[carried.place] = carried
+        self._order()
+        return carried
+
+    def rank(self, carried: Carried, rank: tuple[int, ...]) -> None:
+        """Have a group leave before those of lower ranks."""
+        assert isinstance(carried, GroupStream)
+        carried.rank = rank
+        self._order()
+
+    def show(self) -> None:
+        """Put into the table what aioquic heard: how much the peer takes of each stream."""
+        for carried in self._carried.values():
+            carried.show()
+
+    def stream_over(self, place: int) -> None:
+        """Let go of a stream of which nothing is waited for."""
+        carried = self._places.get(place)
+        if carried is None:
+            return
+        stream = carried.state.stream_id
+        if not carried.is_closed and stream is not None:
+            del self._carried[stream]
+            self._quic._streams.pop(stream, None)
+            self._order()
+            self.wake()  # its subscription may have waited for that
+        self._release(carried)
+
+    def end(self) -> None:
+        """Let go of all streams: the connection is over."""
+        self._carried.clear()
+        self._order()
+        self._quic.row.forget_flight()
+        for carried in tuple(self._places.values()):
+            self._release(carried)
+
+    def has_spoken(self) -> None:
+        """Take note that aioquic was asked for what it has to say."""
+        self.has_words = False
+        self._fresh.clear()
+
+    @property
+    def has_unsent(self) -> bool:
+        """Whether something waits that was written to streams of aioquic's."""
+        self._forget_sent()
+        return bool(self._unsent)
+
+    @property
+    def must_speak(self) -> bool:
+        """Whether aioquic may have something to say."""
+        return self.has_words or bool(self._fresh)
 
     def write(self, stream: int, data: bytes, *, is_last: bool = False) -> bool:
         """Write; False after the peer's STOP_SENDING, and to a stream that has ended."""
@@ -148,20 +175,25 @@ class QuicCarrier:
 
     def reset(self, stream: int, code: int) -> None:
         """Reset; what is unsent or lost never leaves any more."""
+        self.give_back(stream)
         try:
             self._quic.reset_stream(stream, self._code(code))
         except ValueError:
             self.counts["resets_in_vain"] += 1  # the peer reset a stream that we never sent on
-        self.give_back(stream)
         self._unsent.pop(stream, None)
         self._speak()
 
     def give_back(self, stream: int) -> None:
         """Let aioquic say what is to be said of a stream besides data: it was reset, or the peer stopped it."""
-        state = self._own.pop(stream, None)
-        if state is not None:
-            self._quic._streams_queue.append(state)
-            self.has_words = True
+        carried = self._carried.pop(stream, None)
+        if carried is None:
+            return
+        carried.close()
+        self._order()
+        self._quic._streams_queue.append(carried.state)
+        self.has_words = True
+        if not carried.is_waited_for:
+            self._release(carried)
 
     def recall(self) -> None:
         """Do nothing: QUIC drops what is reset."""
@@ -231,49 +263,29 @@ class QuicCarrier:
     def _forget_sent(self) -> None:
         for stream in tuple(self._unsent):
             state = self._quic._streams.get(stream)
-            if state is None or not has_data(state):
+            if state is None or not _has_data(state):
                 del self._unsent[stream]
 
-    def _take(self, stream: int) -> bool:
-        """Make a stream just opened our own; False when aioquic has something to say of it."""
-        queue = self._quic._streams_queue
-        state = self._quic._streams.get(stream)
-        if state is None or not queue or queue[-1] is not state:
-            return False
-        queue.pop()
-        self._own[stream] = state
-        return True
+    def _order(self) -> None:
+        """Have the kernel send what is most urgent first."""
+        ranked = sorted(self._carried.values(), key=_rank_of, reverse=True)
+        self._quic.row.order([carried.place for carried in ranked])
 
-    def _hand_over(self) -> None:
-        """Leave what is unsent to aioquic."""
-        for stream in tuple(self._unsent):
-            self.give_back(stream)
-        self.has_words = True
-
-    def _delivered(self, delivery: QuicDeliveryState, state: QuicStream, start: int, stop: int, is_last: bool) -> None:
-        """Hear what became of a stretch of a stream; what was lost is sent again before what is new."""
-        assert state.stream_id is not None
-        state.sender.on_data_delivery(delivery, start, stop, is_last)
-        if delivery is QuicDeliveryState.LOST:
-            if has_data(state):
-                self._unsent = {state.stream_id: None, **self._unsent}
-        elif state.sender.is_finished and self._own.pop(state.stream_id, None) is not None:
-            del self._quic._streams[state.stream_id]
+    def _release(self, carried: GroupStream) -> None:
+        del self._places[carried.place]
+        self._groups.table.free_stream(carried.place)
+        self._groups.give(carried.encoded)
 
     def _send(self, stream: int, data: bytes, is_last: bool = False) -> bool:
-        own = self._own.get(stream)
         try:
-            if own is None:
-                self._quic.send_stream_data(stream, data, end_stream=is_last)
-            else:
-                own.sender.write(data, end_stream=is_last)
+            self._quic.send_stream_data(stream, data, end_stream=is_last)
         except (RuntimeError, ValueError, AssertionError):
             # After STOP_SENDING, a reset or an end, all of which the peer may cause at any moment.
             self.counts["writes_in_vain"] += 1
             return False
         if data or is_last:
             self._unsent[stream] = None
-        if own is None:
+        if stream not in self._fresh:
             self.has_words = True
         self.wake()
         return True
@@ -296,8 +308,10 @@ class QuicCarrier:
 class WebTransportCarrier(QuicCarrier):
     """One WebTransport session's share of an HTTP/3 connection; `session` is the id of its CONNECT stream."""
 
-    def __init__(self, quic: QuicConnection, http: Http3, session: int, wake: Callable[[], None]) -> None:
-        super().__init__(quic, wake)
+    def __init__(
+        self, quic: TabledConnection, groups: Groups, http: Http3, session: int, wake: Callable[[], None]
+    ) -> None:
+        super().__init__(quic, groups, wake)
         self._http, self._session = http, session
 
     def write(self, stream: int, data: bytes, *, is_last: bool = False) -> bool:
@@ -306,14 +320,6 @@ class WebTransportCarrier(QuicCarrier):
         if is_last:
             self._http.sending_ended(stream)
         return written
-
-    def send(self, outgoing: list[Outgoing], now: float) -> Burst:
-        """Send, and let HTTP/3 forget streams once both halves have ended."""
-        burst = super().send(outgoing, now)
-        for stream, _, is_last in outgoing:
-            if is_last:
-                self._http.sending_ended(stream)
-        return burst
 
     def reset(self, stream: int, code: int) -> None:
         """Reset, and let HTTP/3 forget the stream once both halves have ended."""
@@ -354,7 +360,7 @@ class WebTransportCarrier(QuicCarrier):
 class Http3(H3Connection):
     """aioquic's HTTP/3 with what WebTransport needs besides."""
 
-    def __init__(self, quic: QuicConnection) -> None:
+    def __init__(self, quic: TabledConnection) -> None:
         super().__init__(quic, enable_webtransport=True)
 
     def expect_reply(self, stream: int, session: int) -> None:
@@ -372,3 +378,13 @@ class Http3(H3Connection):
 
     def _get_local_settings(self) -> dict[int, int]:
         return {**super()._get_local_settings(), MAX_SESSIONS_DRAFT_13: 1, ENABLED_DRAFT_15: 1}
+
+
+def _has_data(stream: QuicStream) -> bool:
+    """Whether a stream of aioquic's has something to send."""
+    sender = stream.sender
+    return not (sender.buffer_is_empty or sender.reset_pending or stream.is_blocked or sender.is_finished)
+
+
+def _rank_of(carried: GroupStream) -> tuple[int, ...]:
+    return carried.rank

@@ -78,7 +78,6 @@ class Peer:
         # Broadcasts of which something may be on its way still, and when picture or sound of them was last sent (ns);
         # a room that closes takes its own out.
         self._served: dict[str, int] = {}
-        self.is_held_up = False  # what it could write now waits for room
         self.upstream = Upstream(session, relay.origin, relay.now_ns, rights.may_publish)
         relay.origin.listen(self)
 
@@ -90,21 +89,20 @@ class Peer:
     def write(self) -> None:
         """Write what is most urgent, as long as the connection has room."""
         now_ns = self._relay.now_ns()
+        with self._access:
+            waiting = [delivery for delivery in tuple(self.deliveries.values()) if delivery.look(now_ns)]
+            if waiting:
+                self._write_pieces(waiting)
         for delivery in tuple(self.deliveries.values()):
-            delivery.expire(now_ns)
             if delivery.is_spent:
                 self._finish(delivery)
-        waiting = [delivery for delivery in self.deliveries.values() if delivery.has_more]
-        self.is_held_up = bool(waiting)
-        if not waiting:
-            return
+
+    def _write_pieces(self, waiting: list[Delivery | Fetched]) -> None:
         if len(waiting) > 1:
             waiting.sort(key=urgency, reverse=True)
         room = self._carrier.room()
-        with self._access.at_once():
-            while room > 0 and (written := write_piece(waiting)):
-                room -= written
-        self.is_held_up = bool(waiting)
+        while room > 0 and (written := write_piece(waiting)):
+            room -= written
 
     def cut(self, code: int = Code.CUT, path: str | None = None) -> None:
         """Have nothing more reach this peer, of one broadcast or of all: unsent data is lost, streams are reset.

@@ -6,11 +6,13 @@ events as there are members, and nobody is told.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
 import sqlalchemy as sa
+from msgspec.structs import replace
 
 from server import eventlog
 from server.eventlog import Happened
@@ -74,8 +76,38 @@ def set_settings(connection: sa.Connection, account: str, settings: Settings) ->
         _FORGET_SEEN(connection, account=account)
 
 
-def mark(connection: sa.Connection, doing: Doing, delivered: int, read: int, *, private: bool) -> Member:
-    """Move markers up to messages; returns them as they are now. Raises Refused like `policy.require_in`."""
+class Mark(msgspec.Struct, frozen=True):
+    """Up to which messages somebody has got and read; `private` when the others are not to be told."""
+
+    doing: Doing
+    delivered: int
+    read: int
+    private: bool
+
+    def with_later(self, other: Mark) -> Mark:
+        """Return what this mark and a later one come to; markers go on, never back."""
+        return replace(other, delivered=max(self.delivered, other.delivered), read=max(self.read, other.read))
+
+
+def mark_each(connection: sa.Connection, marks: Sequence[Mark]) -> Sequence[Member | Exception]:
+    """Move markers up to messages, those of one member together: one row and one event, however many came at once.
+
+    Returns them as they are then; with Refused like `policy.require_in`.
+    """
+    keys = [(mark.doing.conversation, mark.doing.actor, mark.private) for mark in marks]
+    merged: dict[tuple[str, AccountId, bool], Mark] = {}
+    for key, mark in zip(keys, marks, strict=True):
+        merged[key] = merged[key].with_later(mark) if key in merged else mark
+    done: dict[tuple[str, AccountId, bool], Member | Exception] = {}
+    for key, mark in merged.items():
+        try:
+            done[key] = _mark(connection, mark.doing, mark.delivered, mark.read, private=mark.private)
+        except Refused as refused:
+            done[key] = refused
+    return [done[key] for key in keys]
+
+
+def _mark(connection: sa.Connection, doing: Doing, delivered: int, read: int, *, private: bool) -> Member:
     conversation = rows.find(connection, doing.conversation)
     if conversation is None:
         raise Refused("conversation_unknown")

@@ -234,9 +234,10 @@ class Messenger:
         self, actor: Actor, conversation: ConversationId, delivered: int, read: int, *, private: bool
     ) -> None:
         """Move markers up to messages. Raises Refused like `policy.require_in`."""
-        doing = self._doing(actor, conversation)
-        work = lambda connection: marking.mark(connection, doing, delivered, read, private=private)  # noqa: E731
-        await self._change(actor, work)
+        self._paces.change(actor.account)
+        mark = marking.Mark(self._doing(actor, conversation), delivered, read, private)
+        await self._store.write_each(marking.mark_each, mark)
+        self._nudge()
 
     async def keep(self, actor: Actor, conversation: str, kept: Kept) -> None:
         """Change what belongs to a member alone. Raises Refused like `policy.require_in`."""

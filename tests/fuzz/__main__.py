@@ -21,7 +21,7 @@ import media.forwarding.arrivals
 import media.forwarding.kernel.loop
 import media.io.aead
 import media.io.fanout
-import media.moq.packet_kernel  # noqa: F401  (all before the others: Numba can't compile what was instrumented)
+import media.moq.kernel.calls  # noqa: F401  (all before the others: Numba can't compile what was instrumented)
 
 with atheris.instrument_imports(
     include=["media.wire", "media.webrtc", "media.bridge", "media.moq", "signalling", "server", "jwt"]

@@ -28,7 +28,8 @@ from media.wire.rtp import parse_rtp_untrusted
 from tests.fuzz.target import TEXT, Target
 from tests.media.packets import RECORDINGS
 from tests.media.packets import recorded as recorded_packets
-from tests.moq.test_acknowledgements import ID, OPENERS, ack
+from tests.moq.openers import ID
+from tests.moq.test_acknowledgements import OPENERS, ack
 from tests.moq.test_packets import CRYPTO
 from tests.moq.wires import Wire
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from itertools import accumulate
+import math
 
 import numpy as np
-import pytest
 import trio
 
 from media.bridge.assembling import Packet
@@ -13,13 +12,15 @@ from media.bridge.tapping import Tap
 from media.door import Negotiated
 from media.forwarding.admission import NOTHING, Grant, Holding
 from media.forwarding.layers.ladder import Ladder, Within, layers_of, number, steps
-from media.forwarding.layers.resting import SOUND_BPS
+from media.forwarding.layers.resting import IDLE_NS, SECOND_NS
+from media.forwarding.layers.selection import Layers
 from media.forwarding.layers.wishes import Layer, Quality, Wish, choose
 from media.wire.codecs import Codec
 from media.wire.layering import read_layering_untrusted
-from media.wire.rtcp import Remb, parse_rtcp_untrusted
 from media.wire.rtp import RtpHeader, build_rtp, parse_rtp_untrusted
 from tests.media.test_door import Remote, World, open_world, write_offer
+from tests.media.test_kernel_robustness import Sent, set_stage
+from tests.media.turns import open_turns
 
 SIZES = (60, 240, 900)  # octets of a packet of each spatial layer
 PATTERN = (0, 2, 1, 2)
@@ -83,16 +84,7 @@ class Scalable:
                 await self.remote.socket.sendto(self.remote.tx.protect(build_rtp(header, payload)), self.remote.server)
                 seq += 1
             picture += 1
-            self._obey()
             await trio.sleep(EVERY_S)
-
-    def _obey(self) -> None:
-        """Leave out the larger pictures that do not fit what the server wants, as browsers do."""
-        asked = [packet for compound in self.remote.rtcp for packet in parse_rtcp_untrusted(compound)]
-        limits = [packet.bitrate_bps for packet in asked if isinstance(packet, Remb)]
-        if limits:
-            rates = accumulate(8 * size / EVERY_S for size in SIZES)
-            self.sending = max(sum(rate <= limits[-1] - SOUND_BPS for rate in rates), 1)
 
 
 async def go_live(world: World) -> Scalable:
@@ -166,19 +158,18 @@ async def test_who_comes_before_it_is_known_what_the_layers_take_gets_a_picture_
         await shows(world, viewer, 2)
 
 
-async def test_larger_pictures_that_nobody_gets_are_not_sent_until_somebody_wants_them(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("media.forwarding.layers.resting.IDLE_NS", 1_000_000_000)
-    async with open_world() as world:
-        publisher = await go_live(world)
-        viewer = await watch(world)
-        await shows(world, viewer, 2)
-        for quality, spatial in ((Quality.MEDIUM, 1), (Quality.LOW, 0), (Quality.HIGH, 2)):
-            await trio.sleep(1.5)  # until what the layers take is known
-            world.media.prefer(viewer[1].transport, Wish(quality))
-            await world.until(lambda spatial=spatial: publisher.sending == spatial + 1)
-            await shows(world, viewer, spatial)
+def test_all_sizes_within_one_encoding_are_sent_also_while_nobody_gets_the_larger() -> None:
+    with open_turns() as turns:
+        stage = set_stage(turns, 1000, Codec.VP9)
+        layers = Layers(turns.forwarder)
+        layers.open(stage.video, 0)
+        turns.forwarder.unsubscribe(stage.subscriptions[0])
+        subscription = layers.subscribe(stage.video, stage.viewer.row, Sent(3000), Wish(Quality.LOW), 0)
+        for second in range(1, 4 + IDLE_NS // SECOND_NS):
+            turns.tables.layer_octets[stage.video, :3, 0] += 100 * np.array(SIZES)
+            layers.review(second * SECOND_NS)
+        assert turns.tables.choices["most_spatial"][subscription] == 0
+        assert layers.limit_bps(stage.video) == math.inf
 
 
 async def test_the_reserved_largest_picture_never_reaches_who_does_not_hold_its_grant() -> None:

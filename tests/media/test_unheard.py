@@ -53,6 +53,7 @@ def test_a_viewer_begins_with_the_pace_of_the_ramp_and_nobody_else_has_one(stage
     assert paces(stage) == int(8e9 / (PACE * START_BPS))
     tables.estimates["told_ns"][stage.viewer.row], tables.transports["octet_ns"][stage.viewer.row] = NOW, 7
     layers.unsubscribe(subscription)
+    assert not layers._ways._unheard
     layers.subscribe(stage.video, stage.viewer.row, Sent(4000, stamp=NUMBERED), ANY_PICTURE, NOW)
     assert paces(stage) == 7  # it has told something, and that holds
 
@@ -80,14 +81,15 @@ def test_the_only_picture_leaves_as_quickly_as_it_is_large(stage: Stage) -> None
 
 def test_who_tells_nothing_gets_all_at_once_after_a_while_in_which_something_came(stage: Stage) -> None:
     tables, row = stage.turns.tables, stage.viewer.row
-    ways = Ways(tables)
-    ways.begin(row, 0.0, is_numbered=True)
-    ways.review(NOW)
+    layers = Layers(stage.turns.forwarder)
+    layers.open(stage.video, NOW)
+    layers.subscribe(stage.video, row, Sent(3000, stamp=NUMBERED), ANY_PICTURE, NOW)
+    layers.review(NOW)
     tables.transports["delivered_ns"][row] = NOW + 10 * SECOND_NS
-    ways.review(NOW + 10 * SECOND_NS)
-    ways.review(NOW + 10 * SECOND_NS + SILENT_NS)
+    layers.review(NOW + 10 * SECOND_NS)
+    layers.review(NOW + 10 * SECOND_NS + SILENT_NS)
     assert paces(stage) > 0
-    ways.review(NOW + 10 * SECOND_NS + SILENT_NS + 1)
+    layers.review(NOW + 10 * SECOND_NS + SILENT_NS + SECOND_NS)
     assert paces(stage) == 0
 
 

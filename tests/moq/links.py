@@ -13,11 +13,15 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import QuicEvent, StreamDataReceived
 
+from media.moq.configuration import CIPHERS
 from media.moq.connection import Connection
+from media.moq.group_streams import Groups
 from media.moq.origin import Origin
 from media.moq.relay import Peer, Relay
 from media.moq.requests import Refusal, SessionRequest
 from media.moq.rights import Rights
+from media.moq.table import ConnectionTable
+from media.moq.tabled import TabledConnection
 from media.moq.versions import PREFERRED
 from tests.moq.certificates import CERTIFICATE
 from tests.moq.nodes import Everything
@@ -31,6 +35,7 @@ QUIET_S = 1.0  # beyond that only idle timeouts are waited for
 def configuration() -> QuicConfiguration:
     protocols = ["h3", *(version.value for version in PREFERRED)]
     made = QuicConfiguration(is_client=False, alpn_protocols=protocols, max_datagram_frame_size=65_536)
+    made.cipher_suites = CIPHERS
     made.certificate, made.private_key = CERTIFICATE.cert, CERTIFICATE.key
     return made
 
@@ -53,14 +58,19 @@ class Link:
         self.client = QuicConnection(configuration=own)
         self.prepare(self.client)
         self.client.connect(SERVER, now=self.now)
-        self.quic = QuicConnection(
-            configuration=configuration(),
+        self.table = ConnectionTable(4)
+        self.row = self.table.take_row()
+        self.quic = TabledConnection(
+            self.row,
+            configuration(),
             original_destination_connection_id=self.client.original_destination_connection_id,
         )
-        self.connection = Connection(self.quic, self.relay, self._admit, 9, CLIENT[0], lambda: None)
+        self.connection = Connection(self.quic, Groups(self.table), self.relay, self._admit, 9, CLIENT[0], lambda: None)
         self.sessions: set[int] = set()
         self.events: list[QuicEvent] = []  # of the client
         self.statuses: list[bytes] = []
+        self.carried: list[bytes] = []  # packets of the kernel's
+        self.source = CLIENT  # where the client is
         self.counts = Counter[str]()
         self.http = H3Connection(self.client, enable_webtransport=True) if self.alpn == "h3" else None
         self.run()
@@ -104,6 +114,7 @@ class Link:
             self.now += STEP_S
             if not self._exchange():
                 timers = [timer for quic in (self.client, self.quic) if (timer := quic.get_timer()) is not None]
+                timers.append(self.table.run_timers(self.now))
                 if min(timers, default=self.now + 9) > self.now + QUIET_S:
                     return
                 self.now = max(self.now, min(timers))
@@ -113,17 +124,22 @@ class Link:
             timer = self.quic.get_timer()
             if timer is not None and timer <= self.now:
                 self.connection.handle_quic_timer(self.now)
+            self.table.run_timers(self.now)
 
     def _exchange(self) -> bool:
         has_spoken = False
         for datagram, _ in self.client.datagrams_to_send(now=self.now):
-            self.connection.receive_untrusted(datagram, CLIENT, self.now)
+            self.hear(datagram, self.source)
             has_spoken = True
         while (event := self.quic.next_event()) is not None:
             self.connection.handle(event)
-        bursts, _ = self.connection.bursts(self.now)
-        packets = [datagram for burst in bursts for datagram in burst.datagrams()]
-        for datagram in packets + [datagram for datagram, _ in self.connection.datagrams(self.now)]:
+        self.connection.write()
+        words = [datagram for datagram, _ in self.connection.datagrams(self.now)]
+        carried = [
+            packet for _, burst in self.table.bursts([self.row.number], self.now) for packet in burst.datagrams()
+        ]
+        self.carried += carried
+        for datagram in words + carried:
             has_spoken = True
             if not self.loses(datagram):
                 self.client.receive_datagram(datagram, SERVER, now=self.now)
@@ -131,6 +147,11 @@ class Link:
         while (event := self.client.next_event()) is not None:
             self.see(event)
         return has_spoken
+
+    def hear(self, datagram: bytes, source: tuple[str, int] = CLIENT) -> None:
+        """Have the server's end take a datagram."""
+        if not self.table.take_in_untrusted(datagram, source, self.now):
+            self.connection.receive_untrusted(datagram, source, self.now)
 
     def see(self, event: QuicEvent) -> None:
         self.events.append(event)

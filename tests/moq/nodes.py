@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 import trio
 
-from media.moq.endpoint import Endpoint, EndpointSettings
+from media.moq.configuration import EndpointSettings
+from media.moq.endpoint import Endpoint
 from media.moq.origin import Origin
 from media.moq.relay import Relay
 from media.moq.requests import Refusal, SessionRequest

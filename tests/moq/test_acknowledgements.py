@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-import copy
 import random
+import socket
 from typing import Any
 
+import numpy as np
 import pytest
 from aioquic.buffer import Buffer, encode_uint_var
-from aioquic.quic.crypto import CryptoContext
 from aioquic.quic.packet import pull_ack_frame
 from aioquic.tls import CipherSuite, Epoch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from media.moq.acknowledgements import take_acknowledgement_untrusted
-from media.moq.keyring import Keyring
-from media.moq.packet_kernel import MAX_RANGES
-from media.moq.packets import AES, Acknowledgement, Opener, keys_of
+from media.moq.kernel.columns import MAX_RUNS
+from media.moq.kernel.packets import MAX_RANGES
+from media.moq.packets import AES
+from media.moq.table import packed_address, unpacked_address
 from tests.moq.links import CLIENT, Link
+from tests.moq.openers import ID, Acknowledgement, Opener
+from tests.moq.test_carried import payload_of, watched
 from tests.moq.test_packets import CRYPTO
 from tests.moq.test_quic import group
-from tests.moq.test_stream_packets import watched
 
-ID = b"12345678"
-
-
-def opener(context: CryptoContext) -> Opener:
-    keys = keys_of(context, None)
-    assert keys is not None
-    return Opener(keys, context.key_phase, ID)
-
-
-OPENERS = {cipher: opener(context) for cipher, context in CRYPTO.items()}
+OPENERS = {cipher: Opener(context) for cipher, context in CRYPTO.items()}
 
 
 def packet(payload: bytes, number: int = 9, cipher: CipherSuite = AES[0], first: int = 0x40, size: int = 2) -> bytes:
@@ -134,88 +126,91 @@ def test_numbers_are_completed_as_the_standard_says(number: int, off: int, size:
 # -- a connection's books ----------------------------------------------------------------------------------------------
 
 
-def books(link: Link) -> dict[str, Any]:
-    """Everything that an acknowledgement changes."""
-    quic, loss, space = link.quic, link.quic._loss, link.quic._spaces[Epoch.ONE_RTT]
-    kept = {name: getattr(loss, name) for name in vars(loss) if name.startswith(("_rtt", "_pto", "_time"))}
-    loss._pacer.update_bucket(now=link.now)  # aioquic does when it looks whether it may send
-    senders = {id: stream.sender for id, stream in quic._streams.items() if id % 4 == 3}
-    return {
-        **kept,
-        **{f"cc{name}": value for name, value in vars(loss._cc).items() if name != "_rtt_monitor"},
-        **{f"pacer{name}": value for name, value in vars(loss._pacer).items()},
-        "flight": (
-            space.ack_eliciting_in_flight,
-            list(space.sent_packets),
-            space.loss_time,
-            space.largest_acked_packet,
-        ),
-        "heard": (space.expected_packet_number, space.largest_received_packet, list(space.ack_queue)),
-        "spin": (quic._spin_bit, quic._spin_highest_pn),
-        "idle": (quic._close_at, quic._ack_eliciting_sent_since_receipt),
-        "streams": {
-            id: (sender._buffer_start, list(sender._pending), list(sender._acked), sender.is_finished)
-            for id, sender in senders.items()
-        },
-    }
+def heard(link: Link) -> tuple[Any, ...]:
+    """Everything of the packets received that aioquic keeps."""
+    link.quic.catch_up()
+    space = link.quic._spaces[Epoch.ONE_RTT]
+    return (
+        space.expected_packet_number,
+        space.largest_received_packet,
+        list(space.ack_queue),
+        link.quic._spin_bit,
+        link.quic._spin_highest_pn,
+    )
 
 
-@pytest.mark.parametrize("every", [0, 2, 3, 5, 7])
-def test_the_books_are_those_that_aioquic_keeps(every: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_aioquic_knows_of_what_was_taken_in_past_it(monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for is_ours in (True, False):
-        seen = [0]
-
-        def loses(datagram: bytes, seen: list[int] = seen) -> bool:
-            seen[0] += len(datagram) > 1_000
-            return every > 0 and len(datagram) > 1_000 and seen[0] % every == 0
-
-        link = Link(loses=loses)
-        track, _ = watched(link)
-        carrier = link.connection._carrier
-        assert carrier is not None
+        link = Link()
         if not is_ours:
-            monkeypatch.setattr(carrier, "take_acknowledgement_untrusted", lambda data, source, now: False)
+            monkeypatch.setattr(link.table, "take_in_untrusted", lambda data, source, now: False)
+        track, _ = watched(link)
         states = []
         for sequence in range(6):
             group(link, track, sequence, random.Random(sequence).randbytes(9_000))
-            states.append(copy.deepcopy(books(link)))
-        assert (link.connection.counts["acknowledgements_received"] > 5) == is_ours
+            states.append(heard(link))
+        assert (link.table.counters()["acknowledgements_received"] > 5) == is_ours
         found.append(states)
-    for ours, theirs in zip(*found, strict=True):
-        assert ours == theirs
+    assert found[0] == found[1]
 
 
-def test_an_acknowledgement_said_twice_counts_once_and_from_elsewhere_not_at_all() -> None:
+def test_an_acknowledgement_said_twice_counts_once_and_from_elsewhere_not_at_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     link = Link()
     track, _ = watched(link)
     said: list[bytes] = []
-    receive = link.connection.receive_untrusted
+    hear = link.hear
 
-    def keep(data: bytes, source: Any, now: float) -> bool:
+    def keep(data: bytes, source: tuple[str, int] = CLIENT) -> None:
         said.append(data)
-        return receive(data, source, now)
+        hear(data, source)
 
-    link.connection.receive_untrusted = keep  # type: ignore[method-assign]
+    monkeypatch.setattr(link, "hear", keep)
     group(link, track, 0, bytes(9_000))
-    before = copy.deepcopy(books(link))
-    keyring = Keyring()
-    taken = [take_acknowledgement_untrusted(link.quic, keyring, data, CLIENT, link.now) for data in said]
-    assert 0 in taken
-    assert books(link) == before
+    before = link.table.ints.copy(), link.table.reals.copy()
+    assert len(said) > 2
+    assert not any(link.table.take_in_untrusted(data, CLIENT, link.now) for data in said)
     elsewhere = ("127.0.0.9", 9)
-    assert {take_acknowledgement_untrusted(link.quic, keyring, data, elsewhere, link.now) for data in said} == {None}
+    assert not any(link.table.take_in_untrusted(data, elsewhere, link.now) for data in said)
+    assert (link.table.ints == before[0]).all()
+    assert np.array_equal(link.table.reals, before[1], equal_nan=True)
+
+
+def test_numbers_with_too_many_gaps_between_them_are_left_to_aioquic() -> None:
+    kept = OPENERS[AES[0]]
+    good = ack(9, 0, 1)
+    assert kept.open_untrusted(packet(good, 0), 0) is not None
+    taken = [
+        kept.table.take_in_untrusted(packet(good, number), CLIENT, 0.0) for number in range(2, 2 * MAX_RUNS + 8, 2)
+    ]
+    assert taken == [True] * (MAX_RUNS - 1) + [False] * (len(taken) - MAX_RUNS + 1)
+    assert kept.row.take_runs() == [(number, number + 1) for number in range(0, 2 * MAX_RUNS, 2)]
+    assert kept.table.take_in_untrusted(packet(good, 2 * MAX_RUNS), CLIENT, 0.0)
 
 
 def test_viewers_acknowledge_past_aioquic_also_after_a_key_update() -> None:
     link = Link()
-    track, _ = watched(link)
+    track, session = watched(link)
     group(link, track, 0, bytes(9_000))
-    first = link.connection.counts["acknowledgements_received"]
+    first = link.table.counters()["acknowledgements_received"]
     link.client.request_key_update()
     link.client.send_ping(1)
     link.run()
-    group(link, track, 1, bytes(9_000))
+    group(link, track, 1, b"later" * 2_000)
     group(link, track, 2, bytes(9_000))
     assert link.quic._cryptos[Epoch.ONE_RTT].recv.key_phase == 1
-    assert 0 < first < link.connection.counts["acknowledgements_received"]
+    assert 0 < first < link.table.counters()["acknowledgements_received"]
+    assert b"later" * 2_000 in payload_of(link, session)
+
+
+@pytest.mark.parametrize("host", ["192.0.2.7", "::1", "2001:db8::7"])
+def test_addresses_are_packed_as_the_system_has_them(host: str) -> None:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as one:
+        if host == "::1":
+            one.bind((host, 0))
+            assert unpacked_address(packed_address(one.getsockname())) == one.getsockname()
+    address = (host, 4433, 0, 0) if ":" in host else (host, 4433)
+    assert unpacked_address(packed_address(address)) == address
+    assert unpacked_address(packed_address((host, 4433)))[:2] == (host, 4433)

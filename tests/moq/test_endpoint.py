@@ -17,10 +17,15 @@ from cryptography.hazmat.primitives import hashes
 
 from media.io.udp import UdpSocket
 from media.moq import endpoint as endpoint_module
+from media.moq.configuration import EndpointSettings
 from media.moq.connection import Connection
-from media.moq.endpoint import UNVALIDATED_FREE, Endpoint, EndpointSettings, rest_after
+from media.moq.endpoint import UNVALIDATED_FREE, Endpoint, rest_after
+from media.moq.group_streams import Groups
 from media.moq.origin import Origin
 from media.moq.relay import Relay
+from media.moq.table import ConnectionTable
+from media.moq.tabled import TabledConnection
+from tests.moq.links import configuration
 from tests.moq.nodes import Everything, open_node
 
 
@@ -203,7 +208,7 @@ async def test_an_old_session_that_is_ended_is_told_why_whatever_timer_runs_out_
 async def test_a_new_certificate_is_shown_to_new_connections_and_the_others_go_on() -> None:
     async with open_node() as node, connected(node.port) as before:
         assert shown(before) == node.endpoint.certificate_sha256
-        node.endpoint._renew()
+        node.endpoint._certificates.newest = node.endpoint._certificates._renew()
         async with connected(node.port) as after:
             assert shown(after) == node.endpoint.certificate_sha256 != shown(before)
             await settled(node.endpoint, "quic_connections", 2)
@@ -267,8 +272,11 @@ def test_where_the_kernel_refuses_to_cut_buffers_each_datagram_goes_singly(monke
 
 
 def test_a_connection_of_no_known_protocol_has_no_session() -> None:
-    quic = QuicConnection(configuration=QuicConfiguration(is_client=True))
-    connection = Connection(quic, Relay(Origin(), lambda: 0), lambda request: Everything(), 9, "", lambda: None)
+    table = ConnectionTable(1)
+    quic = TabledConnection(table.take_row(), configuration(), original_destination_connection_id=bytes(8))
+    connection = Connection(
+        quic, Groups(table), Relay(Origin(), lambda: 0), lambda request: Everything(), 9, "", lambda: None
+    )
     assert not connection.has_session
     connection.write()
     connection.after_flush()

@@ -20,9 +20,12 @@ from media.moq import endpoint as endpoint_module
 from media.moq import newcomers
 from media.moq.connection import Connection
 from media.moq.endpoint import UNVALIDATED_FREE
+from media.moq.group_streams import Groups
 from media.moq.newcomers import Newcomers
 from media.moq.origin import Origin
 from media.moq.relay import Relay
+from media.moq.table import ConnectionTable
+from media.moq.tabled import TabledConnection
 from tests.moq.links import CLIENT, SERVER, configuration
 from tests.moq.nodes import Everything, open_node
 from tests.moq.test_endpoint import Client, connected, settled
@@ -155,11 +158,15 @@ def test_before_an_address_is_proven_no_more_than_three_times_as_much_is_sent_to
     # RFC 9000 section 8.1: whoever gives another's address must not have it flooded.
     client = QuicConnection(configuration=QuicConfiguration(is_client=True, alpn_protocols=["moq-lite-04"]))
     client.connect(SERVER, now=0.0)
-    quic = QuicConnection(
-        configuration=configuration(),
+    table = ConnectionTable(1)
+    quic = TabledConnection(
+        table.take_row(),
+        configuration(),
         original_destination_connection_id=client.original_destination_connection_id,
     )
-    connection = Connection(quic, Relay(Origin(), lambda: 0), lambda request: Everything(), 9, "", lambda: None)
+    connection = Connection(
+        quic, Groups(table), Relay(Origin(), lambda: 0), lambda request: Everything(), 9, "", lambda: None
+    )
     (first,) = [datagram for datagram, _ in client.datagrams_to_send(now=0.0)]
     connection.receive_untrusted(first, CLIENT, 0.0)
     said = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from media.moq.carrier import UNIDIRECTIONAL
+from media.moq.carrier import UNIDIRECTIONAL, Writing
 from media.moq.events import Event
 from media.moq.session import Session
 from media.moq.versions import Version
@@ -36,7 +36,7 @@ class Sent:
 
 
 @dataclass
-class Wire:
+class Wire(Writing):
     """A `Carrier` whose other end a test holds. `space` is its room, `grants` how many streams of a kind may open."""
 
     is_server: bool = True

@@ -13,7 +13,8 @@ import trio
 
 from media.moq import byte_session
 from media.moq.byte_session import ByteService, ByteServices
-from media.moq.endpoint import Endpoint, EndpointSettings
+from media.moq.configuration import EndpointSettings
+from media.moq.endpoint import Endpoint
 from media.moq.origin import Origin
 from media.moq.relay import Relay
 from media.moq.varint import prefixed, varint

@@ -109,8 +109,8 @@ class Talker:
         await self.change(changing.react, conversation, seq, reaction)
 
     async def mark(self, conversation: str, read: int, delivered: int = 0, *, private: bool = False) -> None:
-        doing = self.doing(conversation)
-        await self.store.write(lambda connection: marking.mark(connection, doing, delivered, read, private=private))
+        mark = marking.Mark(self.doing(conversation), delivered, read, private)
+        await self.store.write_each(marking.mark_each, mark)
 
     async def keep(self, conversation: str, **kept: Any) -> None:
         await self.store.write(marking.keep, self.doing(conversation), Kept(**kept))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from server.talk.marking import RECEIPTS_UP_TO
+from server.talk.marking import RECEIPTS_UP_TO, Mark, mark_each
+from signalling.messenger.model import Member
+from signalling.refusals import Refused
 from tests.money.databases import AnyStore
 from tests.talk.people import Talker, code, people
 
@@ -48,6 +50,22 @@ async def test_the_other_is_told_what_arrived_and_was_read_once(store: AnyStore)
         {"account": "bob", "delivered": 2, "read": 0},
         {"account": "bob", "delivered": 2, "read": 1},
     ]
+
+
+async def test_marks_that_come_at_once_are_one_event_and_one_that_is_refused_takes_none_along(store: AnyStore) -> None:
+    ann, bob, eve = await people(store, "ann", "bob", "eve")
+    talk = await ann.direct("bob")
+    for number in range(5):
+        await ann.send(talk, f"{number}")
+    marks = [Mark(bob.doing(talk), delivered, read, False) for delivered, read in ((2, 0), (5, 1), (0, 3), (4, 2))]
+    marks.insert(2, Mark(eve.doing(talk), 5, 5, False))
+    found = await store.write(mark_each, marks)
+    assert isinstance(found[2], Refused)
+    assert [(each.delivered, each.read) for each in found if isinstance(each, Member)] == [(5, 3)] * 4
+    assert await markers(ann, talk) == {"bob": (5, 3)}
+    assert await told(ann, "conversation.marked") == [{"account": "bob", "delivered": 5, "read": 3}]
+    await store.write(mark_each, [Mark(bob.doing(talk), 5, 5, True), Mark(bob.doing(talk), 5, 4, False)])
+    assert await markers(ann, talk) == {"bob": (5, 4)}
 
 
 async def test_what_is_read_in_private_counts_for_oneself_alone(store: AnyStore) -> None:

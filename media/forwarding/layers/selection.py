@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import numpy as np
 
@@ -272,8 +271,6 @@ class Layers:
         self._place(track, list(track.viewers), now_ns)
         if track.ladder is None:
             self._rest(track, now_ns)
-        else:
-            self._rest_within(track, now_ns)
 
     def _note_heights(self, track: _Track) -> None:
         if len(track.layers) == 1:
@@ -295,7 +292,7 @@ class Layers:
                 layer.comes = now_ns - ladder.last_ns(step) < LIVE_NS
                 note = layer.measured if layer.comes else layer.paused
                 note(ladder.of(step), now_ns)
-                layer.is_live = (layer.comes or track.resting.is_there(layer.row, now_ns)) and layer.rate > 0
+                layer.is_live = layer.comes and layer.rate > 0
 
     def _reserve_within(self, track: _Track) -> None:
         """Reserve the largest picture that comes, and whatever would be larger; the smallest is always open to all."""
@@ -312,16 +309,6 @@ class Layers:
         used = {row for viewer in track.viewers.values() for row in (viewer.wanted, viewer.demand)}
         used |= {int(got[row]) for row in track.viewers}
         track.resting.look(ranked, [row for row, _ in ranked] if track.is_read else used, now_ns)
-
-    def _rest_within(self, track: _Track, now_ns: int) -> None:
-        """Let larger pictures rest within an encoding; with fewer pictures of a size the others would only be worse."""
-        sizes = [layer for layer in track.layers if layer.is_full]
-        own_bps = [larger.bps - smaller.bps for smaller, larger in pairwise([Layer(track.row), *sizes])]
-        wanted = [layers_of(row) for viewer in track.viewers.values() for row in (viewer.wanted, viewer.demand)]
-        most = max((ALL_LAYERS if step is None else step.spatial for step in wanted), default=0)
-        used = sizes if track.is_read else sizes[: most + 1]
-        ranked = zip((layer.row for layer in sizes), own_bps, strict=True)
-        track.resting.look(list(ranked), [layer.row for layer in used], now_ns)
 
     def _measure(self, track: _Track, now_ns: int) -> None:
         rows = self._forwarder.tables.tracks
