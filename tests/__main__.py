@@ -35,9 +35,10 @@ FILES = {
     "/usr/lib/*/gstreamer-1.0/libgstwebrtc.so": "gstreamer1.0-plugins-bad",
 }
 NODE_PACKAGES = ROOT / "tests" / "browser"  # has a lock file; `npm ci` installs what it says
-COMPILED = ("media.io.fanout", "media.moq.kernel.calls", "tests.media.turns")
+COMPILED_FIRST = ("media.io.fanout", "media.moq.kernel.calls")
+COMPILED_LAST = ("tests.media.turns",)  # the forwarding kernel, which takes longest
 CHECKED = ("server", "signalling", "media", "bench", "tests")
-# Needs no kernel of those that take long, and is run while they are compiled.
+# Needs nothing of what is compiled last, and is run meanwhile.
 BESIDE_COMPILING = ("moq",)
 # All else runs side by side, file by file, but for these. Tests in browsers fill a core each.
 IN_BROWSERS = ("browser",)
@@ -64,7 +65,6 @@ def main() -> int:
         sys.stderr.write(f"tests: {failure}\n")
         return 1
     if sys.argv[1:]:
-        say("Running the tests ...")
         return run_pytest(*sys.argv[1:])
     others = [f"--ignore=tests/{path}" for path in (*BESIDE_COMPILING, *IN_BROWSERS, *IN_PAIRS, *ALONE)]
     # More processes than cores: half of the time such a test waits for somebody.
@@ -123,20 +123,23 @@ def set_up(beside: tuple[str, ...]) -> int:
     with ThreadPoolExecutor(2) as lanes:
         environment = lanes.submit(ensure_environment)
         # Compiling is one long step on one core: all else is done beside it.
-        compiled = lanes.submit(lambda: (environment.result(), compile_kernels()))
+        first = lanes.submit(lambda: (environment.result(), compile_kernels(COMPILED_FIRST)))
+        last = lanes.submit(lambda: (first.result(), compile_kernels(COMPILED_LAST)))
         ensure_programs()
         ensure_node_packages()
         environment.result()
         check()
+        first.result()
         say("Running the tests ...")
         code = run_pytest(*tests_in(beside)) if beside else 0
-        compiled.result()
+        last.result()
     return code
 
 
-def compile_kernels() -> None:
+def compile_kernels(modules: tuple[str, ...]) -> None:
     """Compile once what several processes would else compile each."""
-    step("compiling the kernels", [str(ENVIRONMENT / "bin" / "python"), "-c", f"import {', '.join(COMPILED)}"])
+    command = [str(ENVIRONMENT / "bin" / "python"), "-c", f"import {', '.join(modules)}"]
+    step(f"compiling {', '.join(modules)}", command)
 
 
 def check() -> None:
