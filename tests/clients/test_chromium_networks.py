@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+import pytest
 import trio
 
 from bench.impairment import Impairment, Link, Relay, relay
@@ -22,6 +23,7 @@ THIN = Impairment(rate_bps=300_000, delay_ms=20, queue_ms=500)
 WIDE = Impairment(rate_bps=5_000_000, delay_ms=20, queue_ms=500)
 THIRD = Impairment(rate_bps=1_100_000, delay_ms=20, queue_ms=500)
 START_S = 20  # the publisher has its own ramp, and three Chromiums fill two cores
+FREEZE_MS = 400  # 250 where nothing else runs; two browsers and the server share two cores
 SETTLE_S = 6  # test_downlink holds modelled networks to less
 STATS = """
   const seen = {width: 0};
@@ -30,7 +32,22 @@ STATS = """
   return seen;
 """
 
-
+# How long a picture stands before the next is shown, and what repairs it.
+WATCH_CLOSELY = """
+  const video = document.querySelector('video'), seen = window.seen = {longest: 0, shown: 0};
+  let last = performance.now();
+  const note = now => {
+    seen.longest = Math.max(seen.longest, now - last); seen.shown++; last = now;
+    video.requestVideoFrameCallback(note);
+  };
+  video.requestVideoFrameCallback(note);
+"""
+REPAIRED = """
+  const found = {...window.seen};
+  (await pc.getStats()).forEach(s => { if (s.type === 'inbound-rtp' && s.kind === 'video')
+    Object.assign(found, {asked: s.pliCount, again: s.retransmittedPacketsReceived}); });
+  return found;
+"""
 SENT = """
   const frames = {};
   (await pc.getStats()).forEach(s => { if (s.type === 'outbound-rtp' && s.rid) frames[s.rid] = s.framesSent; });
@@ -87,6 +104,42 @@ async def test_each_viewer_gets_the_layer_of_its_network_and_a_layer_less_while_
         await shows(wide, 960, 10)
         assert (await seen(thin))["width"] == 240
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    "way",
+    [Impairment(loss=0.05, delay_ms=20), Impairment(loss=0.1, burst=4, delay_ms=20)],
+    ids=["one datagram in twenty", "one in ten, in bursts"],
+)
+async def test_a_picture_keeps_moving_while_datagrams_are_lost(way: Impairment) -> None:
+    media = Media(MediaSettings(("127.0.0.1", 0), limits=LIMITS))
+    async with (
+        open_pages(2) as (publisher, viewer),
+        trio.open_nursery() as nursery,
+        relay(media.address, Impairment(delay_ms=20), way, seed=5) as lossy,
+    ):
+        await nursery.start(lambda task_status: media.run(task_status=task_status))
+        room = media.open_room(Grant.WELCOME)
+        answer = media.publish(room, "streamer", str(await publisher.run(publishing("video/VP8")))).answer_sdp
+        await publisher.run(ANSWER.replace("SDP", json.dumps(answer)))
+        await watch_through(media, room, viewer, lossy)
+        await shows(viewer, 320, START_S)
+        await trio.sleep(2)  # its jitter buffer knows the way by then
+        asked = (await repaired(viewer))["asked"]
+        await viewer.run(WATCH_CLOSELY)
+        lost = lossy.down.counts.lost
+        await trio.sleep(15)
+        found = await repaired(viewer)
+        assert lossy.down.counts.lost - lost > 20
+        assert found["again"] > 0
+        assert found["asked"] == asked  # all was repaired: no keyframe was needed
+        assert found["shown"] > 50
+        assert found["longest"] < FREEZE_MS
+        nursery.cancel_scope.cancel()
+
+
+async def repaired(page: Page) -> dict[str, float]:
+    return await page.run(REPAIRED)  # type: ignore[return-value]
 
 
 async def sent_layers(page: Page) -> set[str]:
