@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import cast
 
 import trio
 from aioquic.h3.events import H3Event, HeadersReceived, WebTransportStreamDataReceived
@@ -17,11 +18,15 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 
 from media.moq import events
+from media.moq.carrier import Writing
 from media.moq.connection import H3_ALPN
+from media.moq.group_streams import Groups
 from media.moq.origin import Origin
 from media.moq.quic_carrier import Http3, QuicCarrier, WebTransportCarrier, from_http_code
 from media.moq.relay import Peer, Relay
 from media.moq.session import Session
+from media.moq.table import ConnectionTable
+from media.moq.tabled import TabledConnection
 from media.moq.versions import PREFERRED, Version
 from tests.moq.nodes import Everything
 from tests.moq.streamer import stream_picture
@@ -30,6 +35,15 @@ PATIENCE_S = 20.0
 BUFFER, ANCILLARY = 65_536, 64
 SO_TIMESTAMPNS = 35  # Linux: the kernel's time of arrival with each datagram
 HTTP_STREAMS = (3, 7, 11)  # of the server: control, encoder and decoder
+NO_GROUPS = Groups(ConnectionTable(1))
+
+
+class PlainCarrier(Writing, QuicCarrier):
+    """On a connection that is aioquic's alone: no table has its books, and groups are written piece by piece."""
+
+
+class PlainWebCarrier(Writing, WebTransportCarrier):
+    """The same of a WebTransport session."""
 
 
 @dataclass
@@ -56,7 +70,7 @@ class Player:
         )
         configuration.verify_mode = 0  # type: ignore[assignment]
         configuration.server_name = "localhost"
-        self.quic = QuicConnection(configuration=configuration)
+        self.quic = cast(TabledConnection, QuicConnection(configuration=configuration))
         self.socket = trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM)
         self.socket.setsockopt(trio.socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         self.received_ns = 0
@@ -107,9 +121,7 @@ class Player:
 
     def _flush(self) -> None:
         now = time.monotonic()
-        bursts = [] if self.carrier is None else self.carrier.bursts(now)
-        packets = [datagram for burst in bursts for datagram in burst.datagrams()]
-        for datagram in packets + [datagram for datagram, _ in self.quic.datagrams_to_send(now=now)]:
+        for datagram, _ in self.quic.datagrams_to_send(now=now):
             self.socket._sock.sendto(datagram, self.address)  # type: ignore[attr-defined]  # never blocks on loopback
 
     async def _receive(self) -> None:
@@ -127,7 +139,7 @@ class Player:
                 case quic_events.HandshakeCompleted() if self.is_web:
                     self._ask_for_session()
                 case quic_events.HandshakeCompleted():
-                    self._begin(QuicCarrier(self.quic, self._wake), self.target)
+                    self._begin(PlainCarrier(self.quic, NO_GROUPS, self._wake), self.target)
                 case quic_events.StreamDataReceived(stream_id=stream, data=data, end_stream=is_last):
                     if stream % 4 == 3 and data and not (self.is_web and stream in HTTP_STREAMS):
                         self.object_bytes += len(data)
@@ -168,7 +180,8 @@ class Player:
                 case HeadersReceived(headers=headers) if self.session is None:
                     assert dict(headers)[b":status"] == b"200"
                     assert self.http is not None
-                    self._begin(WebTransportCarrier(self.quic, self.http, self.connect_stream, self._wake), None)
+                    web = PlainWebCarrier(self.quic, NO_GROUPS, self.http, self.connect_stream, self._wake)
+                    self._begin(web, None)
                 case WebTransportStreamDataReceived():
                     self.early.append(event)  # a stream may overtake the answer to our CONNECT
         while self.session is not None and self.early:

@@ -6,7 +6,7 @@ import random
 import struct
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from media.webrtc import sctp_chunks as wire
@@ -183,6 +183,7 @@ messages = st.lists(st.tuples(st.integers(0, 2), st.integers(1, 5_000), st.boole
 
 @settings(deadline=None, max_examples=30)
 @given(messages, st.integers(0, 2**16))
+@example([(0, size, False, RELIABLE) for size in (439, 711, 4099, 1275)] + [(0, 3639, False, ONCE)], 1295)
 def test_what_arrives_is_whole_once_and_in_order_and_all_that_has_to_does(
     messages: list[tuple[int, int, bool, Reliability]], seed: int
 ) -> None:
@@ -202,8 +203,8 @@ def test_what_arrives_is_whole_once_and_in_order_and_all_that_has_to_does(
         ordered = [data for on, data in arrived if on == stream and not sent[on, data][0]]
         assert ordered == sorted(ordered)
     assert not [event for told in between.told for event in told if isinstance(event, Ended)]
-    inbound = between.ends[1]._inbound
-    assert (inbound._held, len(inbound._fragments)) == (0, 0)
+    inbound = between.ends[1]._inbound  # what says that something is given up may be lost, too, and is said again
+    between.run_until(lambda: (inbound._held, len(inbound._fragments)) == (0, 0))
 
 
 def test_a_skip_beyond_what_was_sent_is_taken_for_what_it_says() -> None:
