@@ -164,7 +164,7 @@ async def test_the_guest_of_a_one_to_one_may_publish_over_moq_until_it_ends(tmp_
                 await guest.ask("POST", f"{at}/confirm")
                 async with open_streamer(site.running.quic, target(stream, guest), f"{stream}/guest"):
                     with trio.fail_after(10):
-                        while "mesi_incoming_broadcasts 2" not in (await site.http.get("/metrics")).text:  # noqa: ASYNC110
+                        while "mesi_media_rows_tracks 4" not in (await site.http.get("/metrics")).text:  # noqa: ASYNC110
                             await trio.sleep(0.05)
                     async with open_watcher(site, stream, owner) as owners:
                         await owners.until(video=20, audio=20)
