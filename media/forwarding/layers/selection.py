@@ -149,7 +149,7 @@ class Layers:
         within = layers_of(wanted)
         if within is None and found.ladder is not None:
             within = Within(most_spatial, ALL_LAYERS)
-        self._ways.begin(transport, found.by_row[wanted].bps, is_numbered=downlink.is_numbered)
+        self._ways.need(np.array([transport]), [found.by_row[wanted].bps])
         if within is None:
             subscription = self._forwarder.subscribe(track, transport, sent, layer=wanted)
         else:
@@ -174,7 +174,7 @@ class Layers:
         self._forwarder.unsubscribe(subscription)
         found = self._track_of.pop(subscription, None)
         if found is not None:
-            self._ways.end(found.viewers.pop(subscription).transport)
+            del found.viewers[subscription]
 
     def wish(self, subscription: int, wish: Wish, now_ns: int) -> None:
         """Note what a viewer wishes for from now on."""
@@ -217,7 +217,6 @@ class Layers:
         for track in found:
             self._review(track, now_ns)
         self._review_only(passed_over, now_ns)
-        self._ways.review(now_ns)
         return [track.row for track in found]
 
     def look(self, now_ns: int) -> None:

@@ -1,4 +1,4 @@
-"""Before a viewer tells of its network, and where it tells little, pictures leave as something is known of it."""
+"""Where a viewer tells little of its network, pictures leave as quickly as something is known of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from media.forwarding.backlogs import LINK_SHARE, PACE, octet_ns
 from media.forwarding.estimates import LEAST_BPS, START_BPS
-from media.forwarding.layers.allocation import PROBED, SILENT_NS, SOUND_BPS
+from media.forwarding.layers.allocation import PROBED, SOUND_BPS
 from media.forwarding.layers.selection import Layers
 from media.forwarding.layers.ways import Ways
 from media.forwarding.layers.wishes import ANY_PICTURE
@@ -42,23 +42,7 @@ def test_what_is_known_of_a_way_says_how_quickly_pictures_leave() -> None:
     assert octet_ns(1e6, 0.9e6, 0.0) == int(8e9 / 1e6)
 
 
-def test_a_viewer_begins_with_the_pace_of_the_ramp_and_nobody_else_has_one(stage: Stage) -> None:
-    forwarder, tables = stage.turns.forwarder, stage.turns.tables
-    layers = Layers(forwarder)
-    layers.open(stage.video, NOW)
-    forwarder.unsubscribe(stage.subscriptions[0])
-    layers.subscribe(stage.video, stage.viewer.row, Sent(2000, stamp=0), ANY_PICTURE, NOW)
-    assert paces(stage) == 0
-    subscription = layers.subscribe(stage.video, stage.viewer.row, Sent(3000, stamp=NUMBERED), ANY_PICTURE, NOW)
-    assert paces(stage) == int(8e9 / (PACE * START_BPS))
-    tables.estimates["told_ns"][stage.viewer.row], tables.transports["octet_ns"][stage.viewer.row] = NOW, 7
-    layers.unsubscribe(subscription)
-    assert not layers._ways._unheard
-    layers.subscribe(stage.video, stage.viewer.row, Sent(4000, stamp=NUMBERED), ANY_PICTURE, NOW)
-    assert paces(stage) == 7  # it has told something, and that holds
-
-
-def test_the_only_picture_leaves_as_quickly_as_it_is_large(stage: Stage) -> None:
+def test_who_gets_the_only_picture_is_probed_for_what_it_takes(stage: Stage) -> None:
     tables, row = stage.turns.tables, stage.viewer.row
     layers = Layers(stage.turns.forwarder)
     layers.open(stage.video, NOW)
@@ -68,7 +52,7 @@ def test_the_only_picture_leaves_as_quickly_as_it_is_large(stage: Stage) -> None
     layers.subscribe(stage.video, row, Sent(3000, stamp=NUMBERED), ANY_PICTURE, NOW + SECOND_NS)
     needs_bps = tables.estimates["needs_bps"][row]
     assert 4e6 < needs_bps < 4.5e6
-    assert paces(stage) == int(8e9 / (PACE * needs_bps))
+    assert paces(stage) == 0  # nothing is known yet
     tables.estimates["bps"][row] = START_BPS
     layers.review(NOW + 2 * SECOND_NS)
     assert tables.estimates["probe_bps"][row] == pytest.approx(
@@ -77,39 +61,6 @@ def test_the_only_picture_leaves_as_quickly_as_it_is_large(stage: Stage) -> None
     tables.estimates["bps"][row] = needs_bps + SOUND_BPS
     layers.review(NOW + 3 * SECOND_NS)
     assert tables.estimates["probe_bps"][row] == 0
-
-
-def test_who_tells_nothing_gets_all_at_once_after_a_while_in_which_something_came(stage: Stage) -> None:
-    tables, row = stage.turns.tables, stage.viewer.row
-    layers = Layers(stage.turns.forwarder)
-    layers.open(stage.video, NOW)
-    layers.subscribe(stage.video, row, Sent(3000, stamp=NUMBERED), ANY_PICTURE, NOW)
-    layers.review(NOW)
-    tables.transports["delivered_ns"][row] = NOW + 10 * SECOND_NS
-    layers.review(NOW + 10 * SECOND_NS)
-    layers.review(NOW + 10 * SECOND_NS + SILENT_NS)
-    assert paces(stage) > 0
-    layers.review(NOW + 10 * SECOND_NS + SILENT_NS + SECOND_NS)
-    assert paces(stage) == 0
-
-
-@pytest.mark.parametrize("what", ["told", "left", "closed"])
-def test_whose_pace_is_known_or_who_is_gone_is_not_looked_after(stage: Stage, what: str) -> None:
-    tables, row = stage.turns.tables, stage.viewer.row
-    ways = Ways(tables)
-    ways.begin(row, 0.0, is_numbered=True)
-    tables.transports["delivered_ns"][row] = NOW
-    ways.review(NOW)
-    if what == "told":
-        tables.estimates["told_ns"][row] = NOW
-    elif what == "left":
-        ways.end(row)
-    else:
-        tables.transports["active"][row] = 0
-    ways.review(NOW + 2 * SILENT_NS)
-    assert paces(stage) > 0
-    assert not ways._unheard
-    tables.transports["active"][row] = 1
 
 
 def test_what_pictures_take_is_noted_of_each() -> None:
