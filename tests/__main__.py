@@ -51,8 +51,14 @@ IN_PAIRS = (
     "bridge/test_judging.py",
     "bridge/test_moqrs.py",
 )
-# The same with networks that Chromium measures, or with many clients at once, which take all that there is.
-ALONE = ("clients/test_best_picture.py", "clients/test_chromium_networks.py", "clients/test_losses.py", "matrix")
+# The same with what Chromium measures or encodes in layers, or with many clients, which take all that there is.
+ALONE = (
+    "clients/test_best_picture.py",
+    "clients/test_chromium_layers.py",
+    "clients/test_chromium_networks.py",
+    "clients/test_losses.py",
+    "matrix",
+)
 CORES = os.cpu_count() or 1
 
 
