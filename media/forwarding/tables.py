@@ -177,7 +177,7 @@ TRANSPORT = in_whole_lines(
             ("packets", "u8"),  # K
             ("octets", "u8"),  # K
             ("stamped", "i8"),  # K: extended transport-wide number of the newest packet sent to it
-            ("octet_ns", "i8"),  # K, P while it was told nothing: for how long an octet takes its way, 0 unknown
+            ("octet_ns", "i8"),  # K: for how long an octet takes its way, 0 unknown
             ("taken_ns", "i8"),  # K: until when what was sent takes it
         ],
         align=True,

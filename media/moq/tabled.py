@@ -2,7 +2,7 @@
 
 What aioquic reads and writes under its own names are cells of the row; what happens to application packets after they
 were sent is left to the kernel. Handshake packets, and everything that is said besides stream data, stay aioquic's.
-All names with an underscore are below its public surface, for which its version is pinned; tests/moq/test_tabled.py
+All names with an underscore are below its public surface, for which its version is pinned; tests/moq/test_recovery.py
 compares the books with those that aioquic keeps by itself.
 """
 

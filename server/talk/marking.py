@@ -26,7 +26,6 @@ from signalling.refusals import Refused
 
 Audience = Literal["everyone", "followed", "nobody"]
 RECEIPTS_UP_TO = 32  # members
-FOR_EVER = -1
 
 _SETTINGS = Prepared("SELECT receipts, shown_to, reached_by FROM talk_settings WHERE account = :account")
 _SET_SETTINGS = Prepared(

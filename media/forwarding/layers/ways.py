@@ -1,7 +1,7 @@
 """What the kernel is told of viewers' ways: what the pictures take that they get, and up to which rate to probe.
 
 How quickly pictures leave follows from that and from what viewers tell of their networks. Before they told a thing all
-leaves at once: what is cached for somebody who comes is then shown within a few milliseconds.
+leaves at once.
 """
 
 from __future__ import annotations
