@@ -145,8 +145,6 @@ async def relay(target: tuple[str, int], up: Impairment, down: Impairment, *, se
                 yield running
             finally:
                 nursery.cancel_scope.cancel()
-                for client in running.clients.values():
-                    client.close()
 
 
 async def _listen(
@@ -178,13 +176,14 @@ async def _return(
     client: tuple[str, int],
     carrier: _Carrier,
 ) -> None:
-    while True:
-        try:
-            datagram, _ = await outside.recvfrom(MAX_DATAGRAM)
-        except ConnectionError:
-            continue  # nobody listens at the target now: what was sent there is lost, as on any network
-        if client not in running.gone:
-            carrier.carry(running.down, datagram, listening, client)
+    with outside:  # closed by whoever reads it: a reader already woken would find a socket closed elsewhere
+        while True:
+            try:
+                datagram, _ = await outside.recvfrom(MAX_DATAGRAM)
+            except ConnectionError:
+                continue  # nobody listens at the target now: what was sent there is lost, as on any network
+            if client not in running.gone:
+                carrier.carry(running.down, datagram, listening, client)
 
 
 class _Carrier:

@@ -1,7 +1,6 @@
 """A bad network is as bad as it was asked to be, and equally bad for the same seed."""
 
-from __future__ import annotations
-
+import socket
 from itertools import pairwise
 
 import pytest
@@ -136,6 +135,17 @@ async def test_a_client_that_is_gone_sends_and_gets_nothing() -> None:
             await client.sendto(b"back", between.address)
             await server.sendto(b"back", source)
             assert (await server.recvfrom(100))[0] == (await client.recvfrom(100))[0] == b"back"
+
+
+async def test_a_relay_ends_while_datagrams_arrive() -> None:
+    with trio.fail_after(10), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        for _ in range(20):
+            async with relay(server.getsockname(), Impairment(), Impairment(), seed=1) as between:
+                server.sendto(b"here", between.address)
+                await trio.testing.wait_all_tasks_blocked(0.01)
+                server.sendto(b"late", server.recvfrom(100)[1])
+                await trio.lowlevel.checkpoint()  # woken with the reader, and half the time before it
 
 
 async def test_a_relay_holds_so_much_and_drops_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
