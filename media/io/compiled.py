@@ -26,13 +26,20 @@ def keep_compiled(name: str, source: str) -> None:
     Numba itself notices only changes of the file it compiles, not of those that file calls. The folder is beside the
     sources or, where that can't be written, in the user's cache, or else for this process alone.
     """
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in _with_imports(Path(source)))).hexdigest()[:16]
+    sources = _with_imports(Path(source))
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
     home = _writable()
     folder = (home or Path(tempfile.mkdtemp(prefix="mesi-"))) / f"{name}-{digest}"  # nobody else wrote into either
-    if home and not (folder / _WHOLE).exists() and _APART not in os.environ:
+    if home and _APART not in os.environ and not _is_whole(folder, sources):
         _compile_apart(Path(source).resolve(), folder)
     _FOLDERS[name] = folder
     keep_with(name)
+
+
+def _is_whole(folder: Path, sources: list[Path]) -> bool:
+    # Numba compiles again what was touched since, even where it is as before.
+    whole = folder / _WHOLE
+    return whole.exists() and whole.stat().st_mtime_ns > max(path.stat().st_mtime_ns for path in sources)
 
 
 def _compile_apart(source: Path, folder: Path) -> None:

@@ -38,3 +38,12 @@ def test_what_did_not_compile_is_tried_again(source: Path) -> None:
     keep_compiled("small", str(source))
     keep_compiled("small", str(source))
     assert source.with_name("tried").read_text().split() == ["1", "1"]
+
+
+def test_what_was_touched_is_compiled_again(source: Path) -> None:
+    source.write_text("print(1, file=open('compiled', 'a'))\n")
+    keep_compiled("small", str(source))
+    later = source.stat().st_mtime + 60
+    os.utime(source, (later, later))
+    keep_compiled("small", str(source))
+    assert source.with_name("compiled").read_text().split() == ["1", "1"]
