@@ -201,6 +201,8 @@ COUNTERS = {
     "padding": ("media_padding_received", "Packets of nothing but padding, as senders probe with."),
     "sender_reports": ("media_sender_reports", "RTCP sender reports sent to viewers."),
     "control_send_failed": ("media_control_send_failed", "STUN and DTLS answers that could not be sent."),
+    "newcomers_late": ("media_newcomers_late", "Viewers who began with the next packet, since too many came at once."),
+    "offers_learned": ("media_offers_learned", "Offers of viewers that were read whole, as no such offer was known."),
     "feedback_failed": ("media_feedback_failed", "RTCP for publishers that could not be encrypted."),
     "peer_handshakes": ("media_handshakes", "DTLS handshakes begun."),
     "peer_repeated_flights": ("media_handshake_repeats", "DTLS flights repeated because the client asked."),

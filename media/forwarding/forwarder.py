@@ -5,17 +5,16 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import trio
 from pylibsrtp import Error as SrtpError
-from pylibsrtp import Session
 
 from media.forwarding.addresses import Address, pack_sockaddr, unpack_sockaddr
 from media.forwarding.admission import Admission, Grant, Holding
 from media.forwarding.choices import ALL_LAYERS
 from media.forwarding.estimates import ESTIMATE
+from media.forwarding.keys import TransportKeys
 from media.forwarding.placement import Placement
 from media.forwarding.rows import NoCapacity, Rows
 from media.forwarding.sockets import end_of, number_of, path_through, same_place
@@ -23,22 +22,12 @@ from media.forwarding.subscribed import SubscribedTrack
 from media.forwarding.tables import AUDIO, FOREVER, ICE_NAME, RED_BIT, ROW_BITS, RTX_BIT, VIDEO, Limits
 from media.forwarding.workers import ControlDatagram, Workers
 from media.webrtc.ice import Path
-from media.webrtc.srtp import RtpSealer, SrtpKeys, SrtpProfile, context_address, open_receiver, open_sender
+from media.webrtc.srtp import SrtpKeys, context_address
 from media.wire.extensions import Passed
 
 __all__ = ["ControlDatagram", "Forwarder", "Limits", "NoCapacity", "SubscribedTrack"]
 
 NO_ROW = -1
-
-
-@dataclass(slots=True)
-class _Keys:
-    """The SRTP sessions of one transport; the kernel holds their addresses."""
-
-    sender: Session
-    receiver: Session
-    feedback: Session  # for RTCP that Python sends: libsrtp sessions must not be shared between threads
-    sealer: RtpSealer | None  # for RTP, in place of `sender`
 
 
 class Forwarder:
@@ -52,7 +41,7 @@ class Forwarder:
         self._rooms, self._transports = Rows(limits.rooms), Rows(limits.transports)
         self._tracks, self._subscriptions = Rows(limits.tracks), Rows(limits.subscriptions)
         self._arrival_logs = Rows(limits.tracks)
-        self._keys: dict[int, _Keys] = {}
+        self._keys: dict[int, TransportKeys] = {}
         self._bound: dict[int, set[Path]] = {}
         self._worker_of: dict[int, int] = {}  # transports' rows
         self._listeners: Counter[tuple[int, int]] = Counter()  # subscriptions by head of the track, and worker
@@ -94,7 +83,7 @@ class Forwarder:
         """Protect RTCP for a publisher and send it to its nominated address; failures are counted."""
         keys = self._keys.get(transport)
         size = int(self.tables.transports["address_size"][transport])
-        if keys is None or size == 0:
+        if keys is None or keys.feedback is None or size == 0:
             return
         try:
             datagram = keys.feedback.protect_rtcp(rtcp)
@@ -152,7 +141,7 @@ class Forwarder:
         log = int(record["twcc_slot"][transport])
         record["twcc_slot"][transport] = NO_ROW
 
-        def free(_kept_alive: _Keys | None = keys) -> None:
+        def free(_kept_alive: TransportKeys | None = keys) -> None:
             self._transports.free.append(transport)
             if log != NO_ROW:
                 self._arrival_logs.free.append(log)
@@ -201,16 +190,19 @@ class Forwarder:
         self.tables.transports["ice_name_size"][transport] = len(name)
 
     def set_keys(self, transport: int, keys: SrtpKeys) -> None:
-        """Give a transport its SRTP keys; media flows from now on."""
-        sealer = RtpSealer(keys) if keys.profile is SrtpProfile.AEAD_AES_128_GCM else None
-        held = self._keys[transport] = _Keys(open_sender(keys), open_receiver(keys), open_sender(keys), sealer)
+        """Give a transport its SRTP keys; media flows from now on, and a picture begins at once with what is cached."""
         record = self.tables.transports
+        publishes = bool(record["publishes"][transport])
+        held = self._keys[transport] = TransportKeys.open(keys, publishes=publishes)
+        sealer = held.sealer
         # `tx` last, and it alone is taken away again: the kernel must never have libsrtp go on where it sealed itself.
         record["sealer"][transport] = sealer.context if sealer else 0
         if sealer:
             self.tables.salts[transport] = memoryview(sealer.salt)
         record["rx"][transport] = context_address(held.receiver)
         record["tx"][transport] = context_address(held.sender)
+        if not publishes:
+            self.workers.welcome(self._worker_of[transport], transport)
 
     def open_track(self, room: int, kind: str, codec: int, clock_rate: int, rids: Sequence[str] = ()) -> int:
         """Open a track of a room, with a layer for each of `rids` if it is simulcast; nobody feeds it yet.
@@ -402,7 +394,7 @@ class Forwarder:
             "control_send_failed": self.control_send_failed,
             "feedback_failed": self.feedback_failed,
             "uses_gso": int(self.workers.uses_gso()),
-            "srtp_contexts": 3 * len(self._keys),
+            "srtp_contexts": sum(keys.contexts for keys in self._keys.values()),
             "rows_rooms": self._rooms.in_use,
             "rows_transports": self._transports.in_use,
             "rows_tracks": self._tracks.in_use,

@@ -33,6 +33,7 @@ SSRCS = 32  # sources of one transport, RTX and RTCP included: libsrtp keeps a c
 ADDRESSES_OF_OURS = 8  # on which media arrives
 WORKERS = 16  # forwarding threads of a node; a machine with more cores runs several nodes
 SOCKETS = ADDRESSES_OF_OURS * WORKERS  # UDP sockets, one for each address of each worker
+NEWCOMERS = 256  # transports that wait for the thread to see them; more begin with the next packet of their tracks
 NOTICES = 4096  # packets that one worker has yet to hear of from another: more than a core forwards in 10 ms
 FOREVER = 2**63 - 1
 RID = 8  # octets of a layer's name that are told apart (RFC 8852 allows more; clients use one to three)
@@ -66,7 +67,9 @@ class Shared(IntEnum):
     WORKERS = 19  # P: how many there are
     WAITING = 20  # K: how many of `waiting` are taken
     WAITING_DUE = 21  # K: when they are looked at next
-    CELLS = 22
+    NEWCOMERS_HEAD = 22  # P: how many of `newcomers` were written so far
+    NEWCOMERS_TAIL = 23  # K: how many of them were taken so far
+    CELLS = 24
 
 
 class Count(IntEnum):
@@ -366,6 +369,7 @@ class Tables(NamedTuple):
     first_subscriptions: npt.NDArray[np.int32]  # [track]: of this worker, head of the list through `next`, -1 none; P
     told: npt.NDArray[np.int64]  # [track, CACHE]: which source and packet its viewers were told of there; K
     waiting: npt.NDArray[np.int32]  # [subscription]: those with a backlog; K
+    newcomers: npt.NDArray[np.int32]  # [NEWCOMERS]: transports that can be sent to from now on, in a ring; P
     addresses: npt.NDArray[np.void]
     ring: npt.NDArray[np.void]
     ring_data: npt.NDArray[np.uint8]  # [RING, DATAGRAM]; K
