@@ -159,7 +159,8 @@ class NetworkViewer:
     def _gave_up(self, at_ns: int) -> bool:
         """Whether what the next picture lacks is missing for too long; of the first one that is its beginning."""
         missing = self._missing.get(self._next)
-        since_ns = self._came_ns if missing is None and self._next < 0 else missing and missing.since_ns
+        began_ns = self._came_ns if self._next < 0 else None
+        since_ns = began_ns if missing is None else missing.since_ns
         return since_ns is not None and at_ns - since_ns > LOST_S * 1e9
 
     def _begin_at(self, seq: int) -> None:
