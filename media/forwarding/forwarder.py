@@ -5,17 +5,16 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import trio
 from pylibsrtp import Error as SrtpError
-from pylibsrtp import Session
 
 from media.forwarding.addresses import Address, pack_sockaddr, unpack_sockaddr
 from media.forwarding.admission import Admission, Grant, Holding
 from media.forwarding.choices import ALL_LAYERS
 from media.forwarding.estimates import ESTIMATE
+from media.forwarding.keys import HeldKeys
 from media.forwarding.placement import Placement
 from media.forwarding.rows import NoCapacity, Rows
 from media.forwarding.sockets import end_of, number_of, path_through, same_place
@@ -23,22 +22,12 @@ from media.forwarding.subscribed import SubscribedTrack
 from media.forwarding.tables import AUDIO, FOREVER, ICE_NAME, RED_BIT, ROW_BITS, RTX_BIT, VIDEO, Limits
 from media.forwarding.workers import ControlDatagram, Workers
 from media.webrtc.ice import Path
-from media.webrtc.srtp import RtpSealer, SrtpKeys, SrtpProfile, context_address, open_receiver, open_sender
+from media.webrtc.srtp import SrtpKeys
 from media.wire.extensions import Passed
 
 __all__ = ["ControlDatagram", "Forwarder", "Limits", "NoCapacity", "SubscribedTrack"]
 
 NO_ROW = -1
-
-
-@dataclass(slots=True)
-class _Keys:
-    """The SRTP sessions of one transport; the kernel holds their addresses."""
-
-    sender: Session
-    receiver: Session
-    feedback: Session  # for RTCP that Python sends: libsrtp sessions must not be shared between threads
-    sealer: RtpSealer | None  # for RTP, in place of `sender`
 
 
 class Forwarder:
@@ -52,7 +41,7 @@ class Forwarder:
         self._rooms, self._transports = Rows(limits.rooms), Rows(limits.transports)
         self._tracks, self._subscriptions = Rows(limits.tracks), Rows(limits.subscriptions)
         self._arrival_logs = Rows(limits.tracks)
-        self._keys: dict[int, _Keys] = {}
+        self._keys: dict[int, HeldKeys] = {}
         self._bound: dict[int, set[Path]] = {}
         self._worker_of: dict[int, int] = {}  # transports' rows
         self._listeners: Counter[tuple[int, int]] = Counter()  # subscriptions by head of the track, and worker
@@ -126,6 +115,7 @@ class Forwarder:
         record = self.tables.transports[row : row + 1]
         record[:] = 0
         record["room"], record["publishes"], record["twcc_slot"], record["twcc_highest"] = room, publishes, NO_ROW, -1
+        record["twcc_next"] = -1
         self.tables.payload_types[row] = self.tables.passed_ids[row] = 0
         self.tables.estimates[row : row + 1] = np.zeros(1, ESTIMATE)
         record["active"] = 1
@@ -152,7 +142,7 @@ class Forwarder:
         log = int(record["twcc_slot"][transport])
         record["twcc_slot"][transport] = NO_ROW
 
-        def free(_kept_alive: _Keys | None = keys) -> None:
+        def free(_kept_alive: HeldKeys | None = keys) -> None:
             self._transports.free.append(transport)
             if log != NO_ROW:
                 self._arrival_logs.free.append(log)
@@ -202,15 +192,8 @@ class Forwarder:
 
     def set_keys(self, transport: int, keys: SrtpKeys) -> None:
         """Give a transport its SRTP keys; media flows from now on."""
-        sealer = RtpSealer(keys) if keys.profile is SrtpProfile.AEAD_AES_128_GCM else None
-        held = self._keys[transport] = _Keys(open_sender(keys), open_receiver(keys), open_sender(keys), sealer)
-        record = self.tables.transports
-        # `tx` last, and it alone is taken away again: the kernel must never have libsrtp go on where it sealed itself.
-        record["sealer"][transport] = sealer.context if sealer else 0
-        if sealer:
-            self.tables.salts[transport] = memoryview(sealer.salt)
-        record["rx"][transport] = context_address(held.receiver)
-        record["tx"][transport] = context_address(held.sender)
+        held = self._keys[transport] = HeldKeys(keys)
+        held.give_to(self.tables, transport)
 
     def open_track(self, room: int, kind: str, codec: int, clock_rate: int, rids: Sequence[str] = ()) -> int:
         """Open a track of a room, with a layer for each of `rids` if it is simulcast; nobody feeds it yet.
@@ -283,6 +266,10 @@ class Forwarder:
         if red_payload_type is not None:
             payload_types[transport, red_payload_type] = (track + 1) | RED_BIT
         payload_types[transport, payload_type] = track + 1
+
+    def report_to(self, transport: int) -> None:
+        """Tell a publisher from now on what arrives of it."""
+        self.tables.transports["reported"][transport] = 1
 
     def _open_arrival_log(self, transport: int, extension_id: int) -> None:
         if self.tables.transports["twcc_slot"][transport] == NO_ROW:

@@ -72,6 +72,8 @@ def restart(t, track, ssrc, seq):
     t.tracks[track].first_ext_seq = seq + 65_536
     t.tracks[track].highest_ext_seq = seq + 65_535
     t.tracks[track].received = 0
+    t.tracks[track].reported_expected = 0
+    t.tracks[track].reported_received = 0
     t.tracks[track].jitter_q4 = 0
     t.tracks[track].transit = 0
     t.tracks[track].last_ts = -1
