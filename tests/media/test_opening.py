@@ -109,6 +109,17 @@ def test_no_garbage_is_opened(garbage: bytes) -> None:
         assert opened(tables, opener.context, opener.salt, b"\x9f" + garbage) is None
 
 
+LONG = (b"\x8f" + bytes(40), b"\x90" + bytes(11) + b"\xbe\xde\xff\xff" + bytes(40), b"\x90" + bytes(11 + 3 + 4))
+
+
+@pytest.mark.parametrize("packet", LONG, ids=("sources", "extension", "cut"))
+def test_a_header_longer_than_its_packet_is_not_read(packet: bytes) -> None:
+    opener = RtpOpener(SrtpKeys(GCM, bytes(28), bytes(range(28))))
+    with fresh() as tables:
+        assert opened(tables, opener.context, opener.salt, packet) is None
+        assert int(tables.counters[Count.UNPROTECT_OTHER]) == 1
+
+
 STEPS = (1, 1, 1, 1, 2, -1, -2, 0, 7, 63, 64, 65, -63, -64, -65, 300, -300, 511, 512, 513)
 FAR = (-510, -511, -512, -513, 5_000, 20_000, 32_766, 32_767, -32_766)
 

@@ -67,7 +67,7 @@ class Stage:
         forwarder = self.turns.forwarder
         self.end = self.turns.end(self.room, publishes=True)
         forwarder.report_to(self.end.row)
-        for track, payload_type in ((self.audio, 111), (self.video, 96)):
+        for track, payload_type in ((self.audio, 50), (self.video, 96)):
             forwarder.feed_track(
                 track,
                 self.end.row,
