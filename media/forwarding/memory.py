@@ -36,7 +36,8 @@ from media.forwarding.tables import (
     LINE,
     MESSAGES,
     NOTICES,
-    PAYLOAD,
+    PAYLOAD_HEAD,
+    PAYLOAD_TAIL,
     PENDINGS,
     REPORTS,
     RING,
@@ -147,8 +148,9 @@ def _common(capacity: Limits) -> np.dtype[np.void]:
             ("cache_info", CACHED, (capacity.tracks, CACHE)),
             ("cache_extensions", "u1", (capacity.tracks, CACHE, EXTENSIONS)),
             ("structures", STRUCTURE, (capacity.tracks,)),
+            ("cache_heads", "u1", (capacity.tracks, CACHE, PAYLOAD_HEAD)),
             # Last, since offsets of fields are 32 bits wide in compiled code and this one is larger than that.
-            ("cache_data", "u1", (capacity.tracks, CACHE, PAYLOAD)),
+            ("cache_tails", "u1", (capacity.tracks, CACHE, PAYLOAD_TAIL)),
         ],
         align=True,
     )

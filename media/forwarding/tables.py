@@ -20,6 +20,9 @@ from media.forwarding.rows import Limits as Limits
 
 CACHE = 512  # packets kept of each track: 4 s at 1 Mbit/s, 1 s at 4 Mbit/s; a power of two
 PAYLOAD = 1504  # bytes of one cached payload
+# Its first are kept apart from the others: a packet of sound has no more, so that the others' pages are never touched.
+PAYLOAD_HEAD = 256
+PAYLOAD_TAIL = PAYLOAD - PAYLOAD_HEAD
 DATAGRAM = 2048  # bytes of one receive buffer and of one slot in the control ring
 BATCH = 64  # datagrams of one recvmmsg
 PENDINGS = 256  # packets gathered before they are fanned out: several batches of one frame
@@ -345,7 +348,9 @@ class Tables(NamedTuple):
     cache_info: npt.NDArray[np.void]  # [track, CACHE]
     cache_extensions: npt.NDArray[np.uint8]  # [track, CACHE, EXTENSIONS]: as RFC 8285 one-byte elements, by Passed; K
     structures: npt.NDArray[np.void]  # [track]: the newest that such a descriptor brought; K
-    cache_data: npt.NDArray[np.uint8]  # [track, CACHE, PAYLOAD]: decrypted payloads; K
+    cache_heads: npt.NDArray[np.uint8]  # [track, CACHE, PAYLOAD_HEAD]: where decrypted payloads begin; K
+    # [track, CACHE, PAYLOAD_TAIL]: the rest of longer ones, and at the end the packet's dependency descriptor; K
+    cache_tails: npt.NDArray[np.uint8]
     twcc_seq: npt.NDArray[np.int64]  # [slot, TWCC]; K
     twcc_arrival_ns: npt.NDArray[np.int64]  # [slot, TWCC]; K
     sent_log: npt.NDArray[np.void]  # [transport, SENT_LOG], by transport-wide number

@@ -12,6 +12,7 @@ from numba import njit
 
 from media.forwarding.kernel.extensions import write_extensions
 from media.forwarding.kernel.pacing import take_way
+from media.forwarding.kernel.payload_cache import copy_payload
 from media.forwarding.kernel.redundancy import rename_blocks
 from media.forwarding.kernel.sealing import seal
 from media.forwarding.kernel.stamps import STAMP_SIZE, is_numbered, log_sent, write_stamp
@@ -87,8 +88,7 @@ def write_packet(t, s, payload_type, marker, ssrc, seq, ts, track, slot, is_empt
         write_u16(out, start, osn)
         start += 2
     if size > 0:
-        source = t.cache_data[track, slot].ctypes.data + np.uint64(begin)
-        memcpy(out.ctypes.data + np.uint64(start), source, np.uint64(size))
+        copy_payload(t, track, slot, np.int64(begin), np.int64(size), out.ctypes.data + np.uint64(start))
         if is_red:
             rename_blocks(t, start, start + size, payload_type)
     for i in range(pad):
