@@ -349,7 +349,7 @@ class Media:
             **self._endpoints.counters(),
             **self._feedback.counters(),
             "transport_faults": self.faults,
-            **self._publishing.counters(),
+            **(self._publishing.counters() | self._watching.counters()),
             **self._tcp.counters(),
             **self._broadcasts.counters(),
         }

@@ -12,8 +12,8 @@ from media.forwarding.layers.selection import Layers
 from media.forwarding.layers.wishes import Wish
 from media.publishing import Publishing
 from media.rooms import Room
-from media.webrtc.negotiation import answer_viewer
 from media.webrtc.sdp import parse_sdp_untrusted
+from media.webrtc.viewer_answers import ViewerAnswers
 
 
 class Watching:
@@ -31,19 +31,20 @@ class Watching:
     ) -> None:
         self._forwarder, self._endpoints, self._publishing = forwarder, endpoints, publishing
         self._layers, self._now_ns, self._close = layers, now_ns, close
+        self._answers = ViewerAnswers()
 
     def watch(self, room: Room, source: str, offer_sdp: str, holding: Holding) -> tuple[Endpoint, str]:
         """Answer a WHEP offer; returns the transport, and the answer. Raises as `Media.watch`."""
-        offer = parse_sdp_untrusted(offer_sdp)
         available = {kind: track for kind, track in room.sources.get(source, {}).items() if track.feeder is not None}
         if not available or any(map(self._publishing.is_settling, available.values())):
+            parse_sdp_untrusted(offer_sdp)  # what is wrong with an offer is said first
             raise NoSource(source)
         ours = self._endpoints.our_side(self._forwarder.placement.for_viewer(room.workers[source]))
-        answer = answer_viewer(offer, ours.shown, [track.codec for track in available.values()], stream=source)
+        codecs = [track.codec for track in available.values()]
+        answer, lacks = self._answers.answer(offer_sdp, ours.shown, codecs, stream=source)
         endpoint = self._endpoints.open(room, source, "viewer", ours, answer)
         self._forwarder.admission.hold(endpoint.row, holding)
-        wanted = {media.kind for media in offer.media if media.live}
-        endpoint.lacks = frozenset(wanted - {sent.kind for sent in answer.tracks})
+        endpoint.lacks = lacks
         try:
             for sent in answer.tracks:
                 row, wish = available[sent.kind].row, endpoint.wish
@@ -54,6 +55,10 @@ class Watching:
             self._close(endpoint.id, "refused")
             raise
         return endpoint, answer.sdp
+
+    def counters(self) -> dict[str, int]:
+        """Count the shapes of offers that were read, as they were not known."""
+        return {"offers_learned": self._answers.learned}
 
     def prefer(self, endpoint: Endpoint, wish: Wish) -> None:
         """Give a viewer the layer that fits its wish."""

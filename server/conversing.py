@@ -40,7 +40,7 @@ def open_conversing(
     """Start the messenger, on a store and rooms that run."""
     quotas = Quotas.of((quota.tier, quota.per_day) for quota in settings.quotas)
     paces = Paces(settings.per_s, settings.burst)
-    messenger = Messenger(store, clock, rooms, quotas, paces, feed.nudge)
+    messenger = Messenger(store, clock, rooms, quotas, paces, feed)
     rooms.talk_through(messenger)
     nursery.start_soon(messenger.run)
 

@@ -63,7 +63,7 @@ class Silent(Protocol):
     """A connection on which nobody says anything just now, and that needs no task until somebody does."""
 
     def park(self, parking: Parking, wake: Wake) -> None:
-        """Have `wake` called once when the connection must go on."""
+        """Have what it is sent heard where that needs no task, else `wake` called, once, for it to go on."""
 
     async def go_on(self) -> Silent | None:
         """Serve it until it is silent again, or has ended (None)."""

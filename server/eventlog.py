@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
@@ -50,6 +50,13 @@ class LoggedEvent:
 
     id: int
     event: Happened
+
+
+class Fresh(NamedTuple):
+    """An event that was just committed: as it stands in the log, and as all see it who may."""
+
+    logged: LoggedEvent
+    filled: LoggedEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +136,7 @@ def append(connection: sa.Connection, event: Happened) -> int:
         _LOCK(connection, lock=_ORDER_LOCK)
     subject, type_, at, fields = _row(event)
     number = int(_APPEND(connection, subject=subject, type=type_, at=at, fields=fields).fetchone()[0])
-    for account in _audience(event):
+    for account in audience(event):
         _ADMIT(connection, account=account, event=number)
     return number
 
@@ -150,8 +157,11 @@ def gathering(connection: sa.Connection) -> Iterator[None]:
     append_each(connection, gathered)
 
 
-def append_each(connection: sa.Connection, events: Sequence[Happened]) -> None:
-    """Write events in their order, like `append`, in few statements where the database can."""
+def append_each(connection: sa.Connection, events: Sequence[Happened]) -> int:
+    """Write events in their order, like `append`, in few statements where the database can.
+
+    Returns the id of the first, where those of the others follow on it; else 0.
+    """
     gathered: list[Happened] | None = connection.info.get(_GATHERED)
     if gathered is not None:
         gathered.extend(events)
@@ -163,14 +173,17 @@ def append_each(connection: sa.Connection, events: Sequence[Happened]) -> None:
         _APPEND_EACH.each(connection, [_row(event) for event in events])
         first = int(_LAST(connection).fetchone()[0]) - len(events) + 1
         numbered = enumerate(events, first)
-        _ADMIT.each(connection, [(account, number) for number, event in numbered for account in _audience(event)])
+        _ADMIT.each(connection, [(account, number) for number, event in numbered for account in audience(event)])
+        return first
+    return 0
 
 
 def _row(event: Happened) -> tuple[str, str, int, str]:
     return event.subject, event.type, event.at, _ENCODE(event.fields).decode()
 
 
-def _audience(event: Happened) -> Iterable[str]:
+def audience(event: Happened) -> Iterable[str]:
+    """Return the accounts and parties that may see an event; parties have PARTY in front."""
     party = (PARTY + event.party,) if event.party else ()
     return dict.fromkeys((*event.accounts, *party) or (event.subject,))
 

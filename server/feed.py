@@ -18,9 +18,9 @@ import structlog
 import trio
 
 from server import eventlog
-from server.eventlog import LoggedEvent, Span
+from server.eventlog import Fresh, LoggedEvent, Span
 from server.store import Database, StoreFailed
-from server.tail import MAX_AHEAD, Fill, Follower, Tail, as_written, entry, read_news
+from server.tail import MAX_AHEAD, Fill, Follower, News, Tail, as_written, entry, handed_news, read_news
 from signalling.identifiers import Actor
 from signalling.messages import Encoded
 from signalling.refusals import Refused
@@ -35,6 +35,7 @@ RETRY_S = 1.0  # a failing database is asked again so often
 BATCH = 100  # events read at once for a session
 WINDOW = 50_000  # ids looked through at once for one account: some milliseconds, whatever parties it is in
 WINDOWS = 20  # looked through for one page; then an empty page says how far that was
+MAX_HANDED = 4096  # events kept until they are told; beyond, they are read
 PAUSE_S = 0.05  # how often its queue is looked at
 
 log = structlog.get_logger("feed")
@@ -66,7 +67,9 @@ class Feed:
         self._wanted = trio.Event()
         self._seen = 0  # the head as it was last looked at: whoever waits from further back has something to read
         self._nursery: trio.Nursery | None = None
-        self.followers = self.sent = self.gaps = self.failures = 0
+        self._is_unread = True
+        self._handed: list[Fresh] = []
+        self.followers = self.sent = self.gaps = self.failures = self.handed = 0
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Wake those who wait, until cancelled."""
@@ -91,6 +94,13 @@ class Feed:
 
     def nudge(self) -> None:
         """Something was just written to the log: look at once."""
+        self._is_unread = True
+        self._nudged.set()
+
+    def hand(self, fresh: Fresh) -> None:
+        """Tell what was just committed to the log without reading it, where it is what comes next."""
+        if len(self._handed) < MAX_HANDED:
+            self._handed.append(fresh)
         self._nudged.set()
 
     def counters(self) -> dict[str, int]:
@@ -98,6 +108,7 @@ class Feed:
         return {
             "feed_followers": self.followers,
             "feed_waiting": sum(len(waiting) for waiting in self._waiting.values()),
+            "feed_handed": self.handed,
             "feed_entries_sent": self.sent + self._tail.sent,
             "feed_fallen_behind": self._tail.fallen_behind,
             "feed_gaps": self.gaps,
@@ -190,19 +201,39 @@ class Feed:
         return EventPage([entry(event) for event in found.events], place, gap, self._wall_ms())
 
     async def _look(self) -> None:
-        news = await self._store.read(read_news, self._seen, self._tail.known, self._fill)
-        if news.last > self._seen:
-            self._seen = news.last
-            self._tail.tell(news)
-            for account, waiting in self._waiting.items():
-                if account is None or self._tail.concerns(news, account):
-                    for woken in waiting:
-                        woken.set()
-            self._tail.tidy()
-            if news.more:
-                self.nudge()
+        handed = self._take_handed()
+        if handed is not None:
+            self._hear(handed)
+        if handed is None or self._is_unread:
+            self._is_unread = False
+            self._hear(await self._store.read(read_news, self._seen, self._tail.known, self._fill))
         if not self._waiting and not self._tail.is_told:
             self._wanted = trio.Event()
+
+    def _take_handed(self) -> News | None:
+        """Return what follows on what was seen last, and is for people who are known; all else is read."""
+        handed, self._handed = self._handed, []
+        fresh = [each for each in handed if each.logged.id > self._seen]
+        for place, each in enumerate(fresh, self._seen + 1):
+            if each.logged.id != place:
+                return None
+        news = handed_news(fresh, self._tail.known)
+        if news is not None:
+            self.handed += len(fresh)
+        return news
+
+    def _hear(self, news: News) -> None:
+        if news.last <= self._seen:
+            return
+        self._seen = news.last
+        self._tail.tell(news)
+        for account, waiting in self._waiting.items():
+            if account is None or self._tail.concerns(news, account):
+                for woken in waiting:
+                    woken.set()
+        self._tail.tidy()
+        if news.more:
+            self.nudge()
 
     async def wait_beyond(self, position: int, account: str | None) -> None:
         """Return when there may be an event above an id for an account, or for anybody (None)."""

@@ -28,12 +28,14 @@ PING = Frame(Opcode.PING, b"").serialize(mask=False)
 
 
 class Silence(Enum):
-    """That nothing has come yet."""
+    """That nothing has come yet, or that the socket has to be read to know."""
 
     SILENCE = 0
+    UNREAD = 1
 
 
 SILENCE: Literal[Silence.SILENCE] = Silence.SILENCE
+UNREAD: Literal[Silence.UNREAD] = Silence.UNREAD
 Taken = bytes | Literal[Silence.SILENCE] | None
 
 
@@ -50,6 +52,12 @@ class Inbox(Protocol):
 
     def ping(self) -> None:
         """Have the client show that it is there."""
+
+    def hear(self) -> Taken:
+        """Do what `take` does, without a task; None also where that takes one."""
+
+    def give_back(self, message: bytes) -> None:
+        """Have a message that was heard taken once more."""
 
     async def take(self) -> Taken:
         """Return the next message of what has come, None when there will be none. Raises BrokenResourceError."""
@@ -110,20 +118,43 @@ class SocketInbox:
 
     async def take(self) -> Taken:
         """Return the next message of what has come, None when there will be none. Raises BrokenResourceError."""
-        while self._outbox.closed is None:
-            if self._ready:
-                return self._ready.pop(0)
-            if self._protocol.state is not State.OPEN:
-                return None
-            if self._is_drained:
-                self._is_drained = False
-                return SILENCE
+        while (message := self._at_hand()) is UNREAD:
             came = self._early or await self._read()
             self._early = b""
             if came is None:
                 return SILENCE
             self._feed(came)
-        return None
+        return message
+
+    def hear(self) -> Taken:
+        """Do what `take` does, without a task; None also where that takes one."""
+        if self._fd is None:
+            return None
+        try:
+            while (message := self._at_hand()) is UNREAD:
+                came = self._read_socket(self._fd)
+                if came is None:
+                    return SILENCE
+                self._feed(came)
+        except trio.BrokenResourceError:
+            return None  # the task that looks will meet it
+        return message
+
+    def give_back(self, message: bytes) -> None:
+        """Have a message that was heard taken once more."""
+        self._ready.insert(0, message)
+
+    def _at_hand(self) -> Taken | Literal[Silence.UNREAD]:
+        if self._outbox.closed is not None:
+            return None
+        if self._ready:
+            return self._ready.pop(0)
+        if self._protocol.state is not State.OPEN:
+            return None
+        if self._is_drained:
+            self._is_drained = False
+            return SILENCE
+        return UNREAD
 
     async def next(self) -> bytes | None:
         """Return the next message, None when there will be none. Raises BrokenResourceError."""
@@ -135,10 +166,11 @@ class SocketInbox:
         """Read what is there, None where nothing is; only with a socket below can that be told."""
         if self._below_tls is not None:
             return await self._read_through_tls(self._below_tls)
-        if self._fd is None:
-            return None
+        return None if self._fd is None else self._read_socket(self._fd)
+
+    def _read_socket(self, fd: int) -> bytes | None:
         try:
-            came = os.read(self._fd, RECEIVE_BYTES)
+            came = os.read(fd, RECEIVE_BYTES)
         except BlockingIOError:
             return None
         except OSError as error:
@@ -257,6 +289,14 @@ class StreamInbox:
     def ping(self) -> None:
         """Have the client show that it is there."""
         self._stream.ping()
+
+    def hear(self) -> Taken:
+        """Have a task look."""
+        return None
+
+    def give_back(self, message: bytes) -> None:
+        """Have a message taken once more: nothing is heard without a task, so that there is none."""
+        raise AssertionError("nothing was heard")
 
     async def next(self) -> bytes | None:
         """Return the next message, None when there will be none. Raises BrokenResourceError."""

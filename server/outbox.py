@@ -16,7 +16,7 @@ import trio
 from media.io.tcp import TcpStream
 from server.fanout import BUSY, Fanout
 from server.framing import Framing
-from server.parking import Parking, Wake
+from server.parking import Heard, Parked, Parking
 from signalling.messages import Bundle, Encoding
 
 MAX_FRAMES = 256  # queued; a reader that is so far behind is gone or hostile
@@ -89,15 +89,20 @@ class SocketOutbox:
         self.closed: str | None = None
         self.life = trio.CancelScope()
 
-    def park(self, parking: Parking, wake: Wake) -> None:
-        """Have `wake` called when something can be read, or when the connection should end."""
+    def park(self, parking: Parking, parked: Parked) -> None:
+        """Have the connection go on when something can be read, and woken when it should end."""
         assert self._watched is not None, "only sockets are parked"
         self.life, self._parking = trio.CancelScope(), parking
         try:
-            parking.park(self._watched, wake)
+            parking.park(self._watched, parked)
         except OSError:
             self.may_park = False
-            wake()
+            parked.wake()
+
+    def go_on(self, heard: Heard) -> None:
+        """Do what is next, when something is done that was under way while parked."""
+        if self._parking is not None and self._watched is not None and self.closed is None:
+            self._parking.go_on(self._watched, heard)
 
     def offer(self, frame: bytes, *, droppable: bool = False, key: str | None = None) -> None:
         """Send, or queue; does nothing once the connection is to end.

@@ -49,6 +49,8 @@ Ts = TypeVarTuple("Ts")
 class PostgresStore:
     """One PostgreSQL database, "postgresql://user@host:port/name"; `run` it in a nursery before the first call."""
 
+    gathers = False
+
     def __init__(self, url: str) -> None:
         address = sa.make_url(url).set(drivername="postgresql+psycopg")
         self._engine = sa.create_engine(
@@ -116,6 +118,18 @@ class PostgresStore:
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
+
+    async def write_all(
+        self, work: Callable[[sa.Connection, Sequence[T]], Sequence[R | Exception]], items: Sequence[T]
+    ) -> Sequence[R | Exception]:
+        """Do for several items what `write_each` does for one, one after the other."""
+        outcomes: list[R | Exception] = []
+        for item in items:
+            try:
+                outcomes.append(await self.write_each(work, item))
+            except Exception as error:
+                outcomes.append(error)
+        return outcomes
 
     async def read(self, work: Callable[[sa.Connection, *Ts], T], *arguments: *Ts) -> T:
         """Run `work`, which must not write, on one snapshot. Raises what it raises, and StoreFailed."""

@@ -7,6 +7,7 @@ bidirectional stream, which the client opens.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,7 +26,7 @@ from server.fanout import Fanout
 from server.framing import CLOSE_CODES, LengthFraming, WebSocketFraming
 from server.inbox import SILENCE, Inbox, SocketInbox, StreamInbox
 from server.outbox import CLIENTS_ENDS, SocketOutbox
-from server.parking import Parking, Wake
+from server.parking import Heard, Parked, Parking, Wake
 from server.tokens import Claims
 from signalling.identifiers import Actor
 from signalling.messages import (
@@ -38,6 +39,7 @@ from signalling.messages import (
 from signalling.ports import Outbox
 from signalling.refusals import Refused
 from signalling.requests import Hello, Resume
+from signalling.session import Soon
 
 HELLO_S = 5.0  # to say who one is; a page has its token at hand
 PING_AFTER_S = 25.0  # of silence: below the 30 s after which the strictest middleboxes forget a connection
@@ -58,6 +60,9 @@ class SessionPort(Protocol):
 
     async def receive_untrusted(self, data: bytes) -> None:
         """Answer one request."""
+
+    def receive_soon_untrusted(self, data: bytes, done: Callable[[], None]) -> Soon:
+        """Answer one request without a task, where that is possible; `done` is called once what is under way is."""
 
     def detach(self, outbox: Outbox) -> None:
         """Go on without this connection."""
@@ -92,8 +97,27 @@ class _Connection:
     session: SessionPort | None = None
 
     def park(self, parking: Parking, wake: Wake) -> None:
-        """Have `wake` called once when the connection must go on."""
-        self.outbox.park(parking, wake)
+        """Have what it is sent heard where that needs no task, else `wake` called, once, for it to go on."""
+        self.outbox.park(parking, Parked(self.hear, wake))
+
+    def hear(self) -> Heard:
+        """Do what the client asks, as far as that needs no task."""
+        while (message := self.inbox.hear()) is not SILENCE:
+            if message is None:
+                return Heard.NEEDS_TASK
+            soon = Soon.NOT_TAKEN
+            if self.session is not None:
+                soon = self.session.receive_soon_untrusted(message, self._hear_on)
+            if soon is Soon.NOT_TAKEN:
+                self.inbox.give_back(message)
+                return Heard.NEEDS_TASK
+            if soon is Soon.UNDER_WAY:
+                return Heard.UNDER_WAY
+        return Heard.ALL
+
+    def _hear_on(self) -> None:
+        if self.outbox.closed is None:
+            self.outbox.go_on(self.hear())
 
     def detach(self) -> None:
         """Let its session go on without it."""

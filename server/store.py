@@ -13,8 +13,9 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar, TypeVarTuple, cast
+from typing import Any, NamedTuple, Protocol, TypeVar, TypeVarTuple
 
 import sqlalchemy as sa
 import trio
@@ -54,6 +55,10 @@ class StoreFailed(ArchiveFailed):
 class Database(Protocol):
     """What everybody needs of a store: SQLite's of one node, or `server.postgres` for several."""
 
+    @property
+    def gathers(self) -> bool:
+        """Whether what is written together costs less than what is written side by side."""
+
     async def write(self, work: Callable[[sa.Connection, *Ts], T], *arguments: *Ts) -> T:
         """Run `work` in a transaction; returns when it is on the disk. Raises what `work` raises, and StoreFailed."""
 
@@ -64,6 +69,11 @@ class Database(Protocol):
         nothing written. What `work` itself raises takes all back: then each item is tried in a call of its own.
         Returns when it is on the disk. Raises what `work` raises or returns for the item, and StoreFailed.
         """
+
+    async def write_all(
+        self, work: Callable[[sa.Connection, Sequence[T]], Sequence[R | Exception]], items: Sequence[T]
+    ) -> Sequence[R | Exception]:
+        """Do for several items what `write_each` does for one; returns what it would return or raise for each."""
 
     async def read(self, work: Callable[[sa.Connection, *Ts], T], *arguments: *Ts) -> T:
         """Run `work`, which must not write, on one snapshot. Raises what it raises, and StoreFailed."""
@@ -85,19 +95,23 @@ FIRST = _Mark((), ("ROLLBACK", BEGIN), ())
 LATER = _Mark(("SAVEPOINT one",), ("ROLLBACK TO one", "RELEASE one"), ("RELEASE one",))
 
 
+_Work = Callable[[sa.Connection, Sequence[Any]], Sequence[Any]]
+
+
 @dataclass(slots=True)
 class _Write:
-    """One write on its way to the writer thread; those of the same `work` may be done together."""
+    """Items on their way to the writer thread; those of the same `work` may be done together."""
 
-    work: Callable[[sa.Connection, Sequence[Any]], Sequence[Any]]
-    item: Any
+    work: _Work
+    items: Sequence[Any]
     done: trio.Event = field(default_factory=trio.Event)
-    result: Any = None
-    failure: Exception | None = None
+    outcomes: Sequence[Any] = ()
 
 
 class Store:
     """One SQLite file; `run` it in a nursery before the first call."""
+
+    gathers = True
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -142,14 +156,21 @@ class Store:
         Each gets its own outcome, and those that `work` returns as exceptions must have left nothing written. When it
         raises, all that it did is undone and each item is tried alone. Raises the item's failure, and StoreFailed.
         """
+        (outcome,) = await self.write_all(work, [item])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    async def write_all(
+        self, work: Callable[[sa.Connection, Sequence[T]], Sequence[R | Exception]], items: Sequence[T]
+    ) -> Sequence[R | Exception]:
+        """Do for several items, in their order, what `write_each` does for one."""
         if not self._open or self._writes.qsize() >= MAX_WAITING:
             raise StoreFailed("the database is closed" if not self._open else "too many writes are waiting")
-        write = _Write(work, item)
+        write = _Write(work, items)
         self._writes.put(write)
         await write.done.wait()
-        if write.failure is not None:
-            raise write.failure
-        return cast(R, write.result)
+        return write.outcomes
 
     async def read(self, work: Callable[[sa.Connection, *Ts], T], *arguments: *Ts) -> T:
         """Run `work`, which must not write, on one snapshot. Raises what it raises, and StoreFailed."""
@@ -207,13 +228,15 @@ class Store:
         closing = False
         while not closing:
             group: list[_Write] = []
+            size = 0
             item = self._writes.get()
             while True:
                 if item is None:
                     closing = True
                     break
                 group.append(item)
-                if len(group) == MAX_GROUP or self._writes.empty():
+                size += len(item.items)
+                if size >= MAX_GROUP or self._writes.empty():
                     break
                 item = self._writes.get()
             if group:
@@ -227,44 +250,44 @@ class Store:
                 assert isinstance(driver, sqlite3.Connection)
                 mark = FIRST
                 for together in _by_work(group):
-                    self._attempt(driver, connection, together, mark)
+                    self._do(driver, connection, together, mark)
                     mark = LATER
             self.commits += 1
-            self.writes += len(group)
+            self.writes += sum(len(write.items) for write in group)
         except FAILURES as error:
             self.failures += 1
             for write in group:
-                write.result, write.failure = None, StoreFailed(_words(error))
+                write.outcomes = [StoreFailed(_words(error)) for _ in write.items]
+
+    def _do(self, driver: sqlite3.Connection, connection: sa.Connection, together: list[_Write], mark: _Mark) -> None:
+        """Do writes of one work, and give each its outcomes."""
+        items = [item for write in together for item in write.items]
+        outcomes = iter(self._attempt(driver, connection, together[0].work, items, mark))
+        for write in together:
+            write.outcomes = list(islice(outcomes, len(write.items)))
 
     def _attempt(
-        self, driver: sqlite3.Connection, connection: sa.Connection, together: list[_Write], mark: _Mark
-    ) -> None:
-        """Do writes of one work, and undo them alone; an operational error, of disk or lock, fails the group.
+        self, driver: sqlite3.Connection, connection: sa.Connection, work: _Work, items: list[Any], mark: _Mark
+    ) -> Sequence[Any]:
+        """Do a work on items, and undo it alone; an operational error, of disk or lock, fails the group.
 
         The driver itself is told of savepoints: through SQLAlchemy, they cost more than the statements of a payment.
         """
         _tell(driver, mark.set)
         try:
-            outcomes = together[0].work(connection, [write.item for write in together])
-            assert len(outcomes) == len(together)
+            outcomes = work(connection, items)
+            assert len(outcomes) == len(items)
         except OperationalError:
             raise
         except Exception as error:
             _tell(driver, mark.undo)
-            if len(together) == 1:
-                together[0].failure = error
-                return
+            if len(items) == 1:
+                return [error]
             self.parted += 1
-            for write in together:
-                self._attempt(driver, connection, [write], LATER)
-            return
+            return [self._attempt(driver, connection, work, [item], LATER)[0] for item in items]
         _tell(driver, mark.drop)
-        self.shared += len(together) > 1 and len(together)
-        for write, outcome in zip(together, outcomes, strict=True):
-            if isinstance(outcome, Exception):
-                write.failure = outcome
-            else:
-                write.result = outcome
+        self.shared += len(items) > 1 and len(items)
+        return outcomes
 
 
 def _tell(driver: sqlite3.Connection, statements: Iterable[str]) -> None:

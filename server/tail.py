@@ -15,7 +15,7 @@ import sqlalchemy as sa
 import trio
 
 from server import eventlog
-from server.eventlog import COMING, PARTY, LoggedEvent, Seat
+from server.eventlog import COMING, PARTY, Fresh, LoggedEvent, Seat
 from signalling.fanning import show_each
 from signalling.messages import Bundle, Encoded
 from signalling.session import Session
@@ -78,6 +78,17 @@ def read_news(connection: sa.Connection, after: int, known: frozenset[str], fill
     changed = {name for event in coming for name in audiences.get(event, ())}
     seats = {name: eventlog.seats(connection, name, after) for name in named if name in changed or name not in known}
     return News(last, more, events, fill(connection, events, None), audiences, seats)
+
+
+def handed_news(fresh: Sequence[Fresh], known: frozenset[str]) -> News | None:
+    """Return what was handed over as news; None where there is nothing, or something must be looked up for it."""
+    if not fresh:
+        return None
+    audiences = {each.logged.id: list(eventlog.audience(each.logged.event)) for each in fresh}
+    if any(name.startswith(PARTY) and name not in known for names in audiences.values() for name in names):
+        return None
+    events, filled = [each.logged for each in fresh], [each.filled for each in fresh]
+    return News(events[-1].id, more=False, events=events, filled=filled, audiences=audiences)
 
 
 def entry(logged: LoggedEvent) -> LogEntry:

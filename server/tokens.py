@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
+from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from signalling.refusals import Refused
 ALGORITHM = "HS256"
 AUDIENCE = "mesi"
 KEY_BYTES = 32  # as long as the hash (RFC 7518 section 3.2)
+MAX_KNOWN = 4096  # tokens whose signature need not be looked at again: as many as ask within minutes
 MAX_TOKEN = 4096  # characters; ours have about 300
 REQUIRED = ["sub", "name", "kind", "iat", "exp", "aud"]
 
@@ -40,6 +42,7 @@ class Tokens:
 
     def __init__(self, key: bytes) -> None:
         self._key = key
+        self._known: OrderedDict[str, Claims] = OrderedDict()  # those that were right, by when they were used
 
     def issue(self, account: AccountId, name: str, expires_s: int, kind: str, surface: Surface = "web") -> str:
         """Return a token for an account; kind is "user" or "admin"."""
@@ -52,6 +55,17 @@ class Tokens:
         """Return what a token says; raises Refused("no_session") for whatever is not a valid one of ours."""
         if len(token) > MAX_TOKEN:
             raise Refused("no_session", "the token is too long to be one of ours")
+        known = self._known.get(token)
+        if known is not None and time.time() * 1000 < known.expires_at:
+            self._known.move_to_end(token)
+            return known
+        claims = self._known[token] = self._verify(token)
+        if len(self._known) > MAX_KNOWN:
+            self._known.popitem(last=False)
+        return claims
+
+    def _verify(self, token: str) -> Claims:
+        self._known.pop(token, None)
         try:
             claims = jwt.decode(
                 token, self._key, algorithms=[ALGORITHM], audience=AUDIENCE, options={"require": REQUIRED}

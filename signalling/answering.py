@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from media.door import Quality, Wish
@@ -55,6 +56,18 @@ async def answer(rooms: Rooms, session: Session, request: r.Request) -> object:
             return None
         case _:
             return await rooms.command(request.stream, session.actor, _command(request))
+
+
+def answer_soon(rooms: Rooms, session: Session, request: r.Request, done: Callable[[object], None]) -> bool:
+    """Begin to do what a request asks, and have `done` called with its view or its failure; raises Refused.
+
+    That spares a task for what is asked most. False, and nothing done, for all else.
+    """
+    match request:
+        case r.SendMessage(conversation=conversation, text=text, client_txn=txn, reply_to=reply_to, attachments=files):
+            return rooms.messenger.send_soon(session.actor, conversation, text, txn, reply_to, files, done)
+        case _:
+            return False
 
 
 def _command(request: r.Request) -> c.Command | c.Chat:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -120,6 +120,21 @@ class Messenger(Protocol):
     ) -> MessageSent:
         """Write a message that shows files, once for each `client_txn`."""
 
+    def send_soon(
+        self,
+        actor: Actor,
+        conversation: ConversationId,
+        text: str,
+        client_txn: str,
+        reply_to: int | None,
+        files: tuple[str, ...],
+        done: Callable[[object], None],
+    ) -> bool:
+        """Have a message written like `send`, and `done` called with what that returns or raises.
+
+        False, and nothing done, where `send` must be called instead. Raises Refused for what needs no looking up.
+        """
+
     async def mark(
         self, actor: Actor, conversation: ConversationId, delivered: int, read: int, *, private: bool
     ) -> None:
@@ -147,6 +162,19 @@ class NoMessenger:
         """Know no conversation."""
         await trio.lowlevel.checkpoint()
         raise Refused("conversation_unknown")
+
+    def send_soon(
+        self,
+        actor: Actor,
+        conversation: ConversationId,
+        text: str,
+        client_txn: str,
+        reply_to: int | None,
+        files: tuple[str, ...],
+        done: Callable[[object], None],
+    ) -> bool:
+        """Have it said by `send`."""
+        return False
 
     async def mark(
         self, actor: Actor, conversation: ConversationId, delivered: int, read: int, *, private: bool

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import structlog
@@ -13,7 +13,7 @@ from media.door import Media
 from signalling import commands as c
 from signalling import events as e
 from signalling import views as v
-from signalling.answering import answer
+from signalling.answering import answer, answer_soon
 from signalling.audience import Audience
 from signalling.chat import Chat
 from signalling.data_channels import DataChannels
@@ -241,7 +241,7 @@ class Rooms:
         """
         former = self.sessions.find(actor, resume)
         if former is None or resume is None:
-            session = self.sessions.open(actor, encoding, self._answer)
+            session = self.sessions.open(actor, encoding, self._answer, self._answer_soon)
             session.attach(outbox, encoding, None)
             return session
         former.attach(outbox, encoding, resume.after)
@@ -454,6 +454,9 @@ class Rooms:
 
     async def _answer(self, session: Session, request: Request) -> object:
         return await answer(self, session, request)
+
+    def _answer_soon(self, session: Session, request: Request, done: Callable[[object], None]) -> bool:
+        return answer_soon(self, session, request, done)
 
     async def _show_room(self, live: Live) -> v.RoomView:
         unknown = sorted(mentioned(live.room.state) - live.room.names.keys())

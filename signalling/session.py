@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from enum import Enum
 
 import structlog
 
@@ -26,7 +27,18 @@ REPLAYED = 128  # events kept for a connection that comes back; enough for a cha
 RESUME_NS = 60_000_000_000  # how long; a page that is gone for longer fetches anew
 MAX_FAULTS = 20  # messages that are none; a broken client is told so often, then closed
 
+# Begins to do what is asked, and has the outcome told later; False where that is for a task. Raises Refused.
+AnswerSoon = Callable[["Session", Request, Callable[[object], None]], bool]
+
 log = structlog.get_logger("signalling")
+
+
+class Soon(Enum):
+    """What became of a request that came while no task waited for it."""
+
+    ANSWERED = 0
+    UNDER_WAY = 1
+    NOT_TAKEN = 2
 
 
 class Session:
@@ -40,6 +52,7 @@ class Session:
     __slots__ = (
         "__weakref__",
         "_answer",
+        "_answer_soon",
         "_clock",
         "_faults",
         "_number",
@@ -65,6 +78,7 @@ class Session:
         encoding: Encoding,
         clock: Clock,
         answer: Callable[[Session, Request], Awaitable[object]],
+        answer_soon: AnswerSoon | None = None,
     ) -> None:
         self.id, self.actor, self.encoding = id, actor, encoding
         self.joined: set[StreamId] = set()
@@ -73,7 +87,7 @@ class Session:
         self.sight: Sight = sees_all
         self.lost_at_ns: int | None = None
         self.media: str | None = None
-        self._clock, self._answer = clock, answer
+        self._clock, self._answer, self._answer_soon = clock, answer, answer_soon
         self._outbox: Outbox | None = None
         self._number = 0
         self._sent: list[Encoded] = []  # the last is `_number`; a list, as most sessions hear little
@@ -189,14 +203,40 @@ class Session:
                 self.close("malformed")
             return
         try:
-            result = await self._answer(self, request)
+            outcome = await self._answer(self, request)
+        except Exception as failure:
+            outcome = failure
+        self._conclude(request, outcome)
+
+    def receive_soon_untrusted(self, data: bytes, done: Callable[[], None]) -> Soon:
+        """Answer one request without a task, where that is possible.
+
+        `done` is called once one that is under way is answered. One that is not taken is as if it had not come.
+        """
+        try:
+            request = decode_request_untrusted(data, self.encoding)
+        except MalformedMessage:
+            return Soon.NOT_TAKEN
+
+        def conclude(outcome: object) -> None:
+            self._conclude(request, outcome)
+            done()
+
+        try:
+            is_taken = self._answer_soon is not None and self._answer_soon(self, request, conclude)
+            return Soon.UNDER_WAY if is_taken else Soon.NOT_TAKEN
         except Refused as refusal:
             self._refuse(request.id, refusal)
-        except Exception:
-            log.exception("request_fault", request=type(request).__name__)
+            return Soon.ANSWERED
+
+    def _conclude(self, request: Request, outcome: object) -> None:
+        if isinstance(outcome, Refused):
+            self._refuse(request.id, outcome)
+        elif isinstance(outcome, Exception):
+            log.error("request_fault", request=type(request).__name__, exc_info=outcome)
             self._refuse(request.id, Refused("internal_error"))
         else:
-            self._reply(encode_ok(request.id, result, self._clock.wall_ms(), self.encoding))
+            self._reply(encode_ok(request.id, outcome, self._clock.wall_ms(), self.encoding))
 
     def _refuse(self, id: int | None, refusal: Refused) -> None:
         self._reply(encode_error(id, refusal, self._clock.wall_ms(), self.encoding))

@@ -10,7 +10,7 @@ from signalling.messages import Encoding
 from signalling.ports import Clock
 from signalling.refusals import Refused
 from signalling.requests import Request, Resume
-from signalling.session import Session
+from signalling.session import AnswerSoon, Session
 
 MAX_PER_ACCOUNT = 2000  # a person has a few pages open; a load tool shares one account
 SESSION_BYTES = 24  # of an id: unguessable
@@ -26,12 +26,16 @@ class Sessions:
         self.stirred: set[AccountId] = set()
 
     def open(
-        self, actor: Actor, encoding: Encoding, answer: Callable[[Session, Request], Awaitable[object]]
+        self,
+        actor: Actor,
+        encoding: Encoding,
+        answer: Callable[[Session, Request], Awaitable[object]],
+        answer_soon: AnswerSoon | None = None,
     ) -> Session:
         """Begin a session; raises Refused("too_many_sessions")."""
         if len(self._of_account.get(actor.account, ())) >= MAX_PER_ACCOUNT:
             raise Refused("too_many_sessions")
-        session = Session(secrets.token_urlsafe(SESSION_BYTES), actor, encoding, self._clock, answer)
+        session = Session(secrets.token_urlsafe(SESSION_BYTES), actor, encoding, self._clock, answer, answer_soon)
         self._sessions[session.id] = session
         self._of_account.setdefault(actor.account, set()).add(session)
         return session

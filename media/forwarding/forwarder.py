@@ -14,7 +14,7 @@ from media.forwarding.addresses import Address, pack_sockaddr, unpack_sockaddr
 from media.forwarding.admission import Admission, Grant, Holding
 from media.forwarding.choices import ALL_LAYERS
 from media.forwarding.estimates import ESTIMATE
-from media.forwarding.keys import HeldKeys
+from media.forwarding.keys import TransportKeys
 from media.forwarding.placement import Placement
 from media.forwarding.rows import NoCapacity, Rows
 from media.forwarding.sockets import end_of, number_of, path_through, same_place
@@ -41,7 +41,7 @@ class Forwarder:
         self._rooms, self._transports = Rows(limits.rooms), Rows(limits.transports)
         self._tracks, self._subscriptions = Rows(limits.tracks), Rows(limits.subscriptions)
         self._arrival_logs = Rows(limits.tracks)
-        self._keys: dict[int, HeldKeys] = {}
+        self._keys: dict[int, TransportKeys] = {}
         self._bound: dict[int, set[Path]] = {}
         self._worker_of: dict[int, int] = {}  # transports' rows
         self._listeners: Counter[tuple[int, int]] = Counter()  # subscriptions by head of the track, and worker
@@ -83,7 +83,7 @@ class Forwarder:
         """Protect RTCP for a publisher and send it to its nominated address; failures are counted."""
         keys = self._keys.get(transport)
         size = int(self.tables.transports["address_size"][transport])
-        if keys is None or size == 0:
+        if keys is None or keys.feedback is None or size == 0:
             return
         try:
             datagram = keys.feedback.protect_rtcp(rtcp)
@@ -142,7 +142,7 @@ class Forwarder:
         log = int(record["twcc_slot"][transport])
         record["twcc_slot"][transport] = NO_ROW
 
-        def free(_kept_alive: HeldKeys | None = keys) -> None:
+        def free(_kept_alive: TransportKeys | None = keys) -> None:
             self._transports.free.append(transport)
             if log != NO_ROW:
                 self._arrival_logs.free.append(log)
@@ -191,9 +191,12 @@ class Forwarder:
         self.tables.transports["ice_name_size"][transport] = len(name)
 
     def set_keys(self, transport: int, keys: SrtpKeys) -> None:
-        """Give a transport its SRTP keys; media flows from now on."""
-        held = self._keys[transport] = HeldKeys(keys)
+        """Give a transport its SRTP keys; media flows from now on, and a picture begins at once with what is cached."""
+        publishes = bool(self.tables.transports["publishes"][transport])
+        held = self._keys[transport] = TransportKeys(keys, publishes=publishes)
         held.give_to(self.tables, transport)
+        if not publishes:
+            self.workers.welcome(self._worker_of[transport], transport)
 
     def open_track(self, room: int, kind: str, codec: int, clock_rate: int, rids: Sequence[str] = ()) -> int:
         """Open a track of a room, with a layer for each of `rids` if it is simulcast; nobody feeds it yet.
@@ -389,7 +392,7 @@ class Forwarder:
             "control_send_failed": self.control_send_failed,
             "feedback_failed": self.feedback_failed,
             "uses_gso": int(self.workers.uses_gso()),
-            "srtp_contexts": 3 * len(self._keys),
+            "srtp_contexts": sum(keys.contexts for keys in self._keys.values()),
             "rows_rooms": self._rooms.in_use,
             "rows_transports": self._transports.in_use,
             "rows_tracks": self._tracks.in_use,

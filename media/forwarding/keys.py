@@ -14,16 +14,18 @@ from media.webrtc.srtp import (
 )
 
 
-class HeldKeys:
-    """What one transport's keys are used with; it must be kept until a fence after the kernel was told of no keys."""
+class TransportKeys:
+    """What a transport's packets are protected with; kept until a fence after the kernel was told of no keys.
 
-    def __init__(self, keys: SrtpKeys) -> None:
+    `feedback` is for RTCP that Python sends to publishers, since threads must not share a session.
+    """
+
+    def __init__(self, keys: SrtpKeys, *, publishes: bool) -> None:
         self._sender, self._receiver = open_sender(keys), open_receiver(keys)
-        # For RTCP that Python sends: libsrtp sessions must not be shared between threads.
-        self.feedback = open_sender(keys)
+        self.feedback = open_sender(keys) if publishes else None
         is_gcm = keys.profile is SrtpProfile.AEAD_AES_128_GCM
         self._sealer = RtpSealer(keys) if is_gcm else None  # for RTP, in place of the sender
-        self._opener = RtpOpener(keys) if is_gcm else None  # and of the receiver
+        self._opener = RtpOpener(keys) if is_gcm and publishes else None  # and of the receiver
 
     def give_to(self, tables: Tables, transport: int) -> None:
         """Let the kernel use them from now on."""
@@ -38,3 +40,8 @@ class HeldKeys:
             tables.opening_salts[transport] = memoryview(self._opener.salt)
         record["rx"][transport] = context_address(self._receiver)
         record["tx"][transport] = context_address(self._sender)
+
+    @property
+    def contexts(self) -> int:
+        """How many contexts of libsrtp these are."""
+        return 2 if self.feedback is None else 3

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from media.forwarding.backlogs import BACKLOG
 from media.forwarding.buffers import point_headers_at_buffers
+from media.forwarding.cached import CACHED
 from media.forwarding.choices import ALL_LAYERS, CHOICE, GIVEN, NUMBERS
 from media.forwarding.entries import ADDRESS, CONTROL, PENDING, REPORT
 from media.forwarding.estimates import ESTIMATE, SENT, SENT_LOG, TREND_POINTS
@@ -28,13 +29,13 @@ from media.forwarding.tables import (
     ARENA,
     BATCH,
     CACHE,
-    CACHED,
     DATAGRAM,
     EXTENSIONS,
     ICE_NAME,
     LEVELS,
     LINE,
     MESSAGES,
+    NEWCOMERS,
     NOTICES,
     PAYLOAD_HEAD,
     PAYLOAD_TAIL,
@@ -92,6 +93,7 @@ def _own(capacity: Limits) -> np.dtype[np.void]:
             ("told", "i8", (capacity.tracks, CACHE)),
             ("waiting", "i4", (capacity.subscriptions,)),
             ("due_reports", REPORT, (REPORTS,)),
+            ("newcomers", "i4", (NEWCOMERS,)),
             ("addresses", ADDRESS, (ADDRESSES,)),
             ("ring", CONTROL, (RING,)),
             ("ring_data", "u1", (RING, DATAGRAM)),

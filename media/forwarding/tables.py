@@ -37,6 +37,7 @@ SSRCS = 32  # sources of one transport, RTX and RTCP included: each is looked fo
 ADDRESSES_OF_OURS = 8  # on which media arrives
 WORKERS = 16  # forwarding threads of a node; a machine with more cores runs several nodes
 SOCKETS = ADDRESSES_OF_OURS * WORKERS  # UDP sockets, one for each address of each worker
+NEWCOMERS = 256  # transports that wait for the thread to see them; more begin with the next packet of their tracks
 NOTICES = 4096  # packets that one worker has yet to hear of from another: more than a core forwards in 10 ms
 FOREVER = 2**63 - 1
 RID = 8  # octets of a layer's name that are told apart (RFC 8852 allows more; clients use one to three)
@@ -72,7 +73,9 @@ class Shared(IntEnum):
     WAITING_DUE = 21  # K: when they are looked at next
     REPORTS_HEAD = 22  # K: how many reports to publishers were queued ...
     REPORTS_TAIL = 23  # K: ... and taken from the queue
-    CELLS = 24
+    NEWCOMERS_HEAD = 24  # P: how many of `newcomers` were written so far
+    NEWCOMERS_TAIL = 25  # K: how many of them were taken so far
+    CELLS = 26
 
 
 class Count(IntEnum):
@@ -298,26 +301,7 @@ SUBSCRIPTION = in_whole_lines(
     )
 )
 
-CACHED = np.dtype(
-    [
-        ("size", "i4"),
-        ("marker", "u1"),
-        ("is_key", "u1"),
-        ("pad", "u1"),  # octets of padding with which it leaves, always; UNPLANNED before it is fanned out
-        ("picture_at", "u1"),  # where in the payload VP8's picture id is, 0 nowhere
-        ("base_at", "u1"),  # and its TL0PICIDX
-        ("extensions", "u1"),  # octets of `cache_extensions` that it has
-        ("red_at", "u2"),  # where in the payload the newest block of redundant sound begins, 0 for plain sound
-        ("spatial", "u1"),
-        ("temporal", "u1"),
-        ("marks", "u1"),  # of layering.py
-        ("descriptor", "u1"),  # octets of its dependency descriptor, which ends where the payload's place does
-        ("ts", "i8"),
-        ("frame_no", "i8"),
-    ],
-    align=True,
-)  # K
-UNPLANNED = 255
+UNPLANNED = 255  # padding of a cached packet before it is fanned out
 
 
 class Tables(NamedTuple):
@@ -379,6 +363,7 @@ class Tables(NamedTuple):
     told: npt.NDArray[np.int64]  # [track, CACHE]: which source and packet its viewers were told of there; K
     waiting: npt.NDArray[np.int32]  # [subscription]: those with a backlog; K
     due_reports: npt.NDArray[np.void]  # [REPORTS]: a ring of publishers, by when they are told what arrived; K
+    newcomers: npt.NDArray[np.int32]  # [NEWCOMERS]: transports that can be sent to from now on, in a ring; P
     addresses: npt.NDArray[np.void]
     ring: npt.NDArray[np.void]
     ring_data: npt.NDArray[np.uint8]  # [RING, DATAGRAM]; K

@@ -20,7 +20,7 @@ from media.forwarding.kernel import loop
 from media.forwarding.memory import make_tables
 from media.forwarding.scheduling import run_at_once
 from media.forwarding.sockets import MediaSockets, end_of, number_of, path_through
-from media.forwarding.tables import RING, Count, Limits, Shared, Tables
+from media.forwarding.tables import NEWCOMERS, RING, Count, Limits, Shared, Tables
 from media.webrtc.ice import Path
 
 
@@ -51,6 +51,7 @@ class Workers:
         self._attention = trio.Event()
         self.fences = Fences(self.tables, self._wake_all)
         self._died: Exception | None = None
+        self.newcomers_late = 0
         common = self.tables[0]
         common.sockets[: len(self._sockets.descriptors)] = self._sockets.descriptors
         common.wakes[:count] = self._wakes
@@ -118,6 +119,17 @@ class Workers:
         """Send at once or not at all; raises OSError."""
         self._sockets.send(datagram, destination)
 
+    def welcome(self, worker: int, transport: int) -> None:
+        """Have a viewer begin with what is cached, at once; when too many wait, with the next packet of its tracks."""
+        shared = self.tables[worker].shared
+        head = int(shared[Shared.NEWCOMERS_HEAD])
+        if head - int(shared[Shared.NEWCOMERS_TAIL]) >= NEWCOMERS:
+            self.newcomers_late += 1
+            return
+        self.tables[worker].newcomers[head % NEWCOMERS] = transport
+        shared[Shared.NEWCOMERS_HEAD] = head + 1
+        os.eventfd_write(self._wakes[worker], 1)
+
     # -- addresses ---------------------------------------------------------------------------------------------------
 
     def addresses(self, worker: int) -> tuple[Address, ...]:
@@ -154,7 +166,8 @@ class Workers:
     def counters(self) -> dict[str, int]:
         """Every counter of the path by its name in lower case, of all workers together."""
         each = [tables.counters.tolist() for tables in self.tables]
-        return {count.name.lower(): sum(one[count] for one in each) for count in Count if count is not Count.CELLS}
+        counted = {count.name.lower(): sum(one[count] for one in each) for count in Count if count is not Count.CELLS}
+        return counted | {"newcomers_late": self.newcomers_late}
 
     def uses_gso(self) -> bool:
         """Whether the kernel and the ways take merged packets."""

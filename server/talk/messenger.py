@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar, TypeVarTuple
+from typing import Protocol, TypeVar, TypeVarTuple
 
 import msgspec
 import sqlalchemy as sa
 import trio
 
+from server.eventlog import Fresh
 from server.money.idempotency import Answered, Idempotent, Request
 from server.store import Database
 from server.talk import belonging, changing, marking, opening, posting, reading, searching
@@ -19,7 +20,8 @@ from server.talk.changing import Target
 from server.talk.marking import Kept, Settings
 from server.talk.opening import Shape
 from server.talk.pace import Paces
-from server.talk.posting import Draft
+from server.talk.postbox import Postbox
+from server.talk.posting import Draft, Posted
 from server.talk.reading import Edges
 from server.talk.typing import Typing
 from signalling.identifiers import AccountId, Actor
@@ -48,15 +50,25 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-class Messenger:
-    """Conversations on a node's store; raises Refused and StoreFailed. `nudge` has the log looked at."""
+class Log(Protocol):
+    """Who reads the log for others."""
 
-    def __init__(
-        self, store: Database, clock: Clock, rooms: Rooms, quotas: Quotas, paces: Paces, nudge: Callable[[], None]
-    ) -> None:
-        self._store, self._clock, self._rooms, self._nudge = store, clock, rooms, nudge
+    def nudge(self) -> None:
+        """Something was just written to the log."""
+
+    def hand(self, fresh: Fresh) -> None:
+        """Tell what was just written to the log."""
+
+
+class Messenger:
+    """Conversations on a node's store, which tells the `log` what it has written; raises Refused and StoreFailed."""
+
+    def __init__(self, store: Database, clock: Clock, rooms: Rooms, quotas: Quotas, paces: Paces, log: Log) -> None:
+        self._store, self._clock, self._rooms = store, clock, rooms
+        self._nudge, self._hand = log.nudge, log.hand
         self._quotas, self._paces = quotas, paces
         self._keys = Idempotent(store)
+        self._postbox = Postbox(store)
         self._typing = Typing(rooms, clock.wall_ms)
         self._minded: Callable[[str], Awaitable[None]] | None = None
         self._attendance = Attendance(store, clock, rooms)
@@ -66,6 +78,7 @@ class Messenger:
         """Let those be forgotten who write no longer, and tell who comes and goes, until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._typing.run)
+            nursery.start_soon(self._postbox.run)
             nursery.start_soon(self._attendance.run)
 
     def mind(self, look_again: Callable[[str], Awaitable[None]]) -> None:
@@ -79,6 +92,8 @@ class Messenger:
             "messages_replayed": self.replayed,
             "messages_refused": self.refused,
             "messages_paced": self._paces.refused,
+            "messages_gathered": self._postbox.gathered,
+            "message_batches": self._postbox.batches,
             "conversations_typed_in": len(self._typing),
             **self._attendance.counters(),
         }
@@ -179,35 +194,78 @@ class Messenger:
 
         Raises Refused like `posting.post_each`, and too_fast.
         """
-        text = draft_untrusted(text) if files else text_untrusted(text)
-        draft = self._draft(actor, conversation, text, client_txn, reply_to)
-        return await self._post(actor, msgspec.structs.replace(draft, files=files))
+        return await self._post(actor, self._draft(actor, conversation, text, client_txn, reply_to, files))
+
+    def send_soon(
+        self,
+        actor: Actor,
+        conversation: ConversationId,
+        text: str,
+        client_txn: str,
+        reply_to: int | None,
+        files: tuple[str, ...],
+        done: Callable[[object], None],
+    ) -> bool:
+        """Write a message together with others, and call `done` with what `send` would return or raise.
+
+        False where that does not go. Raises Refused for a text that can't be written, and too_fast.
+        """
+        if not self._postbox.takes:
+            return False
+        draft = self._draft(actor, conversation, text, client_txn, reply_to, files)
+        self._paces.write(actor.account)
+
+        def conclude(outcome: Posted | Exception) -> None:
+            done(self._conclude(actor, draft, outcome))
+
+        self._postbox.post(draft, conclude)
+        return True
 
     async def forward(
         self, actor: Actor, conversation: ConversationId, origin: tuple[str, int], client_txn: str
     ) -> MessageSent:
         """Write what stands in another message. Raises Refused like `send`."""
-        draft = self._draft(actor, conversation, "", client_txn, None)
-        return await self._post(actor, msgspec.structs.replace(draft, origin=origin))
+        at = self._clock.wall_ms()
+        draft = Draft(conversation, actor.account, "", client_txn, at, self._quotas, origin=origin)
+        return await self._post(actor, draft)
 
     def _draft(
-        self, actor: Actor, conversation: ConversationId, text: str, client_txn: str, reply_to: int | None
+        self,
+        actor: Actor,
+        conversation: ConversationId,
+        text: str,
+        client_txn: str,
+        reply_to: int | None,
+        files: tuple[str, ...],
     ) -> Draft:
+        text = draft_untrusted(text) if files else text_untrusted(text)
         at = self._clock.wall_ms()
-        return Draft(conversation, actor.account, text, client_txn, at, self._quotas, reply_to)
+        return Draft(conversation, actor.account, text, client_txn, at, self._quotas, reply_to, files=files)
 
     async def _post(self, actor: Actor, draft: Draft) -> MessageSent:
         self._paces.write(actor.account)
+        outcome: Posted | Exception
         try:
-            posted = await self._store.write_each(posting.post_each, draft)
-        except Refused:
-            self.refused += 1
-            raise
-        self._nudge()
-        self.sent += not posted.replayed
-        self.replayed += posted.replayed
+            outcome = await self._store.write_each(posting.post_each, draft)
+        except Refused as refused:
+            outcome = refused
+        concluded = self._conclude(actor, draft, outcome)
+        if isinstance(concluded, Exception):
+            raise concluded
+        return concluded
+
+    def _conclude(self, actor: Actor, draft: Draft, outcome: Posted | Exception) -> MessageSent | Exception:
+        if isinstance(outcome, Exception):
+            self.refused += isinstance(outcome, Refused)
+            return outcome
+        if outcome.fresh is None:
+            self._nudge()
+        else:
+            self._hand(outcome.fresh)
+        self.sent += not outcome.replayed
+        self.replayed += outcome.replayed
         self._typing.end(draft.conversation, Person(actor.account, actor.name))
-        return posted.sent
+        return outcome.sent
 
     async def edit(self, actor: Actor, conversation: str, seq: int, text: str) -> None:
         """Write a message anew. Raises Refused like `changing.edit`."""

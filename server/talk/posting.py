@@ -7,26 +7,28 @@ alone, also after the block is taken back.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
 from msgspec.structs import replace
 
 from server import eventlog
-from server.eventlog import Happened
+from server.eventlog import Fresh, Happened
 from server.files import uses
 from server.names import fold
 from server.prepared import Prepared
-from server.talk import rows
+from server.talk import ahead, rows, showing
+from server.talk.ahead import Ahead
 from server.talk.showing import OWN
 from signalling.identifiers import AccountId
 from signalling.messenger import policy
 from signalling.messenger.model import Conversation, ConversationId, Member, Message
 from signalling.messenger.quotas import Quotas, day_ends_in_ms, day_of
-from signalling.messenger.views import MessageSent
+from signalling.messenger.views import MessageSent, MessageView
 from signalling.messenger.wording import mentions_in
 from signalling.refusals import Refused
+from signalling.views import Person
 
 _KNOWN = Prepared(
     "SELECT seq, at, text, edited_at, erased_at FROM messages"
@@ -80,10 +82,11 @@ class Draft(msgspec.Struct, frozen=True):
 
 
 class Posted(msgspec.Struct, frozen=True):
-    """What became of a draft; `replayed` when it had been written before."""
+    """What became of a draft; `replayed` when it had been written before, `fresh` where it may be shown as it is."""
 
     sent: MessageSent
     replayed: bool = False
+    fresh: Fresh | None = None
 
 
 def post_each(connection: sa.Connection, drafts: Sequence[Draft]) -> Sequence[Posted | Exception]:
@@ -92,38 +95,72 @@ def post_each(connection: sa.Connection, drafts: Sequence[Draft]) -> Sequence[Po
     With Refused: conversation_unknown, not_in_conversation, read_only, you_blocked_them, message_unknown,
     message_erased, idempotency_mismatch, message_quota_used, and like `uses.require_ready`.
     """
-    batch = Batch(connection)
-    outcomes: list[Posted | Exception] = []
-    for draft in drafts:
+    looked = ahead.look(connection, drafts)
+    batch = Batch(connection, looked.conversations)
+    outcomes: list[_Post | Posted | Exception] = []
+    for n, draft in enumerate(drafts):
         try:
-            outcomes.append(_post(connection, batch, draft))
+            outcomes.append(_post(connection, batch, draft, looked.each.get(n)))
         except Refused as refused:
             outcomes.append(refused)
-    batch.write()
-    return outcomes
+    first = batch.write()
+    return [outcome.posted(first) if isinstance(outcome, _Post) else outcome for outcome in outcomes]
 
 
-def _post(connection: sa.Connection, batch: Batch, draft: Draft) -> Posted:
+class _Post(NamedTuple):
+    """A message of a batch, how many came before it, and how it is shown, where that is known."""
+
+    sent: MessageSent
+    place: int
+    event: Happened
+    shown: MessageView | None
+
+    def posted(self, first: int) -> Posted:
+        """Return what became of it, when the first event of its batch had an id (0: unknown)."""
+        if not first or self.shown is None:
+            return Posted(self.sent)
+        return Posted(self.sent, fresh=showing.as_fresh(first + self.place, self.event, self.shown))
+
+
+def _post(connection: sa.Connection, batch: Batch, draft: Draft, looked: Ahead | None) -> _Post | Posted:
     conversation = batch.conversation(draft.conversation)
+    if looked is not None:
+        batch.meet(draft.conversation, draft.sender, looked.member)
     sender = policy.require_in(batch.member(draft.conversation, draft.sender))
-    known = batch.said.get((draft.conversation, draft.sender, draft.txn)) or _known(connection, draft, sender)
+    known = batch.said.get((draft.conversation, draft.sender, draft.txn)) or _known(connection, draft, sender, looked)
     if known is not None:
         return Posted(known, replayed=True)
     grown = policy.post(conversation, sender)
     withheld = is_withheld(connection, conversation, sender)
-    written = replace(_content(connection, batch, draft, sender), withheld=withheld)
+    written = _content(connection, batch, draft, sender)
+    if withheld:
+        written = replace(written, withheld=True)
     _spend(connection, draft)
-    batch.add(grown, draft, written)
+    place = batch.add(grown, draft, written)
     if sender.drafting:
         _CLEAR_DRAFT(connection, conversation=draft.conversation, account=draft.sender)
-    return Posted(MessageSent(conversation.id, grown.head, draft.at))
+    shown = None
+    if looked is not None and not (withheld or written.files or written.card):
+        person = Person(draft.sender, looked.name)
+        shown = MessageView(
+            conversation=draft.conversation,
+            seq=grown.head,
+            sender=person,
+            kind=written.kind,
+            text=written.text,
+            reply_to=draft.reply_to,
+            mentions=written.mentions,
+            forwarded=draft.origin is not None,
+            at=draft.at,
+        )
+    return _Post(MessageSent(conversation.id, grown.head, draft.at), place, batch.events[place], shown)
 
 
 class Written(msgspec.Struct, frozen=True):
     """What a message holds: `card` is what it stands for, where it is not a text."""
 
     text: str
-    mentions: tuple[str, ...] = ()
+    mentions: tuple[AccountId, ...] = ()
     withheld: bool = False
     kind: str = "text"
     card: msgspec.Struct | None = None
@@ -133,13 +170,13 @@ class Written(msgspec.Struct, frozen=True):
 class Batch:
     """Messages that are written together: what many of them need is read once, and each kind of row written at once."""
 
-    def __init__(self, connection: sa.Connection) -> None:
+    def __init__(self, connection: sa.Connection, conversations: dict[str, Conversation] | None = None) -> None:
         self._connection = connection
-        self._conversations: dict[str, Conversation] = {}
+        self._conversations = {} if conversations is None else conversations
         self._members: dict[tuple[str, str], Member | None] = {}
         self._rows: list[dict[str, Any]] = []
         self._seen_at: dict[str, int] = {}
-        self._events: list[Happened] = []
+        self.events: list[Happened] = []
         self.said: dict[tuple[str, str, str], MessageSent] = {}
 
     def conversation(self, id: str) -> Conversation:
@@ -157,8 +194,12 @@ class Batch:
             self._members[key] = rows.find_member(self._connection, conversation, account)
         return self._members[key]
 
-    def add(self, grown: Conversation, draft: Draft, written: Written) -> None:
-        """Add the message that a conversation has grown by."""
+    def meet(self, conversation: str, account: str, member: Member | None) -> None:
+        """Know how an account stands to a conversation."""
+        self._members.setdefault((conversation, account), member)
+
+    def add(self, grown: Conversation, draft: Draft, written: Written) -> int:
+        """Add the message that a conversation has grown by; returns its place."""
         self._conversations[grown.id] = grown
         self.said[grown.id, draft.sender, draft.txn] = MessageSent(grown.id, grown.head, draft.at)
         origin_conversation, origin_seq = draft.origin or (None, None)
@@ -188,7 +229,8 @@ class Batch:
         else:
             self._seen_at[grown.id] = draft.at
             told = Happened(grown.id, "message.created", draft.at, {"seq": grown.head}, party=grown.id)
-        self._events.append(told)
+        self.events.append(told)
+        return len(self.events) - 1
 
     def text_of(self, conversation: str, seq: int) -> str:
         """Return what a message says that may be one of this batch."""
@@ -204,10 +246,10 @@ class Batch:
                 return Message(seq, row["sender"], row["kind"], row["at"], False, row["forwarded"], row["withheld"])
         return find(self._connection, conversation, seq)
 
-    def write(self) -> None:
-        """Write all messages, and what tells of them."""
+    def write(self) -> int:
+        """Write all messages, and what tells of them; returns what `eventlog.append_each` does."""
         if not self._rows:
-            return
+            return 0
         _ADD.many(self._connection, self._rows)
         for id in dict.fromkeys(row["conversation"] for row in self._rows):
             head = self._conversations[id].head
@@ -215,11 +257,14 @@ class Batch:
                 _ADVANCE(self._connection, id=id, head=head, at=self._seen_at[id])
             else:
                 _ADVANCE_UNSEEN(self._connection, id=id, head=head)
-        eventlog.append_each(self._connection, self._events)
+        return eventlog.append_each(self._connection, self.events)
 
 
-def _known(connection: sa.Connection, draft: Draft, sender: Member) -> MessageSent | None:
-    row = _KNOWN(connection, conversation=draft.conversation, sender=sender.account, txn=draft.txn).fetchone()
+def _known(connection: sa.Connection, draft: Draft, sender: Member, looked: Ahead | None) -> MessageSent | None:
+    if looked is not None:
+        row = looked.known
+    else:
+        row = _KNOWN(connection, conversation=draft.conversation, sender=sender.account, txn=draft.txn).fetchone()
     if row is None:
         return None
     seq, at, text, edited_at, erased_at = row
@@ -256,12 +301,12 @@ def _content(connection: sa.Connection, batch: Batch, draft: Draft, sender: Memb
     return Written(batch.text_of(source, seq), files=uses.of_message(connection, source, seq))
 
 
-def mentioned(connection: sa.Connection, conversation: str, text: str) -> tuple[str, ...]:
+def mentioned(connection: sa.Connection, conversation: str, text: str) -> tuple[AccountId, ...]:
     """Return the members of a conversation whom a text mentions."""
     if "@" not in text:
         return ()
     found = [
-        row[0]
+        AccountId(row[0])
         for name in mentions_in(text)
         for row in _NAMED(connection, folded=fold(name), conversation=conversation).fetchall()
     ]

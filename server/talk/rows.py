@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,10 +11,11 @@ from server.prepared import Prepared
 from signalling.identifiers import AccountId
 from signalling.messenger.model import Conversation, ConversationId, Member, Role, Standing
 
-_CONVERSATION = "id, kind, title, head, members, history, joining, posting, keep_s"
+CONVERSATION = ("id", "kind", "title", "head", "members", "history", "joining", "posting", "keep_s")
+MEMBER = ("account", "role", "standing", "since", "seated", "delivered", "read", "seen", "draft <> ''")
+_CONVERSATION, _MEMBER = ", ".join(CONVERSATION), ", ".join(MEMBER)
 _FIND = Prepared(f"SELECT {_CONVERSATION} FROM conversations WHERE id = :id")
 _LOCK = Prepared(f"SELECT {_CONVERSATION} FROM conversations WHERE id = :id", locks=True)
-_MEMBER = "account, role, standing, since, seated, delivered, read, seen, draft <> ''"
 _FIND_MEMBER = Prepared(
     f"SELECT {_MEMBER} FROM conversation_members WHERE conversation = :conversation AND account = :account"
 )
@@ -44,6 +46,11 @@ _OTHER = Prepared(
 _BLOCKED = Prepared("SELECT 1 FROM blocks WHERE blocker = :blocker AND blocked = :blocked")
 
 
+def columns(names: Sequence[str], table: str) -> str:
+    """Return columns as they are named beside those of other tables."""
+    return ", ".join(f"{table}.{name}" for name in names)
+
+
 def find(connection: sa.Connection, id: str) -> Conversation | None:
     """Return a conversation."""
     row = _FIND(connection, id=id).fetchone()
@@ -59,12 +66,12 @@ def lock(connection: sa.Connection, id: str) -> Conversation | None:
 def find_member(connection: sa.Connection, conversation: str, account: str) -> Member | None:
     """Return how an account stands to a conversation; None for one that never had to do with it."""
     row = _FIND_MEMBER(connection, conversation=conversation, account=account).fetchone()
-    return None if row is None else _member(row)
+    return None if row is None else member(row)
 
 
 def members_in(connection: sa.Connection, conversation: str) -> list[Member]:
     """Return all who are in a conversation."""
-    return [_member(row) for row in _LIST_IN(connection, conversation=conversation)]
+    return [member(row) for row in _LIST_IN(connection, conversation=conversation)]
 
 
 def save_member(connection: sa.Connection, conversation: ConversationId, member: Member) -> None:
@@ -111,7 +118,8 @@ def has_blocked(connection: sa.Connection, blocker: str, blocked: str) -> bool:
     return _BLOCKED(connection, blocker=blocker, blocked=blocked).fetchone() is not None
 
 
-def _member(row: tuple[Any, ...]) -> Member:
+def member(row: Sequence[Any]) -> Member:
+    """Return a member from its columns."""
     account, role, standing, since, seated, delivered, read, seen, drafting = row
     markers = (delivered, read, seen)
     return Member(AccountId(account), Role(role), Standing(standing), since, seated, *markers, bool(drafting))

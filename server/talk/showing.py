@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from server.eventlog import LoggedEvent
+from server.eventlog import Fresh, Happened, LoggedEvent
 from server.files import uses
 from server.prepared import Prepared
 from signalling.identifiers import AccountId
@@ -103,6 +103,12 @@ def fill(connection: sa.Connection, events: Sequence[LoggedEvent], account: str 
             logged = LoggedEvent(logged.id, shown)
         filled.append(logged)
     return filled
+
+
+def as_fresh(id: int, event: Happened, shown: MessageView) -> Fresh:
+    """Return an event of that id that tells of a message, as `fill` would show it just after it was written."""
+    filled = msgspec.structs.replace(event, fields={"seq": shown.seq, "message": shown})
+    return Fresh(LoggedEvent(id, event), LoggedEvent(id, filled))
 
 
 def _list(

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 import trio
 
 from server import eventlog, tail
-from server.eventlog import Happened
+from server.eventlog import Fresh, Happened, LoggedEvent
 from server.feed import Feed
 from signalling.identifiers import AccountId, Actor
 from signalling.messages import Bundle, Encoded, Encoding
@@ -61,7 +61,8 @@ async def follow(feed: Feed, name: str, slow: Callable[[], bool], after: int | N
     return session
 
 
-def write_something(connection: sa.Connection, dice: random.Random, inside: dict[str, set[str]]) -> None:
+def write_something(connection: sa.Connection, dice: random.Random, inside: dict[str, set[str]]) -> list[Fresh]:
+    """Write some events; returns those that may be handed over."""
     party, name = dice.choice(PARTIES), dice.choice(NAMES)
     match dice.randrange(4):
         case 0:
@@ -77,7 +78,11 @@ def write_something(connection: sa.Connection, dice: random.Random, inside: dict
             eventlog.append(connection, Happened("s", "ticket.sold", 1, {}, (name,)))
         case _:
             events = [Happened(party, "message.created", 1, {"seq": 1}, (name,) * dice.randrange(2), party)]
-            eventlog.append_each(connection, events * dice.randrange(1, 3))
+            events *= dice.randrange(1, 3)
+            first = eventlog.append_each(connection, events)
+            if first:
+                return [Fresh(logged, logged) for logged in map(LoggedEvent, range(first, first + 9), events)]
+    return []
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -87,8 +92,11 @@ async def test_each_follower_is_told_exactly_what_the_log_holds_for_him(store: A
     async with feeding(store) as feed:
         sessions = [await follow(feed, name, lambda: dice.random() < 0.1) for name in (*NAMES, *NAMES, "admin")]
         for number in range(60):
-            await store.write(write_something, dice, inside)
-            if dice.random() < 0.5:
+            fresh = await store.write(write_something, dice, inside)
+            if dice.random() < 0.8:
+                for each in fresh[: dice.randrange(1, 3)]:
+                    feed.hand(each)
+            elif dice.random() < 0.5:
                 feed.nudge()
             if dice.random() < 0.2:
                 await trio.sleep(dice.random() / 50)
@@ -138,6 +146,34 @@ async def test_who_left_a_party_hears_that_and_who_comes_later_nothing_from_befo
         assert ann.heard == [came, first, both, second, gone, back]
         assert bob.heard[:3] == [both, second, gone]
         assert await expected(store, "ann") == ann.heard
+
+
+async def test_what_is_handed_over_is_told_unread_when_nothing_is_missing_before_it(
+    store: AnyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def enter(connection: sa.Connection) -> int:
+        number = eventlog.append(connection, Happened("p", "member.joined", 1, {}, (), "p"))
+        eventlog.enter(connection, "p", "ann", number - 1)
+        return number
+
+    def say(connection: sa.Connection) -> Fresh:
+        happened = Happened("p", "message.created", 1, {}, (), "p")
+        logged = LoggedEvent(eventlog.append(connection, happened), happened)
+        return Fresh(logged, logged)
+
+    monkeypatch.setattr("server.feed.LOOK_S", 60.0)
+    async with feeding(store) as feed:
+        ann = await follow(feed, "ann", lambda: False)
+        await wait_until(lambda: feed.counters()["feed_followers"] == 1)
+        wanted = [await store.write(enter)]
+        for handed in (1, 1, 2, 3, 3, 4):
+            fresh = await store.write(say)
+            wanted.append(fresh.logged.id)
+            if feed.counters()["feed_handed"] == handed:
+                wanted.append((fresh := await store.write(say)).logged.id)  # the one before is not handed over
+            feed.hand(fresh)
+            await wait_until(lambda: ann.heard == wanted)
+        assert feed.counters()["feed_handed"] == 4
 
 
 async def test_what_waits_is_told_at_a_nudge_and_not_only_at_the_next_look(

@@ -17,6 +17,7 @@ from media.forwarding.forwarder import Forwarder, Limits
 from media.forwarding.kernel import loop
 from media.forwarding.kernel.loop import mirror as kernel_mirror
 from media.forwarding.kernel.loop import turn as kernel_turn
+from media.forwarding.kernel.newcomers import welcome_newcomers as kernel_welcome
 from media.forwarding.replays import WINDOW
 from media.forwarding.tables import Count, Tables
 from media.io.compiled import keep_with
@@ -38,6 +39,11 @@ def _turn(whole):
 @njit([types.int64(loop._LAYOUT)], nogil=True, cache=True)
 def _mirror(whole):
     return kernel_mirror(whole[0])
+
+
+@njit([types.void(loop._LAYOUT)], nogil=True, cache=True)
+def _welcome(whole):
+    kernel_welcome(whole[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +148,10 @@ class Turns:
     def mirror(self) -> int:
         """Let the second worker take what the first told it of; returns how many packets that were."""
         return int(_mirror(self.forwarder.workers.tables[1].whole))
+
+    def welcome(self, worker: int = 0) -> None:
+        """Let a worker begin with those who came."""
+        _welcome(self.forwarder.workers.tables[worker].whole)
 
     def counts(self) -> dict[Count, int]:
         return {count: int(self.tables.counters[count]) for count in Count if count is not Count.CELLS}

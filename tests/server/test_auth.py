@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import jwt
@@ -14,6 +15,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from server import tokens as tokens_module
 from server.auth import Auth
 from server.names import InvalidName, fold, tidy_untrusted
 from server.tokens import Tokens, open_key
@@ -50,6 +52,41 @@ async def test_who_is_suspended_logs_in_to_see_why_and_for_nothing_else(tmp_path
         with pytest.raises(Refused) as caught:
             auth.read(session.token)
         assert caught.value.code == "suspended"
+
+
+def test_a_token_is_verified_once_while_it_holds_and_so_many_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens_module, "MAX_KNOWN", 2)
+    verified: list[str] = []
+    decode = jwt.decode
+    monkeypatch.setattr(
+        jwt, "decode", lambda token, *args, **how: verified.append(token) or decode(token, *args, **how)
+    )
+    tokens = Tokens(KEY)
+    one, other, third = (tokens.issue(AccountId(name), name, 100, "user") for name in ("a_1", "a_2", "a_3"))
+    for token in (one, other, one, other, one):
+        assert tokens.read_untrusted(token).actor.name in ("a_1", "a_2")
+    assert verified == [one, other]
+    tokens.read_untrusted(third)
+    tokens.read_untrusted(one)
+    tokens.read_untrusted(other)
+    assert verified == [one, other, third, other]
+
+    later = time.time() + 101
+    monkeypatch.setattr(time, "time", lambda: later)
+    tokens.read_untrusted(other)  # by PyJWT's own clock it still holds
+    assert verified[4:] == [other]
+
+
+def test_a_token_that_was_right_is_refused_when_it_has_expired() -> None:
+    tokens = Tokens(KEY)
+    token = tokens.issue(AccountId("a_1"), "ann", 100, "user")
+    claims = tokens.read_untrusted(token)
+    expired = tokens.issue(AccountId("a_1"), "ann", -1, "user")
+    tokens._known[expired] = replace(claims, expires_at=int(time.time() - 1) * 1000)
+    with pytest.raises(Refused) as caught:
+        tokens.read_untrusted(expired)
+    assert caught.value.code == "no_session"
+    assert expired not in tokens._known
 
 
 @pytest.mark.parametrize(("name", "password"), [("ann", "wrong"), ("bob", "correct horse"), ("tokenly", "")])

@@ -12,7 +12,7 @@ import pytest
 import trio
 from websockets.frames import Opcode
 
-from server.parking import Parking
+from server.parking import Heard, Parked, Parking
 from tests.server.nodes import small_config
 from tests.server.sockets import RawSocket, frame, open_raw, text
 from tests.server.test_hostile_http import CLOSED
@@ -30,6 +30,10 @@ async def parking_lot() -> AsyncIterator[tuple[Parking, trio.CancelScope]]:
         nursery.cancel_scope.cancel()
 
 
+def needs_task() -> Heard:
+    return Heard.NEEDS_TASK
+
+
 @pytest.fixture
 def pair() -> tuple[socket.socket, socket.socket]:
     return socket.socketpair()
@@ -40,16 +44,46 @@ async def test_who_is_sent_something_is_woken_once(pair: tuple[socket.socket, so
     woken = trio.Event()
     with ours, theirs:
         async with parking_lot() as (parking, _):
-            parking.park(ours.fileno(), woken.set)
+            parking.park(ours.fileno(), Parked(needs_task, woken.set))
             await trio.testing.wait_all_tasks_blocked()
             assert not woken.is_set()
-            assert parking.counters() == {"parked": 1, "parked_woken": 0, "parked_refused": 0}
+            assert parking.counters() == {"parked": 1, "parked_woken": 0, "parked_heard": 0, "parked_refused": 0}
             theirs.send(b"x")
             with trio.fail_after(5):
                 await woken.wait()
             theirs.send(b"y")
             await trio.testing.wait_all_tasks_blocked(0.01)
-            assert parking.counters() == {"parked": 0, "parked_woken": 1, "parked_refused": 0}
+            assert parking.counters() == {"parked": 0, "parked_woken": 1, "parked_heard": 0, "parked_refused": 0}
+
+
+async def test_who_is_heard_without_a_task_is_listened_to_again_when_that_is_done(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = pair
+    heard: list[bytes] = []
+    answers = [Heard.ALL, Heard.UNDER_WAY, Heard.NEEDS_TASK]
+
+    def hear() -> Heard:
+        heard.append(ours.recv(100))
+        return answers.pop(0)
+
+    woken = trio.Event()
+    with ours, theirs:
+        async with parking_lot() as (parking, _):
+            parking.park(ours.fileno(), Parked(hear, woken.set))
+            for sent in (b"all", b"under way"):
+                theirs.send(sent)
+                await trio.testing.wait_all_tasks_blocked(0.01)
+                assert heard[-1] == sent
+            theirs.send(b"later")
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            assert (len(heard), woken.is_set()) == (2, False), "one thing after the other"
+            parking.go_on(ours.fileno(), Heard.ALL)
+            with trio.fail_after(5):
+                await woken.wait()
+            assert heard[-1] == b"later"
+            parking.go_on(ours.fileno(), Heard.ALL)
+            assert parking.counters() == {"parked": 0, "parked_woken": 1, "parked_heard": 2, "parked_refused": 0}
 
 
 async def test_at_the_end_all_are_woken_and_nobody_waits_any_more(pair: tuple[socket.socket, socket.socket]) -> None:
@@ -58,10 +92,10 @@ async def test_at_the_end_all_are_woken_and_nobody_waits_any_more(pair: tuple[so
     with ours, theirs:
         async with parking_lot() as (parking, scope):
             for end in pair:
-                parking.park(end.fileno(), partial(woken.append, end.fileno()))
+                parking.park(end.fileno(), Parked(needs_task, partial(woken.append, end.fileno())))
             scope.cancel()
         assert sorted(woken) == sorted(end.fileno() for end in pair)
-        parking.park(ours.fileno(), lambda: woken.append(0))
+        parking.park(ours.fileno(), Parked(needs_task, lambda: woken.append(0)))
         assert woken[-1] == 0
 
 

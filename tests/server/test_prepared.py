@@ -7,15 +7,16 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
-from server.prepared import ROWS, Prepared
+from server.prepared import ROWS, Prepared, Several
 
 ADD = Prepared("INSERT INTO things (name, size) VALUES (:name, :size)")
 PUT = Prepared(
     "INSERT INTO things (name, size) VALUES (:name, :size) ON CONFLICT (name) DO UPDATE SET size = excluded.size"
 )
 RESIZE = Prepared("UPDATE things SET size = :size WHERE name = :name")
+SIZES = Several("WITH k (n, name) AS ({keys}) SELECT k.n, t.size FROM k JOIN things t ON t.name = k.name", 2)
 READ = Prepared("SELECT number, name, size FROM things ORDER BY number")
-NUMBERS = (0, 1, ROWS - 1, ROWS, ROWS + 1, 3 * ROWS + 2)
+NUMBERS = (0, 1, 3, 4, 17, 63, 64, 65, 3 * ROWS[0] + 22)
 
 
 @pytest.fixture
@@ -44,9 +45,25 @@ def test_what_is_there_is_changed_by_the_last_row_that_names_it(connection: sa.C
     assert [size for _, _, size in READ(connection)] == [0, last if number else 10, last if number else 20]
 
 
-@pytest.mark.parametrize("number", [2, ROWS + 1])
+@pytest.mark.parametrize("number", [2, 5, ROWS[0] + 1])
 def test_a_row_that_is_there_already_is_an_error_without_its_values(connection: sa.Connection, number: int) -> None:
     ADD.many(connection, [{"name": "secret", "size": 1}])
     with pytest.raises(sa.exc.IntegrityError) as raised:
         ADD.many(connection, [*rows_of(number - 1), {"name": "secret", "size": 2}])
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_each_of_several_keys_is_looked_up_once_and_unknown_ones_are_not_there(
+    connection: sa.Connection, number: int
+) -> None:
+    ADD.many(connection, rows_of(number))
+    keys = [(place, f"thing{place}") for place in range(number)] + [(number, "unknown")]
+    assert sorted(SIZES(connection, keys)) == [(place, 10 * place) for place in range(number)]
+
+
+def test_a_failed_look_up_is_an_error_without_its_values(connection: sa.Connection) -> None:
+    wrong = Several("WITH k (n, name) AS ({keys}) SELECT nothing FROM k JOIN things t ON t.name = k.name", 2)
+    with pytest.raises(sa.exc.OperationalError) as raised:
+        wrong(connection, [(1, "secret")])
     assert "secret" not in str(raised.value)

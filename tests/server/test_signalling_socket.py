@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +23,7 @@ from signalling.identifiers import AccountId, Actor
 from signalling.messages import Encoding
 from signalling.ports import Outbox
 from signalling.refusals import Refused
+from signalling.session import Soon
 from tests.server.sockets import RawSocket, frame, text, upgrade
 from tests.server.thread_node import read_until
 
@@ -50,6 +51,9 @@ class FakeRooms:
         if self.failing is not None:
             raise self.failing
         self.heard.append(data)
+
+    def receive_soon_untrusted(self, data: bytes, done: Callable[[], None]) -> Soon:
+        return Soon.NOT_TAKEN
 
     def detach(self, outbox: Outbox) -> None:
         self.detached.append(outbox)

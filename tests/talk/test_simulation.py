@@ -83,7 +83,7 @@ class Node:
         self.feed = Feed(self.store, self._clock.wall_ms, fill)
         rooms = cast(Rooms, NoRooms())
         paces = Paces(1e6, 10**6)
-        self.messenger = Messenger(self.store, self._clock, rooms, Quotas(), paces, self.feed.nudge)
+        self.messenger = Messenger(self.store, self._clock, rooms, Quotas(), paces, self.feed)
 
     async def survive(self, doing: Callable[[], Awaitable[Any]], dice: random.Random) -> Any:
         """Do something on the way of which the process may die, and the request or its answer get lost."""

@@ -13,6 +13,7 @@ from numba import njit, types
 from media.forwarding.kernel.backlogs import send_waiting
 from media.forwarding.kernel.fanout import fan_out, plan_pads
 from media.forwarding.kernel.mirroring import fall_asleep, take_notices, tell_others
+from media.forwarding.kernel.newcomers import welcome_newcomers
 from media.forwarding.kernel.probing import probe_if_due
 from media.forwarding.kernel.receiving import receive
 from media.forwarding.kernel.reporting import next_report_ms, send_reports
@@ -251,6 +252,8 @@ def run(whole):
             for _ in range(ROUNDS):
                 if mirror(t) < BATCH:
                     break
+        if t.shared[Shared.NEWCOMERS_HEAD] != t.shared[Shared.NEWCOMERS_TAIL]:
+            welcome_newcomers(t)
         if asked != t.shared[Shared.FENCE_DONE]:
             t.shared[Shared.FENCE_DONE] = asked
             t.shared[Shared.ATTENTION] = 1
