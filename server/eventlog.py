@@ -116,6 +116,7 @@ _ENTER = Prepared(
 _LEAVE = Prepared(
     "UPDATE event_parties SET until = :until WHERE party = :party AND account = :account AND until IS NULL"
 )
+_PARTY_OF = Prepared("SELECT MIN(party) FROM event_parties WHERE account = :account AND until IS NULL")
 _FORGET_SEATS = Prepared("DELETE FROM event_parties WHERE until <= :id")
 _OLDEST = Prepared("SELECT id, at FROM event_log WHERE id <= :before ORDER BY id LIMIT :limit")
 _DROP_AUDIENCE = Prepared("DELETE FROM event_audience WHERE event <= :id")
@@ -207,6 +208,12 @@ def seats(connection: sa.Connection, party: str, after: int) -> dict[str, list[S
     for account, since, until in _SEATS(connection, party=party, after=after):
         found.setdefault(account, []).append(Seat(since, until))
     return found
+
+
+def party_of(connection: sa.Connection, account: str) -> str | None:
+    """Return one party that an account is in, always the same while it is in it."""
+    found = _PARTY_OF(connection, account=account).fetchone()
+    return None if found[0] is None else str(found[0])
 
 
 def read_from(

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from zlib import crc32
 
 import msgspec
 import sqlalchemy as sa
@@ -18,9 +19,11 @@ import structlog
 import trio
 
 from server import eventlog
+from server.crowd import Follower
 from server.eventlog import Fresh, LoggedEvent, Span
+from server.lane import MAX_AHEAD
 from server.store import Database, StoreFailed
-from server.tail import MAX_AHEAD, Fill, Follower, News, Tail, as_written, entry, handed_news, read_news
+from server.tail import LANES, ROUND_S, Fill, News, Tail, as_written, entry, handed_news, read_news
 from signalling.identifiers import Actor
 from signalling.messages import Encoded
 from signalling.refusals import Refused
@@ -30,7 +33,6 @@ from signalling.wire_events import LogEntry, LogEntryTold, LogGap
 
 LOOK_S = 0.1  # how late a waiting reader hears of an event of another node; one indexed look-up of the newest id
 TURN_S = 0.005  # after a nudge, for what else is just being written to come along
-ROUND_S = 0.05  # under load: what comes meanwhile is told in the same writes
 RETRY_S = 1.0  # a failing database is asked again so often
 BATCH = 100  # events read at once for a session
 WINDOW = 50_000  # ids looked through at once for one account: some milliseconds, whatever parties it is in
@@ -75,12 +77,14 @@ class Feed:
         """Wake those who wait, until cancelled."""
         self._seen = (await self._store.read(eventlog.span)).head
         async with trio.open_nursery() as self._nursery:
+            self._nursery.start_soon(self._tail.run)
             task_status.started()
             while True:
                 await self._wanted.wait()
                 began = trio.current_time()
+                has_read = True
                 try:
-                    await self._look()
+                    has_read = await self._look()
                 except StoreFailed as failure:
                     self.failures += 1
                     log.warning("log_unread", reason=str(failure))
@@ -90,7 +94,8 @@ class Feed:
                     await self._nudged.wait()
                 if not pause.cancelled_caught:
                     self._nudged = trio.Event()
-                    await trio.sleep(max(TURN_S, min(took_s, ROUND_S - took_s)))
+                    if has_read and not self._handed:
+                        await trio.sleep(max(TURN_S, min(took_s, ROUND_S - took_s)))
 
     def nudge(self) -> None:
         """Something was just written to the log: look at once."""
@@ -105,12 +110,13 @@ class Feed:
 
     def counters(self) -> dict[str, int]:
         """How many read along, and what became of it, by name."""
+        told, fallen_behind = self._tail.counters()
         return {
             "feed_followers": self.followers,
             "feed_waiting": sum(len(waiting) for waiting in self._waiting.values()),
             "feed_handed": self.handed,
-            "feed_entries_sent": self.sent + self._tail.sent,
-            "feed_fallen_behind": self._tail.fallen_behind,
+            "feed_entries_sent": self.sent + told,
+            "feed_fallen_behind": fallen_behind,
             "feed_gaps": self.gaps,
             "feed_failures": self.failures,
         }
@@ -132,7 +138,7 @@ class Feed:
     async def follow(self, session: Session, after: int | None) -> Followed:
         """Send a session what it may see, until its connection is lost; after an id, or from now on."""
         try:
-            span = await self._store.read(eventlog.span)
+            span, lane = await self._store.read(_place_of, _reader(session.actor))
         except StoreFailed as failure:
             raise Refused("events_unavailable") from failure
         start = span.head if after is None else after
@@ -140,7 +146,7 @@ class Feed:
         assert self._nursery is not None, "sessions are followed up in `run`"
         scope = trio.CancelScope()
         session.follow(scope.cancel)
-        self._nursery.start_soon(self._send_all, Follower(session, _reader(session.actor), start), scope)
+        self._nursery.start_soon(self._send_all, Follower(session, _reader(session.actor), start, lane), scope)
         return Followed(start)
 
     # -- a session that follows ----------------------------------------------------------------------------------------
@@ -200,15 +206,18 @@ class Feed:
         self.gaps += gap is not None
         return EventPage([entry(event) for event in found.events], place, gap, self._wall_ms())
 
-    async def _look(self) -> None:
+    async def _look(self) -> bool:
+        """Take what is new; returns whether it had to be read."""
         handed = self._take_handed()
         if handed is not None:
             self._hear(handed)
-        if handed is None or self._is_unread:
+        must_read = handed is None or self._is_unread
+        if must_read:
             self._is_unread = False
             self._hear(await self._store.read(read_news, self._seen, self._tail.known, self._fill))
         if not self._waiting and not self._tail.is_told:
             self._wanted = trio.Event()
+        return must_read
 
     def _take_handed(self) -> News | None:
         """Return what follows on what was seen last, and is for people who are known; all else is read."""
@@ -226,7 +235,7 @@ class Feed:
         if news.last <= self._seen:
             return
         self._seen = news.last
-        self._tail.tell(news)
+        self._tail.take(news)
         for account, waiting in self._waiting.items():
             if account is None or self._tail.concerns(news, account):
                 for woken in waiting:
@@ -274,6 +283,12 @@ def _read(
     events = eventlog.read_from(connection, after, limit, subject, account, until)
     place = until if len(events) < limit else events[-1].id
     return _Found(events if account is None else fill(connection, events, account), place, span)
+
+
+def _place_of(connection: sa.Connection, account: str | None) -> tuple[Span, int]:
+    """Return which ids there are, and with whom somebody is told: best with those who hear the same."""
+    party = None if account is None else eventlog.party_of(connection, account)
+    return eventlog.span(connection), crc32((party or account or "").encode()) % LANES
 
 
 def _reader(actor: Actor) -> str | None:

@@ -63,6 +63,7 @@ class SocketOutbox:
         "framing",
         "life",
         "may_park",
+        "row",
     )
 
     def __init__(
@@ -77,6 +78,7 @@ class SocketOutbox:
         self._write_timeout_s = write_timeout_s
         self._fd = stream.socket.fileno() if isinstance(stream, trio.SocketStream) else None
         self.fanout = None if self._fd is None else fanout
+        self.row = BUSY if self.fanout is None or self._fd is None else self.fanout.seat(self._fd)
         below = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
         self._watched = below.socket.fileno() if isinstance(below, trio.SocketStream | TcpStream) else None
         # Most connections never have a frame that waits: a list takes no memory until then.
@@ -129,6 +131,11 @@ class SocketOutbox:
         """The socket to which a frame may be written just now; BUSY while something waits, over TLS, and at the end."""
         return BUSY if self._queue or self.closed is not None or self._fd is None else self._fd
 
+    def _note(self) -> None:
+        """Have it known whether a frame may be written just now."""
+        if self.fanout is not None and self.row != BUSY:
+            self.fanout.note(self.row, self.idle_fd)
+
     def take_up(self, data: bytes, taken: int, key: str | None = None) -> None:
         """Go on with frames of which the socket took so many bytes, or said minus an error's number."""
         if taken < 0 and -taken != errno.EAGAIN:
@@ -164,17 +171,22 @@ class SocketOutbox:
         if self.closed is not None:
             return
         self.closed = reason
+        self._note()
         if not self._queue:  # else half a frame may be out, and no other can follow
             await self._stream.send_all(self.framing.close(reason))
 
     def stop(self) -> None:
         """Write nothing more; for whoever closes the stream."""
         self.closed = self.closed or "lost"
+        if self.fanout is not None and self.row != BUSY:
+            self.fanout.unseat(self.row)
+            self.row = BUSY
         if self._flushing is not None:
             self._flushing.cancel()
 
     def _finish(self, reason: str) -> None:
         self.closed = reason
+        self._note()
         self.life.deadline = min(self.life.deadline, trio.current_time() + CLOSING_S)
         if not self._queue:
             self.life.cancel()
@@ -196,6 +208,7 @@ class SocketOutbox:
     def _queue_up(self, rest: bytes | memoryview, key: str | None, *, started: bool) -> None:
         queued = _Queued(rest, key, started)
         self._queue.append(queued)
+        self._note()
         self._bytes += len(rest)
         if key is not None and not queued.started:
             self._by_key[key] = queued
@@ -240,6 +253,7 @@ class SocketOutbox:
                 head.data = memoryview(head.data)[sent:]
                 if not head.data:
                     del self._queue[0]
+                    self._note()
 
     async def _send(self, data: bytes | memoryview) -> int:
         if self._fd is None:
@@ -252,10 +266,12 @@ class SocketOutbox:
         self._queue = [queued for queued in self._queue if queued.started]
         self._by_key.clear()
         self._bytes = sum(len(queued.data) for queued in self._queue)
+        self._note()
 
     def _give_up(self) -> None:
         self._queue.clear()
         self._by_key.clear()
         self.closed = self.closed or "lost"
+        self._note()
         self.life.cancel()
         self._wake()

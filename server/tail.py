@@ -5,43 +5,28 @@ Who is in a party is looked up when an event of it comes, and kept until somebod
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain
 
 import sqlalchemy as sa
 import trio
 
 from server import eventlog
+from server.crowd import Crowd, Follower
 from server.eventlog import COMING, PARTY, Fresh, LoggedEvent, Seat
-from signalling.fanning import show_each
-from signalling.messages import Bundle, Encoded
-from signalling.session import Session
+from server.lane import Lane
+from signalling.messages import Encoded
 from signalling.wire_events import LogEntry, LogEntryTold
 
 TURN = 1000  # events read at once for all
-MAX_AHEAD = 64  # frames, or KiB, queued for a slow session before more is read: a quarter of what closes it
-AT_ONCE = 8  # events in one write: with the longest texts still less than what closes a slow session
+LANES = 16  # of followers, told one after the other: none keeps the loop for longer than some milliseconds
+ROUND_S = 0.06  # under load: what comes meanwhile is told in the same writes
 MAX_SEATS = 200_000  # kept of parties: some 20 MB; beyond, all are looked up anew
 
 # Adds to events what is not written in the log, for an account, or for all who may see them alike (None).
 Fill = Callable[[sa.Connection, Sequence[LoggedEvent], str | None], Sequence[LoggedEvent]]
 Seats = Mapping[str, Sequence[Seat]]
-
-
-@dataclass(slots=True, eq=False)
-class Follower:
-    """A session that follows the log as `account` (None: all of it), and has everything up to `position`.
-
-    `behind` is set once it has to read for itself.
-    """
-
-    session: Session
-    account: str | None
-    position: int
-    behind: trio.Event = field(default_factory=trio.Event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,105 +82,90 @@ def entry(logged: LoggedEvent) -> LogEntry:
     return LogEntry(id=logged.id, type=event.type, subject=event.subject, at=event.at, data=dict(event.fields))
 
 
-_Part = tuple[int, Bundle]  # what is written at once, and the id of its last event
-
-
-@dataclass(slots=True)
-class _Share:
-    """Events, by rising ids, that the same followers hear: the bytes are made once for all of them."""
-
-    followers: Sequence[Follower]
-    events: list[tuple[int, Encoded]] = field(default_factory=list)
-
-
-def _parts(follower: Follower, shares: Sequence[_Share]) -> Sequence[_Part]:
-    """Return what a follower does not have yet of its shares, in order."""
-    events = sorted((each for share in shares for each in share.events), key=lambda each: each[0])
-    return _divided([each for each in events if each[0] > follower.position])
-
-
-def _divided(events: Sequence[tuple[int, Encoded]]) -> list[_Part]:
-    pieces = [events[start : start + AT_ONCE] for start in range(0, len(events), AT_ONCE)]
-    return [(piece[-1][0], Bundle([event for _, event in piece])) for piece in pieces]
-
-
-class _Turns:
-    """What is sent one after the other: first the first part to everybody, so that who is too slow is found out."""
-
-    def __init__(self) -> None:
-        self.each: list[list[tuple[_Part, Sequence[Follower]]]] = []
-
-    def add(self, followers: Sequence[Follower], parts: Sequence[_Part]) -> None:
-        """Have followers sent parts in their order."""
-        for turn, part in enumerate(parts if followers else ()):
-            if turn == len(self.each):
-                self.each.append([])
-            self.each[turn].append((part, followers))
-
-
 class Tail:
-    """The sessions that have all that was told so far."""
+    """The sessions that have all that was taken so far; `run` it to have them told what is."""
 
     def __init__(self, wall_ms: Callable[[], int]) -> None:
         self._wall_ms = wall_ms
         self._told: dict[str | None, set[Follower]] = {}
+        self._lanes = [Lane(self._drop) for _ in range(LANES)]
+        self._due = trio.Event()
+        self._cycle_s = 0.0
         self._parties: dict[str, Seats] = {}
-        self._settled: dict[str, Sequence[Follower]] = {}
+        self._settled: dict[str, Sequence[Crowd]] = {}
         self.known: frozenset[str] = frozenset()
-        self.sent = self.fallen_behind = 0
+
+    async def run(self) -> None:
+        """Tell one lane after the other what waits for it, until cancelled.
+
+        Each pause is as long as the telling before it took: half of the time is left for everything else. Where all
+        lanes together then took longer than ROUND_S, pauses are shorter.
+        """
+        while True:
+            await self._due.wait()
+            self._due = trio.Event()
+            cycle_s = 0.0
+            for lane in self._lanes:
+                if lane.is_due:
+                    began = trio.current_time()
+                    lane.tell()
+                    took_s = trio.current_time() - began
+                    cycle_s += took_s
+                    spare = ROUND_S / self._cycle_s - 1 if self._cycle_s else 1.0
+                    await trio.sleep(took_s * min(1.0, max(0.0, spare)))
+            self._cycle_s = cycle_s
 
     @property
     def is_told(self) -> bool:
         """Whether there is anybody."""
         return bool(self._told)
 
+    def counters(self) -> tuple[int, int]:
+        """Return how many events were sent, and how often somebody fell behind."""
+        return sum(lane.sent for lane in self._lanes), sum(lane.fallen_behind for lane in self._lanes)
+
     @contextmanager
     def telling(self, follower: Follower) -> Iterator[None]:
         """Tell a follower what comes; its `behind` is set when it has to read for itself again."""
         follower.behind = trio.Event()
         self._told.setdefault(follower.account, set()).add(follower)
+        self._lanes[follower.lane].enter(follower)
         self._settled.clear()
         try:
             yield
         finally:
             self._drop(follower)
 
-    def tell(self, news: News) -> None:
-        """Tell each event to whom it is for and who does not have it yet; to each all of it in few writes."""
+    def take(self, news: News) -> None:
+        """Have each event told to whom it is for and who does not have it yet."""
+        if news.seats:
+            # What waits is for those who were there; told later, nobody would know any more who that was.
+            for lane in self._lanes:
+                if lane.is_due:
+                    lane.tell()
         self._learn(news.seats)
-        shares = [share for share in self._shares(news) if share.followers]
-        counts = Counter(chain.from_iterable(share.followers for share in shares))
-        mixed: dict[Follower, list[_Share]] = {}
-        turns = _Turns()
-        for share in shares:
-            first, alike = share.events[0][0], []
-            for follower in share.followers:
-                if counts[follower] > 1 or follower.position >= first:
-                    mixed.setdefault(follower, []).append(share)
-                else:
-                    alike.append(follower)
-            turns.add(alike, _divided(share.events))
-        for follower, heard in mixed.items():
-            turns.add([follower], _parts(follower, heard))
-        for parts in turns.each:
-            show_each(self._due(parts))
+        for crowds, events in self._shares(news):
+            for crowd in crowds:
+                self._lanes[crowd.followers[0].lane].add(crowd, events)
+        self._due.set()
 
-    def _shares(self, news: News) -> Iterable[_Share]:
+    def _shares(self, news: News) -> Iterable[tuple[Sequence[Crowd], Sequence[tuple[int, Encoded]]]]:
         """Return the events that are new, those together that are for the same people."""
-        shares: dict[tuple[object, ...], _Share] = {}
-        all_of_it = _Share(list(self._told.get(None, ())))
+        shares: dict[tuple[object, ...], tuple[Sequence[Crowd], list[tuple[int, Encoded]]]] = {}
+        all_of_it = _by_lane(self._told.get(None, ()))
+        written = []
         for logged, filled in zip(news.events, news.filled, strict=True):
             names = tuple(news.audiences.get(logged.id, ()))
             # In a party that somebody enters or leaves meanwhile, each event is for others.
             key = names if news.seats.keys().isdisjoint(names) else (*names, logged.id)
             share = shares.get(key)
             if share is None:
-                share = shares[key] = _Share(self._audience(news, logged.id))
-            if share.followers:
-                share.events.append((logged.id, self._encoded(filled)))
-            if all_of_it.followers:
-                all_of_it.events.append((logged.id, self._encoded(logged)))
-        return [share for share in (*shares.values(), all_of_it) if share.events]
+                share = shares[key] = self._audience(news, logged.id), []
+            if share[0]:
+                share[1].append((logged.id, self._encoded(filled)))
+            if all_of_it:
+                written.append((logged.id, self._encoded(logged)))
+        return [share for share in (*shares.values(), (all_of_it, written)) if share[1]]
 
     def _encoded(self, logged: LoggedEvent) -> Encoded:
         return Encoded(LogEntryTold(server_now=self._wall_ms(), entry=entry(logged)))
@@ -208,17 +178,20 @@ class Tail:
             for name in audience
         )
 
-    def _audience(self, news: News, event: int) -> Sequence[Follower]:
+    def _audience(self, news: News, event: int) -> Sequence[Crowd]:
         names = news.audiences.get(event, ())
         if len(names) == 1 and names[0].startswith(PARTY):
             return self._inside(names[0], event)
         found: dict[Follower, None] = {}
         for name in names:
-            followers = self._inside(name, event) if name.startswith(PARTY) else self._told.get(name, ())
-            found.update(dict.fromkeys(followers))
-        return list(found)
+            if name.startswith(PARTY):
+                for crowd in self._inside(name, event):
+                    found.update(dict.fromkeys(crowd.followers))
+            else:
+                found.update(dict.fromkeys(self._told.get(name, ())))
+        return _by_lane(found)
 
-    def _inside(self, party: str, event: int) -> Sequence[Follower]:
+    def _inside(self, party: str, event: int) -> Sequence[Crowd]:
         """Return who follows and is in a party when an event of it comes; kept until anything changes that."""
         known = self._settled.get(party)
         if known is not None:
@@ -231,26 +204,10 @@ class Tail:
                 if any(seat.sees(event) for seat in seats):
                     found.extend(followers)
                 is_settled = is_settled and all(seat.is_settled(event) for seat in seats)
+        crowds = _by_lane(found)
         if is_settled:
-            self._settled[party] = found
-        return found
-
-    def _due(self, parts: Iterable[tuple[_Part, Sequence[Follower]]]) -> Iterator[tuple[Bundle, Sequence[Session]]]:
-        for (last, bundle), followers in parts:
-            sessions = [follower.session for follower in followers if self._keeps_up(follower, last)]
-            self.sent += len(bundle.events) * len(sessions)
-            yield bundle, sessions
-
-    def _keeps_up(self, follower: Follower, last: int) -> bool:
-        """Whether a follower can be sent what goes up to an event; else it has to read for itself."""
-        if follower.session.waiting() >= MAX_AHEAD and not follower.behind.is_set():
-            self.fallen_behind += 1
-            self._drop(follower)
-            follower.behind.set()
-        if follower.behind.is_set():
-            return False
-        follower.position = last
-        return True
+            self._settled[party] = crowds
+        return crowds
 
     def tidy(self) -> None:
         """Forget all parties when too much is kept of them."""
@@ -268,7 +225,17 @@ class Tail:
 
     def _drop(self, follower: Follower) -> None:
         followers = self._told.get(follower.account, set())
-        followers.discard(follower)
-        self._settled.clear()
-        if not followers:
-            self._told.pop(follower.account, None)
+        if follower in followers:
+            followers.discard(follower)
+            self._lanes[follower.lane].leave(follower)
+            self._settled.clear()
+            if not followers:
+                self._told.pop(follower.account, None)
+
+
+def _by_lane(followers: Iterable[Follower]) -> Sequence[Crowd]:
+    """Return followers as crowds, each of one lane."""
+    lanes: dict[int, list[Follower]] = {}
+    for follower in followers:
+        lanes.setdefault(follower.lane, []).append(follower)
+    return [Crowd(each) for each in lanes.values()]

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 import trio
 
-from server import eventlog, tail
+from server import eventlog, lane
 from server.eventlog import Fresh, Happened, LoggedEvent
 from server.feed import Feed
 from signalling.identifiers import AccountId, Actor
@@ -45,7 +45,7 @@ class SlowSession:
             self.show(event)
 
     def waiting(self) -> int:
-        return tail.MAX_AHEAD if self._slow() else 0
+        return lane.MAX_AHEAD if self._slow() else 0
 
     def follow(self, stop: Callable[[], None]) -> None:
         self.stop = stop
