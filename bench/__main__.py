@@ -15,6 +15,7 @@ TOOLS = (
     "compare",
     "fanout",
     "join",
+    "networks",
     "cut",
     "soak",
     "first_picture",

@@ -59,6 +59,7 @@ def plan(minutes: float, folder: Path, *, janus: bool) -> Iterator[Task]:
     yield Task("workers", "workers", ("--repeats", repeats), 0.5 + 1.5 * share)
     yield Task("join", "join", (), 1)
     yield Task("join-500", "join", JOIN_500, 0.7)
+    yield Task("networks", "networks", (), 1)
     yield Task("cut", "cut", ("--viewers", "500", "--switches", str(5 + round(15 * share))), 2 + 3 * share)
     yield Task("cut-workers", "cut", CUT_WORKERS, 0.5)
     yield Task("sockets", "sockets", (), 2)
@@ -70,7 +71,7 @@ def plan(minutes: float, folder: Path, *, janus: bool) -> Iterator[Task]:
     yield Task("moq", "moq", ("--viewers", "60,90", "--readers", "10"), 1.5)
     yield Task("way-feedback", "way_feedback", (), 0.5)
     yield Task("plan", "plan", ("--results", str(folder)), 0.2)
-    spent = 23 + 34 * share
+    spent = 24 + 34 * share
     yield Task("soak", "soak", ("--minutes", f"{max(minutes - spent, 1):g}"), max(minutes - spent, 1))
 
 

@@ -1,9 +1,9 @@
-"""A publisher of simulcast for the load tools: two layers of one picture, each named by its rid (RFC 8853)."""
+"""A publisher of simulcast for the load tools: layers of one picture, each named by its rid (RFC 8853)."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -79,19 +79,35 @@ class _Sound(Source):
 
 @asynccontextmanager
 async def publish_simulcast(http: httpx2.AsyncClient, url: str, token: str, rate: Rate) -> AsyncIterator[Simulcast]:
-    """Publish both layers for as long as the body runs; the caller runs the publisher. Raises SessionFailed."""
+    """Publish two layers for as long as the body runs; the caller runs the publisher. Raises SessionFailed."""
+    bps = {rid: rate.video_bps // divisor for rid, divisor in LAYERS.items()}
+    async with _publish(http, url, token, {rid: (0, of_layer) for rid, of_layer in bps.items()}) as publisher:
+        yield publisher
+
+
+@asynccontextmanager
+async def publish_layers(
+    http: httpx2.AsyncClient, url: str, token: str, bps: Mapping[str, int]
+) -> AsyncIterator[Simulcast]:
+    """Publish a layer for each of `bps` in the same way; its place there is the publisher's number in its packets."""
+    numbered = {rid: (place, of_layer) for place, (rid, of_layer) in enumerate(bps.items())}
+    async with _publish(http, url, token, numbered) as publisher:
+        yield publisher
+
+
+@asynccontextmanager
+async def _publish(
+    http: httpx2.AsyncClient, url: str, token: str, bps: Mapping[str, tuple[int, int]]
+) -> AsyncIterator[Simulcast]:
+    """Publish layers, each with the publisher's number in its packets and its bits a second, and sound."""
     ice = IceCredentials.random()
     ssrcs, _ = choose_sources(ice, ("audio", "video"))
     offer = build_offer(ice, "sendonly", ("audio", "video"), {"audio": ssrcs["audio"]}, 0)
-    lines = [
-        f"a=extmap:{RID_ID} {RID}",
-        *(f"a=rid:{rid} send" for rid in LAYERS),
-        f"a=simulcast:send {';'.join(LAYERS)}",
-    ]
+    lines = [f"a=extmap:{RID_ID} {RID}", *(f"a=rid:{rid} send" for rid in bps), f"a=simulcast:send {';'.join(bps)}"]
     began_ns = time.monotonic_ns()
     layers = [Layer("", ssrcs["audio"], _Sound(0, Rate(1, sound=True), started_ns=began_ns))]
-    for place, (rid, divisor) in enumerate(LAYERS.items()):
-        source = Source(0, Rate(rate.video_bps // divisor, sound=False), started_ns=began_ns)
+    for place, (rid, (number, of_layer)) in enumerate(bps.items()):
+        source = Source(number, Rate(of_layer, sound=False), started_ns=began_ns)
         layers.append(Layer(rid, ssrcs["video"] + place & 0xFFFFFFFF, source))
     async with open_session(http, url, token, ice, offer + "\r\n".join(lines) + "\r\n") as endpoint:
         yield Simulcast(endpoint, layers)

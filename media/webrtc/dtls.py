@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -305,6 +306,6 @@ def _is_promised(certificate: crypto.X509, fingerprints: Sequence[Fingerprint]) 
     for algorithm in _HASHES:
         offered = [fingerprint.digest for fingerprint in fingerprints if fingerprint.algorithm == algorithm]
         if offered:
-            shown = certificate.digest(algorithm.replace("-", ""))
-            return bytes.fromhex(shown.decode().replace(":", "")) in offered
+            encoded = crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
+            return hashlib.new(algorithm.replace("-", ""), encoded).digest() in offered
     return False
