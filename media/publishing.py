@@ -98,6 +98,7 @@ class Publishing:
             fed += rows
             fir_only += rows if received.fir and not received.pli else []
             endpoint.watched_tracks.append(track.row)
+        self._forwarder.report_to(endpoint.row)
         self.feedback.add_publisher(endpoint.row, fed, fir_only=fir_only)
 
     def discard(self, endpoint: Endpoint) -> None:

@@ -27,9 +27,10 @@ SRTP, RTP, RULES, HARD = (
     "media/test_kernel_robustness.py",
 )
 MODEL, EXTENSIONS, RED = "media/test_reference.py", "media/test_extensions.py", "media/test_redundancy.py"
-RTCP, FEEDBACK, STAMPS, WAY = (
+RTCP, FEEDBACK, REPORTING, STAMPS, WAY = (
     "media/test_rtcp.py",
     "media/test_feedback.py",
+    "media/test_reporting.py",
     "media/test_stamps.py",
     "media/test_way_feedback.py",
 )
@@ -273,8 +274,8 @@ SHOWN = {
         (PLAYOUT, "test_sound_and_picture_stay_together_while_the_layer_changes"),
     ],
     "C3 receiver reports to publishers, those of viewers go no further": [
-        (FEEDBACK, "test_a_receiver_report_covers_every_track_once_a_second"),
-        (FEEDBACK, "test_the_sender_report_is_echoed_with_its_age_for_the_round_trip_time"),
+        (REPORTING, "test_a_receiver_report_covers_every_track_once_a_second"),
+        (REPORTING, "test_the_sender_report_is_echoed_with_its_age_for_the_round_trip_time"),
         (RULES, "test_a_viewers_reports_go_no_further_and_a_publishers_only_as_our_own"),
     ],
     "C4 losses upstream are asked for within limits": [
@@ -290,7 +291,7 @@ SHOWN = {
         (DOOR, "test_a_keyframe_is_asked_of_the_publisher_and_arrivals_are_reported_to_it"),
     ],
     "C6 arrivals are reported transport-wide": [
-        (FEEDBACK, "test_arrivals_are_reported_ten_times_a_second_without_gaps"),
+        (REPORTING, "test_arrivals_are_told_ten_times_a_second_without_gaps"),
         (RTCP, "test_every_arrival_is_told_once_to_the_quarter_millisecond"),
         (RTCP, "test_chunks_take_the_form_that_covers_most"),
         (RTCP, "test_a_report_with_1024_packets_of_large_deltas_is_split"),

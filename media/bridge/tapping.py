@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from media.bridge.assembling import Packet
 from media.bridge.clocks import Arrival, SenderReport
+from media.forwarding.payloads import read_payload
 from media.wire.layering import MAX_LAYERS, Mark
 
 PATIENCE_NS = 250_000_000  # for a lost packet to be repaired: two round trips around half the world
@@ -26,7 +27,9 @@ class TapTables(Protocol):
     @property
     def cache_info(self) -> npt.NDArray[Any]: ...  # noqa: D102
     @property
-    def cache_data(self) -> npt.NDArray[np.uint8]: ...  # noqa: D102
+    def cache_heads(self) -> npt.NDArray[np.uint8]: ...  # noqa: D102
+    @property
+    def cache_tails(self) -> npt.NDArray[np.uint8]: ...  # noqa: D102
 
 
 class Restarted:
@@ -48,7 +51,8 @@ class Tap:
 
     def __init__(self, tables: TapTables, row: int, since_ns: int) -> None:
         self._tables, self._row = tables, row
-        self._seqs, self._infos, self._data = tables.cache_seq[row], tables.cache_info[row], tables.cache_data[row]
+        self._seqs, self._infos = tables.cache_seq[row], tables.cache_info[row]
+        self._heads, self._tails = tables.cache_heads[row], tables.cache_tails[row]
         track = tables.tracks[row]
         self._restarts = int(track["restarts"])
         self._missing_since_ns = 0  # 0: nothing is missing
@@ -112,7 +116,8 @@ class Tap:
             size = 0
         elif info["spatial"] == reserved_from - 1:
             is_last |= bool(info["marks"] & Mark.ENDS)
-        payload = self._data[slot, info["red_at"] : size].tobytes()  # of redundant sound its newest block
+        # Of redundant sound its newest block.
+        payload = read_payload(self._heads[slot], self._tails[slot], int(info["red_at"]), size)
         packet = Packet(int(info["ts"]), is_last, payload)
         # The thread marks a slot before it writes there: what was there all the time was whole.
         return packet if self._seqs[slot] == number else None

@@ -1,14 +1,12 @@
-"""RTCP to publishers: transport feedback, receiver reports, repair requests, and the one owner of keyframe requests.
+"""RTCP to publishers that is rare: repair requests, limits, and the one owner of keyframe requests.
 
 Nothing here waits, sends or reads a clock: `due` looks at the columns that the kernel keeps and says what to send now.
-Only publishers that were added are ever looked at. Their times are multiples of one tick, so that many of them are one
-wakeup. The kernel wakes Python when it marks a gap; nobody looks for losses before, or once nothing is missing.
+Only publishers that were added are ever looked at. The kernel wakes Python when it marks a gap; nobody looks for losses
+before, or once nothing is missing. What is told all the time of what arrived, the kernel says (kernel/reporting.py).
 """
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,25 +15,21 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from media.forwarding.arrivals import write_report
 from media.forwarding.losses import Losses
-from media.wire.rtcp import Fir, Nack, Pli, ReceiverReport, Remb, ReportBlock, RtcpPacket, Sdes, build_rtcp
-from media.wire.twcc import MAX_REPORT
+from media.wire.rtcp import Fir, Nack, Pli, Remb, build_rtcp
 
 FOREVER = 2**63 - 1
 VIDEO = 2  # value of the column `kind`
 OUR_SSRC = 1  # what libwebrtc uses for receivers that send nothing; our answers to publishers promise no other
-CNAME = b"mesi"
 TICK_NS = 25_000_000  # how often losses are looked for: soon enough to repair within a viewer's jitter buffer
-TWCC_INTERVAL_NS = 100_000_000  # what browsers begin with; between 50 and 250 ms they do it themselves
-REPORT_INTERVAL_NS = 1_000_000_000  # RFC 3550 section 6.2 at our bandwidths, and often enough for a round-trip time
+LIMIT_INTERVAL_NS = 1_000_000_000  # how often a limit is told
+UNFED_NS = 100_000_000  # until a publisher is looked at again that was to be told before its first packet
 KEYFRAME_INTERVAL_NS = 500_000_000  # a keyframe costs a publisher ten frames: one for any number of viewers joining
 KEYFRAME_PATIENCE_NS = 10_000_000_000  # a publisher that sent none for so long gets no more requests ...
 KEYFRAME_REST_NS = 10_000_000_000  # ... for this long
 NO_LIMIT_BPS = 100_000_000.0  # more than anybody sends
 LIFTED_TIMES = 3  # so often it is said that a limit is lifted: each of them may be lost
 DEFAULT_RTT_NS = 100_000_000  # of a publisher far away: pacing repeats slower than needed costs less than faster
-NTP_FRACTION_BITS = 16  # of the middle 32 bits of an NTP time
 
 
 class FeedbackTables(Protocol):
@@ -45,15 +39,9 @@ class FeedbackTables(Protocol):
     """
 
     @property
-    def transports(self) -> npt.NDArray[Any]: ...  # noqa: D102 - the table of this name
-    @property
-    def tracks(self) -> npt.NDArray[Any]: ...  # noqa: D102
+    def tracks(self) -> npt.NDArray[Any]: ...  # noqa: D102 - the table of this name
     @property
     def cache_seq(self) -> npt.NDArray[np.int64]: ...  # noqa: D102
-    @property
-    def twcc_seq(self) -> npt.NDArray[np.int64]: ...  # noqa: D102
-    @property
-    def twcc_arrival_ns(self) -> npt.NDArray[np.int64]: ...  # noqa: D102
 
 
 @dataclass(slots=True)
@@ -69,26 +57,15 @@ class _Track:
     asked_ns: int = -FOREVER
     resting_until_ns: int = 0
     fir_number: int = 0
-    # receiver reports
-    reported_expected: int = 0
-    reported_received: int = 0
 
 
 @dataclass(slots=True)
 class _Publisher:
     transport: int
     tracks: list[_Track]
-    due_ns: int = 0  # the earliest of what follows
-    twcc_ns: int = 0
-    report_ns: int = 0
-    twcc_next: int = -1  # first transport-wide number not yet reported
-    twcc_count: int = 0
     limit_bps: float = math.inf
-    limit_ns: int = FOREVER  # when it is told next
+    limit_ns: int = 0  # when it is told next
     lifted: int = 0  # how often it was told that there is no limit any more
-
-    def next_ns(self) -> int:
-        return min(self.twcc_ns, self.report_ns, self.limit_ns)
 
 
 _Question = Callable[[_Publisher, _Track, int], Iterator[bytes]]
@@ -101,15 +78,13 @@ class Feedback:
         self._tables = tables
         self._rtt_ns = rtt_ns
         self._publishers: dict[int, _Publisher] = {}
-        self._reports: list[tuple[int, int, _Publisher]] = []  # a heap; entries that are no longer true die lazily
-        self._order = itertools.count()
+        self._limited: dict[int, _Publisher] = {}  # who is told a limit, or that there is none any more
         self._look_ns = 0  # when losses are looked for next
         self._feeders: dict[int, tuple[_Publisher, _Track]] = {}  # by the row of the track
         self._repaired_rows: npt.NDArray[np.int64] = np.zeros(0, np.int64)
         self._video_rows: npt.NDArray[np.int64] = np.zeros(0, np.int64)
         self._missing: set[int] = set()  # rows of tracks of which something was missing at the last look
         self._wanting: set[int] = set()  # rows of which a keyframe is wanted, by a viewer or by somebody here
-        self._written = np.zeros(MAX_REPORT, np.uint8)
         self._faults: list[tuple[int, Exception]] = []
         self.keyframe_requests = 0
         self.keyframes_given_up = 0
@@ -129,23 +104,20 @@ class Feedback:
         Tracks in `fir_only` get FIR instead of PLI, for publishers that negotiated nothing else.
         """
         tracks = [_Track(row, row in fir_only) for row in track_rows]
-        publisher = _Publisher(transport_row, tracks)
-        self._publishers[transport_row] = publisher
-        self._plan(publisher, 0)
+        self._publishers[transport_row] = _Publisher(transport_row, tracks)
         self._index_tracks()
 
     def remove_publisher(self, transport_row: int) -> None:
         """Forget a publisher; unknown rows are ignored."""
         if self._publishers.pop(transport_row, None) is not None:
+            self._limited.pop(transport_row, None)
             self._index_tracks()
 
     def next_deadline_ns(self) -> int:
         """When `due` wants to be called at the latest (monotonic ns); call it earlier when a keyframe is wanted."""
-        while self._reports and not self._is_planned(self._reports[0]):
-            heapq.heappop(self._reports)
-        reports_ns = self._reports[0][0] if self._reports else FOREVER
+        limits_ns = min((publisher.limit_ns for publisher in self._limited.values()), default=FOREVER)
         is_watching = self._missing or self._wanting or bool(self._has_gap().any())
-        return min(self._look_ns, reports_ns) if is_watching else reports_ns
+        return min(self._look_ns, limits_ns) if is_watching else limits_ns
 
     def want_keyframe(self, track_row: int) -> None:
         """Ask for a keyframe at the next `due`, for a reader that is no viewer of the forwarding thread."""
@@ -160,21 +132,15 @@ class Feedback:
         publisher = self._publishers.get(transport_row)
         if publisher is not None and bps != publisher.limit_bps:
             publisher.limit_bps, publisher.limit_ns, publisher.lifted = bps, 0, 0
-            self._plan(publisher, 0)
+            self._limited[transport_row] = publisher
 
     def due(self, now_ns: int) -> list[tuple[int, bytes]]:
         """Return (transport row, RTCP) for all that is to be sent now; each fits one datagram."""
         out: list[tuple[int, bytes]] = []
         if self._look_ns <= now_ns:
             out += self._repair_requests(now_ns)
-        while self._reports and self._reports[0][0] <= now_ns:
-            entry = heapq.heappop(self._reports)
-            if self._is_planned(entry):
-                publisher = entry[2]
-                out += self._guarded(publisher, self._report(publisher, now_ns))
-                next_ns = publisher.next_ns()
-                has_begun = next_ns > now_ns  # else nothing has come of it yet
-                self._plan(publisher, next_ns if has_begun else _following(0, TWCC_INTERVAL_NS, now_ns))
+        for publisher in [publisher for publisher in self._limited.values() if publisher.limit_ns <= now_ns]:
+            out += self._guarded(publisher, self._limit(publisher, now_ns))
         return out + self._keyframe_requests(now_ns)
 
     def take_faults(self) -> list[tuple[int, Exception]]:
@@ -199,27 +165,17 @@ class Feedback:
             self.remove_publisher(publisher.transport)
             return []
 
-    def _report(self, publisher: _Publisher, now_ns: int) -> Iterator[bytes]:
+    def _limit(self, publisher: _Publisher, now_ns: int) -> Iterator[bytes]:
         live = [track for track in publisher.tracks if self._is_fed(track, publisher)]
-        if now_ns >= publisher.twcc_ns:
-            is_silent = live and self._tables.transports["twcc_slot"][publisher.transport] < 0
-            interval_ns = REPORT_INTERVAL_NS if is_silent else TWCC_INTERVAL_NS
-            publisher.twcc_ns = _following(publisher.twcc_ns, interval_ns, now_ns)
-            yield from self._transport_feedback(publisher, live)
-        if now_ns >= publisher.limit_ns and live:
-            yield build_rtcp(self._limit(publisher, live, now_ns))
-        if now_ns >= publisher.report_ns and live:
-            publisher.report_ns = _following(publisher.report_ns, REPORT_INTERVAL_NS, now_ns)
-            blocks = tuple(self._report_block(track, now_ns) for track in live)
-            yield build_rtcp(ReceiverReport(OUR_SSRC, blocks), Sdes(((OUR_SSRC, CNAME),)))
-
-    def _limit(self, publisher: _Publisher, live: list[_Track], now_ns: int) -> RtcpPacket:
-        publisher.limit_ns = now_ns + REPORT_INTERVAL_NS
+        publisher.limit_ns = now_ns + (LIMIT_INTERVAL_NS if live else UNFED_NS)
+        if not live:
+            return
         if publisher.limit_bps == math.inf:
             publisher.lifted += 1
-            publisher.limit_ns = FOREVER if publisher.lifted == LIFTED_TIMES else publisher.limit_ns
+            if publisher.lifted == LIFTED_TIMES:
+                del self._limited[publisher.transport]
         ssrcs = tuple(int(self._tables.tracks["ssrc"][track.row]) for track in live)
-        return Remb(OUR_SSRC, round(min(publisher.limit_bps, NO_LIMIT_BPS)), ssrcs)
+        yield build_rtcp(Remb(OUR_SSRC, round(min(publisher.limit_bps, NO_LIMIT_BPS)), ssrcs))
 
     def _is_fed(self, track: _Track, publisher: _Publisher) -> bool:
         """Whether this publisher's packets have arrived on the track; notices where a source began anew."""
@@ -229,7 +185,6 @@ class Feedback:
         if row["restarts"] != track.restarts:
             track.restarts = int(row["restarts"])
             track.losses = Losses()
-            track.reported_expected = track.reported_received = 0
         return True
 
     # -- repair ------------------------------------------------------------------------------------------------------
@@ -258,49 +213,6 @@ class Feedback:
             self.want_keyframe(track.row)
         if missing:
             yield build_rtcp(Nack(OUR_SSRC, int(row["ssrc"]), tuple(number & 0xFFFF for number in missing)))
-
-    # -- transport-wide feedback ---------------------------------------------------------------------------------------
-
-    def _transport_feedback(self, publisher: _Publisher, live: list[_Track]) -> Iterator[bytes]:
-        row = self._tables.transports[publisher.transport]
-        slot, highest = int(row["twcc_slot"]), int(row["twcc_highest"])
-        if slot < 0 or highest < 0 or not live:
-            return
-        log, times = self._tables.twcc_seq[slot], self._tables.twcc_arrival_ns[slot]
-        media_ssrc = int(self._tables.tracks["ssrc"][live[-1].row])
-        number = max(publisher.twcc_next, highest - len(log) + 1)
-        while publisher.twcc_next < 0 and number <= highest and log[number % len(log)] != number:
-            number += 1  # what was missing when nothing had been reported yet was never sent to us
-        while number <= highest:
-            names = (OUR_SSRC, media_ssrc, publisher.twcc_count)
-            size, number = write_report(log, times, number, highest, names, self._written)
-            if size:
-                publisher.twcc_count = (publisher.twcc_count + 1) & 0xFF
-                publisher.twcc_next = number
-                yield self._written[:size].tobytes()
-
-    # -- receiver reports ----------------------------------------------------------------------------------------------
-
-    def _report_block(self, track: _Track, now_ns: int) -> ReportBlock:
-        """Report a source as RFC 3550 appendix A.3 computes it; repaired packets count as received."""
-        row = self._tables.tracks[track.row]
-        highest = int(row["highest_ext_seq"])
-        received, expected = int(row["received"]), highest - int(row["first_ext_seq"]) + 1
-        newly_expected, newly_received = expected - track.reported_expected, received - track.reported_received
-        track.reported_expected, track.reported_received = expected, received
-        newly_lost = newly_expected - newly_received
-        fraction = (newly_lost << 8) // newly_expected if newly_expected > 0 and newly_lost > 0 else 0
-        sr_ntp = int(row["sr_ntp"])
-        waited_ns = max(0, now_ns - int(row["sr_arrival_ns"]))
-        return ReportBlock(
-            ssrc=int(row["ssrc"]),
-            fraction_lost=min(fraction, 0xFF),
-            lost=max(-(2**23), min(expected - received, 2**23 - 1)),
-            highest_seq=highest & 0xFFFFFFFF,
-            jitter=(int(row["jitter_q4"]) >> 4) & 0xFFFFFFFF,
-            last_sr=(sr_ntp >> NTP_FRACTION_BITS) & 0xFFFFFFFF,
-            since_last_sr=((waited_ns << NTP_FRACTION_BITS) // 10**9) & 0xFFFFFFFF if sr_ntp else 0,
-        )
 
     # -- keyframes -----------------------------------------------------------------------------------------------------
 
@@ -354,17 +266,3 @@ class Feedback:
         self._video_rows = rows[columns["kind"][rows] == VIDEO]
         self._missing &= self._feeders.keys()
         self._wanting &= self._feeders.keys()
-
-    def _plan(self, publisher: _Publisher, due_ns: int) -> None:
-        publisher.due_ns = due_ns
-        heapq.heappush(self._reports, (due_ns, next(self._order), publisher))
-
-    def _is_planned(self, entry: tuple[int, int, _Publisher]) -> bool:
-        due_ns, _, publisher = entry
-        return publisher.due_ns == due_ns and self._publishers.get(publisher.transport) is publisher
-
-
-def _following(planned_ns: int, interval_ns: int, now_ns: int) -> int:
-    """Return the next time of a steady rhythm; after a pause it starts anew, at a multiple of a tick."""
-    following_ns = planned_ns + interval_ns
-    return following_ns if following_ns > now_ns else (now_ns + interval_ns) // TICK_NS * TICK_NS

@@ -22,7 +22,7 @@ from media.forwarding.subscribed import SubscribedTrack
 from media.forwarding.tables import AUDIO, FOREVER, ICE_NAME, RED_BIT, ROW_BITS, RTX_BIT, VIDEO, Limits
 from media.forwarding.workers import ControlDatagram, Workers
 from media.webrtc.ice import Path
-from media.webrtc.srtp import SrtpKeys, context_address
+from media.webrtc.srtp import SrtpKeys
 from media.wire.extensions import Passed
 
 __all__ = ["ControlDatagram", "Forwarder", "Limits", "NoCapacity", "SubscribedTrack"]
@@ -115,6 +115,7 @@ class Forwarder:
         record = self.tables.transports[row : row + 1]
         record[:] = 0
         record["room"], record["publishes"], record["twcc_slot"], record["twcc_highest"] = room, publishes, NO_ROW, -1
+        record["twcc_next"] = -1
         self.tables.payload_types[row] = self.tables.passed_ids[row] = 0
         self.tables.estimates[row : row + 1] = np.zeros(1, ESTIMATE)
         record["active"] = 1
@@ -191,16 +192,9 @@ class Forwarder:
 
     def set_keys(self, transport: int, keys: SrtpKeys) -> None:
         """Give a transport its SRTP keys; media flows from now on, and a picture begins at once with what is cached."""
-        record = self.tables.transports
-        publishes = bool(record["publishes"][transport])
-        held = self._keys[transport] = TransportKeys.open(keys, publishes=publishes)
-        sealer = held.sealer
-        # `tx` last, and it alone is taken away again: the kernel must never have libsrtp go on where it sealed itself.
-        record["sealer"][transport] = sealer.context if sealer else 0
-        if sealer:
-            self.tables.salts[transport] = memoryview(sealer.salt)
-        record["rx"][transport] = context_address(held.receiver)
-        record["tx"][transport] = context_address(held.sender)
+        publishes = bool(self.tables.transports["publishes"][transport])
+        held = self._keys[transport] = TransportKeys(keys, publishes=publishes)
+        held.give_to(self.tables, transport)
         if not publishes:
             self.workers.welcome(self._worker_of[transport], transport)
 
@@ -275,6 +269,10 @@ class Forwarder:
         if red_payload_type is not None:
             payload_types[transport, red_payload_type] = (track + 1) | RED_BIT
         payload_types[transport, payload_type] = track + 1
+
+    def report_to(self, transport: int) -> None:
+        """Tell a publisher from now on what arrives of it."""
+        self.tables.transports["reported"][transport] = 1
 
     def _open_arrival_log(self, transport: int, extension_id: int) -> None:
         if self.tables.transports["twcc_slot"][transport] == NO_ROW:

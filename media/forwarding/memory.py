@@ -16,19 +16,19 @@ import numpy.typing as npt
 
 from media.forwarding.backlogs import BACKLOG
 from media.forwarding.buffers import point_headers_at_buffers
+from media.forwarding.cached import CACHED
 from media.forwarding.choices import ALL_LAYERS, CHOICE, GIVEN, NUMBERS
+from media.forwarding.entries import ADDRESS, CONTROL, PENDING, REPORT
 from media.forwarding.estimates import ESTIMATE, SENT, SENT_LOG, TREND_POINTS
 from media.forwarding.layouts import laid_out
+from media.forwarding.replays import REPLAYS
 from media.forwarding.structures import STRUCTURE
 from media.forwarding.tables import (
-    ADDRESS,
     ADDRESSES,
     ADDRESSES_OF_OURS,
     ARENA,
     BATCH,
     CACHE,
-    CACHED,
-    CONTROL,
     DATAGRAM,
     EXTENSIONS,
     ICE_NAME,
@@ -37,9 +37,10 @@ from media.forwarding.tables import (
     MESSAGES,
     NEWCOMERS,
     NOTICES,
-    PAYLOAD,
-    PENDING,
+    PAYLOAD_HEAD,
+    PAYLOAD_TAIL,
     PENDINGS,
+    REPORTS,
     RING,
     ROOM,
     SOCKETS,
@@ -91,6 +92,7 @@ def _own(capacity: Limits) -> np.dtype[np.void]:
             ("first_subscriptions", "i4", (capacity.tracks,)),
             ("told", "i8", (capacity.tracks, CACHE)),
             ("waiting", "i4", (capacity.subscriptions,)),
+            ("due_reports", REPORT, (REPORTS,)),
             ("newcomers", "i4", (NEWCOMERS,)),
             ("addresses", ADDRESS, (ADDRESSES,)),
             ("ring", CONTROL, (RING,)),
@@ -120,11 +122,13 @@ def _common(capacity: Limits) -> np.dtype[np.void]:
             ("subscriptions", SUBSCRIPTION, (capacity.subscriptions,)),
             ("payload_types", "i4", (capacity.transports, 128)),
             ("salts", "u1", (capacity.transports, 12)),
+            ("opening_salts", "u1", (capacity.transports, 12)),
             ("passed_ids", "u1", (capacity.transports, Passed.CELLS)),
             ("extension_ids", "u1", (capacity.subscriptions, Passed.CELLS)),
             ("levels", "u1", (capacity.tracks, LEVELS)),
             ("sockaddrs", "u1", (capacity.transports, 32)),
             ("ssrcs", "u4", (capacity.transports, SSRCS)),
+            ("windows", REPLAYS, (capacity.transports, SSRCS)),
             ("ice_names", "u1", (capacity.transports, ICE_NAME)),
             ("ice_keys", "u1", (capacity.transports, 64)),
             ("sockets", "i8", (SOCKETS,)),
@@ -146,8 +150,9 @@ def _common(capacity: Limits) -> np.dtype[np.void]:
             ("cache_info", CACHED, (capacity.tracks, CACHE)),
             ("cache_extensions", "u1", (capacity.tracks, CACHE, EXTENSIONS)),
             ("structures", STRUCTURE, (capacity.tracks,)),
+            ("cache_heads", "u1", (capacity.tracks, CACHE, PAYLOAD_HEAD)),
             # Last, since offsets of fields are 32 bits wide in compiled code and this one is larger than that.
-            ("cache_data", "u1", (capacity.tracks, CACHE, PAYLOAD)),
+            ("cache_tails", "u1", (capacity.tracks, CACHE, PAYLOAD_TAIL)),
         ],
         align=True,
     )
@@ -159,6 +164,8 @@ OWN_SIZE = -(-_OWN.itemsize // PAGE) * PAGE
 # One record holds every table: compiled functions pass a single pointer and find everything at fixed offsets from it.
 # Passing the arrays one by one cost 1.5 us a packet and made the compiler work two and a half times as long.
 LAYOUT = laid_out([(_OWN, 0), (_COMMON, OWN_SIZE)], OWN_SIZE + _COMMON.itemsize)
+
+assert LAYOUT.itemsize > 0, "NumPy and the compiler have 31 bits for the size of a record"
 
 
 def make_tables(limits: Limits, workers: int = 1) -> tuple[Tables, ...]:

@@ -20,6 +20,9 @@ from media.forwarding.rows import Limits as Limits
 
 CACHE = 512  # packets kept of each track: 4 s at 1 Mbit/s, 1 s at 4 Mbit/s; a power of two
 PAYLOAD = 1504  # bytes of one cached payload
+# Its first are kept apart from the others: a packet of sound has no more, so that the others' pages are never touched.
+PAYLOAD_HEAD = 256
+PAYLOAD_TAIL = PAYLOAD - PAYLOAD_HEAD
 DATAGRAM = 2048  # bytes of one receive buffer and of one slot in the control ring
 BATCH = 64  # datagrams of one recvmmsg
 PENDINGS = 256  # packets gathered before they are fanned out: several batches of one frame
@@ -28,8 +31,9 @@ ARENA = 65_536 * 4  # bytes of ciphertext between two flushes
 RING = 1024  # control datagrams waiting for Python; what comes on top is dropped and counted
 TWCC = 1024  # transport-wide sequence numbers remembered of each publisher
 ADDRESSES = 65_536  # slots of the address table; a power of two, four times the transports
+REPORTS = 32_768  # publishers to be told what arrived: twice the transports, for rows that were given up meanwhile
 PROBES = 64  # slots looked at for one address
-SSRCS = 32  # sources of one transport, RTX and RTCP included: libsrtp keeps a context for each and looks through them
+SSRCS = 32  # sources of one transport, RTX and RTCP included: each is looked for, and has a window of what came
 ADDRESSES_OF_OURS = 8  # on which media arrives
 WORKERS = 16  # forwarding threads of a node; a machine with more cores runs several nodes
 SOCKETS = ADDRESSES_OF_OURS * WORKERS  # UDP sockets, one for each address of each worker
@@ -67,9 +71,11 @@ class Shared(IntEnum):
     WORKERS = 19  # P: how many there are
     WAITING = 20  # K: how many of `waiting` are taken
     WAITING_DUE = 21  # K: when they are looked at next
-    NEWCOMERS_HEAD = 22  # P: how many of `newcomers` were written so far
-    NEWCOMERS_TAIL = 23  # K: how many of them were taken so far
-    CELLS = 24
+    REPORTS_HEAD = 22  # K: how many reports to publishers were queued ...
+    REPORTS_TAIL = 23  # K: ... and taken from the queue
+    NEWCOMERS_HEAD = 24  # P: how many of `newcomers` were written so far
+    NEWCOMERS_TAIL = 25  # K: how many of them were taken so far
+    CELLS = 26
 
 
 class Count(IntEnum):
@@ -134,7 +140,10 @@ class Count(IntEnum):
     WAITED = 55  # no drop: packets that waited for a viewer's way to have room
     SKIPPED = 56  # what waited was left out, up to the next keyframe
     CONTROL_PACED = 57
-    CELLS = 58
+    RECEIVER_REPORTS = 58  # no drop, nor the next: sent to publishers
+    TRANSPORT_FEEDBACK = 59
+    REPORTS_FULL = 60
+    CELLS = 61
 
 
 AUDIO, VIDEO = 1, 2
@@ -165,6 +174,7 @@ TRANSPORT = in_whole_lines(
             ("until", "i8"),  # P: monotonic ns
             ("publish_until", "i8"),  # P: monotonic ns
             ("rx", "u8"),  # P: libsrtp context for what arrives, 0 none
+            ("opener", "u8"),  # P: AES-GCM context for RTP that arrives, 0 for libsrtp to do it
             ("tx", "u8"),  # P: libsrtp context for what leaves, 0 none
             ("sealer", "u8"),  # P: AES-GCM context for RTP that leaves, 0 for libsrtp to do it
             ("ice_name_size", "u1"),  # P: bytes of `ice_names[row]`, 0 while Python answers all checks
@@ -173,6 +183,11 @@ TRANSPORT = in_whole_lines(
             ("socket", "i4"),  # P: number of the socket through which it is reached
             ("twcc_slot", "i4"),  # P: row of the arrival log, -1 none
             ("twcc_highest", "i8"),  # K: extended transport-wide sequence number
+            ("twcc_next", "i8"),  # K: first transport-wide number not yet reported; P sets -1 at birth
+            ("twcc_count", "i4"),  # K: of reports
+            ("reported", "u1"),  # P: a publisher that is told what arrived
+            ("report_ns", "i8"),  # K: when its report is due that is queued, 0 none
+            ("reported_ns", "i8"),  # K: when a receiver report was last sent
             ("ssrc_count", "i4"),  # K: how many of `ssrcs[row]` are taken; P sets 0 at birth
             ("control_ns", "i8"),  # K: up to when what it had Python look at is paid off; see kernel/receiving.py
             ("last_media_ns", "i8"),  # K: last authenticated packet from it
@@ -213,12 +228,14 @@ TRACK = in_whole_lines(
             ("rid", "u8"),  # P: the layer's name, its octets read as a big-endian number; 0 none
             ("ssrc", "u8"),  # K latches it; P sets 0 to let it latch anew
             ("rtx_ssrc", "u8"),  # K and P as the SSRC; of layers alone
-            ("first_ext_seq", "i8"),  # K: this and the next five describe the source since its restart
+            ("first_ext_seq", "i8"),  # K: this and the next nine, but `octets`, describe the source since its restart
             ("highest_ext_seq", "i8"),
             ("received", "i8"),
             ("octets", "i8"),  # K: of all payloads, ever
             ("jitter_q4", "i8"),  # RFC 3550 A.8, scaled by 16
             ("transit", "i8"),
+            ("reported_expected", "i8"),  # K: by the last receiver report
+            ("reported_received", "i8"),
             ("last_ts", "i8"),
             ("last_ns", "i8"),  # K: arrival of the newest packet
             ("levels", "i8"),  # K: how many were written to `levels[row]` in a ring
@@ -284,35 +301,7 @@ SUBSCRIPTION = in_whole_lines(
     )
 )
 
-CACHED = np.dtype(
-    [
-        ("size", "i4"),
-        ("marker", "u1"),
-        ("is_key", "u1"),
-        ("pad", "u1"),  # octets of padding with which it leaves, always; UNPLANNED before it is fanned out
-        ("picture_at", "u1"),  # where in the payload VP8's picture id is, 0 nowhere
-        ("base_at", "u1"),  # and its TL0PICIDX
-        ("extensions", "u1"),  # octets of `cache_extensions` that it has
-        ("red_at", "u2"),  # where in the payload the newest block of redundant sound begins, 0 for plain sound
-        ("spatial", "u1"),
-        ("temporal", "u1"),
-        ("marks", "u1"),  # of layering.py
-        ("descriptor", "u1"),  # octets of its dependency descriptor, which ends where the payload's place does
-        ("ts", "i8"),
-        ("frame_no", "i8"),
-    ],
-    align=True,
-)  # K
-UNPLANNED = 255
-
-ADDRESS = np.dtype(
-    [("high", "u8"), ("low", "u8"), ("port", "u4"), ("row", "i4")], align=True
-)  # P; row + 1, -1 = deleted
-
-CONTROL = np.dtype([("size", "i4"), ("transport", "i4"), ("socket", "i4")], align=True)  # K
-
-# A packet that is to be fanned out; `restarts` of the track, and when the packet came, are for other workers.
-PENDING = np.dtype([("track", "i4"), ("restarts", "i4"), ("ext_seq", "i8"), ("came_ns", "i8")], align=True)  # K
+UNPLANNED = 255  # padding of a cached packet before it is fanned out
 
 
 class Tables(NamedTuple):
@@ -329,6 +318,8 @@ class Tables(NamedTuple):
     extension_ids: npt.NDArray[np.uint8]  # [subscription, Passed]: and a viewer's; P
     levels: npt.NDArray[np.uint8]  # [track, LEVELS]: of sound, as RFC 6464 has them; K
     salts: npt.NDArray[np.uint8]  # [transport, 12]: for `sealer`; P
+    opening_salts: npt.NDArray[np.uint8]  # [transport, 12]: for `opener`; P
+    windows: npt.NDArray[np.void]  # [transport, SSRCS]: see replays.py; K
     choices: npt.NDArray[np.void]  # [subscription]: see choices.py
     given: npt.NDArray[np.void]  # [subscription, NUMBERS], by outgoing number; K
     backlogs: npt.NDArray[np.void]  # [subscription]: see backlogs.py; K
@@ -341,7 +332,9 @@ class Tables(NamedTuple):
     cache_info: npt.NDArray[np.void]  # [track, CACHE]
     cache_extensions: npt.NDArray[np.uint8]  # [track, CACHE, EXTENSIONS]: as RFC 8285 one-byte elements, by Passed; K
     structures: npt.NDArray[np.void]  # [track]: the newest that such a descriptor brought; K
-    cache_data: npt.NDArray[np.uint8]  # [track, CACHE, PAYLOAD]: decrypted payloads; K
+    cache_heads: npt.NDArray[np.uint8]  # [track, CACHE, PAYLOAD_HEAD]: where decrypted payloads begin; K
+    # [track, CACHE, PAYLOAD_TAIL]: the rest of longer ones, and at the end the packet's dependency descriptor; K
+    cache_tails: npt.NDArray[np.uint8]
     twcc_seq: npt.NDArray[np.int64]  # [slot, TWCC]; K
     twcc_arrival_ns: npt.NDArray[np.int64]  # [slot, TWCC]; K
     sent_log: npt.NDArray[np.void]  # [transport, SENT_LOG], by transport-wide number
@@ -369,6 +362,7 @@ class Tables(NamedTuple):
     first_subscriptions: npt.NDArray[np.int32]  # [track]: of this worker, head of the list through `next`, -1 none; P
     told: npt.NDArray[np.int64]  # [track, CACHE]: which source and packet its viewers were told of there; K
     waiting: npt.NDArray[np.int32]  # [subscription]: those with a backlog; K
+    due_reports: npt.NDArray[np.void]  # [REPORTS]: a ring of publishers, by when they are told what arrived; K
     newcomers: npt.NDArray[np.int32]  # [NEWCOMERS]: transports that can be sent to from now on, in a ring; P
     addresses: npt.NDArray[np.void]
     ring: npt.NDArray[np.void]

@@ -67,20 +67,34 @@ class SrtpKeys:
         return cls(profile, client, server) if we_are_client else cls(profile, server, client)
 
 
-class RtpSealer:
-    """What compiled code seals RTP with under AES-GCM (RFC 7714): `context` of the session key, `salt` of 12 octets.
+class _RtpCipher:
+    """AES-GCM under the session key of a master key: `context` for compiled code, `salt` of 12 octets.
 
-    libsrtp keeps a record of each source, of what it sent and how often; who numbers its packets itself needs none of
-    it. Raises ValueError for another profile.
+    libsrtp keeps a record of each source, of what it sent and how often; who counts packets itself needs none of it.
+    Raises ValueError for another profile.
     """
 
+    def __init__(self, profile: SrtpProfile, master: bytes, *, seals: bool) -> None:
+        if profile is not SrtpProfile.AEAD_AES_128_GCM:
+            raise ValueError(f"{profile.name} is not AES-GCM")
+        size = profile.key_size
+        self.salt = derive(master, SALT_LABEL, profile.salt_size, key_size=size)
+        key = np.frombuffer(derive(master, ENCRYPTION_LABEL, size, key_size=size), np.uint8)
+        self.context = own(self, open_aead(key, seals))
+
+
+class RtpSealer(_RtpCipher):
+    """What compiled code seals RTP with (RFC 7714)."""
+
     def __init__(self, keys: SrtpKeys) -> None:
-        if keys.profile is not SrtpProfile.AEAD_AES_128_GCM:
-            raise ValueError(f"{keys.profile.name} is not AES-GCM")
-        size = keys.profile.key_size
-        self.salt = derive(keys.local, SALT_LABEL, keys.profile.salt_size, key_size=size)
-        key = np.frombuffer(derive(keys.local, ENCRYPTION_LABEL, size, key_size=size), np.uint8)
-        self.context = own(self, open_aead(key, True))
+        super().__init__(keys.profile, keys.local, seals=True)
+
+
+class RtpOpener(_RtpCipher):
+    """What compiled code opens RTP with."""
+
+    def __init__(self, keys: SrtpKeys) -> None:
+        super().__init__(keys.profile, keys.remote, seals=False)
 
 
 def derive(master: bytes, label: int, size: int, *, key_size: int) -> bytes:

@@ -12,7 +12,7 @@ from media.bridge.clocks import SenderReport, SourceClock, TrackClock
 from media.bridge.offering import AUDIO_GROUP_FRAMES, GROUP_NS, OfferedTrack, codec_string
 from media.bridge.tapping import PATIENCE_NS
 from media.forwarding.memory import make_tables
-from media.forwarding.tables import CACHE, Limits, Tables
+from media.forwarding.tables import CACHE, PAYLOAD_HEAD, Limits, Tables
 from media.moq.containers import unwrap_legacy_untrusted
 from media.moq.frames import Frame
 from media.moq.origin import Group, Origin
@@ -74,7 +74,9 @@ class Stage:
         slot = number % CACHE
         info = self.tables.cache_info[row]
         info["ts"][slot], info["marker"][slot], info["size"][slot] = rtp_time, is_last, len(payload)
-        self.tables.cache_data[row, slot, : len(payload)] = memoryview(payload)
+        head, tail = payload[:PAYLOAD_HEAD], payload[PAYLOAD_HEAD:]
+        self.tables.cache_heads[row, slot, : len(head)] = memoryview(head)
+        self.tables.cache_tails[row, slot, : len(tail)] = memoryview(tail)
         self.tables.cache_seq[row, slot] = number
         track = self.tables.tracks
         if number > track["highest_ext_seq"][row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import struct
 import time
 from collections.abc import AsyncIterator, Callable
@@ -318,7 +319,7 @@ def fault_in_its_time(world: World, transport: TransportId) -> None:
 
 def fault_in_its_feedback(world: World, transport: TransportId) -> None:
     row = world.media._endpoints.by_id[transport].row
-    world.media._feedback._publishers[row].tracks[0].row = 10**9
+    world.media._feedback.limit(row, math.nan)
     world.media._timer_moved.set()
 
 

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from cryptography.exceptions import InvalidTag
 from numba import njit, types
-from pylibsrtp import Error, Session
+from pylibsrtp import Error, Policy, Session
 
 from media.forwarding.forwarder import Forwarder, Limits
 from media.forwarding.kernel import loop
 from media.forwarding.kernel.loop import mirror as kernel_mirror
 from media.forwarding.kernel.loop import turn as kernel_turn
 from media.forwarding.kernel.newcomers import welcome_newcomers as kernel_welcome
+from media.forwarding.replays import WINDOW
 from media.forwarding.tables import Count, Tables
 from media.io.compiled import keep_with
 from media.webrtc.srtp import SrtpKeys, SrtpProfile, open_receiver, open_sender
@@ -79,7 +80,9 @@ class End:
             srtp_model.derive(keys.local, srtp_model.ENCRYPTION, 16),
             srtp_model.derive(keys.local, srtp_model.SALT, 12),
         )
-        self.shadow: Session = open_receiver(keys)
+        policy = Policy(key=keys.remote, ssrc_type=Policy.SSRC_ANY_INBOUND, srtp_profile=keys.profile.libsrtp_profile)
+        policy.window_size = WINDOW
+        self.shadow = Session(policy)
         self._to = forwarder.workers.addresses(worker)[0]
         self._sealed: dict[tuple[bytes, int, bytes], bytes] = {}
 

@@ -12,7 +12,7 @@ from numba import njit
 
 from media.forwarding.kernel.pictures import LEAST_DESCRIPTOR, read_frame
 from media.forwarding.kernel.rtp_headers import find_extension
-from media.forwarding.tables import CACHE, EXTENSIONS, LEVELS, PAYLOAD
+from media.forwarding.tables import CACHE, EXTENSIONS, LEVELS, PAYLOAD, PAYLOAD_TAIL
 from media.wire.extensions import Passed
 
 HEAD = 4  # octets before the first element
@@ -75,7 +75,7 @@ def keep_descriptor(t, transport, data, track, slot):
     if length < LEAST_DESCRIPTOR or length + t.cache_info[track, slot].size > PAYLOAD:
         return
     for i in range(length):
-        t.cache_data[track, slot, PAYLOAD - length + i] = data[where + i]
+        t.cache_tails[track, slot, PAYLOAD_TAIL - length + i] = data[where + i]
     t.cache_info[track, slot].descriptor = length
 
 
@@ -180,7 +180,7 @@ def _put_head(out, at, identifier, length, is_wide):
 def _put_descriptor(t, s, track, slot, at, size):
     """Copy a descriptor, with its frame numbered as the subscription's are."""
     for i in range(size):
-        t.arena[at + i] = t.cache_data[track, slot, PAYLOAD - size + i]
+        t.arena[at + i] = t.cache_tails[track, slot, PAYLOAD_TAIL - size + i]
     number = read_frame(t, track, slot) + t.subscriptions[s].frame_delta
     t.arena[at + 1], t.arena[at + 2] = (number >> 8) & 255, number & 255
     return at + size

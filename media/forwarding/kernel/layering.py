@@ -11,7 +11,7 @@ from numba import njit
 
 from media.forwarding.choices import UNKNOWN
 from media.forwarding.kernel.dependency import read_dependency
-from media.forwarding.tables import CACHE, PAYLOAD
+from media.forwarding.tables import CACHE, PAYLOAD_TAIL
 from media.wire.codecs import Codec
 from media.wire.layering import Mark
 
@@ -40,7 +40,7 @@ def note_layers(t, track, ext_seq, payload, size, ts):
 def _read(t, track, slot, payload, size):
     described = np.int64(t.cache_info[track, slot].descriptor)
     if described:
-        whole, at = t.cache_data[track, slot], np.int64(PAYLOAD - described)
+        whole, at = t.cache_tails[track, slot], np.int64(PAYLOAD_TAIL - described)
         structure, drawn = t.structures[track : track + 1], t.drawn[0:1]  # both slices, of one type
         spatial, temporal, marks = read_dependency(whole, at, described, structure, drawn)
         if spatial >= 0:

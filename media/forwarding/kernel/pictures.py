@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from media.forwarding.tables import CACHE, PAYLOAD
+from media.forwarding.tables import CACHE, PAYLOAD_TAIL
 
 LEAST_DESCRIPTOR = 3  # octets, which every packet of a frame has
 SHORT, LONG = 0x7F, 0x7FFF  # a picture id has 7 bits or, behind a set first bit, 15
@@ -22,8 +22,8 @@ SHORT, LONG = 0x7F, 0x7FFF  # a picture id has 7 bits or, behind a set first bit
 def read_picture(t, track, slot):
     """Return the picture id of a cached packet that has one."""
     at = np.int64(t.cache_info[track, slot].picture_at)
-    first = np.int64(t.cache_data[track, slot, at])
-    return (first & SHORT) << 8 | np.int64(t.cache_data[track, slot, at + 1]) if first & 0x80 else first
+    first = np.int64(t.cache_heads[track, slot, at])
+    return (first & SHORT) << 8 | np.int64(t.cache_heads[track, slot, at + 1]) if first & 0x80 else first
 
 
 @njit(nogil=True)
@@ -32,8 +32,8 @@ def read_frame(t, track, slot):
 
     One that is being written anew meanwhile may have none: then anything is returned, from within its place.
     """
-    at = PAYLOAD - max(np.int64(t.cache_info[track, slot].descriptor), LEAST_DESCRIPTOR)
-    return np.int64(t.cache_data[track, slot, at + 1]) << 8 | np.int64(t.cache_data[track, slot, at + 2])
+    at = PAYLOAD_TAIL - max(np.int64(t.cache_info[track, slot].descriptor), LEAST_DESCRIPTOR)
+    return np.int64(t.cache_tails[track, slot, at + 1]) << 8 | np.int64(t.cache_tails[track, slot, at + 2])
 
 
 @njit(nogil=True)
@@ -46,7 +46,7 @@ def number_pictures(t, s, track, ext_seq):
     if info.picture_at:
         t.subscriptions[s].picture_delta = t.subscriptions[s].last_picture + 1 - read_picture(t, track, slot)
     if info.base_at:
-        t.subscriptions[s].base_delta = t.subscriptions[s].last_base + 1 - t.cache_data[track, slot, info.base_at]
+        t.subscriptions[s].base_delta = t.subscriptions[s].last_base + 1 - t.cache_heads[track, slot, info.base_at]
     if info.descriptor:
         t.subscriptions[s].frame_delta = t.subscriptions[s].last_frame + 1 - read_frame(t, track, slot)
 
@@ -67,7 +67,9 @@ def renumber_picture(t, s, track, slot, start, shift):
         else:
             t.arena[at] = number & SHORT
     if info.base_at:
-        t.arena[start + info.base_at] = (t.cache_data[track, slot, info.base_at] + t.subscriptions[s].base_delta) & 0xFF
+        t.arena[start + info.base_at] = (
+            t.cache_heads[track, slot, info.base_at] + t.subscriptions[s].base_delta
+        ) & 0xFF
 
 
 @njit(nogil=True)
@@ -78,7 +80,7 @@ def note_picture(t, s, track, slot, shift):
         number = read_picture(t, track, slot) + t.subscriptions[s].picture_delta + shift
         t.subscriptions[s].last_picture = number & LONG
     if info.base_at:
-        base = t.cache_data[track, slot, info.base_at] + t.subscriptions[s].base_delta
+        base = t.cache_heads[track, slot, info.base_at] + t.subscriptions[s].base_delta
         t.subscriptions[s].last_base = base & 0xFF
     if info.descriptor:
         t.subscriptions[s].last_frame = (read_frame(t, track, slot) + t.subscriptions[s].frame_delta) & 0xFFFF

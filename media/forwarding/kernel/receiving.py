@@ -14,11 +14,13 @@ from numba import njit
 from media.forwarding.kernel.consent import answer_check
 from media.forwarding.kernel.layer_latch import find_layer
 from media.forwarding.kernel.locating import find_transport
+from media.forwarding.kernel.opening import note_opened, open_rtp
 from media.forwarding.kernel.receiving_rtcp import receive_rtcp
 from media.forwarding.kernel.redundancy import find_primary
+from media.forwarding.kernel.reporting import expect_report
 from media.forwarding.kernel.rtp_headers import read_header
 from media.forwarding.kernel.source_latch import keep, learn
-from media.forwarding.kernel.ssrcs import may_bring, remember_ssrc
+from media.forwarding.kernel.ssrcs import may_bring, place_of, remember_ssrc
 from media.forwarding.tables import DATAGRAM, PAYLOAD, RED_BIT, RING, ROW_BITS, RTX_BIT, Count, Shared
 from media.io.native import memcpy, srtp_unprotect
 from media.io.octets import read_u32
@@ -109,15 +111,9 @@ def receive_rtp(t, i, size, transport, context, now):
         t.counters[Count.PUBLISH_LAPSED] += np.uint64(1)
         return nothing
     data = t.inbox[i]
-    if not may_bring(t, transport, data, 8):
+    size = _unprotect(t, transport, data, size, context)
+    if size == 0:
         return nothing
-    t.scratch[3] = size
-    status = srtp_unprotect(context, data.ctypes.data, t.scratch[3:].ctypes.data)
-    if status != 0:
-        _count_unprotect(t, status)
-        return nothing
-    size = t.scratch[3] & 0xFFFFFFFF
-    remember_ssrc(t, transport, data, 8)
     t.transports[transport].last_media_ns = now
     start, payload_size = read_header(t, data, size, transport, now)
     if start < 0:
@@ -166,10 +162,33 @@ def receive_rtp(t, i, size, transport, context, now):
     keep(t, transport, track, ext_seq, data, start, payload_size, red_at, ts, now)
     if t.tracks[track].tapped:
         t.shared[Shared.ATTENTION] = 1
+    expect_report(t, transport, now)
     t.transports[transport].delivered_ns = now
     t.transports[transport].packets += np.uint64(1)
     t.transports[transport].octets += np.uint64(payload_size)
     return track, ext_seq
+
+
+@njit(nogil=True)
+def _unprotect(t, transport, data, size, context):
+    """Decrypt a packet in place, and note that it came; returns its size without the tag, or 0."""
+    place = place_of(t, transport, data, 8)
+    if not may_bring(t, transport, place):
+        return np.int64(0)
+    opener = t.transports[transport].opener
+    if opener != 0:
+        plain = np.int64(open_rtp(t, transport, place, data, size, opener))
+        if plain > 0:
+            place = remember_ssrc(t, transport, data, 8)
+            note_opened(t, transport, place, (np.int64(data[2]) << 8) | np.int64(data[3]))
+        return plain
+    t.scratch[3] = size
+    status = srtp_unprotect(context, data.ctypes.data, t.scratch[3:].ctypes.data)
+    if status != 0:
+        _count_unprotect(t, status)
+        return np.int64(0)
+    remember_ssrc(t, transport, data, 8)
+    return np.int64(t.scratch[3] & 0xFFFFFFFF)
 
 
 @njit(nogil=True)

@@ -10,7 +10,7 @@ from numba import njit
 
 from media.forwarding.kernel.fanout import answer_nack
 from media.forwarding.kernel.reports import take_sender_report
-from media.forwarding.kernel.ssrcs import may_bring, remember_ssrc
+from media.forwarding.kernel.ssrcs import may_bring, place_of, remember_ssrc
 from media.forwarding.kernel.verdicts import ADMITTED, admitted
 from media.forwarding.kernel.way_feedback import note_remb, read_remb, read_transport_feedback
 from media.forwarding.tables import Count, Shared
@@ -29,7 +29,7 @@ def receive_rtcp(t, i, size, transport, context, now):
         t.counters[Count.TOO_SHORT] += np.uint64(1)
         return
     data = t.inbox[i]
-    if not may_bring(t, transport, data, 4):
+    if not may_bring(t, transport, place_of(t, transport, data, 4)):
         return
     t.scratch[3] = size
     if srtp_unprotect_rtcp(context, data.ctypes.data, t.scratch[3:].ctypes.data) != 0:

@@ -12,6 +12,7 @@ from numba import njit
 
 from media.forwarding.kernel.extensions import write_extensions
 from media.forwarding.kernel.pacing import take_way
+from media.forwarding.kernel.payload_cache import copy_payload
 from media.forwarding.kernel.redundancy import rename_blocks
 from media.forwarding.kernel.sealing import seal
 from media.forwarding.kernel.stamps import STAMP_SIZE, is_numbered, log_sent, write_stamp
@@ -87,8 +88,7 @@ def write_packet(t, s, payload_type, marker, ssrc, seq, ts, track, slot, is_empt
         write_u16(out, start, osn)
         start += 2
     if size > 0:
-        source = t.cache_data[track, slot].ctypes.data + np.uint64(begin)
-        memcpy(out.ctypes.data + np.uint64(start), source, np.uint64(size))
+        copy_payload(t, track, slot, np.int64(begin), np.int64(size), out.ctypes.data + np.uint64(start))
         if is_red:
             rename_blocks(t, start, start + size, payload_type)
     for i in range(pad):
@@ -298,22 +298,34 @@ def send_report(t, s, now):
     write_u32(out, at + 16, ts)
     write_u32(out, at + 20, np.int64(subscription.packets))
     write_u32(out, at + 24, np.int64(subscription.octets))
-    out[at + 28], out[at + 29] = 0x81, 202
-    write_u16(out, at + 30, 3)
-    write_u32(out, at + 32, np.int64(subscription.ssrc))
-    out[at + 36], out[at + 37] = 1, 4
+    write_cname(out, at + 28, np.int64(subscription.ssrc))
+    if seal_rtcp(t, np.int64(subscription.transport), 44):
+        t.counters[Count.SENDER_REPORTS] += np.uint64(1)
+
+
+@njit(nogil=True)
+def write_cname(out, at, ssrc):
+    """Write a source description of 16 octets (RFC 3550 section 6.5.1)."""
+    out[at], out[at + 1] = 0x81, 202
+    write_u16(out, at + 2, 3)
+    write_u32(out, at + 4, ssrc)
+    out[at + 8], out[at + 9] = 1, 4
     for i in range(4):
-        out[at + 38 + i] = CNAME[i]
-    write_u16(out, at + 42, 0)
-    t.scratch[2] = 44
-    transport = np.int64(subscription.transport)
+        out[at + 10 + i] = CNAME[i]
+    write_u16(out, at + 14, 0)
+
+
+@njit(nogil=True)
+def seal_rtcp(t, transport, size):
+    """Protect the RTCP of `size` bytes at the arena's end and queue it; returns whether it is on its way."""
     context = t.transports[transport].tx
     if context == 0:
         t.counters[Count.NO_DESTINATION] += np.uint64(1)
-        return
-    status = srtp_protect_rtcp(context, out.ctypes.data + np.uint64(at), t.scratch[2:].ctypes.data)
-    if status != 0:
+        return False
+    t.scratch[2] = size
+    at = t.shared[Shared.ARENA_USED]
+    if srtp_protect_rtcp(context, t.arena.ctypes.data + np.uint64(at), t.scratch[2:].ctypes.data) != 0:
         t.counters[Count.PROTECT_FAILED] += np.uint64(1)
-        return
-    t.counters[Count.SENDER_REPORTS] += np.uint64(1)
+        return False
     queue(t, transport, t.scratch[2] & 0xFFFFFFFF)
+    return True

@@ -11,10 +11,10 @@ from numba import njit
 from media.forwarding.kernel.extensions import keep_descriptor, keep_extensions
 from media.forwarding.kernel.layering import note_layers
 from media.forwarding.kernel.payload import starts_keyframe, vp8_numbers
+from media.forwarding.kernel.payload_cache import put_payload
 from media.forwarding.kernel.reports import begin_reports
 from media.forwarding.kernel.rtp_headers import unwrap
 from media.forwarding.tables import CACHE, UNPLANNED, VIDEO, Count, Shared
-from media.io.native import memcpy
 from media.io.ordering import release
 from media.wire.codecs import Codec
 
@@ -72,6 +72,8 @@ def restart(t, track, ssrc, seq):
     t.tracks[track].first_ext_seq = seq + 65_536
     t.tracks[track].highest_ext_seq = seq + 65_535
     t.tracks[track].received = 0
+    t.tracks[track].reported_expected = 0
+    t.tracks[track].reported_received = 0
     t.tracks[track].jitter_q4 = 0
     t.tracks[track].transit = 0
     t.tracks[track].last_ts = -1
@@ -120,8 +122,7 @@ def keep(t, transport, track, ext_seq, data, start, size, red_at, ts, now):
     is_key = starts_keyframe(t.tracks[track].codec, data[start : start + size], size)
     t.cache_seq[track, slot] = -1
     release()  # whoever copies what was there sees afterwards that it is gone
-    if size > 0:
-        memcpy(t.cache_data[track, slot].ctypes.data, data.ctypes.data + np.uint64(start), np.uint64(size))
+    put_payload(t, track, slot, data.ctypes.data + np.uint64(start), size)
     t.cache_info[track, slot].size = size
     t.cache_info[track, slot].marker = data[1] >> 7
     t.cache_info[track, slot].is_key = is_key

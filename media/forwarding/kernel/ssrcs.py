@@ -1,4 +1,7 @@
-"""Compiled: how many sources one transport may bring: libsrtp keeps a context for each, and looks through them."""
+"""Compiled: how many sources one transport may bring: each has a window of what came, and libsrtp a context.
+
+Writes `ssrcs` and begins windows.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,9 @@ from media.io.octets import read_u32
 
 
 @njit(nogil=True)
-def may_bring(t, transport, data, at):
-    """Whether the SSRC at `data[at]` is one this transport sent before, or one more that it may have."""
-    count = np.int64(t.transports[transport].ssrc_count)
-    if count < SSRCS or _knows_ssrc(t, transport, count, read_u32(data, at)):
+def may_bring(t, transport, place):
+    """Whether the source at this place is one that the transport sent before, or one more that it may have."""
+    if place >= 0 or t.transports[transport].ssrc_count < SSRCS:
         return True
     t.counters[Count.TOO_MANY_SSRCS] += np.uint64(1)
     return False
@@ -21,17 +23,21 @@ def may_bring(t, transport, data, at):
 
 @njit(nogil=True)
 def remember_ssrc(t, transport, data, at):
-    """Note the SSRC of an authentic packet: libsrtp has made a context for it, and keeps that."""
-    count = np.int64(t.transports[transport].ssrc_count)
-    ssrc = read_u32(data, at)
-    if count < SSRCS and not _knows_ssrc(t, transport, count, ssrc):
-        t.ssrcs[transport, count] = ssrc
-        t.transports[transport].ssrc_count = count + 1
+    """Return the place of an authentic packet's SSRC, and give it one if it is new."""
+    place = place_of(t, transport, data, at)
+    if place < 0:
+        place = np.int64(t.transports[transport].ssrc_count)
+        t.ssrcs[transport, place] = read_u32(data, at)
+        t.windows[transport, place].highest = -1
+        t.transports[transport].ssrc_count = place + 1
+    return place
 
 
 @njit(nogil=True)
-def _knows_ssrc(t, transport, count, ssrc):
-    known = False
-    for place in range(count):
-        known |= np.int64(t.ssrcs[transport, place]) == ssrc
-    return known
+def place_of(t, transport, data, at):
+    """Return where the SSRC at `data[at]` is among those that a transport brought, or -1."""
+    ssrc = read_u32(data, at)
+    for place in range(t.transports[transport].ssrc_count):
+        if np.int64(t.ssrcs[transport, place]) == ssrc:
+            return np.int64(place)
+    return np.int64(-1)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from media.forwarding.tables import CACHE, PAYLOAD, Tables
+from media.forwarding.payloads import read_payload
+from media.forwarding.tables import CACHE, PAYLOAD_TAIL, Tables
 from media.wire.codecs import Codec
 from media.wire.dependency import described_heights_untrusted
 from media.wire.heights import heights_untrusted
@@ -24,8 +25,9 @@ class Heights:
             return self.known
         slot = key % CACHE
         size = int(tables.cache_info["descriptor"][row, slot])
-        told = described_heights_untrusted(tables.cache_data[row, slot, PAYLOAD - size :].tobytes())
-        payload = tables.cache_data[row, slot, : tables.cache_info["size"][row, slot]].tobytes()
+        told = described_heights_untrusted(tables.cache_tails[row, slot, PAYLOAD_TAIL - size :].tobytes())
+        whole = int(tables.cache_info["size"][row, slot])
+        payload = read_payload(tables.cache_heads[row, slot], tables.cache_tails[row, slot], 0, whole)
         if tables.cache_seq[row, slot] == key:  # the thread marks a slot before it writes there
             self.key = key
             self.known = heights_untrusted(Codec(int(tables.tracks["codec"][row])), payload) or told or self.known
