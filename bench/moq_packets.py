@@ -16,14 +16,14 @@ from aioquic.quic.connection import QuicConnection
 
 from bench.outputs import Outputs, with_outputs
 from bench.report import Report
-from media.moq.certificate import QuicCertificate
-from media.moq.configuration import CIPHERS
-from media.moq.frames import Frame, FrameWriter
-from media.moq.group_streams import Groups
-from media.moq.origin import Group
-from media.moq.quic_carrier import QuicCarrier
-from media.moq.table import ConnectionTable
-from media.moq.tabled import TabledConnection
+from media.moq.carriers.quic_carrier import QuicCarrier
+from media.moq.protocol.frames import Frame, FrameWriter
+from media.moq.quic.certificate import QuicCertificate
+from media.moq.quic.configuration import CIPHERS
+from media.moq.quic.group_streams import Groups
+from media.moq.quic.table import ConnectionTable
+from media.moq.quic.tabled import TabledConnection
+from media.moq.relaying.origin import Group
 
 CLIENT, SERVER = ("127.0.0.1", 1), ("127.0.0.1", 2)
 ALPN = ["bench"]

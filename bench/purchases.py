@@ -26,6 +26,7 @@ from bench.plots import Bars
 from bench.purchases_http import Bought, measure_http
 from bench.report import Report
 from server import garbage
+from server.database.store import Store
 from server.money import audit, books, box_office
 from server.money.amounts import Amount, wire_amount
 from server.money.box_office import Purchase
@@ -36,7 +37,6 @@ from server.money.ticket_desk import SELL
 from server.money.ticket_rows import name_ticket
 from server.money.tickets import MAX_QUANTITY, Sale
 from server.money.till import Wish
-from server.store import Store
 
 PRICE = Amount("USD", 500)
 SEEN = {"price_seen": wire_amount(PRICE)}

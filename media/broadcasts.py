@@ -13,11 +13,11 @@ from media.bridge.offering import OfferedTrack
 from media.facts import Attendee, AudienceChanged, MediaEvent
 from media.forwarding.layers.selection import Layers
 from media.forwarding.tables import Tables
-from media.moq.carrier import Code
-from media.moq.origin import Origin
-from media.moq.relay import Peer as Subscriber
-from media.moq.relay import Relay
-from media.moq.rights import Rights
+from media.moq.carriers.carrier import Code
+from media.moq.relaying.origin import Origin
+from media.moq.relaying.relay import Peer as Subscriber
+from media.moq.relaying.relay import Relay
+from media.moq.relaying.rights import Rights
 from media.rooms import Room, Track
 
 log = structlog.get_logger("media")

@@ -41,7 +41,7 @@ from media.forwarding.layers.selection import Layers
 from media.forwarding.layers.wishes import Quality, Wish
 from media.hearing import Hearing
 from media.ice_tcp import IceTcp, open_listeners
-from media.moq.rights import Rights
+from media.moq.relaying.rights import Rights
 from media.publishing import Publishing
 from media.rooms import Room
 from media.watching import Watching

@@ -8,8 +8,8 @@ from typing import NewType
 
 from media.channel import Channel
 from media.forwarding.forwarder import Limits
-from media.moq.origin import Broadcast
-from media.moq.rights import Rights
+from media.moq.relaying.origin import Broadcast
+from media.moq.relaying.rights import Rights
 from media.webrtc.ice import Address
 
 RoomRow = NewType("RoomRow", int)

@@ -14,7 +14,7 @@ from media.forwarding.feedback import Feedback
 from media.forwarding.forwarder import Forwarder, NoCapacity
 from media.forwarding.layers.selection import Layers
 from media.incoming import Incoming
-from media.moq.origin import Broadcast
+from media.moq.relaying.origin import Broadcast
 from media.rooms import Room, Track
 from media.webrtc.formats import Kind, plays_alike
 from media.webrtc.negotiation import CodecDescription, OfferRejected, PublisherAnswer, answer_publisher

@@ -13,10 +13,10 @@ import argon2
 import sqlalchemy as sa
 import trio
 
+from server.database.store import Database
+from server.database.tables import accounts
 from server.money.assets import Surface
 from server.names import InvalidName, fold, tidy_untrusted
-from server.store import Database
-from server.tables import accounts
 from server.tokens import Claims, Tokens
 from signalling.identifiers import AccountId, Actor
 from signalling.refusals import Refused

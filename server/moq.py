@@ -8,15 +8,15 @@ from typing import Protocol
 import structlog
 import trio
 
-from media.moq.relay import Relay
-from media.moq.requests import Refusal, SessionRequest
+from media.moq.protocol.requests import Refusal, SessionRequest
+from media.moq.relaying.relay import Relay
 from server.problems import CATALOGUE
 from server.tokens import Claims
-from signalling.broadcasts import SessionRights
 from signalling.identifiers import StreamId
-from signalling.moq_sessions import MoqSessions
 from signalling.ports import Clock
 from signalling.refusals import Refused
+from signalling.rooms.broadcasts import SessionRights
+from signalling.sessions.moq_sessions import MoqSessions
 
 ROOT = "moq"  # sessions are at /moq for all streams, and at /moq/<stream> for one
 ROUND_S = 1.0  # how late a session ends whose stream has; what it may no longer have ends at once

@@ -16,10 +16,10 @@ from sqlalchemy.exc import DBAPIError
 
 from media.door import Media, MediaSettings
 from media.forwarding.forwarder import Limits as MediaLimits
-from media.moq.byte_session import ByteService, ByteServices
-from media.moq.configuration import EndpointSettings
-from media.moq.endpoint import Endpoint
-from media.moq.websocket import QmuxSocket
+from media.moq.carriers.byte_session import ByteService, ByteServices
+from media.moq.carriers.websocket import QmuxSocket
+from media.moq.quic.configuration import EndpointSettings
+from media.moq.quic.endpoint import Endpoint
 from server import metrics
 from server.access.claims import Issuers, demanded
 from server.access.consent import Consent
@@ -28,27 +28,27 @@ from server.access.people import People
 from server.access.proofs import Proofs
 from server.access.service import Access
 from server.addresses import bracketed, parse_address
-from server.archive import StoredArchive
 from server.auth import Auth
-from server.bidding import open_bids
-from server.calling import open_calling
-from server.commerce import open_commerce
 from server.config import Config
-from server.conversing import open_conversing
-from server.edge import Address, Edge
-from server.filing import open_filing
+from server.connections.edge import Address, Edge
+from server.connections.signalling_socket import WEBTRANSPORT_PROTOCOLS, SignallingSocket
+from server.connections.tls import keep_fresh, server_context
+from server.database.archive import StoredArchive
+from server.database.postgres import PostgresStore
+from server.database.sole_use import DatabaseTaken, SoleUse
+from server.database.store import Store, StoreFailed
 from server.money.assets import Assets
 from server.money.one_to_one_desk import OneToOneDesk
 from server.money.tips import TipsGiven
 from server.moq import MoqReception
-from server.postgres import PostgresStore
-from server.pushing import open_pushing
-from server.reviewing import open_reviewing
-from server.signalling_socket import WEBTRANSPORT_PROTOCOLS, SignallingSocket
-from server.sole_use import DatabaseTaken, SoleUse
-from server.store import Store, StoreFailed
-from server.telling import open_telling
-from server.tls import keep_fresh, server_context
+from server.parts.bidding import open_bids
+from server.parts.calling import open_calling
+from server.parts.commerce import open_commerce
+from server.parts.conversing import open_conversing
+from server.parts.filing import open_filing
+from server.parts.pushing import open_pushing
+from server.parts.reviewing import open_reviewing
+from server.parts.telling import open_telling
 from server.tokens import InvalidSecret, Tokens, open_key, write_secret
 from server.web.access import access_routes
 from server.web.app import build_app
@@ -61,7 +61,7 @@ from server.web.one_to_ones import one_to_one_routes
 from server.web.ports import WebSettings
 from server.web.profiles import profile_routes
 from server.web.routes import Reception
-from signalling.rooms import Rooms
+from signalling.rooms.rooms import Rooms
 
 log = structlog.get_logger("node")
 

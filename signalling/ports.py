@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 import trio
 
-from signalling.commands import AT_ONCE, Manner
-from signalling.events import Event
 from signalling.identifiers import AccountId, Actor, Mode, StreamId
 from signalling.messenger.model import ConversationId
 from signalling.messenger.views import MessageSent, PresencePage
+from signalling.policy.commands import AT_ONCE, Manner
+from signalling.policy.events import Event
+from signalling.policy.verdicts import Demands, Sight, Verdict
 from signalling.refusals import Refused
-from signalling.verdicts import Demands, Sight, Verdict
-from signalling.views import BestPicture, Followed, Kind
-from signalling.wire_events import ChatMessage
+from signalling.wire.events import ChatMessage
+from signalling.wire.views import BestPicture, Followed, Kind
 
 if TYPE_CHECKING:
-    from signalling.messages import Bundle, Encoded, Encoding
-    from signalling.session import Session
+    from signalling.sessions.session import Session
+    from signalling.wire.messages import Bundle, Encoded, Encoding
 
 
 class Clock(Protocol):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Set
 
 from media.bridge.offering import Offer, OfferedTrack
 from media.bridge.tapping import TapTables
-from media.moq.origin import Origin
+from media.moq.relaying.origin import Origin
 
 
 class Bridge:

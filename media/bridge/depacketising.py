@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from media.wire.codecs import Codec, starts_keyframe
 from media.wire.malformed import MalformedPacket
 
-MAX_UNIT_BYTES = 4 << 20  # what a frame may have on the other side, see media/moq/frames.py
+MAX_UNIT_BYTES = 4 << 20  # what a frame may have on the other side, see media/moq/protocol/frames.py
 START_CODE = b"\x00\x00\x00\x01"
 IDR, SPS, PPS = 5, 7, 8
 STAP_A, FU_A = 24, 28

@@ -8,9 +8,9 @@ from typing import Protocol
 
 from media.bridge.renditions import Rendition, choose_untrusted
 from media.bridge.stamping import PublishersClock, Stamper
-from media.moq.frames import Frame
-from media.moq.hang import CATALOG_TRACK, read_catalog_untrusted
-from media.moq.origin import Broadcast, Group, Track
+from media.moq.protocol.frames import Frame
+from media.moq.protocol.hang import CATALOG_TRACK, read_catalog_untrusted
+from media.moq.relaying.origin import Broadcast, Group, Track
 from media.webrtc.formats import CodecDescription, Kind
 from media.wire.malformed import MalformedPacket
 from media.wire.rtcp import SenderReport

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from media.bridge.assembling import AssembledFrame, Assembler
 from media.bridge.clocks import Arrival, SourceClock, TrackClock
 from media.bridge.tapping import Gap, Restarted, Tap, TapTables
-from media.moq.containers import wrap_legacy
-from media.moq.frames import Frame
-from media.moq.hang import (
+from media.moq.protocol.containers import wrap_legacy
+from media.moq.protocol.frames import Frame
+from media.moq.protocol.hang import (
     AUDIO_PRIORITY,
     CATALOG_PRIORITY,
     CATALOG_TRACK,
@@ -24,7 +24,7 @@ from media.moq.hang import (
     VideoSection,
     write_catalog,
 )
-from media.moq.origin import Broadcast, Group, Track, track_info
+from media.moq.relaying.origin import Broadcast, Group, Track, track_info
 from media.webrtc.formats import CodecDescription
 from media.wire.codecs import Codec
 

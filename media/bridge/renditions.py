@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from media.moq.hang import Audio, Catalog, Video, VideoSection
+from media.moq.protocol.hang import Audio, Catalog, Video, VideoSection
 from media.webrtc.formats import CodecDescription, Kind, describe
 from media.webrtc.sdp import PayloadFormat
 from media.wire.malformed import MalformedPacket

@@ -9,8 +9,8 @@ from dataclasses import replace
 from media.bridge.avc import read_avc_record_untrusted, to_annex_b_untrusted
 from media.bridge.packetising import packetise_untrusted
 from media.bridge.renditions import Rendition
-from media.moq.containers import unwrap_legacy_untrusted, unwrap_loc_untrusted
-from media.moq.frames import Frame
+from media.moq.protocol.containers import unwrap_legacy_untrusted, unwrap_loc_untrusted
+from media.moq.protocol.frames import Frame
 from media.wire.codecs import Codec
 from media.wire.extensions import Passed
 from media.wire.malformed import MalformedPacket

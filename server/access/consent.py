@@ -9,12 +9,12 @@ import trio
 
 from server.access import disclosures
 from server.access.disclosures import Disclosure, Field
+from server.database.store import Database
 from server.money import appointments
-from server.store import Database
 from signalling.identifiers import Actor
 from signalling.ports import Clock
-from signalling.rooms import Rooms
-from signalling.wire_proofs import KyfDisclosed, KyfRequested
+from signalling.rooms.rooms import Rooms
+from signalling.wire.proofs import KyfDisclosed, KyfRequested
 
 LONGEST_NAP_S = 60.0  # the wall clock may be set meanwhile
 RETRY_S = 1.0

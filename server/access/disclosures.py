@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from server.access.relations import apart_from, find_visible
 from server.access.tables import disclosure_log, disclosures, kyf_proofs
-from server.tables import accounts
+from server.database.tables import accounts
 from signalling.identifiers import AccountId
 from signalling.refusals import Refused
 

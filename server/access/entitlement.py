@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from server.access.judging import Judgement
 from server.access.rules import NEVER, Lacking, Missing, Ticket
 from signalling.identifiers import AccountId, Mode
-from signalling.state import RoomState
+from signalling.policy.state import RoomState
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from server.access import invites
 from server.access.invites import Invitation, Redeemed, Use
 from server.access.service import Access
-from server.store import Database
+from server.database.store import Database
 from signalling.identifiers import AccountId, Actor, StreamId
 from signalling.ports import Clock
 from signalling.refusals import Refused
-from signalling.rooms import Rooms
-from signalling.wire_events import InviteRequested
+from signalling.rooms.rooms import Rooms
+from signalling.wire.events import InviteRequested
 
 
 class Guests:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from server.access.tables import blocks, invite_uses, invites
-from server.tables import accounts, streams
+from server.database.tables import accounts, streams
 from signalling.identifiers import AccountId, StreamId
 from signalling.refusals import Refused
 

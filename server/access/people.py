@@ -16,14 +16,14 @@ from server.access.relations import Related, Subscribed
 from server.access.service import Access
 from server.access.standing import rules_of
 from server.access.tables import stream_rules
-from server.store import Database
-from server.upsert import insert_into
+from server.database.store import Database
+from server.database.upsert import insert_into
 from signalling.identifiers import AccountId, Actor, StreamId
 from signalling.ports import Clock
 from signalling.refusals import Refused
-from signalling.rooms import Rooms
-from signalling.views import Card
-from signalling.wire_events import BlockChanged
+from signalling.rooms.rooms import Rooms
+from signalling.wire.events import BlockChanged
+from signalling.wire.views import Card
 
 T = TypeVar("T")
 Listing = Callable[[sa.Connection, AccountId, str, int], list[T]]

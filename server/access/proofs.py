@@ -11,13 +11,13 @@ import sqlalchemy as sa
 from server.access.claims import Claim, Issuers
 from server.access.service import Access
 from server.access.tables import kyf_nonces, kyf_proofs, kyf_seen
-from server.store import Database
-from server.upsert import insert_into
+from server.database.store import Database
+from server.database.upsert import insert_into
 from signalling.identifiers import AccountId, Actor
 from signalling.ports import Clock
 from signalling.refusals import Refused
-from signalling.rooms import Rooms
-from signalling.wire_proofs import KyfDenied, KyfGranted
+from signalling.rooms.rooms import Rooms
+from signalling.wire.proofs import KyfDenied, KyfGranted
 
 NONCE_BYTES = 24
 NONCE_MS = 3600 * 1000  # to show a card to a camera, or to wait for a person who looks at it

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from server.access.tables import account_facts, blocks, follows, subscriptions
+from server.database.tables import accounts
+from server.database.upsert import insert_into
 from server.names import fold
-from server.tables import accounts
-from server.upsert import insert_into
 from signalling.identifiers import AccountId
 from signalling.refusals import Refused
 

@@ -31,16 +31,16 @@ from server.access.standing import (
     rules_of,
 )
 from server.access.verdicts import verdict_of
-from server.gathered import Gathered
-from server.store import Database
-from signalling import commands as c
+from server.database.gathered import Gathered
+from server.database.store import Database
 from signalling.identifiers import AccountId, StreamId
+from signalling.policy import commands as c
+from signalling.policy.showing import Now
+from signalling.policy.verdicts import Demands, Sight, Verdict
 from signalling.ports import ArchiveFailed, Clock
 from signalling.refusals import Refused
-from signalling.rooms import Rooms
-from signalling.showing import Now
-from signalling.verdicts import Demands, Sight, Verdict
-from signalling.wire_proofs import KyfExpired, KyfRequired
+from signalling.rooms.rooms import Rooms
+from signalling.wire.proofs import KyfExpired, KyfRequired
 
 LONGEST_NAP_S = 60.0  # the wall clock may be set meanwhile; a lapse is told at most so late, and cut in time anyway
 RETRY_MS = 1000  # after the database failed: who could not be judged is out until it answers

@@ -33,8 +33,8 @@ from server.access.tables import (
     stream_rules,
     subscriptions,
 )
-from server.store import FAILURES
-from server.tables import accounts
+from server.database.store import FAILURES
+from server.database.tables import accounts
 from signalling.identifiers import AccountId, StreamId
 
 AT_ONCE = 500  # SQLite allows some thousand parameters in a statement

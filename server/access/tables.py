@@ -16,7 +16,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from server.tables import metadata
+from server.database.tables import metadata
 
 # Times are wall-clock epoch milliseconds.
 follows = Table(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from media.forwarding.admission import FOREVER
 from server.access.judging import Judgement
 from server.access.rules import NEVER
-from signalling.showing import Now
-from signalling.verdicts import Verdict
+from signalling.policy.showing import Now
+from signalling.policy.verdicts import Verdict
 
 
 def verdict_of(judgement: Judgement, now: Now) -> Verdict:

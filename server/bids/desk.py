@@ -11,16 +11,16 @@ import sqlalchemy as sa
 from server.bids import rows
 from server.bids.rows import BidView, Wish
 from server.bids.rules import Accept, Command, Confirm, Decline, Withdraw
+from server.database.store import Database
 from server.money.amounts import Amount
 from server.money.assets import Assets
 from server.money.clerk import Duty
 from server.money.idempotency import Answered, Idempotent, Request
-from server.store import Database
 from server.talk.pace import Paces
 from server.tokens import Claims
 from signalling.messenger.wording import draft_untrusted
 from signalling.refusals import Refused
-from signalling.views import Person
+from signalling.wire.views import Person
 
 AT_ONCE = 100  # deadlines in one transaction: some milliseconds of the writer
 DOING: Mapping[str, Command] = {

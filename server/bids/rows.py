@@ -12,16 +12,16 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from server import eventlog
 from server.bids import rules
 from server.bids.rules import ANSWER_MS, Bid, Command, Part, RunOut, State
-from server.eventlog import Happened
+from server.database.prepared import Prepared
+from server.events import eventlog
+from server.events.eventlog import Happened
 from server.money import books, tips
 from server.money.amounts import Amount, WireAmount, wire_amount
 from server.money.assets import Assets, Surface
 from server.money.ledger import Account, Hold, Leg, Post, Void, held
 from server.money.payments import Terms, pay, wallet
-from server.prepared import Prepared
 from server.talk import gifts
 from server.talk import rows as conversations
 from server.talk.cards import bring_up_to_date
@@ -30,7 +30,7 @@ from signalling.identifiers import AccountId
 from signalling.messenger.model import ConversationId
 from signalling.messenger.quotas import Quotas
 from signalling.refusals import Refused
-from signalling.views import Person
+from signalling.wire.views import Person
 
 KIND = "bid"
 MAX_OPEN = 20  # of one account: who has asked so many waits for answers first

@@ -14,7 +14,7 @@ from server import garbage, log
 from server.addresses import bracketed, own_addresses
 from server.cli.patience import patience
 from server.config import Config
-from server.tls import WILDCARDS
+from server.connections.tls import WILDCARDS
 
 KERNEL = "Compiling the forwarding kernel (once; a minute or two) "
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from server.database.store import Database
 from server.files import rows
 from server.files.arriving import Arriving
 from server.files.processing import preview_key
 from server.files.storage import Storage
-from server.store import Database
 
 AT_ONCE = 100
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import trio
 
+from server.database.store import Database
 from server.files import uses
 from server.files.arriving import Arriving
 from server.files.collecting import collect
@@ -17,7 +18,6 @@ from server.files.storage import Folder, Storage
 from server.files.tickets import Tickets
 from server.files.uploading import Uploads
 from server.money.clerk import Clerk
-from server.store import Database
 from server.tokens import Claims
 from signalling.identifiers import AccountId
 from signalling.ports import Clock

@@ -15,12 +15,12 @@ import msgspec
 import structlog
 import trio
 
+from server.database.store import Database
 from server.files import rows
 from server.files.arriving import Arriving
 from server.files.rows import Facts, File, Kept
 from server.files.settings import MIB, FileSettings
 from server.files.storage import Storage
-from server.store import Database
 from signalling.ports import Clock
 from signalling.refusals import TITLES
 

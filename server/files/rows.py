@@ -7,8 +7,8 @@ from typing import Any, Literal
 import msgspec
 import sqlalchemy as sa
 
+from server.database.prepared import Prepared
 from server.files.settings import FileSettings
-from server.prepared import Prepared
 from signalling.identifiers import AccountId
 from signalling.refusals import Refused
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import trio
 
+from server.database.store import Database
 from server.files import rows
 from server.files.arriving import Arriving
 from server.files.naming import name_untrusted
@@ -18,7 +19,6 @@ from server.files.rows import DAY_MS, Facts, File, Usage
 from server.files.settings import FileSettings
 from server.files.sniffing import HEAD_BYTES, sniff_untrusted
 from server.files.tus import Checksum, NewUpload
-from server.store import Database
 from signalling.identifiers import AccountId
 from signalling.ports import Clock
 from signalling.refusals import Refused

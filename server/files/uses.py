@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
+from server.database.prepared import Prepared
 from server.files import rows
 from server.files.rows import File
-from server.prepared import Prepared
 from signalling.identifiers import AccountId
 from signalling.messenger.views import AttachmentView
 from signalling.refusals import Refused

@@ -14,8 +14,9 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from server import eventlog
-from server.eventlog import Happened
+from server.database.prepared import Prepared
+from server.events import eventlog
+from server.events.eventlog import Happened
 from server.money import books
 from server.money import one_to_ones as o
 from server.money.amounts import Amount, WireAmount, wire_amount
@@ -24,7 +25,6 @@ from server.money.one_to_one_terms import MAX_WAITING, Offer, price_to_hold
 from server.money.one_to_ones import Extension, More, OneToOne, State
 from server.money.payments import Terms, pay, wallet
 from server.names import fold
-from server.prepared import Prepared
 from signalling.refusals import Refused
 
 _COLUMNS = (

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import sqlalchemy as sa
 
+from server.database.prepared import Prepared
 from server.money.ledger import OVERDRAWN, Account, Kind
-from server.prepared import Prepared
 
 OVERDUE_MS = 60_000  # holds are expired every few seconds; one that is so late was forgotten
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from server.database.prepared import Prepared
 from server.money.ledger import (
     Account,
     Command,
@@ -28,7 +29,6 @@ from server.money.ledger import (
     touched,
 )
 from server.money.quotes import Quote, Rate
-from server.prepared import Prepared
 from signalling.refusals import Refused
 
 MAX_LINES = 200  # of a history in one go

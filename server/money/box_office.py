@@ -13,8 +13,9 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from server import eventlog
-from server.eventlog import Happened
+from server.database.prepared import Prepared
+from server.events import eventlog
+from server.events.eventlog import Happened
 from server.money import books
 from server.money import tickets as t
 from server.money.amounts import Amount, wire_amount
@@ -23,7 +24,6 @@ from server.money.payments import Terms, pay, wallet
 from server.money.ticket_reports import find_ticket, require_earnest, ticket_of
 from server.money.ticket_rows import SALE, TICKET, changing, sale_of_row, sale_values, ticket_of_row, ticket_row
 from server.money.tickets import Sale, SaleState, Ticket, TicketState
-from server.prepared import Prepared
 from signalling.refusals import Refused
 
 _LOCK_SALE = Prepared(SALE + "id = :id", locks=True)

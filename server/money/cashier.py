@@ -10,6 +10,7 @@ import msgspec
 import sqlalchemy as sa
 import structlog
 
+from server.database.store import Database
 from server.money import books, providers, tips
 from server.money.amounts import Amount, WireAmount, wire_amount
 from server.money.assets import Assets
@@ -19,7 +20,6 @@ from server.money.payments import wallet
 from server.money.payouts import Provider, ProviderFailed
 from server.money.providers import Withdrawal
 from server.money.statement import StatementPage, statement
-from server.store import Database
 from signalling.refusals import Refused
 
 log = structlog.get_logger("money")

@@ -10,10 +10,10 @@ import secrets
 
 import sqlalchemy as sa
 
+from server.database.prepared import Prepared
 from server.money import books
 from server.money.ledger import Account, Kind, Leg, Move
 from server.money.payments import wallet
-from server.prepared import Prepared
 
 _PAYABLE = Prepared(
     "SELECT d.owner, d.asset FROM balances d JOIN balances w ON w.owner = d.owner AND w.asset = d.asset"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from server.database.store import Database
 from server.money import books, debts, offers
 from server.money.clerk import Duty
 from server.money.idempotency import are_old_keys, forget_keys
-from server.store import Database
 
 AT_ONCE = 200  # expired holds in one transaction: a few milliseconds of the writer
 

@@ -13,18 +13,18 @@ import msgspec
 import sqlalchemy as sa
 import trio
 
+from server.database.store import Database
 from server.money import appointments
 from server.money.amounts import Amount, WireAmount, read_amount_untrusted, wire_amount
 from server.money.assets import Assets, Surface
 from server.money.idempotency import Answered, Idempotent, Request, forget
 from server.money.one_to_ones import Drop, Extension, Lengthen, OneToOne
-from server.store import Database
-from signalling import commands as c
-from signalling.extensions import longest
 from signalling.identifiers import Actor, StreamId
+from signalling.policy import commands as c
+from signalling.policy.extensions import longest
+from signalling.policy.state import OneToOne as Session
 from signalling.refusals import Refused
-from signalling.rooms import Rooms
-from signalling.state import OneToOne as Session
+from signalling.rooms.rooms import Rooms
 
 
 class MoreTime(msgspec.Struct, frozen=True):

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import msgspec
 import sqlalchemy as sa
 
-from server import eventlog
-from server.eventlog import Happened
+from server.database.prepared import Prepared
+from server.events import eventlog
+from server.events.eventlog import Happened
 from server.money.amounts import Amount, WireAmount, wire_amount
-from server.prepared import Prepared
 from signalling.identifiers import AccountId, StreamId
 from signalling.refusals import Refused
 

@@ -13,8 +13,8 @@ from typing import Any, Generic, TypeVar, TypeVarTuple
 import msgspec
 import sqlalchemy as sa
 
-from server.prepared import Prepared
-from server.store import Database
+from server.database.prepared import Prepared
+from server.database.store import Database
 from signalling.refusals import Refused
 
 KEY_FOR_MS = 7 * 86_400_000  # clients retry for hours after a network is back; nobody does after a week

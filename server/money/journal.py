@@ -13,9 +13,9 @@ from collections.abc import Iterable
 import msgspec
 import sqlalchemy as sa
 
+from server.database.prepared import Prepared
 from server.money import books
 from server.money.ledger import Account, Kind, Move, Transfer, View, decide
-from server.prepared import Prepared
 
 _BALANCES = Prepared(
     "SELECT owner, kind, asset, units FROM balances WHERE owner IN (SELECT value FROM json_each(:owners))"

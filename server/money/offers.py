@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from server.database.prepared import Prepared
 from server.money import books
 from server.money.quotes import Quote
-from server.prepared import Prepared
 
 KEPT_MS = 86_400_000  # after its end, so that whoever comes late is told that it has expired
 

@@ -18,6 +18,7 @@ import structlog
 import trio
 
 from server.access.rules import AllOf, Finding, Missing, Rule
+from server.database.store import Database
 from server.money import appointments
 from server.money.amounts import Amount, WireAmount, read_amount_untrusted, wire_amount
 from server.money.appointments import Asking
@@ -26,15 +27,14 @@ from server.money.extension_desk import ExtensionDesk
 from server.money.idempotency import Answered, Idempotent, Request, forget
 from server.money.one_to_one_terms import CALLS_NEXT, Offer, check_offer_untrusted
 from server.money.one_to_ones import Agree, Close, Command, Deliver, Deny, Drop, OneToOne, Reach, State
-from server.store import Database
-from signalling import commands as c
-from signalling import events as e
 from signalling.identifiers import AccountId, Actor, StreamId
+from signalling.policy import commands as c
+from signalling.policy import events as e
+from signalling.policy.showing import Now, confirm_by, starts_of
 from signalling.ports import Clock
 from signalling.refusals import Refused
-from signalling.rooms import Rooms
-from signalling.showing import Now, confirm_by, starts_of
-from signalling.wire_events import OneToOneOffered, OneToOneSettled
+from signalling.rooms.rooms import Rooms
+from signalling.wire.events import OneToOneOffered, OneToOneSettled
 
 HEARD = 65_536  # what rooms may say while one write takes; more is found by the sweep
 AT_ONCE = 200  # one-to-ones in one look

@@ -11,7 +11,7 @@ from msgspec import Meta
 from server.access.rules import Rule, fault_of
 from server.money.amounts import Amount, WireAmount, read_amount_untrusted
 from server.money.assets import Assets
-from signalling.one_to_one import ONE_TO_ONE_S
+from signalling.policy.one_to_one import ONE_TO_ONE_S
 from signalling.refusals import Refused
 
 MAX_CONDITIONS = 8  # rules, each with as many parts as a stream's

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from server.money.amounts import Amount, split
-from signalling.one_to_one import ONE_TO_ONE_S
+from signalling.policy.one_to_one import ONE_TO_ONE_S
 from signalling.refusals import Refused
 
 

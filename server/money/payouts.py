@@ -12,11 +12,11 @@ import structlog
 import trio
 
 from server.config import ProviderSettings
+from server.database.store import Database, StoreFailed
 from server.money import providers
 from server.money.amounts import Amount, wire_amount
 from server.money.providers import Withdrawal
 from server.money.webhooks import sign
-from server.store import Database, StoreFailed
 
 LOOK_S = 5.0  # how often unheard withdrawals are looked for; people wait days for a bank
 AT_ONCE = 20  # withdrawals in one round

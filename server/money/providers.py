@@ -11,15 +11,15 @@ from typing import Literal
 
 import sqlalchemy as sa
 
-from server import eventlog
-from server.eventlog import Happened
+from server.database.prepared import Prepared
+from server.events import eventlog
+from server.events.eventlog import Happened
 from server.money import books, debts
 from server.money.amounts import Amount, read_amount_untrusted, wire_amount
 from server.money.assets import Assets
 from server.money.ledger import Account, Hold, Kind, Leg, Move, Phase, Post, Reverse, Transfer, Void, held
 from server.money.payments import wallet
 from server.money.webhooks import DepositReversed, DepositSettled, ProviderEvent, WithdrawalFailed, WithdrawalPaid
-from server.prepared import Prepared
 from signalling.refusals import Refused
 
 MAX_TRANSACTION = 96  # characters of a provider's name for a transaction; they have 20 to 70

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 
+from server.database.store import Database
 from server.money import books, box_office, ticket_reports
 from server.money import tickets as t
 from server.money.assets import Assets
@@ -14,10 +15,9 @@ from server.money.quotes import make_quote
 from server.money.tickets import Sale, Show
 from server.money.tips import Rates
 from server.money.usher import Usher
-from server.store import Database
 from signalling.identifiers import AccountId, Mode, StreamId
 from signalling.refusals import Refused
-from signalling.rooms import Rooms
+from signalling.rooms.rooms import Rooms
 
 FORFEITS_EVERY_MS = 5000  # to look through all tickets of running sales takes a while where there are many
 AT_ONCE = 100  # sales looked at, or tickets given back, in one go: some milliseconds of the writer

@@ -8,13 +8,13 @@ from typing import Literal
 import msgspec
 import sqlalchemy as sa
 
+from server.database.prepared import Prepared
 from server.money import books
 from server.money.amounts import Amount, WireAmount, wire_amount
 from server.money.ledger import Kind, Phase
-from server.prepared import Prepared
 from signalling.identifiers import AccountId
 from signalling.refusals import Refused
-from signalling.views import Person
+from signalling.wire.views import Person
 
 # One line for all that a transfer did to a wallet: it is where the last of those entries is.
 _LINES = Prepared(

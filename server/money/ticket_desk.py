@@ -17,7 +17,8 @@ import msgspec
 import sqlalchemy as sa
 
 from server.access.service import Access
-from server.gathered import Gathered
+from server.database.gathered import Gathered
+from server.database.store import Database
 from server.money import box_office, ticket_reports, till
 from server.money import tickets as t
 from server.money.amounts import WireAmount, read_amount_untrusted
@@ -39,11 +40,10 @@ from server.money.ticket_views import (
 from server.money.tickets import Sale, Ticket, TicketState
 from server.money.till import Wish
 from server.money.usher import Usher
-from server.store import Database
 from server.tokens import Claims
 from signalling.identifiers import AccountId, Actor, StreamId
 from signalling.refusals import Refused
-from signalling.rooms import Rooms
+from signalling.rooms.rooms import Rooms
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

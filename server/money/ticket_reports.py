@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from server.database.prepared import Prepared
 from server.money.ticket_rows import SALE, TICKET, sale_of_row, ticket_of_row
 from server.money.tickets import MAX_QUANTITY, Sale, Ticket, TicketState
-from server.prepared import Prepared
 from signalling.refusals import Refused
 
 _FIND_SALE = Prepared(SALE + "id = :id")

@@ -13,13 +13,13 @@ from collections.abc import Sequence
 import msgspec
 import sqlalchemy as sa
 
-from server import eventlog
+from server.database.prepared import Prepared
+from server.events import eventlog
 from server.money import box_office
 from server.money.box_office import Purchase
 from server.money.journal import Journal
 from server.money.ticket_rows import TICKET, ticket_of_row
 from server.money.tickets import Sale, Ticket, TicketState
-from server.prepared import Prepared
 from signalling.refusals import Refused
 
 _LIVE = Prepared(

@@ -11,6 +11,7 @@ import structlog
 import trio
 
 from server.access.service import Access
+from server.database.store import Database
 from server.money import goals, offers, tips
 from server.money.amounts import Amount, WireAmount, split, wire_amount
 from server.money.assets import Surface
@@ -18,13 +19,12 @@ from server.money.idempotency import Answered, Idempotent, Request
 from server.money.payments import WHOLE_BPS
 from server.money.quotes import Quote
 from server.money.tips import Gift, House, TipView
-from server.store import Database
 from server.tokens import Claims
 from signalling.identifiers import AccountId, StreamId
 from signalling.refusals import Refused
-from signalling.rooms import Rooms
-from signalling.views import Money, Person
-from signalling.wire_tips import GoalTold, TipReversedTold, TipTold
+from signalling.rooms.rooms import Rooms
+from signalling.wire.tips import GoalTold, TipReversedTold, TipTold
+from signalling.wire.views import Money, Person
 
 PATIENCE_S = 5.0  # a tip that is in the books is answered then, although its stream has not judged its giver yet
 FRESH_MS = 600_000  # since the log-in: long enough to tip a few times, too short for a device that was left open

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import msgspec
 import sqlalchemy as sa
 
+from server.database.prepared import Prepared
 from server.money.amounts import Amount, WireAmount, wire_amount
-from server.prepared import Prepared
 from signalling.refusals import Refused
 
 MAX_LINKS = 100  # of one account that lead somewhere: one for each place where somebody shows a link

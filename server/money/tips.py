@@ -15,8 +15,9 @@ from unicodedata import bidirectional
 import msgspec
 import sqlalchemy as sa
 
-from server import eventlog
-from server.eventlog import Happened
+from server.database.prepared import Prepared
+from server.events import eventlog
+from server.events.eventlog import Happened
 from server.money import books, goals, offers, tip_links
 from server.money.amounts import Amount, WireAmount, wire_amount
 from server.money.assets import Assets, Surface
@@ -25,13 +26,12 @@ from server.money.ledger import Kind, Move, Reverse
 from server.money.payments import Terms, pay, wallet
 from server.money.quotes import Quote, Rate, make_quote
 from server.names import fold
-from server.prepared import Prepared
 from server.talk import gifts, rows
 from server.talk.gifts import GiftCard
-from signalling.chat import tidy_untrusted
 from signalling.identifiers import AccountId, StreamId
 from signalling.refusals import Refused
-from signalling.views import Person
+from signalling.rooms.chat import tidy_untrusted
+from signalling.wire.views import Person
 
 DAY_MS = 86_400_000  # the time in which tips are added up that may ask for a fresh log-in
 # Explicit directions (Unicode Bidirectional Algorithm): with them a text can pretend to be another.

@@ -14,19 +14,19 @@ from typing import Any
 import structlog
 import trio
 
-from server import eventlog
 from server.access.service import Access
-from server.eventlog import Happened, LoggedEvent
+from server.database.prepared import Prepared
+from server.database.store import Database, StoreFailed
+from server.events import eventlog
+from server.events.eventlog import Happened, LoggedEvent
 from server.money import ticket_reports
 from server.money.tickets import Sale, SaleState, TicketState
-from server.prepared import Prepared
-from server.store import Database, StoreFailed
-from signalling import commands as c
-from signalling import wire_tickets as w
 from signalling.identifiers import AccountId, StreamId
+from signalling.policy import commands as c
 from signalling.ports import Clock
-from signalling.rooms import Rooms
-from signalling.views import Money, TicketOffer
+from signalling.rooms.rooms import Rooms
+from signalling.wire import tickets as w
+from signalling.wire.views import Money, TicketOffer
 
 RETRY_S = 1.0  # after the database failed, or a room
 PATIENCE_S = 5.0  # a purchase that is on the disk is answered then, although its room could not be told yet
@@ -54,7 +54,7 @@ class _Batch:
 class Usher:
     """Keeps what rooms know of tickets true; `run` it after the rooms and before anybody is served.
 
-    `wait_beyond` is `server.feed.Feed`'s: it wakes the usher for what other nodes write, too.
+    `wait_beyond` is `server.events.feed.Feed`'s: it wakes the usher for what other nodes write, too.
     """
 
     def __init__(self, store: Database, rooms: Rooms, access: Access, clock: Clock, wait_beyond: WaitBeyond) -> None:

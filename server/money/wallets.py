@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 import msgspec
 import sqlalchemy as sa
 
-from server import eventlog
-from server.eventlog import Happened
+from server.database.store import Database
+from server.events import eventlog
+from server.events.eventlog import Happened
 from server.money import audit, books, debts, providers
 from server.money.amounts import Amount, WireAmount, format_units, wire_amount
 from server.money.assets import Assets
@@ -17,7 +18,6 @@ from server.money.idempotency import Answered, Idempotent, Request
 from server.money.ledger import Account, Kind, Leg, Move
 from server.money.payments import wallet
 from server.money.webhooks import read_webhook_untrusted
-from server.store import Database
 from signalling.refusals import Refused
 
 OPERATOR = "operator"  # owner of the account that an operator's own deposits come from; no provider tells of it

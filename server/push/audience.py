@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from server.eventlog import Happened
-from server.prepared import Prepared
+from server.database.prepared import Prepared
+from server.events.eventlog import Happened
 from server.push import devices, notices
 from server.push.notices import Kind, Notice
 from server.talk.showing import OWN

@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable
 
 import sqlalchemy as sa
 
+from server.database.store import Database
 from server.push import devices
 from server.push.devices import Device
 from server.push.notices import Kinds
-from server.store import Database
 from signalling.identifiers import AccountId
 
 ID_BYTES = 16

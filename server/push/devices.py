@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import msgspec
 import sqlalchemy as sa
 
-from server.prepared import Prepared
+from server.database.prepared import Prepared
 from server.push.encryption import Keys, keys_untrusted
 from server.push.notices import Kinds
 from signalling.refusals import Refused

@@ -14,14 +14,14 @@ import sqlalchemy as sa
 import structlog
 import trio
 
-from server import eventlog
-from server.eventlog import Happened
+from server.database.store import Database, StoreFailed
+from server.events import eventlog
+from server.events.eventlog import Happened
 from server.push import audience, devices, queue
 from server.push.audience import Live
 from server.push.notices import Kind, Notice
 from server.push.queue import Queued
 from server.push.sending import Sender
-from server.store import Database, StoreFailed
 from server.webhooks.schedule import Failed, Outcome
 from server.webhooks.teller import WaitBeyond
 from signalling.identifiers import AccountId, StreamId

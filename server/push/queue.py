@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import msgspec
 import sqlalchemy as sa
 
-from server.prepared import Prepared
+from server.database.prepared import Prepared
 from server.push.encryption import Keys
 from server.push.notices import USEFUL_S, Notice, Words
 

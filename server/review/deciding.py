@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import msgspec
 import sqlalchemy as sa
 
-from server import eventlog
+from server.events import eventlog
 from server.review import cases, exhibits, filing, rows, sanctions, stakes, takedowns
 from server.review.cases import Command, Consequence
 from server.review.rows import Filed

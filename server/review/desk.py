@@ -10,6 +10,7 @@ import sqlalchemy as sa
 import structlog
 
 from server.access.service import Access
+from server.database.store import Database
 from server.files.rows import File
 from server.money import ticket_reports
 from server.money.clerk import Duty
@@ -40,14 +41,13 @@ from server.review.views import (
     show_case,
     show_docket,
 )
-from server.store import Database
-from signalling.commands import TakenDown
 from signalling.identifiers import AccountId, Actor, Mode, StreamId
-from signalling.one_to_one import delivered_ns
+from signalling.policy.commands import TakenDown
+from signalling.policy.one_to_one import delivered_ns
 from signalling.ports import Clock
 from signalling.refusals import Refused
-from signalling.rooms import Rooms
-from signalling.wire_cases import CaseTold, ReviewWaiting
+from signalling.rooms.rooms import Rooms
+from signalling.wire.cases import CaseTold, ReviewWaiting
 
 AT_ONCE = 100  # cases or suspensions in one transaction: some milliseconds of the writer
 NS_PER_MS = 1_000_000

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from server.prepared import Prepared
+from server.database.prepared import Prepared
 from server.review import exhibits
 from server.review.cases import Case
 from server.review.exhibits import Exhibit

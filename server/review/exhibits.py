@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from server.database.prepared import Prepared
 from server.files import rows as files
 from server.files import uses
 from server.files.rows import File
-from server.prepared import Prepared
 from server.review import rows
 from server.review.rows import Filed
 from signalling.messenger.views import AttachmentView

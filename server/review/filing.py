@@ -11,10 +11,10 @@ from typing import Literal
 import msgspec
 import sqlalchemy as sa
 
-from server import eventlog
-from server.eventlog import Happened
+from server.database.prepared import Prepared
+from server.events import eventlog
+from server.events.eventlog import Happened
 from server.names import fold
-from server.prepared import Prepared
 from server.review import evidence, rows, sanctions, stakes
 from server.review.cases import Case
 from server.review.evidence import WINDOW_MS

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from server.database.prepared import Prepared
 from server.names import fold
-from server.prepared import Prepared
 from signalling.identifiers import AccountId
 from signalling.refusals import Refused
 

@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 import msgspec
 import sqlalchemy as sa
 
-from server import eventlog
 from server.bids import rows as bids
 from server.bids.rules import State as BidState
+from server.database.prepared import Prepared
+from server.events import eventlog
 from server.money import appointments, box_office
 from server.money.one_to_ones import RUNS, Close, OneToOne
 from server.money.tickets import TicketState
-from server.prepared import Prepared
 from server.review import filing, stakes
 from server.review.cases import Case
 from server.review.rows import About, Filed, Filing

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 import sqlalchemy as sa
 
-from server.prepared import Prepared
+from server.database.prepared import Prepared
 from server.review.cases import Appeal, Case, Decision, Proposal, State, concerns_respondent
 from signalling.refusals import Refused
 

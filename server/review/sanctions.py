@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from server.access import relations
-from server.prepared import Prepared
+from server.database.prepared import Prepared
 from signalling.identifiers import AccountId
 
 STRIKES = 3  # so many false reports within STRIKES_MS, and the account reports nothing for PAUSE_MS

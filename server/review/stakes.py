@@ -14,11 +14,11 @@ import msgspec
 import sqlalchemy as sa
 from msgspec.structs import replace
 
+from server.database.prepared import Prepared
 from server.money import books, debts, tips
 from server.money.amounts import split
 from server.money.ledger import PLATFORM, Account, Kind, Leg, Move
 from server.money.payments import Terms, pay, wallet
-from server.prepared import Prepared
 from server.review.cases import WHOLE_BPS
 from signalling.refusals import Refused
 

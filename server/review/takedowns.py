@@ -12,11 +12,11 @@ from typing import Any, Literal
 import msgspec
 import sqlalchemy as sa
 
-from server import eventlog
-from server.eventlog import Happened
+from server.database.prepared import Prepared
+from server.events import eventlog
+from server.events.eventlog import Happened
 from server.files import uses
 from server.money import goals
-from server.prepared import Prepared
 from server.review import evidence
 from server.review.cases import Case
 from server.review.rows import About, Filed

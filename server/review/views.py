@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import sqlalchemy as sa
 
+from server.database.prepared import Prepared
 from server.money.amounts import WireAmount
-from server.prepared import Prepared
 from server.review import rows, sanctions, stakes, takedowns
 from server.review.cases import Case, Decision, Outcome, Proposal, State
 from server.review.evidence import Bundle

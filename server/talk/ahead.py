@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import sqlalchemy as sa
 
-from server.prepared import Several
+from server.database.prepared import Several
 from server.talk import rows
 from signalling.messenger.model import Conversation, Member
 

@@ -7,16 +7,16 @@ from collections.abc import Iterable, Sequence
 import structlog
 import trio
 
-from server.store import Database, StoreFailed
+from server.database.store import Database, StoreFailed
 from server.talk import presence
 from server.talk.presence import Pair
 from signalling.identifiers import AccountId
-from signalling.messages import Encoded
 from signalling.messenger.views import PresencePage, PresenceView
 from signalling.ports import Clock
-from signalling.rooms import Rooms
-from signalling.session import Session
-from signalling.wire_presence import PresenceShown
+from signalling.rooms.rooms import Rooms
+from signalling.sessions.session import Session
+from signalling.wire.messages import Encoded
+from signalling.wire.presence import PresenceShown
 
 ROUND_S = 2.0  # how late a change is told, and how often at most
 GRACE_NS = 10_000_000_000  # without a connection before somebody is away: a change of network takes less

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 import msgspec
 import sqlalchemy as sa
 
-from server import eventlog
 from server.access import relations
-from server.eventlog import Happened
+from server.database.prepared import Prepared
+from server.events import eventlog
+from server.events.eventlog import Happened
 from server.names import fold
-from server.prepared import Prepared
 from server.talk import opening, rows
 from server.talk.opening import Shape
 from signalling.identifiers import AccountId

@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 import msgspec
 import sqlalchemy as sa
 
-from server import eventlog
 from server.access.relations import apart_from
-from server.eventlog import Happened
-from server.prepared import Prepared
-from server.store import Database
+from server.database.prepared import Prepared
+from server.database.store import Database
+from server.events import eventlog
+from server.events.eventlog import Happened
 from server.talk import cards, posting, rows
 from server.talk.pace import Paces
 from server.talk.posting import Batch, Draft, Written
@@ -26,7 +26,7 @@ from signalling.messenger import policy
 from signalling.messenger.model import Conversation, ConversationId
 from signalling.messenger.quotas import Quotas
 from signalling.refusals import Refused
-from signalling.views import Person
+from signalling.wire.views import Person
 
 KIND = "call"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 import sqlalchemy as sa
 
-from server import eventlog
-from server.eventlog import Happened
-from server.prepared import Prepared
+from server.database.prepared import Prepared
+from server.events import eventlog
+from server.events.eventlog import Happened
 from server.talk.showing import OWN
 
 _SET = Prepared("UPDATE messages SET card = :card WHERE conversation = :conversation AND seq = :seq")

@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from server import eventlog
-from server.eventlog import Happened
+from server.database.prepared import Prepared
+from server.events import eventlog
+from server.events.eventlog import Happened
 from server.files import uses
-from server.prepared import Prepared
 from server.talk import posting, rows
 from server.talk.showing import OWN
 from signalling.identifiers import AccountId

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from server.prepared import Prepared
+from server.database.prepared import Prepared
 from server.talk import rows
 from server.talk.cards import bring_up_to_date
 from server.talk.posting import Batch, Draft, Written

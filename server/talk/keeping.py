@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from server.database.prepared import Prepared
 from server.files import uses
-from server.prepared import Prepared
 
 _DUE = Prepared(
     "SELECT c.id, c.keep_s FROM conversations c WHERE c.keep_s IS NOT NULL AND"

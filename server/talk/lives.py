@@ -14,26 +14,26 @@ import sqlalchemy as sa
 import structlog
 import trio
 
-from server import eventlog
 from server.access.judging import StreamRules
 from server.access.rules import Invite
-from server.eventlog import Happened
-from server.prepared import Prepared
-from server.store import Database, StoreFailed
+from server.database.prepared import Prepared
+from server.database.store import Database, StoreFailed
+from server.events import eventlog
+from server.events.eventlog import Happened
 from server.talk import rows
 from server.talk.cards import bring_up_to_date
 from server.talk.posting import Batch, Draft, Written
-from signalling import commands as c
 from signalling.calls import commands as calling
 from signalling.calls.calls import Calls
 from signalling.identifiers import AccountId, Actor, Mode, StreamId
 from signalling.messenger import policy
 from signalling.messenger.model import ConversationId
 from signalling.messenger.quotas import Quotas
+from signalling.policy import commands as c
 from signalling.ports import Clock
 from signalling.refusals import Refused
-from signalling.rooms import Rooms
-from signalling.turns import Turns
+from signalling.rooms.rooms import Rooms
+from signalling.rooms.turns import Turns
 
 KIND = "live"
 RETRY_S = 5.0

@@ -14,9 +14,9 @@ import msgspec
 import sqlalchemy as sa
 from msgspec.structs import replace
 
-from server import eventlog
-from server.eventlog import Happened
-from server.prepared import Prepared
+from server.database.prepared import Prepared
+from server.events import eventlog
+from server.events.eventlog import Happened
 from server.talk import rows
 from server.talk.belonging import Doing
 from signalling.identifiers import AccountId

@@ -10,9 +10,9 @@ import msgspec
 import sqlalchemy as sa
 import trio
 
-from server.eventlog import Fresh
+from server.database.store import Database
+from server.events.eventlog import Fresh
 from server.money.idempotency import Answered, Idempotent, Request
-from server.store import Database
 from server.talk import belonging, changing, marking, opening, posting, reading, searching
 from server.talk.attendance import Attendance
 from server.talk.belonging import Doing
@@ -39,9 +39,9 @@ from signalling.messenger.views import (
 from signalling.messenger.wording import draft_untrusted, reaction_untrusted, text_untrusted, title_untrusted
 from signalling.ports import Clock
 from signalling.refusals import Refused
-from signalling.rooms import Rooms
-from signalling.session import Session
-from signalling.views import Person
+from signalling.rooms.rooms import Rooms
+from signalling.sessions.session import Session
+from signalling.wire.views import Person
 
 ID_BYTES = 16  # unguessable: who knows the id of a group may ask to come in
 TYPED_UP_TO = 32  # members of a conversation in which it is shown who writes

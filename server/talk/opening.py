@@ -5,10 +5,10 @@ from __future__ import annotations
 import msgspec
 import sqlalchemy as sa
 
-from server import eventlog
 from server.access import relations
-from server.eventlog import Happened
-from server.prepared import Prepared
+from server.database.prepared import Prepared
+from server.events import eventlog
+from server.events.eventlog import Happened
 from server.talk import rows
 from signalling.identifiers import AccountId
 from signalling.messenger.model import ConversationId, History, Joining, Member, Posting, Role

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import structlog
 import trio
 
-from server.store import Database
+from server.database.store import Database
 from server.talk import posting
 from server.talk.posting import Draft, Posted
 

@@ -13,11 +13,11 @@ import msgspec
 import sqlalchemy as sa
 from msgspec.structs import replace
 
-from server import eventlog
-from server.eventlog import Fresh, Happened
+from server.database.prepared import Prepared
+from server.events import eventlog
+from server.events.eventlog import Fresh, Happened
 from server.files import uses
 from server.names import fold
-from server.prepared import Prepared
 from server.talk import ahead, rows, showing
 from server.talk.ahead import Ahead
 from server.talk.showing import OWN
@@ -28,7 +28,7 @@ from signalling.messenger.quotas import Quotas, day_ends_in_ms, day_of
 from signalling.messenger.views import MessageSent, MessageView
 from signalling.messenger.wording import mentions_in
 from signalling.refusals import Refused
-from signalling.views import Person
+from signalling.wire.views import Person
 
 _KNOWN = Prepared(
     "SELECT seq, at, text, edited_at, erased_at FROM messages"

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import sqlalchemy as sa
 
-from server.prepared import Prepared
+from server.database.prepared import Prepared
 from signalling.identifiers import AccountId
 
 MINUTE_MS = 60_000  # to the second, it could be set against what others say and do

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from server.prepared import Prepared
+from server.database.prepared import Prepared
 from server.talk import rows, showing
 from server.talk.marking import RECEIPTS_UP_TO
 from server.talk.showing import Place, oldest_kept
@@ -24,7 +24,7 @@ from signalling.messenger.views import (
     Mine,
 )
 from signalling.refusals import Refused
-from signalling.views import Person
+from signalling.wire.views import Person
 
 MAX_UNREAD = 1000  # counted; whoever has more unread looks at none of them one by one
 _END = 2**62

@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from server.prepared import Prepared
+from server.database.prepared import Prepared
 from signalling.identifiers import AccountId
 from signalling.messenger.model import Conversation, ConversationId, Member, Role, Standing
 

@@ -6,7 +6,7 @@ import re
 
 import sqlalchemy as sa
 
-from server.prepared import Prepared
+from server.database.prepared import Prepared
 from server.talk import rows, showing
 from server.talk.showing import oldest_kept
 from signalling.identifiers import AccountId

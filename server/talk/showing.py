@@ -12,13 +12,13 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from server.eventlog import Fresh, Happened, LoggedEvent
+from server.database.prepared import Prepared
+from server.events.eventlog import Fresh, Happened, LoggedEvent
 from server.files import uses
-from server.prepared import Prepared
 from signalling.identifiers import AccountId
 from signalling.messenger.model import ConversationId, Member
 from signalling.messenger.views import MessageView, Reaction
-from signalling.views import Person
+from signalling.wire.views import Person
 
 MESSAGE_EVENTS = ("message.created", "message.changed")  # those into which the message is put
 OWN = "own"  # stands in those that are for the sender alone, who is not shown it

@@ -9,9 +9,9 @@ import trio
 
 from signalling.identifiers import AccountId
 from signalling.messenger.model import ConversationId
-from signalling.rooms import Rooms
-from signalling.views import Person
-from signalling.wire_events import TypingShown
+from signalling.rooms.rooms import Rooms
+from signalling.wire.events import TypingShown
+from signalling.wire.views import Person
 
 TYPING_S = 10.0  # without a word of it nobody is writing any more; pages say so every few seconds
 LOOK_S = 1.0

@@ -11,8 +11,8 @@ from server.web.api import ROOT, known
 from server.web.opening import OPENING, open_stream
 from server.web.ports import Auth, FindAccount, Rooms
 from server.web.routes import Access, Answer, Asked, Route, Serve
-from signalling import views as v
 from signalling.identifiers import Actor
+from signalling.wire import views as v
 
 PROBLEMS = ("no_session", "admin_only", "invalid_request")
 

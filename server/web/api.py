@@ -11,10 +11,10 @@ from server.web import schemas as s
 from server.web.opening import OPENING, open_stream, read_description_untrusted, read_mode_untrusted
 from server.web.ports import Auth, FindAccount, Rooms
 from server.web.routes import Access, Answer, Asked, Route
-from signalling import commands as c
-from signalling import views as v
-from signalling.directory import Wanted
 from signalling.identifiers import AccountId, Mode, StreamId
+from signalling.policy import commands as c
+from signalling.rooms.directory import Wanted
+from signalling.wire import views as v
 
 ROOT = "/api/v1"
 STREAM = f"{ROOT}/streams/{{stream}}"

@@ -6,7 +6,7 @@ from typing import Annotated, Protocol
 
 from msgspec import Meta
 
-from server.feed import EventPage
+from server.events.feed import EventPage
 from server.web import schemas as s
 from server.web.api import ROOT
 from server.web.routes import Answer, Asked, Route
@@ -28,7 +28,7 @@ class EventQuery(s.Taken, frozen=True):
 
 
 class Feed(Protocol):
-    """What these routes need of `server.feed`."""
+    """What these routes need of `server.events.feed`."""
 
     async def page(
         self, actor: Actor, after: int, limit: int, *, subject: str | None = None, wait_s: float = 0

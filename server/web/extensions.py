@@ -14,9 +14,9 @@ from server.web import schemas as s
 from server.web.api import SEEING, STREAM
 from server.web.one_to_ones import AMOUNT, KEY
 from server.web.routes import Answer, Asked, Route
-from signalling.extensions import LEAST_S
 from signalling.identifiers import StreamId
-from signalling.one_to_one import ONE_TO_ONE_S
+from signalling.policy.extensions import LEAST_S
+from signalling.policy.one_to_one import ONE_TO_ONE_S
 
 LONGEST_S = ONE_TO_ONE_S[1] - ONE_TO_ONE_S[0]  # more than that fits after no one-to-one
 MoreSeconds = Annotated[int, Meta(ge=LEAST_S, le=LONGEST_S)]

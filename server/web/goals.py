@@ -9,12 +9,12 @@ import msgspec
 from msgspec import Meta
 
 from server.access.relations import find_visible
+from server.database.store import Database
 from server.money import goals
 from server.money.amounts import WireAmount, read_amount_untrusted
 from server.money.assets import Assets
 from server.money.goals import MAX_ITEMS, GoalView, MenuItem
 from server.money.tips import tidy_message_untrusted
-from server.store import Database
 from server.web import schemas as s
 from server.web.api import ROOT
 from server.web.money import AMOUNT

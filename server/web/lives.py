@@ -15,8 +15,8 @@ from server.web.ice_servers import IceServers
 from server.web.routes import Answer, Asked, Route
 from server.web.whip import OFFERS, REFUSALS, WATCHING, opened
 from signalling.identifiers import AccountId, StreamId
-from signalling.media_sessions import MediaSessions
 from signalling.messenger.model import ConversationId
+from signalling.sessions.media_sessions import MediaSessions
 
 LIVE = f"{CONVERSATION}/go_live"
 Named = Annotated[tuple[Annotated[AccountId, Meta(min_length=1, max_length=128)], ...], Meta(max_length=32)]

@@ -18,7 +18,7 @@ from signalling.identifiers import Actor
 from signalling.messenger.model import ConversationId
 from signalling.messenger.views import MessagePage, MessageSent, MessageView
 from signalling.refusals import Refused
-from signalling.requests import Attachments
+from signalling.wire.requests import Attachments
 
 MESSAGE = f"{CONVERSATION}/messages/{{seq}}"
 NOT_TAKEN = ("file_type_not_allowed", "file_broken", "file_too_demanding", "checksum_mismatch")  # what became of a file

@@ -7,10 +7,10 @@ import msgspec
 from server.problems import Problem
 from server.web.ports import Rooms
 from server.web.schemas import MODES, NewStream, StreamDescription
-from signalling.commands import Describe
 from signalling.identifiers import Actor, Mode
-from signalling.views import Kind, StreamView
-from signalling.wording import description_untrusted, title_untrusted
+from signalling.policy.commands import Describe
+from signalling.policy.wording import description_untrusted, title_untrusted
+from signalling.wire.views import Kind, StreamView
 
 OPENING = ("already_live", "invalid_mode", "invalid_title", "no_capacity", "not_stored")
 

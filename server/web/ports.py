@@ -12,9 +12,9 @@ from server.auth import Account, LogIn
 from server.config import IceServer, Limits, Rates
 from server.money.assets import Surface
 from server.tokens import Claims
-from signalling.directory import Wanted
 from signalling.identifiers import AccountId, Actor, Mode, StreamId
-from signalling.views import BestPicture, Kind, Page, Reply, StreamView
+from signalling.rooms.directory import Wanted
+from signalling.wire.views import BestPicture, Kind, Page, Reply, StreamView
 
 
 class MediaSession(Protocol):
@@ -74,7 +74,7 @@ class Rooms(Protocol):
         """Return a part of the directory."""
 
     async def command(self, stream_id: StreamId, actor: Actor, command: Any) -> Reply:
-        """Do one of `signalling.commands`; returns when it is done for the last packet, too."""
+        """Do one of `signalling.policy.commands`; returns when it is done for the last packet, too."""
 
 
 class Auth(Protocol):

@@ -8,7 +8,7 @@ from server.access.people import People
 from server.web import schemas as s
 from server.web.api import ROOT
 from server.web.routes import Answer, Asked, Route
-from signalling.views import Card
+from signalling.wire.views import Card
 
 
 class ProfileView(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from media.door import Quality
 from server.money.assets import Surface
-from signalling.views import BestPicture, Kind, Person
+from signalling.wire.views import BestPicture, Kind, Person
 
 MODES = ("public", "private", "paid")
 Name = Annotated[str, Meta(min_length=1, max_length=64)]

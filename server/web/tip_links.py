@@ -13,12 +13,12 @@ import segno
 from msgspec import Meta
 
 from media.io.networks import is_loopback
+from server.database.store import Database
 from server.money import tip_links
 from server.money.amounts import WireAmount, read_amount_untrusted, wire_amount
 from server.money.assets import Assets
 from server.money.tip_links import LinkStats, NewLink, TipLink
 from server.money.tips import tidy_message_untrusted
-from server.store import Database
 from server.web import schemas as s
 from server.web.api import ROOT
 from server.web.money import AMOUNT

@@ -7,8 +7,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from server import eventlog
-from server.prepared import Prepared
+from server.database.prepared import Prepared
+from server.events import eventlog
 from server.webhooks.schedule import Progress, enabled
 from signalling.refusals import Refused
 

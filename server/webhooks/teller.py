@@ -17,11 +17,11 @@ import sqlalchemy as sa
 import structlog
 import trio
 
-from server import eventlog
 from server.config import WebhookSettings
-from server.eventlog import LoggedEvent, Span
+from server.database.store import Database, StoreFailed
+from server.events import eventlog
+from server.events.eventlog import LoggedEvent, Span
 from server.money.webhooks import sign_with
-from server.store import Database, StoreFailed
 from server.webhooks import places
 from server.webhooks.post import Poster
 from server.webhooks.schedule import Failed, Progress, after, wants

@@ -18,13 +18,13 @@ from signalling.calls.room import CallRoom
 from signalling.calls.state import Call, CallId
 from signalling.calls.views import CallTold, CallView
 from signalling.identifiers import AccountId, Actor, StreamId
-from signalling.media_sessions import MediaSession, MediaSessions
-from signalling.messages import Encoded
 from signalling.messenger.model import ConversationId
 from signalling.ports import ArchiveFailed, Clock
 from signalling.refusals import Refused
-from signalling.session import Session
-from signalling.turns import Turns
+from signalling.rooms.turns import Turns
+from signalling.sessions.media_sessions import MediaSession, MediaSessions
+from signalling.sessions.session import Session
+from signalling.wire.messages import Encoded
 
 ID_BYTES = 16  # unguessable
 MAX_CALLS = 10_000  # at once: each is a room in media, of which a node has fewer

@@ -10,8 +10,8 @@ import msgspec
 from signalling.calls.state import Call, CallId
 from signalling.identifiers import AccountId, StreamId
 from signalling.messenger.model import ConversationId, Kind
-from signalling.views import Person
-from signalling.wire_events import WireEvent
+from signalling.wire.events import WireEvent
+from signalling.wire.views import Person
 
 
 class CallParty(msgspec.Struct, frozen=True):

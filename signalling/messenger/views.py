@@ -8,7 +8,7 @@ import msgspec
 
 from signalling.identifiers import AccountId
 from signalling.messenger.model import ConversationId, History, Joining, Kind, Posting
-from signalling.views import Person
+from signalling.wire.views import Person
 
 
 class Reaction(msgspec.Struct, frozen=True):

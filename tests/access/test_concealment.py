@@ -15,9 +15,9 @@ import msgspec
 import pytest
 import trio
 
+from server.database.store import Store
 from server.openapi import PATH
-from server.store import Store
-from signalling import requests
+from signalling.wire import requests
 from tests.access.test_access_node import Show, open_show
 from tests.files.sending import begin
 from tests.money.test_money_api import with_money

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 import trio
 
 from server.access.tables import disclosure_log
-from server.store import Store
+from server.database.store import Store
 from signalling.identifiers import AccountId, Actor
 from signalling.refusals import Refused
 from tests.access.test_kyf_node import ISSUER, prove

@@ -10,8 +10,8 @@ from server.access.judging import Judgement
 from server.access.rules import NEVER, Finding, Invite, Lacking
 from server.access.verdicts import verdict_of
 from signalling.identifiers import AccountId, Mode
-from signalling.showing import Now
-from signalling.state import OneToOne, RoomState
+from signalling.policy.showing import Now
+from signalling.policy.state import OneToOne, RoomState
 
 OWNER, ANN, BOB = AccountId("owner"), AccountId("ann"), AccountId("bob")
 NOW = 1_800_000_000_000

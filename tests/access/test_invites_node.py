@@ -11,7 +11,7 @@ import sqlalchemy as sa
 import trio
 
 from server.access.tables import invites
-from server.store import Store
+from server.database.store import Store
 from tests.access.test_access_node import Show, open_show
 from tests.server.nodes import Person, small_config
 

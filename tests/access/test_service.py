@@ -10,7 +10,7 @@ import sqlalchemy as sa
 import trio
 
 from server.access.standing import Bench, judge_all, judge_each
-from server.store import StoreFailed
+from server.database.store import StoreFailed
 from signalling.identifiers import AccountId
 from tests.access.test_access_node import Show, open_show
 from tests.server.nodes import Person

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from server.access.judging import Judgement
 from server.access.standing import Bench, NoTips, Place, judge_all, judge_each
 from server.access.tables import follows, stream_rules
-from server.tables import accounts
+from server.database.tables import accounts
 from signalling.identifiers import AccountId, StreamId
 from tests.money.databases import give_schema
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 
 from media.forwarding.admission import Grant
-from signalling import commands as c
-from signalling import events as e
 from signalling.identifiers import AccountId, Mode
-from signalling.policy import step
+from signalling.policy import commands as c
+from signalling.policy import events as e
+from signalling.policy.state import OneToOne, Request, RoomState
+from signalling.policy.step import step
+from signalling.policy.verdicts import Verdict
 from signalling.refusals import Refused
-from signalling.state import OneToOne, Request, RoomState
-from signalling.verdicts import Verdict
 
 OWNER, ANN, BOB = AccountId("owner"), AccountId("ann"), AccountId("bob")
 NOW = 10**12

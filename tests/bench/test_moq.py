@@ -16,7 +16,7 @@ from bench.payload import DESCRIPTOR_SIZE, Rate, Source
 from bench.tables import Count
 from bench.units import Unit, is_empty, read_unit
 from media.bridge.packetising import packetise_untrusted
-from media.moq.containers import wrap_legacy
+from media.moq.protocol.containers import wrap_legacy
 from media.wire.codecs import Codec
 from tests.bench.crowds import SMALL, open_bench
 

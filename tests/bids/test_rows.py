@@ -23,7 +23,7 @@ from signalling.calls.state import CallId
 from signalling.calls.views import CallCard
 from signalling.identifiers import Actor
 from signalling.messenger.model import ConversationId
-from signalling.views import Person
+from signalling.wire.views import Person
 from tests.files.test_uses import file_of
 from tests.money.commands import deposit, do
 from tests.money.databases import AnyStore

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import av
 
-from media.moq.containers import unwrap_legacy_untrusted
+from media.moq.protocol.containers import unwrap_legacy_untrusted
 
 SIZE = (640, 360)  # of the test picture
 

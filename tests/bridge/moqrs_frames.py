@@ -8,7 +8,7 @@ import sys
 
 import moq
 
-from media.moq.containers import unwrap_legacy_untrusted
+from media.moq.protocol.containers import unwrap_legacy_untrusted
 
 TRACKS = ("video", "audio")
 

@@ -17,17 +17,17 @@ from aioquic.quic import events as quic_events
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 
-from media.moq import events
-from media.moq.carrier import Writing
-from media.moq.connection import H3_ALPN
-from media.moq.group_streams import Groups
-from media.moq.origin import Origin
-from media.moq.quic_carrier import Http3, QuicCarrier, WebTransportCarrier, from_http_code
-from media.moq.relay import Peer, Relay
-from media.moq.session import Session
-from media.moq.table import ConnectionTable
-from media.moq.tabled import TabledConnection
-from media.moq.versions import PREFERRED, Version
+from media.moq.carriers.carrier import Writing
+from media.moq.carriers.quic_carrier import Http3, QuicCarrier, WebTransportCarrier, from_http_code
+from media.moq.protocol import events
+from media.moq.protocol.session import Session
+from media.moq.protocol.versions import PREFERRED, Version
+from media.moq.quic.connection import H3_ALPN
+from media.moq.quic.group_streams import Groups
+from media.moq.quic.table import ConnectionTable
+from media.moq.quic.tabled import TabledConnection
+from media.moq.relaying.origin import Origin
+from media.moq.relaying.relay import Peer, Relay
 from tests.moq.nodes import Everything
 from tests.moq.streamer import stream_picture
 

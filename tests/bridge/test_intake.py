@@ -11,9 +11,9 @@ from media.bridge.avc import read_avc_record_untrusted, to_annex_b_untrusted
 from media.bridge.intake import MAX_RETURNS, PATIENCE_NS, Intake
 from media.bridge.renditions import choose_untrusted
 from media.bridge.stamping import PASSED, PublishersClock, Stamper
-from media.moq.containers import wrap_legacy, wrap_loc
-from media.moq.frames import Frame
-from media.moq.hang import (
+from media.moq.protocol.containers import wrap_legacy, wrap_loc
+from media.moq.protocol.frames import Frame
+from media.moq.protocol.hang import (
     CATALOG_TRACK,
     Audio,
     AudioSection,
@@ -24,7 +24,7 @@ from media.moq.hang import (
     read_catalog_untrusted,
     write_catalog,
 )
-from media.moq.origin import Broadcast, Track, track_info
+from media.moq.relaying.origin import Broadcast, Track, track_info
 from media.webrtc.formats import CodecDescription, Kind
 from media.wire.codecs import Codec
 from media.wire.extensions import Passed

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 import trio
 
-from media.moq.containers import wrap_legacy
+from media.moq.protocol.containers import wrap_legacy
 from tests.bridge.decoding import decoded
 from tests.bridge.shows import Show, open_show
 from tests.server.nodes import Person

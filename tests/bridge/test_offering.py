@@ -13,9 +13,9 @@ from media.bridge.offering import AUDIO_GROUP_FRAMES, GROUP_NS, OfferedTrack, co
 from media.bridge.tapping import PATIENCE_NS
 from media.forwarding.memory import make_tables
 from media.forwarding.tables import CACHE, PAYLOAD_HEAD, Limits, Tables
-from media.moq.containers import unwrap_legacy_untrusted
-from media.moq.frames import Frame
-from media.moq.origin import Group, Origin
+from media.moq.protocol.containers import unwrap_legacy_untrusted
+from media.moq.protocol.frames import Frame
+from media.moq.relaying.origin import Group, Origin
 from media.webrtc.formats import CodecDescription
 from media.wire.codecs import Codec
 

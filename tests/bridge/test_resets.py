@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from media.bridge.intake import Intake
-from media.moq.containers import wrap_legacy
-from media.moq.frames import Frame
-from media.moq.hang import Catalog, Video, VideoSection, write_catalog
-from media.moq.versions import Version
+from media.moq.protocol.containers import wrap_legacy
+from media.moq.protocol.frames import Frame
+from media.moq.protocol.hang import Catalog, Video, VideoSection, write_catalog
+from media.moq.protocol.versions import Version
 from media.wire.codecs import Codec
 from tests.bridge.test_intake import Sink
 from tests.moq.test_relay import Client, Publishing, Stage

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from media.moq.hang import read_catalog_untrusted
+from media.moq.protocol.hang import read_catalog_untrusted
 from server.client import publish
 from server.demo import send_picture
 from tests.bridge.decoding import decoded

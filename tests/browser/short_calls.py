@@ -5,7 +5,7 @@ That a server refuses less than five minutes is shown where the rules are tested
 
 from __future__ import annotations
 
-from signalling import one_to_one
+from signalling.policy import one_to_one
 
 SHORTEST_S = 10  # long enough for the warning ten seconds before the end to be left out, as in the longest
 

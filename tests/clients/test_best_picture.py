@@ -7,7 +7,7 @@ from pathlib import Path
 
 import trio
 
-from media.moq.hang import read_catalog_untrusted
+from media.moq.protocol.hang import read_catalog_untrusted
 from tests.bridge.players import Player, open_player
 from tests.clients.chromium import Page, open_pages
 from tests.clients.test_chromium import ANSWER, LAYERS, WATCH, decoded, publishing, stats, watched_in

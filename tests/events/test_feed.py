@@ -9,9 +9,9 @@ import pytest
 import sqlalchemy as sa
 import trio
 
-from server import eventlog
-from server.eventlog import Happened
-from server.feed import Feed
+from server.events import eventlog
+from server.events.eventlog import Happened
+from server.events.feed import Feed
 from signalling.identifiers import AccountId, Actor
 from signalling.refusals import Refused
 from tests.money.databases import AnyStore

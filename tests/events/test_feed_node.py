@@ -10,9 +10,9 @@ from typing import Any
 
 import trio
 
-from server import eventlog
-from server.eventlog import Happened
-from server.store import Store
+from server.database.store import Store
+from server.events import eventlog
+from server.events.eventlog import Happened
 from tests.events.waiting import until
 from tests.server.nodes import Person, Site, Socket, open_site, open_socket
 

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from server import eventlog
-from server.crowd import Crowd, Follower
-from server.eventlog import Fresh, Happened, LoggedEvent
-from server.lane import AT_ONCE, AT_ONCE_BYTES, divided
+from server.events import eventlog
+from server.events.crowd import Crowd, Follower
+from server.events.eventlog import Fresh, Happened, LoggedEvent
+from server.events.lane import AT_ONCE, AT_ONCE_BYTES, divided
 from signalling.identifiers import StreamId
-from signalling.messages import Encoded
-from signalling.wire_events import StreamStarted
+from signalling.wire.events import StreamStarted
+from signalling.wire.messages import Encoded
 from tests.events.test_feed import feeding
 from tests.money.databases import AnyStore
 from tests.server.test_fanout import PEOPLE, Person, open_crowd
@@ -52,8 +52,8 @@ async def expected(store: AnyStore, account: str) -> list[int]:
 async def test_each_hears_in_order_and_once_what_is_for_him_however_slowly_he_reads(
     store: AnyStore, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.lane.MAX_AHEAD", 6)
-    monkeypatch.setattr("server.feed.PAUSE_S", 0.002)
+    monkeypatch.setattr("server.events.lane.MAX_AHEAD", 6)
+    monkeypatch.setattr("server.events.feed.PAUSE_S", 0.002)
     dice = random.Random(seed)
     inside = {(party, f"a{number}") for party, numbers in PARTIES.items() for number in numbers}
     for party, account in sorted(inside):

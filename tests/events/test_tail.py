@@ -11,12 +11,12 @@ import pytest
 import sqlalchemy as sa
 import trio
 
-from server import eventlog, lane
-from server.eventlog import Fresh, Happened, LoggedEvent
-from server.feed import Feed
+from server.events import eventlog, lane
+from server.events.eventlog import Fresh, Happened, LoggedEvent
+from server.events.feed import Feed
 from signalling.identifiers import AccountId, Actor
-from signalling.messages import Bundle, Encoded, Encoding
-from signalling.session import Session
+from signalling.sessions.session import Session
+from signalling.wire.messages import Bundle, Encoded, Encoding
 from tests.events.test_feed import feeding
 from tests.money.databases import AnyStore
 from tests.server.test_node import wait_until
@@ -161,7 +161,7 @@ async def test_what_is_handed_over_is_told_unread_when_nothing_is_missing_before
         logged = LoggedEvent(eventlog.append(connection, happened), happened)
         return Fresh(logged, logged)
 
-    monkeypatch.setattr("server.feed.LOOK_S", 60.0)
+    monkeypatch.setattr("server.events.feed.LOOK_S", 60.0)
     async with feeding(store) as feed:
         ann = await follow(feed, "ann", lambda: False)
         await wait_until(lambda: feed.counters()["feed_followers"] == 1)
@@ -179,7 +179,7 @@ async def test_what_is_handed_over_is_told_unread_when_nothing_is_missing_before
 async def test_what_waits_is_told_at_a_nudge_and_not_only_at_the_next_look(
     store: AnyStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.feed.LOOK_S", 60.0)
+    monkeypatch.setattr("server.events.feed.LOOK_S", 60.0)
     async with feeding(store) as feed:
         ann = await follow(feed, "ann", lambda: False)
         await wait_until(lambda: feed.counters()["feed_followers"] == 1)
@@ -205,7 +205,7 @@ async def test_parties_are_forgotten_with_the_events_that_they_could_see(store: 
 async def test_a_page_is_found_far_beyond_what_is_looked_through_at_once(
     store: AnyStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.feed.WINDOW", 5)
+    monkeypatch.setattr("server.events.feed.WINDOW", 5)
     others = [Happened("s", "ticket.sold", 1, {}, ("bob",))] * 40
     await store.write(eventlog.append_each, [*others, Happened("s", "ticket.sold", 1, {}, ("ann",)), *others])
     ann = Actor(AccountId("ann"), "ann")

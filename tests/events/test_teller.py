@@ -15,11 +15,11 @@ import msgspec
 import pytest
 import trio
 
-from server import eventlog
 from server.config import WebhookSettings
-from server.eventlog import Happened, LoggedEvent
-from server.feed import Feed
-from server.telling import drop_told
+from server.events import eventlog
+from server.events.eventlog import Happened, LoggedEvent
+from server.events.feed import Feed
+from server.parts.telling import drop_told
 from server.webhooks import places, teller
 from server.webhooks.schedule import RETRIES_S, Progress
 from server.webhooks.teller import MAX_BODY, Teller, WebhookState, encode
@@ -251,10 +251,10 @@ async def test_who_was_away_for_too_long_goes_on_behind_the_gap(store: AnyStore)
 TELLING = """
 import sys, time, trio, msgspec
 from pathlib import Path
-from server import eventlog
+from server.events import eventlog
 from server.config import WebhookSettings
-from server.eventlog import Happened
-from server.feed import Feed
+from server.events.eventlog import Happened
+from server.events.feed import Feed
 from server.webhooks.teller import Teller
 from tests.money.databases import running
 

@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 import trio
 
-from server import eventlog
 from server.config import Events, WebhookSettings
-from server.eventlog import Happened
-from server.store import Store
+from server.database.store import Store
+from server.events import eventlog
+from server.events.eventlog import Happened
 from tests.events.receiver import SECRET, Answer, Receiver, receiving
 from tests.events.waiting import until
 from tests.server.nodes import Site, open_site, small_config

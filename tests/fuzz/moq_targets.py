@@ -14,15 +14,15 @@ from media.bridge.avc import read_avc_record_untrusted, to_annex_b_untrusted
 from media.bridge.depacketising import depacketise_untrusted
 from media.bridge.packetising import MAX_PAYLOAD, packetise_untrusted
 from media.bridge.renditions import choose_untrusted
-from media.moq.containers import unwrap_legacy_untrusted, unwrap_loc_untrusted, wrap_legacy, wrap_loc
-from media.moq.hang import read_catalog_untrusted, write_catalog
-from media.moq.messages import AnnounceRequest, Fetch, GroupHeader, Subscribe, TrackRequest, write_message
-from media.moq.packets import AES
-from media.moq.qmux import DRAFTS, MAX_CONTROL, STREAMS, QmuxCarrier
-from media.moq.qmux_frames import FrameType
-from media.moq.session import MAX_OPEN_STREAMS, Session
-from media.moq.varint import prefixed, varint
-from media.moq.versions import Version
+from media.moq.carriers.qmux import DRAFTS, MAX_CONTROL, STREAMS, QmuxCarrier
+from media.moq.carriers.qmux_frames import FrameType
+from media.moq.protocol.containers import unwrap_legacy_untrusted, unwrap_loc_untrusted, wrap_legacy, wrap_loc
+from media.moq.protocol.hang import read_catalog_untrusted, write_catalog
+from media.moq.protocol.messages import AnnounceRequest, Fetch, GroupHeader, Subscribe, TrackRequest, write_message
+from media.moq.protocol.session import MAX_OPEN_STREAMS, Session
+from media.moq.protocol.varint import prefixed, varint
+from media.moq.protocol.versions import Version
+from media.moq.quic.packets import AES
 from media.wire.codecs import Codec
 from media.wire.malformed import MalformedPacket
 from media.wire.rtp import parse_rtp_untrusted

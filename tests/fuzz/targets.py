@@ -39,9 +39,9 @@ from server.problems import Problem
 from server.tokens import Tokens
 from server.web import whip
 from server.web.routes import Answer, Reception
-from signalling.chat import tidy_untrusted as tidy_chat_untrusted
-from signalling.messages import Encoding, MalformedMessage, decode_hello_untrusted, decode_request_untrusted
 from signalling.refusals import Refused
+from signalling.rooms.chat import tidy_untrusted as tidy_chat_untrusted
+from signalling.wire.messages import Encoding, MalformedMessage, decode_hello_untrusted, decode_request_untrusted
 from tests.fuzz.data_targets import DATA_TARGETS
 from tests.fuzz.file_targets import FILE_TARGETS
 from tests.fuzz.layer_targets import LAYER_TARGETS

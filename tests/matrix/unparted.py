@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from media.moq.containers import unwrap_legacy_untrusted
+from media.moq.protocol.containers import unwrap_legacy_untrusted
 from media.wire.codecs import Codec
 from server.client import Kind, watch
 from tests.bridge.players import Player, open_player

@@ -10,7 +10,7 @@ from media.door import Negotiated
 from media.forwarding.admission import NOTHING, Grant, Holding
 from media.forwarding.layers.wishes import Layer, Quality, Wish, choose
 from media.forwarding.tables import Shared
-from media.moq.hang import CATALOG_TRACK, read_catalog_untrusted
+from media.moq.protocol.hang import CATALOG_TRACK, read_catalog_untrusted
 from tests.media.test_door import DELTA, KEY, Remote, World, open_world
 
 SIZES = {"q": 50, "h": 200, "f": 800}  # octets of a packet of each layer, and its SSRC

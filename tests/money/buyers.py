@@ -17,6 +17,7 @@ import sqlalchemy as sa
 import trio
 from msgspec.structs import replace
 
+from server.database.store import Database
 from server.money import box_office
 from server.money.amounts import Amount, wire_amount
 from server.money.box_office import Purchase
@@ -26,7 +27,6 @@ from server.money.payments import wallet
 from server.money.ticket_desk import SELL
 from server.money.tickets import Sale
 from server.money.till import Wish
-from server.store import Database
 from signalling.refusals import Refused
 from tests.money.commands import deposit, do
 from tests.money.databases import running

@@ -19,9 +19,9 @@ from pathlib import Path
 import sqlalchemy as sa
 import trio
 
+from server.database.postgres import PostgresStore
+from server.database.store import Store
 from server.migrations import upgrade
-from server.postgres import PostgresStore
-from server.store import Store
 
 AnyStore = Store | PostgresStore
 # Processes are killed here and the machine never is: what was written but not flushed is not lost.

@@ -35,7 +35,7 @@ class Line(sqlite3.Connection):
     said: Callable[[str], None] = staticmethod(lambda text: None)
 
     def execute(self, *given: Any) -> sqlite3.Cursor:
-        """Run a statement of `server.prepared`."""
+        """Run a statement of `server.database.prepared`."""
         self.said(given[0])
         return super().execute(*given)
 
@@ -74,7 +74,7 @@ def _engine_of(path: Path) -> sa.Engine:
 
 
 class MortalStore:
-    """A database that dies at step `dies_at`, counted from 1; with 0, never. Implements `server.store.Database`."""
+    """A `server.database.store.Database` that dies at step `dies_at`, counted from 1; with 0, never."""
 
     def __init__(self, path: Path, dies_at: int = 0) -> None:
         self.dies_at = dies_at

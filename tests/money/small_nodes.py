@@ -13,8 +13,8 @@ import trio.testing
 
 from media.door import Media
 from server.access.service import Access
-from server.archive import StoredArchive
-from server.feed import Feed
+from server.database.archive import StoredArchive
+from server.events.feed import Feed
 from server.money.amounts import Amount
 from server.money.assets import Assets
 from server.money.cashier import Cashier
@@ -31,7 +31,7 @@ from server.money.usher import Usher
 from server.money.wallets import Wallets
 from server.tokens import Claims
 from signalling.identifiers import AccountId, Actor, StreamId
-from signalling.rooms import Rooms
+from signalling.rooms.rooms import Rooms
 from tests.money.commands import deposit, do
 from tests.money.mortal import MortalStore
 from tests.money.provider_service import SECRET

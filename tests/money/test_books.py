@@ -9,10 +9,10 @@ import pytest
 import sqlalchemy as sa
 import trio
 
+from server.database.store import StoreFailed
 from server.money import audit, books
 from server.money.ledger import PLATFORM, Account, Expire, Hold, Kind, Leg, Move, Phase, Post, Reverse, Void, held
 from server.money.payments import Terms, pay, wallet
-from server.store import StoreFailed
 from signalling.refusals import Refused
 from tests.money.commands import FAR, bank, deposit, do, give, quote
 from tests.money.databases import AnyStore, running

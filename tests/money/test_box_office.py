@@ -11,7 +11,7 @@ import sqlalchemy as sa
 import trio
 from msgspec.structs import replace
 
-from server import eventlog
+from server.events import eventlog
 from server.money import audit, books, box_office, ticket_reports
 from server.money import tickets as t
 from server.money.amounts import Amount

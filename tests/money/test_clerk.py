@@ -7,6 +7,7 @@ from dataclasses import replace
 import trio
 from trio.testing import MockClock
 
+from server.database.store import StoreFailed
 from server.money import books, box_office, clerk, offers
 from server.money.amounts import Amount
 from server.money.box_office import Purchase
@@ -17,7 +18,6 @@ from server.money.ledger import Account, Hold, Kind, Leg, Move
 from server.money.offers import KEPT_MS
 from server.money.payments import wallet
 from server.money.tickets import RESERVED_FOR_MS, Sale
-from server.store import StoreFailed
 from tests.money.commands import deposit, do, quote
 from tests.money.databases import AnyStore
 

@@ -16,11 +16,11 @@ import pytest
 import sqlalchemy as sa
 import trio
 
+from server.database.store import Database
 from server.money import audit, books, ticket_reports
 from server.money.idempotency import Idempotent
 from server.money.payments import wallet
 from server.money.tickets import TicketState
-from server.store import Database
 from signalling.refusals import Refused
 from tests.money.buyers import BUYERS, FUNDS, PRICE, SEATS, buy, sale_id
 from tests.money.databases import running

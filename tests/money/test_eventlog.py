@@ -6,8 +6,8 @@ import pytest
 import sqlalchemy as sa
 import trio
 
-from server import eventlog
-from server.eventlog import MAX_READ, Happened
+from server.events import eventlog
+from server.events.eventlog import MAX_READ, Happened
 from tests.money.databases import AnyStore
 
 

@@ -21,8 +21,8 @@ from server.money.payments import wallet
 from server.money.ticket_desk import NewSale
 from server.money.tip_jar import Wish
 from server.money.webhooks import DepositReversed, DepositSettled, ProviderEvent, WithdrawalFailed, WithdrawalPaid
-from signalling import commands as c
 from signalling.identifiers import AccountId, Mode
+from signalling.policy import commands as c
 from tests.money.killing import Doing, Killer, Life, code_of
 from tests.money.small_nodes import FUNDS, SmallNode, actor, session
 from tests.money.test_crashes import resolved_twice

@@ -37,9 +37,9 @@ from server.money.one_to_ones import (
     step,
 )
 from server.money.payments import Terms, pay, wallet
-from signalling import commands as c
-from signalling import events as e
 from signalling.identifiers import Mode, StreamId
+from signalling.policy import commands as c
+from signalling.policy import events as e
 from signalling.refusals import Refused
 from tests.money.commands import deposit
 from tests.money.test_ledger import Books

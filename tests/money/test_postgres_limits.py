@@ -10,10 +10,10 @@ import pytest
 import sqlalchemy as sa
 import trio
 
-from server import postgres
-from server.postgres import PostgresStore
-from server.store import StoreFailed
-from server.tables import accounts
+from server.database import postgres
+from server.database.postgres import PostgresStore
+from server.database.store import StoreFailed
+from server.database.tables import accounts
 from tests.money.conftest import NAMES
 from tests.money.databases import migrated_database, running
 

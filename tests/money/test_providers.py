@@ -10,8 +10,8 @@ import pytest
 import sqlalchemy as sa
 import trio
 
-from server import eventlog
 from server.config import ProviderSettings
+from server.events import eventlog
 from server.money import audit, books, providers
 from server.money.amounts import Amount
 from server.money.assets import Assets

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx2
 import msgspec
 
-from signalling.switching import MAX_SWITCHES
+from signalling.policy.switching import MAX_SWITCHES
 from tests.access.test_access_node import open_show
 from tests.money.test_money_api import with_money
 from tests.money.test_ticket_node import USD_5, Market, code, open_market

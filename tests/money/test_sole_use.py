@@ -12,10 +12,10 @@ import pytest
 import sqlalchemy as sa
 import trio
 
-from server import sole_use
+from server.database import sole_use
+from server.database.postgres import PostgresStore
+from server.database.sole_use import DatabaseTaken, SoleUse
 from server.node import NodeFailed, run_node
-from server.postgres import PostgresStore
-from server.sole_use import DatabaseTaken, SoleUse
 from tests.money.databases import migrated_database
 from tests.money.test_one_to_one_node import PRICE, has, on, open_salon
 

@@ -13,8 +13,8 @@ import httpx2
 import pytest
 import trio
 
-from server import eventlog
-from server.eventlog import Happened
+from server.events import eventlog
+from server.events.eventlog import Happened
 from server.money import box_office, shows
 from tests.access.test_access_node import Show, admin, open_show
 from tests.access.test_kyf_node import demand

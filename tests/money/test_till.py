@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 import trio
 
+from server.database.store import Database
 from server.money import audit, books, box_office, ticket_reports
 from server.money.amounts import Amount
 from server.money.box_office import Purchase
@@ -21,7 +22,6 @@ from server.money.payments import wallet
 from server.money.ticket_desk import SELL
 from server.money.tickets import Change, Sale, TicketState
 from server.money.till import Wish
-from server.store import Database
 from signalling.refusals import Refused
 from tests.money.commands import deposit, do, give
 from tests.money.databases import AnyStore, running

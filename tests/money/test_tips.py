@@ -11,7 +11,8 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server import eventlog
+from server.database.store import Store
+from server.events import eventlog
 from server.money import audit, books, debts, goals, offers, tips
 from server.money.amounts import Amount, WireAmount
 from server.money.assets import Assets
@@ -19,10 +20,9 @@ from server.money.ledger import PLATFORM, Account, Kind, Reverse
 from server.money.payments import wallet
 from server.money.quotes import DEFAULT_RATES, QUOTE_FOR_MS, FixedRates
 from server.money.tips import DAY_MS, Gift, House, TipsGiven, TipView, tidy_message_untrusted
-from server.store import Store
 from signalling.identifiers import AccountId, StreamId
 from signalling.refusals import Refused
-from signalling.views import Person
+from signalling.wire.views import Person
 from tests.money.commands import deposit, do
 from tests.money.databases import AnyStore, running
 

@@ -11,19 +11,19 @@ import sqlalchemy as sa
 import trio
 import trio.testing
 
-from server import eventlog
 from server.access.service import Access
-from server.eventlog import Happened
-from server.feed import LOOK_S, Feed
+from server.database.store import StoreFailed
+from server.events import eventlog
+from server.events.eventlog import Happened
+from server.events.feed import LOOK_S, Feed
 from server.money import usher as ushers
 from server.money.usher import Usher
-from server.store import StoreFailed
-from signalling import commands as c
 from signalling.identifiers import AccountId, StreamId
-from signalling.policy import step
-from signalling.rooms import Rooms
-from signalling.state import RoomState
-from signalling.wire_events import WireEvent
+from signalling.policy import commands as c
+from signalling.policy.state import RoomState
+from signalling.policy.step import step
+from signalling.rooms.rooms import Rooms
+from signalling.wire.events import WireEvent
 from tests.money.databases import give_schema
 from tests.signalling.worlds import SimulatedClock
 

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import datetime
 
-from media.moq.certificate import QuicCertificate
+from media.moq.quic.certificate import QuicCertificate
 
 CERTIFICATE = QuicCertificate.self_made(["localhost", "127.0.0.1"], datetime.datetime.now(datetime.UTC))

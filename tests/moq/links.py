@@ -13,16 +13,16 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import QuicEvent, StreamDataReceived
 
-from media.moq.configuration import CIPHERS
-from media.moq.connection import Connection
-from media.moq.group_streams import Groups
-from media.moq.origin import Origin
-from media.moq.relay import Peer, Relay
-from media.moq.requests import Refusal, SessionRequest
-from media.moq.rights import Rights
-from media.moq.table import ConnectionTable
-from media.moq.tabled import TabledConnection
-from media.moq.versions import PREFERRED
+from media.moq.protocol.requests import Refusal, SessionRequest
+from media.moq.protocol.versions import PREFERRED
+from media.moq.quic.configuration import CIPHERS
+from media.moq.quic.connection import Connection
+from media.moq.quic.group_streams import Groups
+from media.moq.quic.table import ConnectionTable
+from media.moq.quic.tabled import TabledConnection
+from media.moq.relaying.origin import Origin
+from media.moq.relaying.relay import Peer, Relay
+from media.moq.relaying.rights import Rights
 from tests.moq.certificates import CERTIFICATE
 from tests.moq.nodes import Everything
 

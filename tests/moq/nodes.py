@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 
 import trio
 
-from media.moq.configuration import EndpointSettings
-from media.moq.endpoint import Endpoint
-from media.moq.origin import Origin
-from media.moq.relay import Relay
-from media.moq.requests import Refusal, SessionRequest
-from media.moq.rights import Rights
-from media.moq.websocket import QmuxSocket
+from media.moq.carriers.websocket import QmuxSocket
+from media.moq.protocol.requests import Refusal, SessionRequest
+from media.moq.quic.configuration import EndpointSettings
+from media.moq.quic.endpoint import Endpoint
+from media.moq.relaying.origin import Origin
+from media.moq.relaying.relay import Relay
+from media.moq.relaying.rights import Rights
 
 REQUEST = re.compile(rb"(?:GET|POST) (\S+) HTTP/1\.1\r\n")
 LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)[ \t]*\r\n", re.I)

@@ -7,8 +7,8 @@ from typing import NamedTuple
 from aioquic.quic.crypto import CryptoContext
 
 from media.moq.kernel import columns as c
-from media.moq.packets import KernelKeys, keys_of
-from media.moq.table import ConnectionTable, packed_address
+from media.moq.quic.packets import KernelKeys, keys_of
+from media.moq.quic.table import ConnectionTable, packed_address
 
 ID = b"12345678"
 CLIENT = ("127.0.0.1", 1)

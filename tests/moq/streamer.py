@@ -7,9 +7,9 @@ import time
 import msgspec
 import trio
 
-from media.moq.containers import wrap_legacy, wrap_loc
-from media.moq.frames import Frame
-from media.moq.hang import (
+from media.moq.protocol.containers import wrap_legacy, wrap_loc
+from media.moq.protocol.frames import Frame
+from media.moq.protocol.hang import (
     AUDIO_PRIORITY,
     CATALOG_PRIORITY,
     CATALOG_TRACK,
@@ -23,7 +23,7 @@ from media.moq.hang import (
     VideoSection,
     write_catalog,
 )
-from media.moq.origin import Broadcast, Group, Origin, Track, track_info
+from media.moq.relaying.origin import Broadcast, Group, Origin, Track, track_info
 from media.testpicture import Format, MovingPicture
 
 FORM = Format(width=320, height=240, video_bps=400_000)

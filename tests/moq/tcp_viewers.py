@@ -18,10 +18,10 @@ from websockets.frames import Frame as WebSocketFrame
 from websockets.frames import Opcode
 
 from media.io.tcp import TcpStream
-from media.moq.messages import Subscribe, write_message
-from media.moq.qmux_frames import Parameter
-from media.moq.varint import varint
-from media.moq.versions import Version
+from media.moq.carriers.qmux_frames import Parameter
+from media.moq.protocol.messages import Subscribe, write_message
+from media.moq.protocol.varint import varint
+from media.moq.protocol.versions import Version
 from tests.moq.certificates import CERTIFICATE
 from tests.moq.nodes import Everything, Node, open_node
 from tests.moq.test_qmux import BROWSER, parameters, stream_frame

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from media.moq.kernel.columns import MAX_RUNS
 from media.moq.kernel.packets import MAX_RANGES
-from media.moq.packets import AES
-from media.moq.table import packed_address, unpacked_address
+from media.moq.quic.packets import AES
+from media.moq.quic.table import packed_address, unpacked_address
 from tests.moq.links import CLIENT, Link
 from tests.moq.openers import ID, Acknowledgement, Opener
 from tests.moq.test_carried import payload_of, watched

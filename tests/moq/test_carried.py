@@ -11,15 +11,15 @@ from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import StreamDataReceived
 from aioquic.tls import CipherSuite, Epoch
 
-from media.moq.frames import Frame
-from media.moq.group_streams import EncodedGroup
+from media.moq.carriers.quic_carrier import QuicCarrier
 from media.moq.kernel import columns as c
-from media.moq.messages import Fetch, Subscribe, write_message
-from media.moq.origin import Broadcast, Track, track_info
-from media.moq.packets import AES
-from media.moq.quic_carrier import QuicCarrier
-from media.moq.table import ConnectionTable, NoPlace
-from media.moq.varint import varint
+from media.moq.protocol.frames import Frame
+from media.moq.protocol.messages import Fetch, Subscribe, write_message
+from media.moq.protocol.varint import varint
+from media.moq.quic.group_streams import EncodedGroup
+from media.moq.quic.packets import AES
+from media.moq.quic.table import ConnectionTable, NoPlace
+from media.moq.relaying.origin import Broadcast, Track, track_info
 from tests.moq.links import CLIENT, Link
 from tests.moq.nodes import Everything
 from tests.moq.test_quic import SUBSCRIBE, V5, group, group_streams, publish

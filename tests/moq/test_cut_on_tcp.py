@@ -12,12 +12,12 @@ from websockets.frames import Frame as WebSocketFrame
 from websockets.frames import Opcode
 
 from media.io.tcp import SIOCOUTQNSD, UNSENT_BYTES, TcpStream
-from media.moq import websocket
-from media.moq.carrier import Code
-from media.moq.frames import Frame
-from media.moq.origin import Broadcast, Track, track_info
-from media.moq.qmux_frames import FrameType
-from media.moq.varint import Cursor
+from media.moq.carriers import websocket
+from media.moq.carriers.carrier import Code
+from media.moq.carriers.qmux_frames import FrameType
+from media.moq.protocol.frames import Frame
+from media.moq.protocol.varint import Cursor
+from media.moq.relaying.origin import Broadcast, Track, track_info
 from tests.moq.nodes import Everything, Node
 from tests.moq.tcp_viewers import Viewer, serving
 

@@ -16,15 +16,15 @@ from aioquic.quic.events import ConnectionTerminated, HandshakeCompleted, QuicEv
 from cryptography.hazmat.primitives import hashes
 
 from media.io.udp import UdpSocket
-from media.moq import endpoint as endpoint_module
-from media.moq.configuration import EndpointSettings
-from media.moq.connection import Connection
-from media.moq.endpoint import UNVALIDATED_FREE, Endpoint, rest_after
-from media.moq.group_streams import Groups
-from media.moq.origin import Origin
-from media.moq.relay import Relay
-from media.moq.table import ConnectionTable
-from media.moq.tabled import TabledConnection
+from media.moq.quic import endpoint as endpoint_module
+from media.moq.quic.configuration import EndpointSettings
+from media.moq.quic.connection import Connection
+from media.moq.quic.endpoint import UNVALIDATED_FREE, Endpoint, rest_after
+from media.moq.quic.group_streams import Groups
+from media.moq.quic.table import ConnectionTable
+from media.moq.quic.tabled import TabledConnection
+from media.moq.relaying.origin import Origin
+from media.moq.relaying.relay import Relay
 from tests.moq.links import configuration
 from tests.moq.nodes import Everything, open_node
 

@@ -16,16 +16,16 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import HandshakeCompleted
 
-from media.moq import endpoint as endpoint_module
-from media.moq import newcomers
-from media.moq.connection import Connection
-from media.moq.endpoint import UNVALIDATED_FREE
-from media.moq.group_streams import Groups
-from media.moq.newcomers import Newcomers
-from media.moq.origin import Origin
-from media.moq.relay import Relay
-from media.moq.table import ConnectionTable
-from media.moq.tabled import TabledConnection
+from media.moq.quic import endpoint as endpoint_module
+from media.moq.quic import newcomers
+from media.moq.quic.connection import Connection
+from media.moq.quic.endpoint import UNVALIDATED_FREE
+from media.moq.quic.group_streams import Groups
+from media.moq.quic.newcomers import Newcomers
+from media.moq.quic.table import ConnectionTable
+from media.moq.quic.tabled import TabledConnection
+from media.moq.relaying.origin import Origin
+from media.moq.relaying.relay import Relay
 from tests.moq.links import CLIENT, SERVER, configuration
 from tests.moq.nodes import Everything, open_node
 from tests.moq.test_endpoint import Client, connected, settled

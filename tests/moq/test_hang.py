@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from media.moq.containers import unwrap_legacy_untrusted, unwrap_loc_untrusted, wrap_legacy, wrap_loc
-from media.moq.hang import (
+from media.moq.protocol.containers import unwrap_legacy_untrusted, unwrap_loc_untrusted, wrap_legacy, wrap_loc
+from media.moq.protocol.hang import (
     MAX_CATALOG_BYTES,
     Audio,
     AudioSection,
@@ -21,7 +21,7 @@ from media.moq.hang import (
     read_catalog_untrusted,
     write_catalog,
 )
-from media.moq.varint import MAX_VARINT, prefixed, varint
+from media.moq.protocol.varint import MAX_VARINT, prefixed, varint
 from media.wire.malformed import MalformedPacket
 
 SEEN = b"""{"video":{"renditions":{"video0":{"codec":"vp8","container":{"kind":"legacy"},"codedWidth":320,

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from media.moq import messages
-from media.moq.frames import MAX_FRAME_BYTES, Frame, FrameWriter, StreamReader
-from media.moq.messages import (
+from media.moq.protocol import messages
+from media.moq.protocol.frames import MAX_FRAME_BYTES, Frame, FrameWriter, StreamReader
+from media.moq.protocol.messages import (
     LAYOUTS,
     Announce,
     AnnounceRequest,
@@ -24,8 +24,8 @@ from media.moq.messages import (
     suffix_of,
     write_message,
 )
-from media.moq.varint import MAX_VARINT, peek_varint_untrusted, unzigzag, varint, zigzag
-from media.moq.versions import PREFERRED, Version, choose_version
+from media.moq.protocol.varint import MAX_VARINT, peek_varint_untrusted, unzigzag, varint, zigzag
+from media.moq.protocol.versions import PREFERRED, Version, choose_version
 from media.wire.malformed import MalformedPacket
 
 # Bodies that peers nobody here wrote put on the wire, and what they mean.

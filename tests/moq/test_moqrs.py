@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from media.moq import versions
-from media.moq.requests import Refusal
-from media.moq.versions import Version
+from media.moq.protocol import versions
+from media.moq.protocol.requests import Refusal
+from media.moq.protocol.versions import Version
 from tests.moq.moqrs_client import DATAGRAMS, FRAMES, GROUPS, PATH
 from tests.moq.nodes import Everything, Node, open_node
 

@@ -11,7 +11,7 @@ from aioquic.quic.packet import QuicProtocolVersion
 from aioquic.tls import CipherSuite
 
 from media.io import aead
-from media.moq.packets import AES, KernelKeys, keys_of, masks_alike
+from media.moq.quic.packets import AES, KernelKeys, keys_of, masks_alike
 
 
 def crypto(cipher: CipherSuite = CipherSuite.AES_128_GCM_SHA256, seed: int = 1) -> CryptoContext:

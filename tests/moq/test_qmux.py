@@ -6,8 +6,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from media.moq.qmux import BUFFER_BYTES, DRAFTS, MAX_CONTROL, PAYLOAD_BYTES, STREAM_WINDOW, STREAMS, WINDOW, QmuxCarrier
-from media.moq.qmux_frames import (
+from media.moq.carriers.qmux import (
+    BUFFER_BYTES,
+    DRAFTS,
+    MAX_CONTROL,
+    PAYLOAD_BYTES,
+    STREAM_WINDOW,
+    STREAMS,
+    WINDOW,
+    QmuxCarrier,
+)
+from media.moq.carriers.qmux_frames import (
     Closed,
     DatagramArrived,
     FrameType,
@@ -16,7 +25,7 @@ from media.moq.qmux_frames import (
     StreamReset,
     StreamStopped,
 )
-from media.moq.varint import Cursor, prefixed, varint
+from media.moq.protocol.varint import Cursor, prefixed, varint
 
 BROWSER = {
     Parameter.DATA: 1 << 20,

@@ -12,16 +12,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from media.moq.capsules import CapsuleReader, SessionClosed
-from media.moq.carrier import Code
-from media.moq.certificate import QuicCertificate
-from media.moq.frames import Frame
-from media.moq.messages import AnnounceOk, AnnounceRequest, Setup, Subscribe, TrackRequest, write_message
-from media.moq.origin import Broadcast, Track, track_info
-from media.moq.quic_carrier import ENABLED_DRAFT_15, MAX_SESSIONS_DRAFT_13, from_http_code, to_http_code
-from media.moq.requests import Refusal, split_target_untrusted
-from media.moq.varint import prefixed, varint
-from media.moq.versions import Version
+from media.moq.carriers.capsules import CapsuleReader, SessionClosed
+from media.moq.carriers.carrier import Code
+from media.moq.carriers.quic_carrier import ENABLED_DRAFT_15, MAX_SESSIONS_DRAFT_13, from_http_code, to_http_code
+from media.moq.protocol.frames import Frame
+from media.moq.protocol.messages import AnnounceOk, AnnounceRequest, Setup, Subscribe, TrackRequest, write_message
+from media.moq.protocol.requests import Refusal, split_target_untrusted
+from media.moq.protocol.varint import prefixed, varint
+from media.moq.protocol.versions import Version
+from media.moq.quic.certificate import QuicCertificate
+from media.moq.relaying.origin import Broadcast, Track, track_info
 from tests.moq.links import Link, wt_uni
 from tests.moq.nodes import Everything
 

@@ -15,8 +15,8 @@ from aioquic.quic.recovery import QuicPacketRecovery, QuicPacketSpace
 from aioquic.tls import Epoch
 
 from media.moq.kernel import columns as c
-from media.moq.table import ConnectionTable, Row
-from media.moq.tabled import TabledRecovery, TabledSpace
+from media.moq.quic.table import ConnectionTable, Row
+from media.moq.quic.tabled import TabledRecovery, TabledSpace
 
 SIZE = 1_200
 SETTINGS: dict[str, Any] = {

@@ -6,16 +6,16 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from media.moq import events
-from media.moq.carrier import Code
-from media.moq.delivery import GRACE_NS, MAX_LIVE_GROUPS, Delivery
-from media.moq.events import Event
-from media.moq.frames import Frame
-from media.moq.messages import TrackInfo
-from media.moq.origin import MAX_CACHED_BYTES, MAX_CACHED_GROUPS, Broadcast, Group, Origin, Track, track_info
-from media.moq.relay import MAX_FETCHES, MAX_LISTENING, MAX_SUBSCRIPTIONS, Peer, Relay
-from media.moq.session import Session
-from media.moq.versions import Version
+from media.moq.carriers.carrier import Code
+from media.moq.protocol import events
+from media.moq.protocol.events import Event
+from media.moq.protocol.frames import Frame
+from media.moq.protocol.messages import TrackInfo
+from media.moq.protocol.session import Session
+from media.moq.protocol.versions import Version
+from media.moq.relaying.delivery import GRACE_NS, MAX_LIVE_GROUPS, Delivery
+from media.moq.relaying.origin import MAX_CACHED_BYTES, MAX_CACHED_GROUPS, Broadcast, Group, Origin, Track, track_info
+from media.moq.relaying.relay import MAX_FETCHES, MAX_LISTENING, MAX_SUBSCRIPTIONS, Peer, Relay
 from tests.moq.nodes import Everything
 from tests.moq.wires import Reset, Sent, Wire, Written, deliver
 

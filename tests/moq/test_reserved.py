@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from media.moq import events
-from media.moq.carrier import Code
-from media.moq.origin import Track, track_info
+from media.moq.carriers.carrier import Code
+from media.moq.protocol import events
+from media.moq.relaying.origin import Track, track_info
 from tests.moq.nodes import Everything
 from tests.moq.test_relay import PATH, Client, Stage, groups, payloads
 

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 import pytest
 from aioquic.quic.stream import QuicStream
 
-from media.moq.frames import Frame
-from media.moq.group_streams import Groups, GroupStream
 from media.moq.kernel import columns as c
 from media.moq.kernel.sockets import BATCH
-from media.moq.origin import Group
-from media.moq.packets import AES, KernelKeys, keys_of
-from media.moq.table import ConnectionTable, Row, packed_address
+from media.moq.protocol.frames import Frame
+from media.moq.quic.group_streams import Groups, GroupStream
+from media.moq.quic.packets import AES, KernelKeys, keys_of
+from media.moq.quic.table import ConnectionTable, Row, packed_address
+from media.moq.relaying.origin import Group
 from tests.moq.test_packets import CRYPTO
 
 SO_NO_CHECK = 11  # linux/socket.h; Linux cuts nothing for a socket that leaves checksums out

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from media.moq import events
-from media.moq.carrier import Code
-from media.moq.frames import Frame
-from media.moq.messages import Subscribe, SubscribeUpdate, TrackInfo, UniType, write_message
-from media.moq.session import MAX_MALFORMED, PROBE_NS, Session
-from media.moq.varint import varint
-from media.moq.versions import Version
+from media.moq.carriers.carrier import Code
+from media.moq.protocol import events
+from media.moq.protocol.frames import Frame
+from media.moq.protocol.messages import Subscribe, SubscribeUpdate, TrackInfo, UniType, write_message
+from media.moq.protocol.session import MAX_MALFORMED, PROBE_NS, Session
+from media.moq.protocol.varint import varint
+from media.moq.protocol.versions import Version
 from tests.moq.wires import Pair, Reset, Stopped, Wire, Written
 
 VERSIONS = list(Version)
@@ -254,7 +254,7 @@ def test_a_peer_that_sends_nonsense_again_and_again_is_turned_out() -> None:
 
 
 def test_no_more_is_kept_unread_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("media.moq.session.MAX_UNREAD_BYTES", 1_000)
+    monkeypatch.setattr("media.moq.protocol.session.MAX_UNREAD_BYTES", 1_000)
     wire = Wire()
     server = Session(wire, Version.LITE_05, origin=9)
     subscription = server.subscribe("bob", "video")
@@ -268,7 +268,7 @@ def test_no_more_is_kept_unread_than_the_limit(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_peer_may_not_keep_any_number_of_streams_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("media.moq.session.MAX_OPEN_STREAMS", 4)
+    monkeypatch.setattr("media.moq.protocol.session.MAX_OPEN_STREAMS", 4)
     wire = Wire()
     server = Session(wire, Version.LITE_05, origin=9)
     for number in range(5):

@@ -48,9 +48,9 @@ from aioquic.quic.events import ConnectionTerminated
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from media.moq.configuration import IDLE_S, PACKET_BYTES
-from media.moq.frames import Frame, FrameWriter
-from media.moq.messages import (
+from media.moq.carriers.quic_carrier import to_http_code
+from media.moq.protocol.frames import Frame, FrameWriter
+from media.moq.protocol.messages import (
     AnnounceOk,
     AnnounceRequest,
     Fetch,
@@ -61,8 +61,8 @@ from media.moq.messages import (
     TrackRequest,
     write_message,
 )
-from media.moq.quic_carrier import to_http_code
-from media.moq.varint import prefixed, varint
+from media.moq.protocol.varint import prefixed, varint
+from media.moq.quic.configuration import IDLE_S, PACKET_BYTES
 from tests.moq.links import CLIENT, Link, wt_uni
 from tests.moq.test_quic import SUBSCRIBE, V5, group, group_streams, publish
 

@@ -8,11 +8,11 @@ from collections.abc import Callable
 import pytest
 
 from media.bridge.intake import Intake
-from media.moq import events
-from media.moq.frames import Frame
-from media.moq.hang import CATALOG_TRACK, Catalog, Video, VideoSection, write_catalog
-from media.moq.messages import TrackInfo
-from media.moq.upstream import UNREAD_NS
+from media.moq.protocol import events
+from media.moq.protocol.frames import Frame
+from media.moq.protocol.hang import CATALOG_TRACK, Catalog, Video, VideoSection, write_catalog
+from media.moq.protocol.messages import TrackInfo
+from media.moq.relaying.upstream import UNREAD_NS
 from media.webrtc.formats import CodecDescription, Kind
 from media.wire.rtcp import SenderReport
 from tests.moq.test_relay import Client, Publishing, Stage

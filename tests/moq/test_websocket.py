@@ -10,14 +10,14 @@ import pytest
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket_url
 
-from media.moq import websocket
-from media.moq.frames import Frame
-from media.moq.messages import AnnounceRequest, Subscribe, write_message
-from media.moq.origin import Broadcast, track_info
-from media.moq.qmux_frames import FrameType
-from media.moq.requests import Refusal
-from media.moq.varint import Cursor, varint
-from media.moq.versions import Version
+from media.moq.carriers import websocket
+from media.moq.carriers.qmux_frames import FrameType
+from media.moq.protocol.frames import Frame
+from media.moq.protocol.messages import AnnounceRequest, Subscribe, write_message
+from media.moq.protocol.requests import Refusal
+from media.moq.protocol.varint import Cursor, varint
+from media.moq.protocol.versions import Version
+from media.moq.relaying.origin import Broadcast, track_info
 from tests.moq.nodes import Everything, Node, open_node
 from tests.moq.test_qmux import BROWSER, frame, parameters, stream_frame
 

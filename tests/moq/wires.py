@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from media.moq.carrier import UNIDIRECTIONAL, Writing
-from media.moq.events import Event
-from media.moq.session import Session
-from media.moq.versions import Version
+from media.moq.carriers.carrier import UNIDIRECTIONAL, Writing
+from media.moq.protocol.events import Event
+from media.moq.protocol.session import Session
+from media.moq.protocol.versions import Version
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
-from server.prepared import Prepared
+from server.database.prepared import Prepared
 from server.review import rows
 from server.review.cases import RunOut
 from server.talk import keeping

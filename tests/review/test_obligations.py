@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from server.bids import rules
+from server.database.prepared import Prepared
 from server.money.amounts import split
 from server.money.ledger import Kind, Leg, Move
 from server.money.one_to_ones import State as Call
 from server.money.one_to_ones import due
 from server.money.payments import wallet
-from server.prepared import Prepared
 from server.review import deciding, evidence, rows
 from server.review.cases import Object, RunOut, Second, State, Take
 from server.review.stakes import Stake, repay

@@ -40,7 +40,7 @@ from server.talk.posting import Draft
 from signalling.identifiers import AccountId
 from signalling.messenger.model import ConversationId
 from signalling.messenger.quotas import Quotas
-from signalling.views import Person
+from signalling.wire.views import Person
 from tests.money.commands import deposit, do
 from tests.money.test_tips import open_accounts
 

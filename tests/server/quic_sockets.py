@@ -14,8 +14,8 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import ConnectionTerminated, QuicEvent, StreamDataReceived
 
-from media.moq.capsules import CapsuleReader, SessionClosed
-from media.moq.varint import peek_varint_untrusted, prefixed
+from media.moq.carriers.capsules import CapsuleReader, SessionClosed
+from media.moq.protocol.varint import peek_varint_untrusted, prefixed
 
 JSON, MSGPACK = "mesi.v1.json", "mesi.v1.msgpack"
 

@@ -9,17 +9,17 @@ from pathlib import Path
 import msgspec
 import sqlalchemy as sa
 
-from server import eventlog
-from server.archive import StoredArchive
 from server.auth import Auth
-from server.store import Store
-from server.tables import stream_events
+from server.database.archive import StoredArchive
+from server.database.store import Store
+from server.database.tables import stream_events
+from server.events import eventlog
 from server.tokens import Tokens
-from signalling import events as e
 from signalling.identifiers import AccountId, Mode, StreamId
+from signalling.policy import events as e
 from signalling.ports import ArchivedEvent, StreamRecord
-from signalling.views import Person
-from signalling.wire_events import ChatMessage
+from signalling.wire.events import ChatMessage
+from signalling.wire.views import Person
 from tests.server.test_store import open_store
 
 

@@ -15,7 +15,7 @@ import trio
 from prometheus_client.parser import text_string_to_metric_families
 
 from server.config import Config
-from server.edge import Edge
+from server.connections.edge import Edge
 from tests.server.nodes import open_site, open_socket, small_config
 from tests.server.test_hostile_http import HEALTH, OUTCOME
 from tests.server.test_node import wait_until
@@ -100,7 +100,7 @@ async def test_a_storm_of_connections_leaves_nothing_behind(tmp_path: Path) -> N
 async def test_plain_http_from_elsewhere_is_sent_to_tls_on_the_same_port(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.edge.is_loopback", lambda address: False)
+    monkeypatch.setattr("server.connections.edge.is_loopback", lambda address: False)
     with thread_node(small_config(tmp_path)) as node:
         port = node.address[1]
         for sent, answer in [

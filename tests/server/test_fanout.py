@@ -14,15 +14,15 @@ import pytest
 import trio
 from websockets.frames import Opcode
 
-from server import fanout
-from server.fanout import Fanout
-from server.framing import WebSocketFraming
-from server.outbox import SocketOutbox
-from signalling.fanning import show_each, show_newest, tell_all
+from server.connections import fanout
+from server.connections.fanout import Fanout
+from server.connections.framing import WebSocketFraming
+from server.connections.outbox import SocketOutbox
 from signalling.identifiers import AccountId, Actor, StreamId
-from signalling.messages import Bundle, Encoded, Encoding
-from signalling.session import Session
-from signalling.wire_events import StreamStarted
+from signalling.sessions.fanning import show_each, show_newest, tell_all
+from signalling.sessions.session import Session
+from signalling.wire.events import StreamStarted
+from signalling.wire.messages import Bundle, Encoded, Encoding
 from tests.server.sockets import frames_in
 from tests.signalling.test_session import Clock, nothing
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import trio
 import trio.testing
 
-from server.gathered import AT_ONCE, Gathered
+from server.database.gathered import AT_ONCE, Gathered
 
 
 class Source:

@@ -14,7 +14,7 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.http11 import SKIP_BYTES, Gone, Http11
+from server.connections.http11 import SKIP_BYTES, Gone, Http11
 
 WAIT_S, READ_S, WRITE_S = 60.0, 70.0, 10.0
 HELLO = b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n"

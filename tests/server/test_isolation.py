@@ -10,11 +10,11 @@ import pytest
 import trio
 from trio_websocket import ConnectionClosed
 
-import signalling.room
+import signalling.rooms.room
 from media.door import Media
 from server.client import Publisher, publish, watch
 from signalling.identifiers import AccountId, StreamId
-from signalling.registry import Live
+from signalling.rooms.registry import Live
 from tests.media.test_door import DELTA, KEY
 from tests.server.nodes import Site, open_site, open_socket
 
@@ -63,14 +63,14 @@ async def settled(sequence: Sequence) -> int:
 
 
 def raise_in_the_policy(broken: Broken) -> None:
-    step = signalling.room.step
+    step = signalling.rooms.room.step
 
     def faulty(state, *arguments):  # type: ignore[no-untyped-def]
         if state.owner == broken.owner:
             raise ZeroDivisionError("a bug in the policy")
         return step(state, *arguments)
 
-    broken.monkeypatch.setattr("signalling.room.step", faulty)
+    broken.monkeypatch.setattr("signalling.rooms.room.step", faulty)
 
 
 def raise_in_telling(broken: Broken) -> None:

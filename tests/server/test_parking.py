@@ -12,7 +12,7 @@ import pytest
 import trio
 from websockets.frames import Opcode
 
-from server.parking import Heard, Parked, Parking
+from server.connections.parking import Heard, Parked, Parking
 from tests.server.nodes import small_config
 from tests.server.sockets import RawSocket, frame, open_raw, text
 from tests.server.test_hostile_http import CLOSED

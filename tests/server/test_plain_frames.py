@@ -9,8 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from websockets.frames import Opcode
 
-from server.plain_frames import head_untrusted, payload
-from signalling.messages import MAX_MESSAGE_BYTES
+from server.connections.plain_frames import head_untrusted, payload
+from signalling.wire.messages import MAX_MESSAGE_BYTES
 from tests.server.sockets import frame
 from tests.server.websocket_reference import through_the_inbox, through_the_protocol
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
-from server.prepared import ROWS, Prepared, Several
+from server.database.prepared import ROWS, Prepared, Several
 
 ADD = Prepared("INSERT INTO things (name, size) VALUES (:name, :size)")
 PUT = Prepared(

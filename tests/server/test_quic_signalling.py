@@ -11,18 +11,18 @@ import msgspec
 import pytest
 import trio
 
-from media.moq import byte_session
-from media.moq.byte_session import ByteService, ByteServices
-from media.moq.configuration import EndpointSettings
-from media.moq.endpoint import Endpoint
-from media.moq.origin import Origin
-from media.moq.relay import Relay
-from media.moq.varint import prefixed, varint
-from server import signalling_socket
-from server.inbox import BURST
-from server.signalling_socket import WEBTRANSPORT_PROTOCOLS, SignallingSocket
-from signalling.messages import MAX_MESSAGE_BYTES
+from media.moq.carriers import byte_session
+from media.moq.carriers.byte_session import ByteService, ByteServices
+from media.moq.protocol.varint import prefixed, varint
+from media.moq.quic.configuration import EndpointSettings
+from media.moq.quic.endpoint import Endpoint
+from media.moq.relaying.origin import Origin
+from media.moq.relaying.relay import Relay
+from server.connections import signalling_socket
+from server.connections.inbox import BURST
+from server.connections.signalling_socket import WEBTRANSPORT_PROTOCOLS, SignallingSocket
 from signalling.refusals import Refused
+from signalling.wire.messages import MAX_MESSAGE_BYTES
 from tests.moq.nodes import Everything
 from tests.server.nodes import open_site, open_socket
 from tests.server.quic_sockets import JSON, MSGPACK, QuicSocket, open_quic_socket

@@ -14,16 +14,16 @@ import trio
 import trio.testing
 from websockets.frames import Frame, Opcode
 
-from server.framing import WebSocketFraming
-from server.inbox import BURST, FRAMES_PER_S
-from server.outbox import MAX_BYTES, MAX_FRAMES, SocketOutbox
-from server.signalling_socket import GONE_AFTER_S, HELLO_S, PING_AFTER_S, ROUND_S, SignallingSocket
+from server.connections.framing import WebSocketFraming
+from server.connections.inbox import BURST, FRAMES_PER_S
+from server.connections.outbox import MAX_BYTES, MAX_FRAMES, SocketOutbox
+from server.connections.signalling_socket import GONE_AFTER_S, HELLO_S, PING_AFTER_S, ROUND_S, SignallingSocket
 from server.tokens import Claims
 from signalling.identifiers import AccountId, Actor
-from signalling.messages import Encoding
 from signalling.ports import Outbox
 from signalling.refusals import Refused
-from signalling.session import Soon
+from signalling.sessions.session import Soon
+from signalling.wire.messages import Encoding
 from tests.server.sockets import RawSocket, frame, text, upgrade
 from tests.server.thread_node import read_until
 

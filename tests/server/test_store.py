@@ -18,7 +18,7 @@ import sqlalchemy as sa
 import trio
 import trio.testing
 
-from server.store import MAX_GROUP, Store, StoreFailed
+from server.database.store import MAX_GROUP, Store, StoreFailed
 
 
 @asynccontextmanager

@@ -14,9 +14,9 @@ import trio
 import trio.testing
 from cryptography import x509
 
-from server import tls
 from server.addresses import own_addresses
 from server.cli.remote import Remote
+from server.connections import tls
 from tests.server.nodes import small_config
 from tests.server.thread_node import thread_node
 

@@ -15,10 +15,10 @@ from server.openapi import document
 from server.tokens import Claims
 from server.web.app import build_app
 from server.web.ports import WebSettings
-from signalling import views as v
-from signalling.directory import Wanted
 from signalling.identifiers import AccountId, Actor, Mode, StreamId
 from signalling.refusals import Refused
+from signalling.rooms.directory import Wanted
+from signalling.wire import views as v
 
 STREAMER = Actor(AccountId("a-streamer"), "streamer")
 VIEWER = Actor(AccountId("a-viewer"), "viewer")

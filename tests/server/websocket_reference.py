@@ -10,9 +10,9 @@ from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import Protocol as WebSocketProtocol
 from websockets.protocol import Side
 
-from server.inbox import SocketInbox
-from server.outbox import SocketOutbox
-from signalling.messages import MAX_MESSAGE_BYTES
+from server.connections.inbox import SocketInbox
+from server.connections.outbox import SocketOutbox
+from signalling.wire.messages import MAX_MESSAGE_BYTES
 
 
 @dataclass

@@ -9,15 +9,15 @@ import pytest
 
 from media.door import RoomRow
 from media.forwarding.admission import NOTHING, Grant
-from signalling import commands as c
-from signalling import events as e
 from signalling.identifiers import AccountId, Mode, StreamId
-from signalling.policy import step
+from signalling.policy import commands as c
+from signalling.policy import events as e
+from signalling.policy.showing import Now, Stream, record, restored
+from signalling.policy.state import OneToOne, RoomState
+from signalling.policy.step import step
+from signalling.policy.verdicts import Verdict
 from signalling.refusals import Refused
-from signalling.showing import Now, Stream, record, restored
-from signalling.state import OneToOne, RoomState
-from signalling.verdicts import Verdict
-from signalling.views import Person
+from signalling.wire.views import Person
 from tests.signalling.worlds import Disk, actor, open_world
 
 OWNER, ANN, BOB = AccountId("owner"), AccountId("ann"), AccountId("bob")

@@ -6,14 +6,14 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from signalling import commands as c
-from signalling import events as e
-from signalling.describing import MOST, WITHIN_NS
-from signalling.directory import Wanted
 from signalling.identifiers import AccountId
-from signalling.policy import step
+from signalling.policy import commands as c
+from signalling.policy import events as e
+from signalling.policy.describing import MOST, WITHIN_NS
+from signalling.policy.state import RoomState
+from signalling.policy.step import step
 from signalling.refusals import Refused
-from signalling.state import RoomState
+from signalling.rooms.directory import Wanted
 from tests.signalling.worlds import Disk, actor, open_world
 
 OWNER, NOW = AccountId("owner"), 10**12

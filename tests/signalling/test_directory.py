@@ -12,15 +12,15 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from signalling.directory import Directory, Wanted
 from signalling.identifiers import AccountId, Actor, Mode, StreamId
-from signalling.messages import Encoding
+from signalling.policy.showing import Now, Scene, Stream, is_listed
+from signalling.policy.state import RoomState
+from signalling.policy.verdicts import sees_all
 from signalling.refusals import Refused
-from signalling.session import Session
-from signalling.showing import Now, Scene, Stream, is_listed
-from signalling.state import RoomState
-from signalling.verdicts import sees_all
-from signalling.views import Kind, Person
+from signalling.rooms.directory import Directory, Wanted
+from signalling.sessions.session import Session
+from signalling.wire.messages import Encoding
+from signalling.wire.views import Kind, Person
 
 VIEWER = Actor(AccountId("viewer"), "viewer")
 NOW = Now(0, 1_784_000_000_000)

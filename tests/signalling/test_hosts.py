@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from trio.testing import MockClock
 
-from signalling import commands as c
-from signalling.hosting import MAX_HOSTS, source_of
 from signalling.identifiers import AccountId, Mode, StreamId
+from signalling.policy import commands as c
+from signalling.policy.hosting import MAX_HOSTS, source_of
 from signalling.refusals import Refused
 from tests.signalling.test_rooms import OWNER, start_one_to_one
 from tests.signalling.worlds import Transport, World, actor, open_world

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from signalling import requests as r
-from signalling import wire_events as w
-from signalling import wire_tickets
 from signalling.identifiers import AccountId, StreamId
-from signalling.messages import (
+from signalling.refusals import Refused
+from signalling.wire import events as w
+from signalling.wire import requests as r
+from signalling.wire import tickets as wire_tickets
+from signalling.wire.messages import (
     MAX_MESSAGE_BYTES,
     MAX_SPLICED_FIELDS,
     Encoded,
@@ -25,8 +26,7 @@ from signalling.messages import (
     encode_error,
     encode_ok,
 )
-from signalling.refusals import Refused
-from signalling.views import Done, Person
+from signalling.wire.views import Done, Person
 
 LOADS = {Encoding.MSGPACK: msgspec.msgpack.decode, Encoding.JSON: msgspec.json.decode}
 DUMPS = {Encoding.MSGPACK: msgspec.msgpack.encode, Encoding.JSON: msgspec.json.encode}

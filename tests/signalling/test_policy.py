@@ -9,16 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from media.forwarding.admission import FOREVER, Grant
-from signalling import commands as c
-from signalling import events as e
 from signalling.identifiers import AccountId, Mode
-from signalling.one_to_one import PAUSE_NS, SECOND_NS, SETUP_NS
-from signalling.policy import deadline_ns, step
-from signalling.preparing import PREPARED_FOR_NS
+from signalling.policy import commands as c
+from signalling.policy import events as e
+from signalling.policy.one_to_one import PAUSE_NS, SECOND_NS, SETUP_NS
+from signalling.policy.preparing import PREPARED_FOR_NS
+from signalling.policy.state import Request, RoomState
+from signalling.policy.step import deadline_ns, step
+from signalling.policy.switching import MAX_SWITCHES, SWITCHES_WITHIN_NS
 from signalling.refusals import Refused
-from signalling.state import Request, RoomState
-from signalling.switching import MAX_SWITCHES, SWITCHES_WITHIN_NS
-from signalling.views import Money, TicketOffer
+from signalling.wire.views import Money, TicketOffer
 
 OWNER, ANN, BOB, CAT = (AccountId(name) for name in ("owner", "ann", "bob", "cat"))
 NOW = 5 * SECOND_NS

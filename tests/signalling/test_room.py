@@ -12,16 +12,16 @@ import trio.testing
 
 from media.door import Disconnected, Media, MediaSettings
 from media.webrtc.ice import IceCredentials
-from signalling import commands as c
-from signalling import events as e
 from signalling.identifiers import AccountId, Actor, Mode, StreamId
+from signalling.policy import commands as c
+from signalling.policy import events as e
+from signalling.policy.showing import Scene, Stream
+from signalling.policy.state import RoomState
 from signalling.ports import ArchivedEvent, ArchiveFailed, StreamRecord
 from signalling.refusals import Refused
-from signalling.room import Room
-from signalling.showing import Scene, Stream
-from signalling.state import RoomState
-from signalling.views import Person
-from signalling.wire_events import ChatMessage
+from signalling.rooms.room import Room
+from signalling.wire.events import ChatMessage
+from signalling.wire.views import Person
 from tests.media.test_door import KEY, LIMITS, Remote, write_offer
 
 OWNER, ANN, BOB = AccountId("owner"), AccountId("ann"), AccountId("bob")

@@ -9,13 +9,13 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from media.forwarding.forwarder import NoCapacity
-from signalling import commands as c
-from signalling import views as v
 from signalling.identifiers import Mode, StreamId
-from signalling.media_sessions import MediaSession
-from signalling.minutes import PATIENCE_S
+from signalling.policy import commands as c
 from signalling.ports import ArchiveFailed, StreamRecord
 from signalling.refusals import Refused
+from signalling.rooms.minutes import PATIENCE_S
+from signalling.sessions.media_sessions import MediaSession
+from signalling.wire import views as v
 from tests.signalling.worlds import Client, Disk, World, actor, open_world
 
 OWNER, ANN, BOB, CAT = (actor(name) for name in ("owner", "ann", "bob", "cat"))
@@ -397,7 +397,7 @@ async def refused(world: World, stream: StreamId, command: c.Command) -> None:
 
 
 async def test_a_room_whose_facts_pile_up_ends_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("signalling.room.FACTS_BUFFERED", 4)
+    monkeypatch.setattr("signalling.rooms.room.FACTS_BUFFERED", 4)
     async with open_world() as world:
         stream, other = await world.create(OWNER), await world.create(ANN)
         for _ in range(10):

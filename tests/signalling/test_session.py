@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 
 from signalling.identifiers import AccountId, Actor, StreamId
-from signalling.messages import Bundle, Encoded, Encoding
-from signalling.session import REPLAYED, RESUME_NS, Session
-from signalling.wire_events import StreamStarted
+from signalling.sessions.session import REPLAYED, RESUME_NS, Session
+from signalling.wire.events import StreamStarted
+from signalling.wire.messages import Bundle, Encoded, Encoding
 
 
 @dataclass

@@ -3,8 +3,8 @@ from __future__ import annotations
 import trio
 
 from media.door import RoomRow, Speaking
-from signalling import commands as c
 from signalling.identifiers import StreamId
+from signalling.policy import commands as c
 from tests.signalling.worlds import World, actor, open_world
 
 OWNER, ANN, BOB = (actor(name) for name in ("owner", "ann", "bob"))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from trio.testing import MockClock
 
 from signalling.identifiers import Actor, StreamId
-from signalling.views import Money, Person
-from signalling.wire_tips import TipTold
+from signalling.wire.tips import TipTold
+from signalling.wire.views import Money, Person
 from tests.signalling.test_rooms import ANN, BOB, OWNER, start_one_to_one
 from tests.signalling.worlds import open_world
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from signalling.policy.wording import INVISIBLE, JOINERS, description_untrusted, title_untrusted
 from signalling.refusals import Refused
-from signalling.wording import INVISIBLE, JOINERS, description_untrusted, title_untrusted
 
 
 def test_a_title_is_one_line_without_what_can_t_be_seen() -> None:

@@ -34,18 +34,18 @@ from media.forwarding.admission import FOREVER, NOTHING, Admission, Grant, Holdi
 from media.forwarding.forwarder import NoCapacity
 from media.forwarding.kernel.verdicts import ADMITTED, verdict
 from media.forwarding.tables import ROOM, TRACK, TRANSPORT, Tables
-from media.moq.rights import Rights
-from signalling import commands as c
-from signalling import views as v
+from media.moq.relaying.rights import Rights
 from signalling.identifiers import AccountId, Actor, Mode, StreamId
-from signalling.media_sessions import MediaSession
-from signalling.messages import Encoding
+from signalling.policy import commands as c
 from signalling.ports import ArchivedEvent, ArchiveFailed, StreamRecord
-from signalling.requests import Resume
-from signalling.room import Room
-from signalling.rooms import Rooms
-from signalling.session import Session
-from signalling.wire_events import ChatMessage
+from signalling.rooms.room import Room
+from signalling.rooms.rooms import Rooms
+from signalling.sessions.media_sessions import MediaSession
+from signalling.sessions.session import Session
+from signalling.wire import views as v
+from signalling.wire.events import ChatMessage
+from signalling.wire.messages import Encoding
+from signalling.wire.requests import Resume
 
 SECOND_NS = 1_000_000_000
 FENCE_S = 0.001

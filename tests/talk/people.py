@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from server import eventlog
-from server.eventlog import Happened
+from server.events import eventlog
+from server.events.eventlog import Happened
 from server.talk import belonging, changing, marking, opening, posting, reading, searching, showing
 from server.talk.belonging import Doing
 from server.talk.changing import Target

@@ -10,9 +10,9 @@ import msgspec
 import sqlalchemy as sa
 import trio
 
-from server import eventlog
-from server.store import StoreFailed
-from server.tail import entry
+from server.database.store import StoreFailed
+from server.events import eventlog
+from server.events.tail import entry
 from server.talk import posting
 from server.talk.postbox import MAX_TOGETHER, Postbox
 from server.talk.posting import Draft, Posted

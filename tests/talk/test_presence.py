@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from server.access import relations
-from server.store import StoreFailed
+from server.database.store import StoreFailed
 from server.talk import attendance, marking, presence
 from server.talk.marking import Settings
 from signalling.identifiers import AccountId

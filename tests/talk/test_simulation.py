@@ -15,7 +15,7 @@ from typing import Any, cast
 import pytest
 import trio
 
-from server.feed import Feed
+from server.events.feed import Feed
 from server.talk import belonging, opening
 from server.talk.belonging import Doing
 from server.talk.messenger import Messenger
@@ -27,7 +27,7 @@ from signalling.identifiers import AccountId, Actor
 from signalling.messenger.model import ConversationId
 from signalling.messenger.quotas import Quotas
 from signalling.refusals import Refused
-from signalling.rooms import Rooms
+from signalling.rooms.rooms import Rooms
 from tests.money.mortal import Killed, MortalStore
 from tests.money.test_tips import open_accounts
 

@@ -11,7 +11,7 @@ from server.money.books import balance
 from server.money.payments import wallet
 from server.money.tips import Gift, give, reverse
 from signalling.messenger.model import Role
-from signalling.views import Person
+from signalling.wire.views import Person
 from tests.money.commands import deposit, do
 from tests.money.databases import AnyStore
 from tests.money.test_tips import HOUSE, open_wallets

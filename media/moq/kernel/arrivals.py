@@ -1,7 +1,7 @@
 """Compiled: datagrams that came together, of which those that only acknowledge are done with here.
 
-Taking in an acknowledgement costs 1 us. `tables` are those of media/moq/table.py; nothing is changed by what is not a
-packet of a connection, sealed with its keys, that acknowledges and does nothing else.
+Taking in an acknowledgement costs 1 us. `tables` are those of media/moq/quic/table.py; nothing is changed by what is
+not a packet of a connection, sealed with its keys, that acknowledges and does nothing else.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where what is kept of connections, packets in flight, streams and groups stands in the tables of media/moq/table.py.
+"""Where connections, packets in flight, streams and groups stand in the tables of media/moq/quic/table.py.
 
 Names of aioquic's stand for what they are there. A column that may hold nothing says so with its kind.
 """

@@ -1,6 +1,6 @@
 """Compiled: what RFC 9002 asks of one connection, as aioquic does it: acknowledgements, losses, round trips, windows.
 
-`tables` are those of media/moq/table.py. Judged by aioquic's own recovery in tests/moq/test_recovery.py.
+`tables` are those of media/moq/quic/table.py. Judged by aioquic's own recovery in tests/moq/test_recovery.py.
 """
 
 from __future__ import annotations

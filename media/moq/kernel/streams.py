@@ -1,7 +1,7 @@
 """Compiled: what a connection's streams have to send, cut into packets as far as windows and pacing go.
 
 A packet of 1,200 bytes costs 1 us, of which most is AES-GCM. Groups lie once in memory, however many streams carry
-them: what is lost is read there again. `tables` are those of media/moq/table.py.
+them: what is lost is read there again. `tables` are those of media/moq/quic/table.py.
 """
 
 from __future__ import annotations

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from server.database.store import Database
 from server.money import audit, books, box_office
 from server.money.amounts import split
 from server.money.payments import wallet
-from server.store import Database
 from tests.money.databases import running
 from tests.money.simulation.rush import EXPECTED, FUNDS, SALE, Rush
 

@@ -11,17 +11,17 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from media.door import NoCapacity
-from signalling import commands as c
-from signalling import views as v
 from signalling.identifiers import AccountId, Actor, Mode, StreamId
-from signalling.media_sessions import MediaSession
-from signalling.policy import step
+from signalling.policy import commands as c
+from signalling.policy.showing import Now, restored
+from signalling.policy.state import RoomState
+from signalling.policy.step import step
 from signalling.ports import StreamRecord
 from signalling.refusals import Refused
-from signalling.registry import Live
-from signalling.room import Room
-from signalling.showing import Now, restored
-from signalling.state import RoomState
+from signalling.rooms.registry import Live
+from signalling.rooms.room import Room
+from signalling.sessions.media_sessions import MediaSession
+from signalling.wire import views as v
 from tests.signalling.worlds import Client, World, actor
 
 OWNERS = [actor("olga"), actor("otto")]

@@ -10,9 +10,9 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from signalling import commands as c
 from signalling.identifiers import Mode, StreamId
-from signalling.showing import Now
+from signalling.policy import commands as c
+from signalling.policy.showing import Now
 from tests.signalling.simulation.crowd import Crowd, admitted_after
 from tests.signalling.worlds import SECOND_NS, Disk, World, actor, open_world
 

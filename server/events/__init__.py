@@ -1,0 +1,1 @@
+"""The ordered log of what happened, and those who follow it."""
