@@ -202,7 +202,7 @@ class NetworkViewer:
             await trio.sleep(REPORT_S)
             if not self._arrived:
                 continue
-            newest = max(self._arrived)
+            newest = max(max(self._arrived), self._reported - 1)  # what was reported missing stays so
             arrivals = [self._arrived.get(number) for number in range(self._reported, newest + 1)]
             template = Twcc(1, 1, 0, self._reports, 0, ())
             for report in twcc.reports(self._reported & 0xFFFF, arrivals[-twcc.MAX_STATUSES :], template):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import click
 import trio
@@ -24,6 +25,8 @@ from bench.plots import Lines
 from bench.report import Report, percentile, say
 from bench.simulcast import publish_layers
 from bench.tool import run_tool
+
+T = TypeVar("T")
 
 LAYERS = {"q": 150_000, "h": 700_000, "f": 2_200_000}
 LEAST, MIDDLE, BEST = range(3)
@@ -108,18 +111,26 @@ async def run_networks(mesi: Mesi) -> Outcome:
         nursery.start_soon(publisher.run)
         await trio.sleep(KNOWN_S)
 
-        async def watch(way: Impairment) -> NetworkViewer:
-            person = people.pop()
-            viewer = NetworkViewer(f"{mesi.url}/whep/{stream}", person.token, way, seed=len(people) + 1)
-            await nursery.start(viewer.run, http)
-            return viewer
+        async def play(scene: Callable[[Watch], Awaitable[T]]) -> T:
+            """Play a scene, whose viewers leave at its end."""
+            async with trio.open_nursery() as seats:
+
+                async def watch(way: Impairment) -> NetworkViewer:
+                    person = people.pop()
+                    viewer = NetworkViewer(f"{mesi.url}/whep/{stream}", person.token, way, seed=len(people) + 1)
+                    await seats.start(viewer.run, http)
+                    return viewer
+
+                seen = await scene(watch)
+                seats.cancel_scope.cancel()
+            return seen
 
         say("two viewers behind losses ...")
-        lossy = await _lose(watch)
+        lossy = await play(_lose)
         say("a thin link beside a wide one ...")
-        limits = await _limit(watch)
+        limits = await play(_limit)
         say("a link that shrinks to a third, and grows again ...")
-        shrunk = await _shrink(await watch(limited(WIDE_BPS)))
+        shrunk = await play(_shrink)
         nursery.cancel_scope.cancel()
     return Outcome(lossy, limits, shrunk)
 
@@ -166,7 +177,8 @@ async def _limit(watch: Watch) -> list[Limited]:
     return found
 
 
-async def _shrink(viewer: NetworkViewer) -> Shrunk:
+async def _shrink(watch: Watch) -> Shrunk:
+    viewer = await watch(limited(WIDE_BPS))
     await trio.sleep(RAMP_S)
     shrunk_ns = time.monotonic_ns()
     viewer.become(limited(WIDE_BPS / 3))

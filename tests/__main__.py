@@ -64,6 +64,8 @@ CORES = os.cpu_count() or 1
 
 def main() -> int:
     """Return 0 when every check and every test passed."""
+    # Where this is set, each of the hundreds of processes that tests start would compile all sources again.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     beside = () if sys.argv[1:] else BESIDE_COMPILING
     try:
         failed = set_up(beside)

@@ -59,6 +59,7 @@ PURE = [
     "media/moq/quic_carrier.py",
     "media/moq/connection.py",
     "media/moq/qmux.py",
+    "media/moq/qmux_frames.py",
     "media/moq/newcomers.py",
     "media/bridge/avc.py",
     "media/bridge/renditions.py",

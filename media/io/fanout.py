@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit, types
 
 from media.io.compiled import keep_compiled
-from media.io.native import EINTR, errno_location, memcpy, write
+from media.io.native import EINTR, read_errno, write
 
 NO_NUMBER = -1
 TEN = 10
@@ -34,15 +34,15 @@ def _write_decimal(data, at, width, number):
 
 
 @njit(nogil=True)
-def _write(fd, where, size, errno):
+def _write(fd, where, size):
     """Return how many bytes a socket took, or minus the error's number."""
     while True:
         taken = write(np.int32(fd), where, np.uint64(size))
         if taken >= 0:
             return taken
-        memcpy(errno.ctypes.data, errno_location(), np.uint64(4))
-        if errno[0] != EINTR:
-            return -np.int64(errno[0])
+        error = read_errno()
+        if error != EINTR:
+            return -error
 
 
 @njit([types.int64(_signed, _wide, _wide, _wide, _wide, _octets, types.int64, types.int64)], nogil=True, cache=True)
@@ -53,7 +53,6 @@ def write_each(fds, starts, sizes, numbers, taken, data, number_at, width):
     32 bits, network order, where `width` is 0, else in `width` decimal places with blanks in front. `taken` (int64[n])
     becomes how many bytes a socket took, or minus the error's number. Returns how many took all.
     """
-    errno = np.zeros(1, dtype=np.int32)
     whole = 0
     for i in range(fds.shape[0]):
         if fds[i] < 0:
@@ -65,6 +64,6 @@ def write_each(fds, starts, sizes, numbers, taken, data, number_at, width):
                 _write_binary(data, at + number_at, numbers[i])
             else:
                 _write_decimal(data, at + number_at, width, numbers[i])
-        taken[i] = _write(fds[i], data[at:].ctypes.data, sizes[i], errno)
+        taken[i] = _write(fds[i], data[at:].ctypes.data, sizes[i])
         whole += taken[i] == sizes[i]
     return whole

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import llvmlite.binding
-from numba import types
+import numpy as np
+from numba import njit, types
 from pylibsrtp import _binding
 
 llvmlite.binding.load_library_permanently(_binding.__file__)
@@ -51,4 +52,14 @@ AF_INET6 = 10
 SOL_SOCKET, SOL_UDP = 1, 17
 UDP_SEGMENT, UDP_GRO = 103, 104
 SO_TIMESTAMPNS = 35  # also the type of its control message
-EINTR, EIO, EAGAIN, EINVAL, ENOBUFS = 4, 5, 11, 22, 105
+EINTR, EIO, EAGAIN, EINVAL, ENOPROTOOPT, EOPNOTSUPP, ENOBUFS = 4, 5, 11, 22, 92, 95, 105
+
+
+def _last_error() -> np.int64:
+    place = np.empty(1, np.int32)
+    memcpy(place.ctypes.data, errno_location(), np.uint64(4))
+    return np.int64(place[0])
+
+
+# The number of the error that the last failed call of this thread left.
+read_errno: Any = njit(nogil=True)(_last_error)

@@ -11,25 +11,24 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from media.moq.carrier import UNIDIRECTIONAL, Writing
+from media.moq.qmux_frames import (
+    HAS_FIN,
+    HAS_LENGTH,
+    HAS_OFFSET,
+    KNOWN_PARAMETERS,
+    Closed,
+    DatagramArrived,
+    FrameType,
+    Parameter,
+    QmuxEvent,
+    StreamArrived,
+    StreamReset,
+    StreamStopped,
+)
 from media.moq.varint import MAX_VARINT, Cursor, prefixed, varint
 from media.wire.malformed import MalformedPacket
 
 DRAFTS = ("qmux-02", "qmux-01", "qmux-00")  # the first two alike here; the last has neither datagrams nor pings
-
-TRANSPORT_PARAMETERS = 0x3F5153300D0A0D0A
-PADDING, RESET_STREAM, STOP_SENDING = 0x00, 0x04, 0x05
-STREAM, STREAM_LAST = 0x08, 0x0F
-HAS_FIN, HAS_LENGTH, HAS_OFFSET = 0x01, 0x02, 0x04
-MAX_DATA, MAX_STREAM_DATA, MAX_STREAMS_BIDI, MAX_STREAMS_UNI = 0x10, 0x11, 0x12, 0x13
-DATA_BLOCKED, STREAM_DATA_BLOCKED, STREAMS_BLOCKED_BIDI, STREAMS_BLOCKED_UNI = 0x14, 0x15, 0x16, 0x17
-CONNECTION_CLOSE, APPLICATION_CLOSE = 0x1C, 0x1D
-DATAGRAM, DATAGRAM_WITH_LENGTH = 0x30, 0x31
-PING, PONG = 0x348C67529EF8C7BD, 0x348C67529EF8C7BE
-
-# Ids of transport parameters (RFC 9000 section 18.2, and the drafts').
-IDLE_MS, DATA, BIDI_LOCAL, BIDI_REMOTE, UNI, STREAMS_BIDI, STREAMS_UNI, DATAGRAM_SIZE = 1, 4, 5, 6, 7, 8, 9, 0x20
-RECORD_SIZE = 0x0571C59429CD0845
-KNOWN_PARAMETERS = (IDLE_MS, DATA, BIDI_LOCAL, BIDI_REMOTE, UNI, STREAMS_BIDI, STREAMS_UNI, DATAGRAM_SIZE, RECORD_SIZE)
 
 IDLE_MS_GRANTED = 30_000
 MAX_RECORD_BYTES = 65_536  # what we take; the drafts' default is 16,382
@@ -41,49 +40,6 @@ PAYLOAD_BYTES = 16_000  # of a STREAM frame: released peers refuse frames beyond
 BUFFER_BYTES = 65_536  # written beyond what was taken: a quarter of a second at 2 Mbit/s
 MAX_CONTROL = 1_024  # frames besides streams' that wait; a peer that pings without reading is cut off
 REASON_BYTES = 1_024
-
-
-@dataclass(frozen=True, slots=True)
-class StreamArrived:
-    """A part of a stream, in order."""
-
-    stream: int
-    data: bytes
-    is_last: bool
-
-
-@dataclass(frozen=True, slots=True)
-class StreamReset:
-    """The peer gave up its half of a stream."""
-
-    stream: int
-    code: int
-
-
-@dataclass(frozen=True, slots=True)
-class StreamStopped:
-    """The peer wants no more of our half, which was reset."""
-
-    stream: int
-    code: int
-
-
-@dataclass(frozen=True, slots=True)
-class DatagramArrived:
-    """A datagram."""
-
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Closed:
-    """The connection is over."""
-
-    code: int
-    reason: str
-
-
-QmuxEvent = StreamArrived | StreamReset | StreamStopped | DatagramArrived | Closed
 
 
 @dataclass(slots=True)
@@ -139,7 +95,7 @@ class QmuxCarrier(Writing):
     @property
     def max_datagram_bytes(self) -> int:
         """The longest datagram the peer takes."""
-        granted = 0 if self._peer is None or not self._has_extras else self._peer.get(DATAGRAM_SIZE, 0)
+        granted = 0 if self._peer is None or not self._has_extras else self._peer.get(Parameter.DATAGRAM_SIZE, 0)
         return max(0, min(granted, DATAGRAM_BYTES) - 5)
 
     @property
@@ -153,7 +109,7 @@ class QmuxCarrier(Writing):
         if stream // 4 >= self._granted[unidirectional] or self._peer is None:
             return None
         self._next_id[unidirectional] += 4
-        self._sending[stream] = _Sending(self._peer.get(UNI if unidirectional else BIDI_REMOTE, 0))
+        self._sending[stream] = _Sending(self._peer.get(Parameter.UNI if unidirectional else Parameter.BIDI_REMOTE, 0))
         if not unidirectional:
             self._receiving[stream] = _Receiving()
         return stream
@@ -177,19 +133,19 @@ class QmuxCarrier(Writing):
         """Reset; what waits is lost."""
         sending = self._sending.pop(stream, None)
         if sending is not None:
-            self._say(varint(RESET_STREAM) + varint(stream) + varint(code) + varint(sending.offset))
+            self._say(varint(FrameType.RESET_STREAM) + varint(stream) + varint(code) + varint(sending.offset))
 
     def stop(self, stream: int, code: int) -> None:
         """Ask the peer to stop."""
         if stream in self._receiving:
-            self._say(varint(STOP_SENDING) + varint(stream) + varint(code))
+            self._say(varint(FrameType.STOP_SENDING) + varint(stream) + varint(code))
 
     def send_datagram(self, data: bytes) -> bool:
         """Queue a datagram."""
         if len(data) > self.max_datagram_bytes or len(data) > self.room():
             self.counts["datagrams_no_room"] += 1
             return False
-        self._datagrams.append(varint(DATAGRAM_WITH_LENGTH) + prefixed(data))
+        self._datagrams.append(varint(FrameType.DATAGRAM_WITH_LENGTH) + prefixed(data))
         self.wake()
         return True
 
@@ -206,7 +162,7 @@ class QmuxCarrier(Writing):
         self._sending.clear()
         self._datagrams.clear()
         text = reason.encode()[:REASON_BYTES]
-        self._say(varint(APPLICATION_CLOSE) + varint(code) + prefixed(text))
+        self._say(varint(FrameType.APPLICATION_CLOSE) + varint(code) + prefixed(text))
 
     def room(self) -> int:
         """Return what fits into the buffer and the peer's window."""
@@ -245,14 +201,14 @@ class QmuxCarrier(Writing):
     def ping(self) -> None:
         """Show a sign of life, where the draft has one."""
         if self._has_extras:
-            self._say(varint(PING) + varint(self._pings))
+            self._say(varint(FrameType.PING) + varint(self._pings))
             self._pings += 1
 
     def _stream_frame(self, stream: int, sending: _Sending, size: int) -> bytes:
         data = bytes(sending.pending[:size])
         del sending.pending[:size]
         is_last = sending.is_last and not sending.pending
-        head = varint(STREAM | HAS_OFFSET | HAS_LENGTH | is_last) + varint(stream) + varint(sending.offset)
+        head = varint(FrameType.STREAM | HAS_OFFSET | HAS_LENGTH | is_last) + varint(stream) + varint(sending.offset)
         sending.offset += size
         self._used += size
         if is_last:
@@ -271,18 +227,18 @@ class QmuxCarrier(Writing):
 
     def _send_parameters(self) -> None:
         parameters = {
-            IDLE_MS: IDLE_MS_GRANTED,
-            DATA: WINDOW,
-            BIDI_LOCAL: STREAM_WINDOW,
-            BIDI_REMOTE: STREAM_WINDOW,
-            UNI: STREAM_WINDOW,
-            STREAMS_BIDI: STREAMS,
-            STREAMS_UNI: STREAMS,
+            Parameter.IDLE_MS: IDLE_MS_GRANTED,
+            Parameter.DATA: WINDOW,
+            Parameter.BIDI_LOCAL: STREAM_WINDOW,
+            Parameter.BIDI_REMOTE: STREAM_WINDOW,
+            Parameter.UNI: STREAM_WINDOW,
+            Parameter.STREAMS_BIDI: STREAMS,
+            Parameter.STREAMS_UNI: STREAMS,
         }
         if self._has_extras:
-            parameters |= {DATAGRAM_SIZE: DATAGRAM_BYTES, RECORD_SIZE: MAX_RECORD_BYTES}
+            parameters |= {Parameter.DATAGRAM_SIZE: DATAGRAM_BYTES, Parameter.RECORD_SIZE: MAX_RECORD_BYTES}
         body = b"".join(varint(id) + prefixed(varint(value)) for id, value in parameters.items())
-        self._say(varint(TRANSPORT_PARAMETERS) + prefixed(body))
+        self._say(varint(FrameType.TRANSPORT_PARAMETERS) + prefixed(body))
 
     # -- records in ----------------------------------------------------------------------------------------------------
 
@@ -303,25 +259,26 @@ class QmuxCarrier(Writing):
 
     def _frame_untrusted(self, cursor: Cursor) -> Iterator[QmuxEvent]:
         type = cursor.varint_untrusted()
-        if self._peer is None and type != TRANSPORT_PARAMETERS:
+        if self._peer is None and type != FrameType.TRANSPORT_PARAMETERS:
             raise MalformedPacket("transport parameters come first")
-        if STREAM <= type <= STREAM_LAST:
+        if FrameType.STREAM <= type <= FrameType.STREAM_LAST:
             yield from self._stream_untrusted(type, cursor)
-        elif type in (DATAGRAM, DATAGRAM_WITH_LENGTH):
-            yield DatagramArrived(cursor.prefixed_untrusted() if type == DATAGRAM_WITH_LENGTH else cursor.rest())
-        elif type == RESET_STREAM:
+        elif type in (FrameType.DATAGRAM, FrameType.DATAGRAM_WITH_LENGTH):
+            has_length = type == FrameType.DATAGRAM_WITH_LENGTH
+            yield DatagramArrived(cursor.prefixed_untrusted() if has_length else cursor.rest())
+        elif type == FrameType.RESET_STREAM:
             stream, code, _ = (cursor.varint_untrusted() for _ in range(3))
             if self._receiver_untrusted(stream) is not None:
                 self._half_ended(stream)
                 yield StreamReset(stream, code)
-        elif type == STOP_SENDING:
+        elif type == FrameType.STOP_SENDING:
             stream, code = cursor.varint_untrusted(), cursor.varint_untrusted()
             if stream in self._sending:
                 self.reset(stream, code)
                 yield StreamStopped(stream, code)
-        elif type in (CONNECTION_CLOSE, APPLICATION_CLOSE):
+        elif type in (FrameType.CONNECTION_CLOSE, FrameType.APPLICATION_CLOSE):
             code = cursor.varint_untrusted()
-            if type == CONNECTION_CLOSE:
+            if type == FrameType.CONNECTION_CLOSE:
                 cursor.varint_untrusted()
             reason = cursor.prefixed_untrusted().decode(errors="replace")
             self.is_closed = True
@@ -331,24 +288,26 @@ class QmuxCarrier(Writing):
 
     def _control_untrusted(self, type: int, cursor: Cursor) -> None:
         match type:
-            case 0x3F5153300D0A0D0A:
+            case FrameType.TRANSPORT_PARAMETERS:
                 self._parameters_untrusted(Cursor(cursor.prefixed_untrusted()))
-            case 0x10:
+            case FrameType.MAX_DATA:
                 self._credit = max(self._credit, cursor.varint_untrusted())
-            case 0x11:
+            case FrameType.MAX_STREAM_DATA:
                 stream, limit = cursor.varint_untrusted(), cursor.varint_untrusted()
                 if stream in self._sending:
                     self._sending[stream].limit = max(self._sending[stream].limit, limit)
-            case 0x12 | 0x13:
-                is_uni = type == MAX_STREAMS_UNI
+            case FrameType.MAX_STREAMS_BIDI | FrameType.MAX_STREAMS_UNI:
+                is_uni = type == FrameType.MAX_STREAMS_UNI
                 self._granted[is_uni] = max(self._granted[is_uni], cursor.varint_untrusted())
-            case 0x14 | 0x16 | 0x17 | 0x348C67529EF8C7BE:
+            case (
+                FrameType.DATA_BLOCKED | FrameType.STREAMS_BLOCKED_BIDI | FrameType.STREAMS_BLOCKED_UNI | FrameType.PONG
+            ):
                 cursor.varint_untrusted()
-            case 0x15:
+            case FrameType.STREAM_DATA_BLOCKED:
                 cursor.varint_untrusted(), cursor.varint_untrusted()
-            case 0x348C67529EF8C7BD:
-                self._say(varint(PONG) + varint(cursor.varint_untrusted()))
-            case 0x00:
+            case FrameType.PING:
+                self._say(varint(FrameType.PONG) + varint(cursor.varint_untrusted()))
+            case FrameType.PADDING:
                 pass
             case _:
                 raise MalformedPacket("an unknown frame")
@@ -365,8 +324,8 @@ class QmuxCarrier(Writing):
                     raise MalformedPacket("a transport parameter twice")
                 peer[id] = Cursor(value).varint_untrusted()
         self._peer = peer
-        self._credit = peer.get(DATA, 0)
-        self._granted = {True: peer.get(STREAMS_UNI, 0), False: peer.get(STREAMS_BIDI, 0)}
+        self._credit = peer.get(Parameter.DATA, 0)
+        self._granted = {True: peer.get(Parameter.STREAMS_UNI, 0), False: peer.get(Parameter.STREAMS_BIDI, 0)}
 
     def _stream_untrusted(self, type: int, cursor: Cursor) -> Iterator[QmuxEvent]:
         stream = cursor.varint_untrusted()
@@ -386,10 +345,10 @@ class QmuxCarrier(Writing):
             self._half_ended(stream)
         elif receiving.granted - receiving.received < STREAM_WINDOW // 2:
             receiving.granted = receiving.received + STREAM_WINDOW
-            self._say(varint(MAX_STREAM_DATA) + varint(stream) + varint(receiving.granted))
+            self._say(varint(FrameType.MAX_STREAM_DATA) + varint(stream) + varint(receiving.granted))
         if self._received_limit - self._received < WINDOW // 2:
             self._received_limit = self._received + WINDOW
-            self._say(varint(MAX_DATA) + varint(self._received_limit))
+            self._say(varint(FrameType.MAX_DATA) + varint(self._received_limit))
         yield StreamArrived(stream, data, is_last)
 
     def _receiver_untrusted(self, stream: int) -> _Receiving | None:
@@ -411,7 +370,7 @@ class QmuxCarrier(Writing):
             self._receiving[opened * 4 + is_uni * UNIDIRECTIONAL] = _Receiving()
             if not is_uni:
                 assert self._peer is not None
-                self._sending[opened * 4] = _Sending(self._peer.get(BIDI_LOCAL, 0))
+                self._sending[opened * 4] = _Sending(self._peer.get(Parameter.BIDI_LOCAL, 0))
         self._opened[is_uni] = number + 1
         return self._receiving[stream]
 
@@ -421,4 +380,5 @@ class QmuxCarrier(Writing):
             return
         is_uni = bool(stream & UNIDIRECTIONAL)
         self._allowed[is_uni] = min(self._allowed[is_uni] + 1, MAX_VARINT)
-        self._say(varint(MAX_STREAMS_UNI if is_uni else MAX_STREAMS_BIDI) + varint(self._allowed[is_uni]))
+        type = FrameType.MAX_STREAMS_UNI if is_uni else FrameType.MAX_STREAMS_BIDI
+        self._say(varint(type) + varint(self._allowed[is_uni]))

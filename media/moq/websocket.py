@@ -14,8 +14,8 @@ from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from media.io.tcp import TcpStream, tcp_below
-from media.moq import qmux
 from media.moq.qmux import DRAFTS, MAX_RECORD_BYTES, QmuxCarrier
+from media.moq.qmux_frames import DatagramArrived, QmuxEvent, StreamArrived, StreamReset, StreamStopped
 from media.moq.relay import Peer, Relay
 from media.moq.requests import Admit, Refusal, SessionRequest, split_target_untrusted
 from media.moq.rights import Rights
@@ -175,18 +175,18 @@ class _Conversation:
                 for event in found:
                     self._pass_on(event)
 
-    def _pass_on(self, event: qmux.QmuxEvent) -> None:
+    def _pass_on(self, event: QmuxEvent) -> None:
         if self._peer is None:
             return
         session = self._peer.session
         match event:
-            case qmux.StreamArrived(stream, data, is_last):
+            case StreamArrived(stream, data, is_last):
                 self._peer.handle(session.receive_untrusted(stream, data, is_last=is_last))
-            case qmux.StreamReset(stream, code):
+            case StreamReset(stream, code):
                 self._peer.handle(session.reset_untrusted(stream, code))
-            case qmux.StreamStopped(stream, code):
+            case StreamStopped(stream, code):
                 self._peer.handle(session.stopped_untrusted(stream, code))
-            case qmux.DatagramArrived(data):
+            case DatagramArrived(data):
                 self._peer.handle(session.datagram_untrusted(data))
 
     async def _send(self) -> None:

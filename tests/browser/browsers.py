@@ -29,7 +29,7 @@ CHROMIUM_FLAGS = [
     "--disable-component-update",
     "--disable-sync",
     "--autoplay-policy=no-user-gesture-required",
-    "--use-fake-device-for-media-stream",
+    "--use-fake-device-for-media-stream=fps=10",  # half of what it is by itself: encoding is most of the work
     "--use-fake-ui-for-media-stream",
     "--allow-loopback-in-peer-connection",  # where a machine has no other address
     # Every page is one that somebody looks at: no throttled timers.

@@ -18,7 +18,8 @@ from media.moq.containers import unwrap_legacy_untrusted, unwrap_loc_untrusted, 
 from media.moq.hang import read_catalog_untrusted, write_catalog
 from media.moq.messages import AnnounceRequest, Fetch, GroupHeader, Subscribe, TrackRequest, write_message
 from media.moq.packets import AES
-from media.moq.qmux import DATAGRAM_WITH_LENGTH, DRAFTS, MAX_CONTROL, STREAMS, TRANSPORT_PARAMETERS, QmuxCarrier
+from media.moq.qmux import DRAFTS, MAX_CONTROL, STREAMS, QmuxCarrier
+from media.moq.qmux_frames import FrameType
 from media.moq.session import MAX_OPEN_STREAMS, Session
 from media.moq.varint import prefixed, varint
 from media.moq.versions import Version
@@ -166,12 +167,13 @@ def read_qmux(data: bytes) -> None:
 
 def qmux_seeds() -> Iterator[bytes]:
     body = b"".join(varint(id) + prefixed(varint(value)) for id, value in PARAMETERS.items())
-    begun = varint(TRANSPORT_PARAMETERS) + prefixed(body)
+    begun = varint(FrameType.TRANSPORT_PARAMETERS) + prefixed(body)
     asked = varint(0x0E) + varint(0) + varint(0) + prefixed(varint(1) + write_message(VERSION, AnnounceRequest("")))
     reset = b"".join(map(varint, (0x04, 0, 7, 3)))
     granted = varint(0x10) + varint(1 << 30) + varint(0x12) + varint(200) + varint(0x11) + varint(3) + varint(1 << 20)
     yield sized(begun, asked, granted, reset)
-    yield sized(begun, varint(DATAGRAM_WITH_LENGTH) + prefixed(b"datagram"), b"\x00\x00", varint(0x1D) + b"\x00\x01x")
+    datagram = varint(FrameType.DATAGRAM_WITH_LENGTH) + prefixed(b"datagram")
+    yield sized(begun, datagram, b"\x00\x00", varint(FrameType.APPLICATION_CLOSE) + b"\x00\x01x")
     yield sized(begun, varint(0x0B) + varint(2) + b"\x04body", varint(0x348C67529EF8C7BD) + b"\x05")
 
 

@@ -58,6 +58,8 @@ def test_each_copy_has_its_number_in_place(pairs: list[Pair], number: int) -> No
     write(fds, [b"ab....cd"] * 2, [number, 7], 2, 0)
     assert their_first.recv(99) == b"ab" + number.to_bytes(4) + b"cd"
     assert their_second.recv(99) == b"ab\0\0\0\x07cd"
+    write(fds, [b"....cd"] * 2, [number, 7], 0, 0)
+    assert [their_first.recv(99), their_second.recv(99)] == [number.to_bytes(4) + b"cd", b"\0\0\0\x07cd"]
 
 
 def test_a_descriptor_below_zero_is_passed_over(pairs: list[Pair]) -> None:
@@ -80,3 +82,9 @@ def test_what_is_full_or_gone_is_told_and_the_others_hear(pairs: list[Pair]) -> 
     assert 0 < taken[1] < 500_000 or taken[1] == -errno.EAGAIN
     assert taken[2:] == [-errno.EPIPE, 1]
     assert theirs.recv(9) == b"d"
+
+
+def test_nothing_to_write_is_no_error_whatever_the_last_one_was(pairs: list[Pair]) -> None:
+    (full, _), (well, _), *_ = pairs
+    fill(full)
+    assert write([full.fileno(), well.fileno()], [b"a", b""], [0] * 2, NO_NUMBER, 0) == [-errno.EAGAIN, 0]

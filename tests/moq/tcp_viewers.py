@@ -19,7 +19,7 @@ from websockets.frames import Opcode
 
 from media.io.tcp import TcpStream
 from media.moq.messages import Subscribe, write_message
-from media.moq.qmux import DATA, UNI
+from media.moq.qmux_frames import Parameter
 from media.moq.varint import varint
 from media.moq.versions import Version
 from tests.moq.certificates import CERTIFICATE
@@ -32,7 +32,8 @@ UPGRADE = (
     "GET /anon?jwt=t HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
     "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: qmux-02.moq-lite-05\r\n\r\n"
 )
-OFFERED = {**BROWSER, DATA: 1 << 24, UNI: 1 << 24}  # windows wide enough for TCP to be what holds bytes back
+# Windows wide enough for TCP to be what holds bytes back.
+OFFERED = {**BROWSER, Parameter.DATA: 1 << 24, Parameter.UNI: 1 << 24}
 
 
 class Viewer:

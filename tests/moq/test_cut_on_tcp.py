@@ -16,7 +16,7 @@ from media.moq import websocket
 from media.moq.carrier import Code
 from media.moq.frames import Frame
 from media.moq.origin import Broadcast, Track, track_info
-from media.moq.qmux import APPLICATION_CLOSE, RESET_STREAM, STREAM, STREAM_LAST
+from media.moq.qmux_frames import FrameType
 from media.moq.varint import Cursor
 from tests.moq.nodes import Everything, Node
 from tests.moq.tcp_viewers import Viewer, serving
@@ -109,10 +109,10 @@ async def test_a_viewer_that_has_everything_is_told_why_instead(secure: bool, ej
         await viewer.drain()
         said = viewer.records(viewer.text[text:])
         kinds = frames_of(said)
-        assert RESET_STREAM in kinds
-        assert not [kind for kind in kinds if STREAM <= kind <= STREAM_LAST]
+        assert FrameType.RESET_STREAM in kinds
+        assert not [kind for kind in kinds if FrameType.STREAM <= kind <= FrameType.STREAM_LAST]
         if ejected:
-            (close,) = [record for record in said if Cursor(record).varint_untrusted() == APPLICATION_CLOSE]
+            (close,) = [record for record in said if Cursor(record).varint_untrusted() == FrameType.APPLICATION_CLOSE]
             assert b"ticket expired" in close
         else:
             assert node.relay.peers == {peer}

@@ -6,47 +6,31 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from media.moq import qmux
-from media.moq.qmux import (
-    APPLICATION_CLOSE,
-    BIDI_LOCAL,
-    BIDI_REMOTE,
-    BUFFER_BYTES,
-    DATA,
-    DATAGRAM_SIZE,
-    DATAGRAM_WITH_LENGTH,
-    DRAFTS,
-    MAX_CONTROL,
-    MAX_DATA,
-    MAX_STREAM_DATA,
-    MAX_STREAMS_UNI,
-    PAYLOAD_BYTES,
-    PING,
-    PONG,
-    RESET_STREAM,
-    STOP_SENDING,
-    STREAM_WINDOW,
-    STREAMS,
-    STREAMS_BIDI,
-    STREAMS_UNI,
-    TRANSPORT_PARAMETERS,
-    UNI,
-    WINDOW,
+from media.moq.qmux import BUFFER_BYTES, DRAFTS, MAX_CONTROL, PAYLOAD_BYTES, STREAM_WINDOW, STREAMS, WINDOW, QmuxCarrier
+from media.moq.qmux_frames import (
     Closed,
     DatagramArrived,
-    QmuxCarrier,
+    FrameType,
+    Parameter,
     StreamArrived,
     StreamReset,
     StreamStopped,
 )
 from media.moq.varint import Cursor, prefixed, varint
 
-BROWSER = {DATA: 1 << 20, BIDI_LOCAL: 1 << 18, BIDI_REMOTE: 1 << 18, UNI: 1 << 18, STREAMS_BIDI: 100, STREAMS_UNI: 100}
+BROWSER = {
+    Parameter.DATA: 1 << 20,
+    Parameter.BIDI_LOCAL: 1 << 18,
+    Parameter.BIDI_REMOTE: 1 << 18,
+    Parameter.UNI: 1 << 18,
+    Parameter.STREAMS_BIDI: 100,
+    Parameter.STREAMS_UNI: 100,
+}
 
 
 def parameters(values: dict[int, int]) -> bytes:
     body = b"".join(varint(id) + prefixed(varint(value)) for id, value in values.items())
-    return varint(TRANSPORT_PARAMETERS) + prefixed(body)
+    return varint(FrameType.TRANSPORT_PARAMETERS) + prefixed(body)
 
 
 def frame(type: int, *numbers: int, data: bytes | None = None) -> bytes:
@@ -60,7 +44,7 @@ def stream_frame(stream: int, offset: int, data: bytes, *, is_last: bool = False
 def opened(draft: str = "qmux-02", **changes: int) -> QmuxCarrier:
     carrier = QmuxCarrier(draft, lambda: None, lambda: None)
     assert carrier.open(unidirectional=True) is None  # nothing is granted yet
-    values = {**BROWSER, DATAGRAM_SIZE: 1_500, **{getattr(qmux, name): value for name, value in changes.items()}}
+    values = {**BROWSER, Parameter.DATAGRAM_SIZE: 1_500, **{Parameter[name]: value for name, value in changes.items()}}
     assert carrier.receive_untrusted(parameters(values)) == []
     drain(carrier)
     return carrier
@@ -77,20 +61,20 @@ def drain(carrier: QmuxCarrier) -> list[bytes]:
 def test_the_first_frame_says_what_is_granted(draft: str) -> None:
     carrier = QmuxCarrier(draft, lambda: None, lambda: None)
     cursor = Cursor(drain(carrier)[0])
-    assert cursor.varint_untrusted() == TRANSPORT_PARAMETERS
+    assert cursor.varint_untrusted() == FrameType.TRANSPORT_PARAMETERS
     body, granted = Cursor(cursor.prefixed_untrusted()), {}
     while not body.is_at_end:
         id, value = body.varint_untrusted(), Cursor(body.prefixed_untrusted())
         granted[id] = value.varint_untrusted()
-    assert granted[DATA] == WINDOW
-    assert (DATAGRAM_SIZE in granted) is (draft != "qmux-00")
+    assert granted[Parameter.DATA] == WINDOW
+    assert (Parameter.DATAGRAM_SIZE in granted) is (draft != "qmux-00")
 
 
 def test_streams_are_numbered_as_in_quic_and_opened_as_granted() -> None:
     carrier = opened(STREAMS_UNI=2)
     assert [carrier.open(unidirectional=True) for _ in range(3)] == [3, 7, None]
     assert [carrier.open(unidirectional=False) for _ in range(2)] == [1, 5]
-    carrier.receive_untrusted(frame(MAX_STREAMS_UNI, 3))
+    carrier.receive_untrusted(frame(FrameType.MAX_STREAMS_UNI, 3))
     assert carrier.open(unidirectional=True) == 11
 
 
@@ -118,9 +102,9 @@ def test_the_peers_windows_hold_bytes_back_until_they_open() -> None:
         assert stream is not None
         carrier.write(stream, bytes(80), is_last=True)
     assert [len(record) for record in drain(carrier)] == [64, 44]
-    carrier.receive_untrusted(frame(MAX_DATA, 1_000))
+    carrier.receive_untrusted(frame(FrameType.MAX_DATA, 1_000))
     assert [len(record) for record in drain(carrier)] == [24]
-    carrier.receive_untrusted(frame(MAX_STREAM_DATA, 3, 80) + frame(MAX_STREAM_DATA, 7, 80))
+    carrier.receive_untrusted(frame(FrameType.MAX_STREAM_DATA, 3, 80) + frame(FrameType.MAX_STREAM_DATA, 7, 80))
     assert [len(record) for record in drain(carrier)] == [24, 24]
 
 
@@ -131,7 +115,7 @@ def test_room_is_what_the_buffer_and_the_window_take() -> None:
     assert stream is not None
     carrier.write(stream, bytes(1_000))
     assert carrier.room() == BUFFER_BYTES - 1_000
-    assert carrier.stream_room(stream) == BROWSER[UNI] - 1_000
+    assert carrier.stream_room(stream) == BROWSER[Parameter.UNI] - 1_000
     drain(carrier)
     assert carrier.room() == BUFFER_BYTES
 
@@ -143,7 +127,7 @@ def test_a_reset_loses_what_waits_and_says_how_much_had_left() -> None:
     carrier.write(stream, bytes(PAYLOAD_BYTES * 2))
     assert carrier.next_record() is not None
     carrier.reset(stream, 9)
-    assert drain(carrier) == [frame(RESET_STREAM, stream, 9, PAYLOAD_BYTES)]
+    assert drain(carrier) == [frame(FrameType.RESET_STREAM, stream, 9, PAYLOAD_BYTES)]
 
 
 @pytest.mark.parametrize("pieces", [1, 2])
@@ -164,13 +148,13 @@ def test_resets_stops_datagrams_and_pings_are_passed_on_or_answered() -> None:
     carrier = opened()
     carrier.receive_untrusted(stream_frame(2, 0, b"x") + stream_frame(0, 0, b"y"))
     drain(carrier)
-    assert carrier.receive_untrusted(frame(RESET_STREAM, 2, 5, 1)) == [StreamReset(2, 5)]
-    assert carrier.receive_untrusted(frame(STOP_SENDING, 0, 6)) == [StreamStopped(0, 6)]
+    assert carrier.receive_untrusted(frame(FrameType.RESET_STREAM, 2, 5, 1)) == [StreamReset(2, 5)]
+    assert carrier.receive_untrusted(frame(FrameType.STOP_SENDING, 0, 6)) == [StreamStopped(0, 6)]
     assert not carrier.write(0, b"unwanted")
-    assert carrier.receive_untrusted(frame(DATAGRAM_WITH_LENGTH, data=b"d")) == [DatagramArrived(b"d")]
-    assert carrier.receive_untrusted(frame(PING, 77)) == []
-    assert frame(PONG, 77) in drain(carrier)
-    assert carrier.receive_untrusted(frame(APPLICATION_CLOSE, 3, data=b"bye")) == [Closed(3, "bye")]
+    assert carrier.receive_untrusted(frame(FrameType.DATAGRAM_WITH_LENGTH, data=b"d")) == [DatagramArrived(b"d")]
+    assert carrier.receive_untrusted(frame(FrameType.PING, 77)) == []
+    assert frame(FrameType.PONG, 77) in drain(carrier)
+    assert carrier.receive_untrusted(frame(FrameType.APPLICATION_CLOSE, 3, data=b"bye")) == [Closed(3, "bye")]
     assert carrier.is_closed
 
 
@@ -181,7 +165,7 @@ def test_windows_are_refilled_as_bytes_are_taken() -> None:
         assert carrier.receive_untrusted(stream_frame(2, offset, chunk)) == [StreamArrived(2, chunk, is_last=False)]
         offset += len(chunk)
     types = {Cursor(record).varint_untrusted() for record in drain(carrier)}
-    assert types == {MAX_DATA, MAX_STREAM_DATA}
+    assert types == {FrameType.MAX_DATA, FrameType.MAX_STREAM_DATA}
 
 
 def test_ended_streams_let_the_peer_open_new_ones() -> None:
@@ -206,7 +190,9 @@ def test_datagrams_go_where_they_are_taken_and_fit() -> None:
 BROKEN = {
     "streams before parameters": [stream_frame(0, 0, b"x")],
     "parameters twice": [parameters(BROWSER), parameters(BROWSER)],
-    "a parameter twice": [varint(TRANSPORT_PARAMETERS) + prefixed((varint(DATA) + prefixed(b"\x01")) * 2)],
+    "a parameter twice": [
+        varint(FrameType.TRANSPORT_PARAMETERS) + prefixed((varint(Parameter.DATA) + prefixed(b"\x01")) * 2)
+    ],
     "an unknown frame": [parameters(BROWSER), frame(0x4242)],
     "out of order": [parameters(BROWSER), stream_frame(0, 7, b"x")],
     "our own unidirectional stream": [parameters(BROWSER), stream_frame(3, 0, b"x")],
@@ -230,15 +216,15 @@ def test_a_peer_that_breaks_the_rules_is_told_so_and_closed(records: list[bytes]
         found += carrier.receive_untrusted(record)
     assert isinstance(found[-1], Closed)
     assert carrier.counts["malformed"] == 1
-    assert Cursor(drain(carrier)[-1]).varint_untrusted() == APPLICATION_CLOSE
+    assert Cursor(drain(carrier)[-1]).varint_untrusted() == FrameType.APPLICATION_CLOSE
 
 
 def test_a_peer_that_pings_without_reading_is_cut_off() -> None:
     carrier = opened()
     for number in range(MAX_CONTROL):
-        carrier.receive_untrusted(frame(PING, number))
+        carrier.receive_untrusted(frame(FrameType.PING, number))
     assert not carrier.is_closed
-    carrier.receive_untrusted(frame(PING, MAX_CONTROL))
+    carrier.receive_untrusted(frame(FrameType.PING, MAX_CONTROL))
     assert carrier.is_closed
     assert carrier.counts["control_overflow"] == 1
 
@@ -246,7 +232,7 @@ def test_a_peer_that_pings_without_reading_is_cut_off() -> None:
 FRAMES = st.one_of(
     st.builds(stream_frame, st.integers(0, 12), st.integers(0, 4), st.binary(max_size=6), is_last=st.booleans()),
     st.builds(frame, st.sampled_from([4, 5, 0x10, 0x11, 0x12, 0x13, 0x14, 0x15]), *[st.integers(0, 20)] * 3),
-    st.builds(lambda data: frame(DATAGRAM_WITH_LENGTH, data=data), st.binary(max_size=6)),
+    st.builds(lambda data: frame(FrameType.DATAGRAM_WITH_LENGTH, data=data), st.binary(max_size=6)),
     st.binary(max_size=20),
 )
 
@@ -256,7 +242,16 @@ FRAMES = st.one_of(
 def test_nothing_a_peer_sends_breaks_the_carrier(records: list[bytes]) -> None:
     carrier = QmuxCarrier("qmux-02", lambda: None, lambda: None)
     carrier.receive_untrusted(
-        parameters({DATA: 40, BIDI_LOCAL: 9, BIDI_REMOTE: 9, UNI: 9, STREAMS_UNI: 2, STREAMS_BIDI: 2})
+        parameters(
+            {
+                Parameter.DATA: 40,
+                Parameter.BIDI_LOCAL: 9,
+                Parameter.BIDI_REMOTE: 9,
+                Parameter.UNI: 9,
+                Parameter.STREAMS_UNI: 2,
+                Parameter.STREAMS_BIDI: 2,
+            }
+        )
     )
     mine = carrier.open(unidirectional=True)
     ended: set[int] = set()

@@ -14,7 +14,7 @@ from media.moq import websocket
 from media.moq.frames import Frame
 from media.moq.messages import AnnounceRequest, Subscribe, write_message
 from media.moq.origin import Broadcast, track_info
-from media.moq.qmux import PING
+from media.moq.qmux_frames import FrameType
 from media.moq.requests import Refusal
 from media.moq.varint import Cursor, varint
 from media.moq.versions import Version
@@ -134,7 +134,7 @@ async def test_a_client_that_goes_takes_its_session_with_it() -> None:
     async with open_node() as node:
         async with opened(node, "qmux-02.moq-lite-05") as client:
             await client.send_message(parameters(BROWSER))
-            await client.send_message(frame(PING, 5))
+            await client.send_message(frame(FrameType.PING, 5))
             await streams_until(client, varint(5))
             assert node.relay.peers
         with trio.fail_after(5):
@@ -146,7 +146,7 @@ async def test_whoever_is_quiet_is_shown_a_sign_of_life(monkeypatch: pytest.Monk
     monkeypatch.setattr(websocket, "QUIET_S", 0.05)
     async with open_node(lambda request: Everything()) as node, opened(node, "qmux-02.moq-lite-05") as client:
         await client.send_message(parameters(BROWSER))
-        await streams_until(client, varint(PING))
+        await streams_until(client, varint(FrameType.PING))
 
 
 async def test_a_client_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

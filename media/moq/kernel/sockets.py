@@ -10,11 +10,12 @@ from media.io.native import (
     EINTR,
     EINVAL,
     EIO,
+    ENOPROTOOPT,
+    EOPNOTSUPP,
     MSG_DONTWAIT,
     SOL_UDP,
     UDP_SEGMENT,
-    errno_location,
-    memcpy,
+    read_errno,
     recvmmsg,
     sendmmsg,
 )
@@ -40,14 +41,6 @@ NAME_STRIDE = 32
 NAME, NAME_BYTES, PART, PART_COUNT, CONTROL, CONTROL_BYTES, FLAGS, DONE_BYTES, HEADER_INTS = range(9)
 PART_INTS, CONTROL_INTS = 2, 3
 CONTROL_MESSAGE_BYTES = 16 + 2
-EOPNOTSUPP, ENOPROTOOPT = 95, 92
-
-
-@njit
-def _errno():
-    place = np.empty(1, np.int32)
-    memcpy(place.ctypes.data, errno_location(), np.uint64(4))
-    return np.int64(place[0])
 
 
 @njit
@@ -65,7 +58,7 @@ def receive(fd, headers, parts, arrivals, sizes, names):
         headers[i, NAME], headers[i, NAME_BYTES] = np.int64(names.ctypes.data) + NAME_STRIDE * i, MAX_ADDRESS_BYTES
     got = np.int64(recvmmsg(fd, headers.ctypes.data, np.uint32(BATCH), np.int32(MSG_DONTWAIT), np.uint64(0)))
     if got < 0:
-        return -_errno()
+        return -read_errno()
     for i in range(got):
         sizes[i] = headers[i, DONE_BYTES]
     return got
@@ -94,7 +87,7 @@ def _send_singly(fd, headers, parts, controls, i, counts):
         if _call(fd, headers, spare, 1, counts) == 1:
             counts[PACKETS_SENT] += 1
         else:
-            counts[SEND_BUFFER_FULL if _errno() == EAGAIN else SEND_ERRORS] += 1
+            counts[SEND_BUFFER_FULL if read_errno() == EAGAIN else SEND_ERRORS] += 1
 
 
 @njit
@@ -108,7 +101,7 @@ def _send_batch(fd, headers, parts, controls, count, counts):
             i += 1
         if sent > 0:
             continue
-        error = _errno()
+        error = read_errno()
         if error == EINTR:
             continue
         if error == EAGAIN:
