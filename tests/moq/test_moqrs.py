@@ -64,7 +64,7 @@ async def start(role: str, node: Node, scheme: str = "https", query: str = "") -
 def prefer(monkeypatch: pytest.MonkeyPatch, version: Version) -> None:
     monkeypatch.setattr(versions, "PREFERRED", (version,))
     monkeypatch.setattr(versions.choose_version, "__defaults__", ((version,),))
-    for module in ("configuration", "websocket"):
+    for module in ("quic.configuration", "carriers.websocket"):
         monkeypatch.setattr(f"media.moq.{module}.PREFERRED", (version,))
 
 
