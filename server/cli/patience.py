@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-SILENT_S = 1.5  # what is faster needs no words
+SILENT_S = 4.0  # what is faster needs no words; loading what was compiled before takes up to 3 s
 DOT_S = 2.0
 
 
