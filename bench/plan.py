@@ -30,7 +30,7 @@ GIGA = 1e9
 # Where a measured number is in the results of `bench all`: file, name in the report.
 MEASURED = {
     "packet_us": ("fanout", "server CPU per delivered packet"),
-    "join_ms": ("join", "paced: server CPU for each join"),
+    "join_ms": ("join", "storm: server CPU for each join"),  # many at once, which is what is simulated
 }
 
 
